@@ -1,0 +1,10 @@
+//! The pure middle: what decides takes bytes and time and returns values.
+//!
+//! Nothing in this folder reads a clock, a socket, a file or randomness, and
+//! nothing here is async. It may import only the event vocabulary of
+//! `portcullis_recording` (and, later, the policy engine and one terminal
+//! emulator); `tests/tidy.rs` checks that.
+
+pub mod grant;
+pub mod id;
+pub mod inventory;

@@ -1,0 +1,7 @@
+//! Portcullis: a privileged session recorder and SSH jump host.
+#![forbid(unsafe_code)]
+
+pub mod clock;
+pub mod keeper;
+pub mod kernel;
+pub mod store;
