@@ -14,6 +14,9 @@ use crate::kernel::inventory::{Identity, Target};
 
 pub mod sqlite;
 
+#[cfg(test)]
+mod contract;
+
 /// What a store method answers with; boxed so that `dyn Store` works.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
