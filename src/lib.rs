@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 
 pub mod clock;
+pub mod config;
 pub mod keeper;
 pub mod kernel;
+pub mod layout;
 pub mod store;

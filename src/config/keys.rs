@@ -1,0 +1,219 @@
+//! Every configuration key: where it stands, its default, its one doc line.
+
+/// One key.
+#[derive(Clone, Copy, Debug)]
+pub struct Key {
+    /// `""` for keys above the first section.
+    pub section: &'static str,
+    pub key: &'static str,
+    /// As TOML; for an optional key an example.
+    pub default: &'static str,
+    pub doc: &'static str,
+}
+
+impl Key {
+    /// `section.key`, as in error messages.
+    pub fn name(&self) -> String {
+        match self.section {
+            "" => self.key.to_owned(),
+            section => format!("{section}.{}", self.key),
+        }
+    }
+}
+
+const fn key(
+    section: &'static str,
+    key: &'static str,
+    default: &'static str,
+    doc: &'static str,
+) -> Key {
+    Key {
+        section,
+        key,
+        default,
+        doc,
+    }
+}
+
+/// Every key, in the order of the file.
+pub const KEYS: &[Key] = &[
+    key(
+        "",
+        "node",
+        "\"portcullis\"",
+        "This server's name among several: letters, digits and ._- only",
+    ),
+    key(
+        "",
+        "state",
+        "\".\"",
+        "State folder; a relative one counts from the folder of this file",
+    ),
+    key(
+        "ssh",
+        "listen",
+        "\"[::]:2222\"",
+        "Address and port of the SSH listener",
+    ),
+    key(
+        "ssh",
+        "login_grace_secs",
+        "20",
+        "Seconds from connecting to having authenticated; waiting for an approval is extra",
+    ),
+    key(
+        "ssh",
+        "source_burst",
+        "60",
+        "Connections that one source address may open at once before the rate applies",
+    ),
+    key(
+        "ssh",
+        "source_per_sec",
+        "20",
+        "Connections per second and source address after the burst",
+    ),
+    key(
+        "ssh",
+        "exempt_networks",
+        "[]",
+        "Networks without that limit, such as \"10.0.0.0/8\"",
+    ),
+    key(
+        "ssh",
+        "connections_max",
+        "4096",
+        "Connections open at the same time, all sources together",
+    ),
+    key(
+        "ssh",
+        "auth_attempts_max",
+        "6",
+        "Failed authentications before the connection ends",
+    ),
+    key(
+        "ssh",
+        "auth_probes_max",
+        "24",
+        "Keys and certificates that a client may offer before the connection ends",
+    ),
+    key(
+        "ssh",
+        "channels_max",
+        "64",
+        "Channels open at the same time on one connection",
+    ),
+    key(
+        "ssh",
+        "env_allow",
+        "[\"LANG\", \"LC_*\", \"TERM\", \"COLORTERM\"]",
+        "Environment variables that pass to the target; one * may end a name",
+    ),
+    key(
+        "ssh",
+        "keepalive_secs",
+        "15",
+        "Seconds of silence before the server asks whether the other side is there",
+    ),
+    key(
+        "ssh",
+        "keepalive_misses_max",
+        "3",
+        "Such questions without an answer before the connection counts as dead",
+    ),
+    key(
+        "ssh",
+        "kex",
+        "\"default\"",
+        "\"default\", or \"pq-only\" to refuse clients without post-quantum key exchange",
+    ),
+    key(
+        "ssh",
+        "target_connect_timeout_secs",
+        "10",
+        "Seconds that connecting to a target may take",
+    ),
+    key(
+        "session",
+        "idle_timeout_mins",
+        "0",
+        "Minutes without a byte after which a session ends; 0: as long as its grant",
+    ),
+    key(
+        "session",
+        "session_max_mins",
+        "720",
+        "Longest session in minutes, whatever its grant says",
+    ),
+    key(
+        "session",
+        "grant_max_mins",
+        "720",
+        "Longest grant that is issued, in minutes",
+    ),
+    key(
+        "session",
+        "warn_before_secs",
+        "[300, 60]",
+        "Seconds before its end at which an interactive session is warned",
+    ),
+    key(
+        "session",
+        "drain_secs",
+        "30",
+        "Seconds that running sessions get after SIGTERM",
+    ),
+    key(
+        "recording",
+        "durable",
+        "false",
+        "true: an Enter reaches the target only after the recording is on the disk",
+    ),
+    key(
+        "recording",
+        "spool_reserve_mib",
+        "512",
+        "Space kept free, so that seals and one break-glass session fit on a full disk",
+    ),
+    key(
+        "recording",
+        "overflow_max_mib",
+        "1024",
+        "Output that a slow client may leave unread per session, kept on disk",
+    ),
+    key(
+        "log",
+        "format",
+        "\"text\"",
+        "\"text\" for people, \"json\" for machines; the log goes to standard error",
+    ),
+    key(
+        "log",
+        "filter",
+        "\"info\"",
+        "Levels, such as \"info\" or \"info,portcullis::ssh=debug\"; PORTCULLIS_LOG wins over it",
+    ),
+];
+
+pub(super) fn template(set: &[(&str, String)]) -> String {
+    let mut text = String::from(
+        "# Portcullis. Every key has a safe default, shown behind its #; unknown keys are refused.\n\
+         # `portcullis check` reads this file and says what is wrong with it; SIGHUP reloads it.\n",
+    );
+    let mut section = "";
+    for key in KEYS {
+        if key.section != section {
+            section = key.section;
+            text.push_str(&format!("\n[{section}]\n"));
+        } else if section.is_empty() {
+            text.push('\n');
+        }
+        text.push_str(&format!("# {}.\n", key.doc));
+        let name = key.name();
+        match set.iter().find(|(given, _)| *given == name) {
+            Some((_, value)) => text.push_str(&format!("{} = {value}\n", key.key)),
+            None => text.push_str(&format!("#{} = {}\n", key.key, key.default)),
+        }
+    }
+    text
+}

@@ -1,0 +1,146 @@
+use super::*;
+
+fn parse(text: &str) -> Result<Config, ConfigError> {
+    Config::parse(Path::new("/srv/gate/config.toml"), text)
+}
+
+#[test]
+fn an_empty_file_means_the_documented_defaults() {
+    let empty = parse("").unwrap();
+    // The template with every comment mark taken off says the defaults aloud.
+    let said: String = Config::template(&[])
+        .lines()
+        .map(|line| match line.strip_prefix('#') {
+            Some(key) if !key.starts_with(' ') => format!("{key}\n"),
+            _ => format!("{line}\n"),
+        })
+        .collect();
+    assert_eq!(parse(&said).unwrap(), empty, "{said}");
+    assert_eq!(
+        said.lines().filter(|line| line.contains(" = ")).count(),
+        KEYS.len()
+    );
+    assert_eq!(empty.layout, Layout::new("/srv/gate"));
+    assert_eq!(empty.ssh.listen, "[::]:2222".parse().unwrap());
+    assert_eq!(
+        empty.session.warn_before,
+        [Duration::from_secs(300), Duration::from_secs(60)]
+    );
+    assert_eq!(empty.session.idle_timeout, None);
+    assert_eq!(empty.recording.overflow_bytes_max, 1 << 30);
+}
+
+#[test]
+fn every_key_of_the_file_is_documented() {
+    // serde lists the keys it knows when it meets one it does not.
+    for section in ["", "ssh", "session", "recording", "log"] {
+        let text = if section.is_empty() {
+            "zzzzzzzzzzzz = 1".to_owned()
+        } else {
+            format!("[{section}]\nzzzzzzzzzzzz = 1")
+        };
+        let hint = parse(&text).unwrap_err().hint().unwrap();
+        for key in hint.strip_prefix("keys here: ").unwrap().split(", ") {
+            let documented = KEYS
+                .iter()
+                .any(|known| known.section == section && known.key == key);
+            let a_section = section.is_empty() && KEYS.iter().any(|known| known.section == key);
+            assert!(documented || a_section, "{section}.{key}");
+        }
+    }
+}
+
+#[test]
+fn the_template_says_what_it_is_told() {
+    let text = Config::template(&[
+        ("node", "\"gate1\"".to_owned()),
+        ("ssh.listen", "\"127.0.0.1:22\"".to_owned()),
+    ]);
+    let config = parse(&text).unwrap();
+    assert_eq!(config.node.as_str(), "gate1");
+    assert_eq!(config.ssh.listen, "127.0.0.1:22".parse().unwrap());
+}
+
+#[test]
+fn mistakes_are_told_with_place_and_next_step() {
+    let cases = [
+        (
+            "[ssh]\nlistn = \"x\"",
+            ":2:1: there is no key `listn`",
+            "did you mean `listen`?",
+        ),
+        (
+            "nod = \"x\"",
+            ":1:1: there is no key `nod`",
+            "did you mean `node`?",
+        ),
+        (
+            "[ssh]\n\n  kex = \"fast\"",
+            ":3:9: unknown variant `fast`",
+            "",
+        ),
+        (
+            "[ssh]\nlisten = \"2222\"",
+            "ssh.listen: `2222` is not an address",
+            "Address and port",
+        ),
+        (
+            "[ssh]\nlogin_grace_secs = 0",
+            "ssh.login_grace_secs: 0 is not between 1 and 600",
+            "the default is 20",
+        ),
+        ("[ssh]\nlogin_grace_secs = -1", ":2:20: invalid value", ""),
+        (
+            "[ssh]\nexempt_networks = [\"10/8\"]",
+            "ssh.exempt_networks: `10/8`",
+            "",
+        ),
+        ("[ssh]\nenv_allow = [\"*\"]", "ssh.env_allow: `*`", ""),
+        ("[ssh]\nenv_allow = [\"A=B\"]", "ssh.env_allow: `A=B`", ""),
+        (
+            "[session]\nwarn_before_secs = [0]",
+            "session.warn_before_secs",
+            "",
+        ),
+        ("node = \"a b\"", "node: node name `a b` holds ` `", ""),
+        ("node = ", ":1:8: ", ""),
+        (
+            "[recording]\nspool_reserve_mib = 99999999999",
+            "recording.spool_reserve_mib",
+            "",
+        ),
+    ];
+    for (text, message, hint) in cases {
+        let error = parse(text).unwrap_err();
+        let said = error.to_string();
+        assert!(said.starts_with("/srv/gate/config.toml:"), "{said}");
+        assert!(said.contains(message), "{text:?}: {said}");
+        assert!(
+            error.hint().unwrap_or_default().contains(hint),
+            "{text:?}: {:?}",
+            error.hint()
+        );
+        assert!(!said.contains('\n'), "{said:?}");
+    }
+}
+
+#[test]
+fn places_count_characters_and_state_folders_from_the_file() {
+    let error = parse("node = \"é\" # é\nbad = 1").unwrap_err().to_string();
+    assert!(error.contains(":2:1:"), "{error}");
+    assert_eq!(
+        parse("state = \"data\"").unwrap().layout,
+        Layout::new("/srv/gate/data")
+    );
+    assert_eq!(
+        parse("state = \"/var/x\"").unwrap().layout,
+        Layout::new("/var/x")
+    );
+}
+
+#[test]
+fn reading_tells_what_is_missing() {
+    let dir = tempfile::tempdir().unwrap();
+    let error = Config::load(&dir.path().join("config.toml")).unwrap_err();
+    assert!(error.hint().unwrap().contains("portcullis init"), "{error}");
+}
