@@ -1,9 +1,11 @@
 //! Portcullis: a privileged session recorder and SSH jump host.
 #![forbid(unsafe_code)]
 
+pub mod api;
 pub mod clock;
 pub mod config;
 pub mod keeper;
 pub mod kernel;
 pub mod layout;
 pub mod store;
+pub mod telemetry;

@@ -1,0 +1,288 @@
+//! The HTTP API: the control channel of the command line, on a Unix socket in
+//! the state folder.
+//!
+//! It ends a session only by writing a revocation to the store; the registry
+//! carries that to the session. Nothing here knows SSH connections.
+
+use std::future::Future;
+use std::io;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::routing::{get, post};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+
+use crate::clock::Clock;
+use crate::keeper::Keeper;
+use crate::kernel::id::{NodeName, SessionId};
+use crate::layout::{Layout, SOCKET_PATH_BYTES_MAX};
+use crate::store::Store;
+use crate::telemetry::Metrics;
+
+pub mod client;
+mod grants;
+mod inventory;
+pub mod peer;
+pub mod problem;
+mod read;
+mod request;
+pub mod rules;
+mod state;
+pub mod wire;
+
+use problem::{Code, Problem};
+
+/// Largest request body, in bytes.
+pub const BODY_BYTES_MAX: usize = 64 * 1024;
+/// Connections served at the same time; more wait in the socket's backlog.
+pub const CONNECTIONS_MAX: usize = 64;
+/// Time for a request's head, and again for its body, in ms.
+pub const REQUEST_MS_MAX: u64 = 10_000;
+/// Time that a revocation waits for sessions to fall, in ms. Beyond it they
+/// are named as bound by their node's lease (10 s).
+pub const CUT_MS_MAX: u64 = 5_000;
+/// Time that running requests get at shutdown, in ms.
+pub const CLOSE_MS_MAX: u64 = 2_000;
+/// Bounds of what hyper keeps of one request's head, in bytes.
+const HEAD_BYTES_MAX: usize = 32 * 1024;
+
+/// A boxed future, so that `dyn` works.
+pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Why the ledger did not take a leaf.
+#[derive(Debug, thiserror::Error)]
+#[error("the ledger did not take the entry: {0}")]
+pub struct JournalError(pub String);
+
+/// Where security events are written before they take effect.
+pub trait Journal: Send + Sync + 'static {
+    /// Appends one event, durable when this returns, and tells its index.
+    /// Kinds used here: `target`, `identity`, `grant`, `revocation`.
+    fn append<'a>(
+        &'a self,
+        kind: &'static str,
+        body: serde_json::Value,
+    ) -> Answer<'a, Result<u64, JournalError>>;
+}
+
+/// The one who knows when a session has fallen.
+pub trait Cutter: Send + Sync + 'static {
+    /// Called right after a revocation was committed to the store: has the
+    /// registry read it now, waits until every one of `sessions` has fallen,
+    /// for `within` at the longest, and tells those that have not (those of
+    /// other nodes included, unless it knows better).
+    fn wait_cut<'a>(
+        &'a self,
+        sessions: &'a [SessionId],
+        within: Duration,
+    ) -> Answer<'a, Vec<SessionId>>;
+}
+
+/// What the API works with. Cheap to clone behind its `Arc`s.
+#[derive(Clone)]
+pub struct Api {
+    pub store: Arc<dyn Store>,
+    pub keeper: Arc<dyn Keeper>,
+    pub journal: Arc<dyn Journal>,
+    pub cutter: Arc<dyn Cutter>,
+    pub clock: Clock,
+    pub metrics: Arc<Metrics>,
+    pub layout: Layout,
+    pub node: NodeName,
+    /// SHA-256 of the policies in force, for the grants issued under them.
+    pub policy_digest: [u8; 32],
+    /// Longest grant, in ms (`session.grant_max_mins`).
+    pub grant_ms_max: u64,
+    /// Whether local targets may run as the server's own user: only in a demo.
+    pub local_as_self: bool,
+}
+
+/// Binds the API's socket at `path`, mode 0600 from its first moment.
+///
+/// # Errors
+/// Another server listens there, the path is too long or not a socket.
+pub fn bind(path: &Path) -> io::Result<UnixListener> {
+    let fail = |kind, why: String| Err(io::Error::new(kind, why));
+    let bytes = path.as_os_str().len();
+    // The staging name below is longer by its suffix.
+    if bytes.saturating_add(STAGING_SUFFIX.len()) > SOCKET_PATH_BYTES_MAX {
+        return fail(
+            io::ErrorKind::InvalidInput,
+            format!(
+                "{} is too long for a Unix socket ({bytes} bytes, at most {}): choose a state folder with a shorter path",
+                path.display(),
+                SOCKET_PATH_BYTES_MAX.saturating_sub(STAGING_SUFFIX.len())
+            ),
+        );
+    }
+    match std::fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+        Ok(meta) if !meta.file_type().is_socket() => {
+            return fail(
+                io::ErrorKind::AlreadyExists,
+                format!(
+                    "{} is there and is not a socket: move it away",
+                    path.display()
+                ),
+            );
+        }
+        Ok(_) => {
+            if std::os::unix::net::UnixStream::connect(path).is_ok() {
+                return fail(
+                    io::ErrorKind::AddrInUse,
+                    format!("another server already listens at {}", path.display()),
+                );
+            }
+        }
+    }
+    // Bound under another name first, so that nobody can connect between
+    // bind() and chmod(). The rename replaces a dead server's socket.
+    let mut staging = path.as_os_str().to_owned();
+    staging.push(STAGING_SUFFIX);
+    match std::fs::remove_file(&staging) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Err(_) | Ok(()) => {}
+    }
+    let listener = UnixListener::bind(&staging)?;
+    std::fs::set_permissions(&staging, std::fs::Permissions::from_mode(0o600))?;
+    std::fs::rename(&staging, path)?;
+    Ok(listener)
+}
+
+const STAGING_SUFFIX: &str = ".new";
+
+impl Api {
+    /// Serves `listener` until `shutdown` resolves; running requests then get
+    /// [`CLOSE_MS_MAX`].
+    pub async fn serve(self, listener: UnixListener, shutdown: impl Future<Output = ()> + Send) {
+        let router = self.router();
+        let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let (stop, stopped) = watch::channel(false);
+        let mut connections = JoinSet::new();
+        let mut shutdown = std::pin::pin!(shutdown);
+        loop {
+            let accepted = tokio::select! {
+                () = &mut shutdown => break,
+                Some(_) = connections.join_next(), if !connections.is_empty() => continue,
+                accepted = next(&listener, &room) => accepted,
+            };
+            match accepted {
+                Ok((stream, place)) => {
+                    let (router, stopped) = (router.clone(), stopped.clone());
+                    connections.spawn(async move {
+                        connection(stream, router, stopped).await;
+                        drop(place);
+                    });
+                }
+                Err(error) => {
+                    // Out of descriptors, mostly: they come back as
+                    // connections end, so wait a little instead of spinning.
+                    tracing::warn!(%error, "the API cannot accept a connection");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+        stop.send_replace(true);
+        let rest = async { while connections.join_next().await.is_some() {} };
+        if tokio::time::timeout(Duration::from_millis(CLOSE_MS_MAX), rest)
+            .await
+            .is_err()
+        {
+            tracing::warn!("API requests were still running at shutdown and are dropped");
+        }
+    }
+
+    /// Every route.
+    fn router(self) -> Router {
+        Router::new()
+            .route(
+                "/v1/targets",
+                get(inventory::targets).post(inventory::add_target),
+            )
+            .route(
+                "/v1/identities",
+                get(inventory::identities).post(inventory::add_identity),
+            )
+            .route("/v1/grants", get(grants::list).post(grants::issue))
+            .route("/v1/grants/{id}/revoke", post(grants::revoke_one))
+            .route("/v1/revoke", post(grants::revoke))
+            .route("/v1/sessions", get(read::sessions))
+            .route("/v1/sessions/{id}", get(read::session))
+            .route("/v1/recordings", get(read::recordings))
+            .route("/v1/trust", get(state::trust))
+            .route("/v1/health", get(state::health))
+            .route("/healthz", get(state::healthz))
+            .route("/metrics", get(state::metrics))
+            .method_not_allowed_fallback(async || {
+                Problem::new(Code::MethodNotAllowed, "that route has other methods")
+            })
+            .fallback(async || Problem::new(Code::NotFound, "there is no such route"))
+            .with_state(Arc::new(self))
+    }
+}
+
+async fn next(
+    listener: &UnixListener,
+    room: &Arc<Semaphore>,
+) -> io::Result<(UnixStream, tokio::sync::OwnedSemaphorePermit)> {
+    let place = room
+        .clone()
+        .acquire_owned()
+        .await
+        .map_err(io::Error::other)?;
+    let (stream, _) = listener.accept().await?;
+    Ok((stream, place))
+}
+
+/// Serves one connection: first who it is, then what it asks.
+async fn connection(stream: UnixStream, router: Router, mut stopped: watch::Receiver<bool>) {
+    let credentials = stream.peer_cred().map(|ucred| peer::Credentials {
+        uid: ucred.uid(),
+        pid: ucred.pid().and_then(|pid| u32::try_from(pid).ok()),
+    });
+    // /proc and the account database may block.
+    let admitted = tokio::task::spawn_blocking(move || peer::admit(credentials)).await;
+    let router = match admitted {
+        Ok(Ok(peer)) => router.layer(axum::Extension(peer)),
+        Ok(Err(why)) => {
+            tracing::warn!(reason = %why, "a peer was refused at the API");
+            refuse_all(why)
+        }
+        Err(_) => refuse_all(peer::Refused::Unknown),
+    };
+    let mut builder = hyper::server::conn::http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(Duration::from_millis(REQUEST_MS_MAX))
+        .max_buf_size(HEAD_BYTES_MAX)
+        .keep_alive(true);
+    let serving = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let mut serving = std::pin::pin!(serving);
+    let ended = tokio::select! {
+        ended = &mut serving => ended,
+        _ = stopped.changed() => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "an API connection ended early");
+    }
+}
+
+/// Answers every request of a peer that may not ask with the reason.
+fn refuse_all(why: peer::Refused) -> Router {
+    Router::new().fallback(async move || Problem::new(Code::PeerRefused, why.to_string()))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,82 @@
+//! Reading requests: bounded, typed, and refused as problems.
+
+use std::time::Duration;
+
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use axum::http::request::Parts;
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::problem::{Code, Problem};
+use super::{BODY_BYTES_MAX, REQUEST_MS_MAX};
+
+/// A JSON body.
+pub struct Body<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _state: &S) -> Result<Self, Problem> {
+        let reading = axum::body::to_bytes(request.into_body(), BODY_BYTES_MAX);
+        let bytes = tokio::time::timeout(Duration::from_millis(REQUEST_MS_MAX), reading)
+            .await
+            .map_err(|_| {
+                Problem::invalid(format!("the body took longer than {REQUEST_MS_MAX} ms"))
+            })?
+            .map_err(|_| {
+                Problem::new(
+                    Code::TooLarge,
+                    format!("the body broke off or is larger than {BODY_BYTES_MAX} bytes"),
+                )
+            })?;
+        serde_json::from_slice(&bytes).map(Body).map_err(|error| {
+            Problem::invalid(format!("the body is not what this route takes: {error}"))
+        })
+    }
+}
+
+/// The last piece of the path.
+pub struct Id(pub String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Id {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let Path(id) = Path::<String>::from_request_parts(parts, state)
+            .await
+            .map_err(|error| Problem::invalid(error.body_text()))?;
+        Ok(Id(id))
+    }
+}
+
+/// `?live=true`: only what is live.
+#[derive(serde::Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub struct LiveQuery {
+    #[serde(default)]
+    pub live: bool,
+}
+
+/// The query string.
+pub struct Asked<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Asked<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let Query(query) = Query::<T>::from_request_parts(parts, state)
+            .await
+            .map_err(|error| Problem::invalid(error.body_text()))?;
+        Ok(Asked(query))
+    }
+}
+
+/// A JSON answer.
+pub struct Json<T>(pub T);
+
+impl<T: Serialize> IntoResponse for Json<T> {
+    fn into_response(self) -> Response {
+        axum::Json(self.0).into_response()
+    }
+}

@@ -1,0 +1,159 @@
+//! Log lines and metrics.
+//!
+//! Levels, in words:
+//! - `error`: an operator has to act; something that was promised does not hold.
+//! - `warn`: something was refused or failed that an operator may want to know
+//!   in the morning.
+//! - `info`: what happened, one line each: started, admitted, issued, revoked,
+//!   opened, sealed, stopped.
+//! - `debug`: why it happened, for one who looks for a fault.
+//! - `trace`: every step; never bytes of a session, never secrets.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::Registry;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::FmtSpan;
+
+use crate::config::{Log, LogFormat};
+
+/// Sends log lines to standard error as `log` says; `color` for a terminal
+/// that wants it.
+///
+/// # Errors
+/// A filter that does not parse, or a second call.
+pub fn init(log: &Log, color: bool) -> Result<(), String> {
+    let filter = EnvFilter::try_new(&log.filter)
+        .map_err(|error| format!("log.filter `{}`: {error}", log.filter))?;
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_span_events(FmtSpan::NONE)
+        .with_ansi(color);
+    let set = match log.format {
+        LogFormat::Text => builder.try_init(),
+        LogFormat::Json => builder
+            .json()
+            .flatten_event(true)
+            .with_ansi(false)
+            .try_init(),
+    };
+    set.map_err(|error| error.to_string())
+}
+
+/// Labels of a decision: few and fixed, never users or targets.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct DecisionLabels {
+    action: &'static str,
+    decision: &'static str,
+}
+
+/// What is counted. Names are part of the contract.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// `portcullis_sessions_active`.
+    pub sessions_active: Gauge,
+    /// `portcullis_sessions_total`.
+    pub sessions: Counter,
+    /// `portcullis_certificates_issued_total`.
+    pub certificates_issued: Counter,
+    /// `portcullis_recording_bytes_total`: bytes written to spools.
+    pub recording_bytes: Counter,
+    decisions: Family<DecisionLabels, Counter>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Metrics::new()
+    }
+}
+
+impl Metrics {
+    /// All at zero.
+    pub fn new() -> Metrics {
+        let mut registry = Registry::with_prefix("portcullis");
+        let sessions_active = Gauge::default();
+        let sessions = Counter::default();
+        let certificates_issued = Counter::default();
+        let recording_bytes = Counter::default();
+        let decisions = Family::<DecisionLabels, Counter>::default();
+        registry.register(
+            "sessions_active",
+            "Sessions running now",
+            sessions_active.clone(),
+        );
+        registry.register("sessions", "Sessions opened", sessions.clone());
+        registry.register(
+            "certificates_issued",
+            "Certificates issued under a grant",
+            certificates_issued.clone(),
+        );
+        registry.register(
+            "recording_bytes",
+            "Bytes written to recordings",
+            recording_bytes.clone(),
+        );
+        registry.register("decisions", "Policy decisions", decisions.clone());
+        let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("build", "The running program", build);
+        Metrics {
+            registry,
+            sessions_active,
+            sessions,
+            certificates_issued,
+            recording_bytes,
+            decisions,
+        }
+    }
+
+    /// Counts one decision (`portcullis_decisions_total{action,decision}`).
+    pub fn decision(&self, action: &'static str, allowed: bool) {
+        let decision = if allowed { "allow" } else { "deny" };
+        self.decisions
+            .get_or_create(&DecisionLabels { action, decision })
+            .inc();
+    }
+
+    /// In the OpenMetrics text format.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing to a String does not fail; half a page would only lack its end mark.
+        match prometheus_client::encoding::text::encode(&mut text, &self.registry) {
+            Ok(()) => text,
+            Err(std::fmt::Error) => String::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_are_named_as_documented() {
+        let metrics = Metrics::new();
+        metrics.sessions_active.set(3);
+        metrics.sessions.inc();
+        metrics.certificates_issued.inc();
+        metrics.recording_bytes.inc_by(7);
+        metrics.decision("connect", true);
+        metrics.decision("exec", false);
+        let text = metrics.text();
+        for line in [
+            "portcullis_sessions_active 3",
+            "portcullis_sessions_total 1",
+            "portcullis_certificates_issued_total 1",
+            "portcullis_recording_bytes_total 7",
+            "portcullis_decisions_total{action=\"connect\",decision=\"allow\"} 1",
+            "portcullis_decisions_total{action=\"exec\",decision=\"deny\"} 1",
+            "portcullis_build_info{version=",
+            "# EOF",
+        ] {
+            assert!(text.contains(line), "{line} is not in\n{text}");
+        }
+    }
+}
