@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 
 pub mod clock;
+pub mod durable;
+pub mod issue;
 pub mod keeper;
 pub mod kernel;
 pub mod store;

@@ -1,0 +1,4 @@
+//! Identities in, grants and certificates out.
+
+pub mod ca;
+pub mod keys;
