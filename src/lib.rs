@@ -4,6 +4,8 @@
 pub mod api;
 pub mod clock;
 pub mod config;
+pub mod durable;
+pub mod issue;
 pub mod keeper;
 pub mod kernel;
 pub mod layout;

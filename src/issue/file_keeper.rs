@@ -1,0 +1,417 @@
+//! The keeper whose keys lie in the keys folder; the three authorities may
+//! sit in an ssh-agent instead.
+//!
+//! It signs statements, not bytes: each key has rules of its own, so that a
+//! bug elsewhere (or a caller who may only ask) cannot get a certificate that
+//! outlives its purpose, a log that goes back, or a signature that means
+//! something else elsewhere.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use ed25519_dalek::{Signer, SigningKey};
+use rand::RngExt;
+use russh::keys::signature::Signer as SshSigner;
+use russh::keys::ssh_key::public::KeyData;
+use russh::keys::ssh_key::{Certificate, PrivateKey, PublicKey, Signature};
+
+use crate::clock::Clock;
+use crate::keeper::{
+    AdmissionCertificate, Answer, HostCertificate, Keeper, KeeperError, TargetCertificate,
+};
+use crate::kernel::grant::{GRANT_MS_MAX, WallMs};
+
+use super::agent::Agent;
+use super::ca::{CaError, Draft, NONCE_BYTES};
+use super::keys::{self, CaKey, CaSource, KeyName, KeysError};
+
+/// Longest life of a certificate towards a target, in ms (15 min).
+pub const TARGET_MS_MAX: u64 = 15 * 60 * 1000;
+/// How far a certificate towards a target may begin in the past, in ms, for
+/// targets whose clock runs behind ours (1 min); it adds to its life.
+pub const TARGET_BACKDATE_MS_MAX: u64 = 60 * 1000;
+/// How far a grant may begin in the future, in ms (31 days).
+pub const GRANT_AHEAD_MS_MAX: u64 = 31 * 24 * 60 * 60 * 1000;
+/// Longest life of a host certificate of ours, in ms (366 days).
+pub const HOST_MS_MAX: u64 = 366 * 24 * 60 * 60 * 1000;
+/// Longest statement about a recording, in bytes.
+pub const STATEMENT_BYTES_MAX: usize = 32 * 1024;
+/// Longest checkpoint body, in bytes.
+pub const CHECKPOINT_BYTES_MAX: usize = 1024;
+
+/// What the node's identity key signs: the heads and the seals of recordings
+/// (recording/FORMAT.md section 4.1), and nothing else.
+const RECORDING_DOMAINS: [&[u8]; 2] = [
+    b"portcullis-recording/v1 head\0",
+    b"portcullis-recording/v1 seal\0",
+];
+
+/// Rules that config may tighten.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Rules {
+    /// Longest life of a grant, in ms.
+    pub grant_ms_max: u64,
+}
+
+impl Default for Rules {
+    fn default() -> Rules {
+        Rules {
+            grant_ms_max: GRANT_MS_MAX,
+        }
+    }
+}
+
+/// Signs with keys held in this process (and authorities in an agent).
+pub struct FileKeeper {
+    admission_ca: Authority,
+    target_ca: Authority,
+    host_ca: Authority,
+    node: SigningKey,
+    ledger: SigningKey,
+    /// Public halves of everything in the keys folder, the SSH host key last.
+    own: [KeyData; 6],
+    rules: Rules,
+    clock: Clock,
+    /// The largest checkpoint signed so far.
+    last: Mutex<Option<Signed>>,
+}
+
+impl fmt::Debug for FileKeeper {
+    /// Names no key material.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FileKeeper").finish_non_exhaustive()
+    }
+}
+
+struct Authority {
+    name: &'static str,
+    public: PublicKey,
+    holder: Holder,
+}
+
+enum Holder {
+    File(PrivateKey),
+    Agent(Agent),
+}
+
+struct Signed {
+    origin: Vec<u8>,
+    size: u64,
+    root: Vec<u8>,
+}
+
+impl FileKeeper {
+    /// Loads every key from the keys folder.
+    ///
+    /// # Errors
+    /// See [`keys::load`].
+    pub fn load(dir: &Path, rules: Rules, clock: Clock) -> Result<FileKeeper, KeysError> {
+        FileKeeper::build(dir, None, rules, clock)
+    }
+
+    /// Loads the node's and the ledger's keys from the folder; the three
+    /// authorities are those whose public halves lie there and whose private
+    /// halves the agent at `agent` holds. Whether it holds them is found out
+    /// by [`FileKeeper::check_agent`], or at the first signature.
+    ///
+    /// # Errors
+    /// See [`keys::load`].
+    pub fn load_with_agent(
+        dir: &Path,
+        agent: Agent,
+        rules: Rules,
+        clock: Clock,
+    ) -> Result<FileKeeper, KeysError> {
+        FileKeeper::build(dir, Some(agent), rules, clock)
+    }
+
+    fn build(
+        dir: &Path,
+        agent: Option<Agent>,
+        rules: Rules,
+        clock: Clock,
+    ) -> Result<FileKeeper, KeysError> {
+        let source = match agent {
+            None => CaSource::Files,
+            Some(_) => CaSource::Elsewhere,
+        };
+        let keys = keys::load(dir, source)?;
+        let own = [
+            keys.admission_ca.public().key_data().clone(),
+            keys.target_ca.public().key_data().clone(),
+            keys.host_ca.public().key_data().clone(),
+            keys.node.public_key().key_data().clone(),
+            keys.ledger.public_key().key_data().clone(),
+            keys.ssh_host.public_key().key_data().clone(),
+        ];
+        let authority = |name: KeyName, key: CaKey| match (key, &agent) {
+            (CaKey::Here(key), _) => Ok(Authority {
+                name: name.file(),
+                public: key.public_key().clone(),
+                holder: Holder::File(key),
+            }),
+            (CaKey::Elsewhere(public), Some(agent)) => Ok(Authority {
+                name: name.file(),
+                public,
+                holder: Holder::Agent(agent.clone()),
+            }),
+            (CaKey::Elsewhere(_), None) => Err(KeysError::Missing(dir.join(name.file()))),
+        };
+        Ok(FileKeeper {
+            admission_ca: authority(KeyName::AdmissionCa, keys.admission_ca)?,
+            target_ca: authority(KeyName::TargetCa, keys.target_ca)?,
+            host_ca: authority(KeyName::HostCa, keys.host_ca)?,
+            node: plain_ed25519(dir, KeyName::Node, &keys.node)?,
+            ledger: plain_ed25519(dir, KeyName::Ledger, &keys.ledger)?,
+            own,
+            rules,
+            clock,
+            last: Mutex::new(None),
+        })
+    }
+
+    /// Asks the agent, if there is one, whether it holds the three
+    /// authorities' keys; `serve` and `check` ask before they begin.
+    ///
+    /// # Errors
+    /// [`KeeperError::Unavailable`] names the first key that is not there.
+    pub async fn check_agent(&self) -> Result<(), KeeperError> {
+        for authority in [&self.admission_ca, &self.target_ca, &self.host_ca] {
+            if let Holder::Agent(agent) = &authority.holder {
+                agent.holds(authority.name, &authority.public).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Nobody outside gets a certificate for a key that is one of ours: it
+    /// would tie two roles to one private key.
+    fn refuse_own(
+        &self,
+        authority: &Authority,
+        subject: &PublicKey,
+        but: Option<&KeyData>,
+    ) -> Result<(), KeeperError> {
+        let taken = |own: &&KeyData| *own == subject.key_data() && Some(*own) != but;
+        match self.own.iter().find(taken) {
+            Some(_) => Err(authority.refuse("the key to certify is one of the bastion's own")),
+            None => Ok(()),
+        }
+    }
+
+    fn admission_draft(&self, asked: AdmissionCertificate) -> Result<Draft, KeeperError> {
+        let authority = &self.admission_ca;
+        self.refuse_own(authority, &asked.public_key, None)?;
+        let now = self.clock.now().wall_ms;
+        let life = asked.valid_before_ms.saturating_sub(asked.valid_after_ms);
+        if life > self.rules.grant_ms_max {
+            return Err(authority.refuse(format!(
+                "it would live {life} ms, a grant at most {} ms",
+                self.rules.grant_ms_max
+            )));
+        }
+        authority.refuse_past(now, asked.valid_before_ms)?;
+        if asked.valid_after_ms > now.saturating_add(GRANT_AHEAD_MS_MAX) {
+            return Err(authority.refuse("it would begin more than 31 days from now"));
+        }
+        Draft::admission(&authority.public, nonce(), asked).map_err(|why| authority.refuse(why))
+    }
+
+    fn target_draft(&self, asked: TargetCertificate) -> Result<Draft, KeeperError> {
+        let authority = &self.target_ca;
+        self.refuse_own(authority, &asked.public_key, None)?;
+        let now = self.clock.now().wall_ms;
+        authority.refuse_past(now, asked.valid_before_ms)?;
+        // Both ends are bound to now: a certificate for later could be kept.
+        if asked.valid_before_ms > now.saturating_add(TARGET_MS_MAX) {
+            return Err(authority.refuse("it would live longer than 15 minutes from now"));
+        }
+        if asked.valid_after_ms < now.saturating_sub(TARGET_BACKDATE_MS_MAX) {
+            return Err(authority.refuse("it would begin more than a minute ago"));
+        }
+        Draft::target(&authority.public, nonce(), rand::rng().random(), asked)
+            .map_err(|why| authority.refuse(why))
+    }
+
+    fn host_draft(&self, asked: HostCertificate) -> Result<Draft, KeeperError> {
+        let authority = &self.host_ca;
+        self.refuse_own(authority, &asked.public_key, self.own.last())?;
+        let now = self.clock.now().wall_ms;
+        authority.refuse_past(now, asked.valid_before_ms)?;
+        let life = asked.valid_before_ms.saturating_sub(asked.valid_after_ms);
+        if life > HOST_MS_MAX || asked.valid_before_ms > now.saturating_add(HOST_MS_MAX) {
+            return Err(authority.refuse("it would live longer than 366 days"));
+        }
+        Draft::host(&authority.public, nonce(), rand::rng().random(), asked)
+            .map_err(|why| authority.refuse(why))
+    }
+
+    fn checkpoint(&self, body: &[u8]) -> Result<[u8; 64], KeeperError> {
+        let refuse = |why: &str| KeeperError::Refused {
+            key: KeyName::Ledger.file(),
+            why: why.to_owned(),
+        };
+        let signed = parse_checkpoint(body)
+            .ok_or_else(|| refuse("it is not a checkpoint of three lines (origin, size, root)"))?;
+        // Held across the signature, so that two callers cannot cross.
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(last) = last.as_ref() {
+            if last.origin != signed.origin {
+                return Err(refuse("it names another log than the one signed before"));
+            }
+            if signed.size < last.size {
+                return Err(refuse("it is smaller than the one signed before"));
+            }
+            if signed.size == last.size && signed.root != last.root {
+                return Err(refuse("it shows another history of the same size"));
+            }
+        }
+        let signature = self.ledger.sign(body).to_bytes();
+        *last = Some(signed);
+        Ok(signature)
+    }
+}
+
+impl Authority {
+    fn refuse(&self, why: impl ToString) -> KeeperError {
+        KeeperError::Refused {
+            key: self.name,
+            why: why.to_string(),
+        }
+    }
+
+    fn refuse_past(&self, now: WallMs, valid_before_ms: WallMs) -> Result<(), KeeperError> {
+        match valid_before_ms > now {
+            true => Ok(()),
+            false => Err(self.refuse("it would have ended before now")),
+        }
+    }
+
+    async fn sign(&self, draft: Draft) -> Result<Certificate, KeeperError> {
+        let bytes = draft.to_be_signed().map_err(|why| self.refuse(why))?;
+        let signature = match &self.holder {
+            Holder::File(key) => sign_here(self.name, key, &bytes)?,
+            Holder::Agent(agent) => agent.sign(self.name, &self.public, &bytes).await?,
+        };
+        draft.seal(signature).map_err(|why| match why {
+            CaError::NotSigned(_) => KeeperError::Unavailable {
+                key: self.name,
+                why: why.to_string(),
+            },
+            other => self.refuse(other),
+        })
+    }
+}
+
+fn sign_here(name: &'static str, key: &PrivateKey, bytes: &[u8]) -> Result<Signature, KeeperError> {
+    SshSigner::<Signature>::try_sign(key, bytes).map_err(|why| KeeperError::Unavailable {
+        key: name,
+        why: why.to_string(),
+    })
+}
+
+fn nonce() -> [u8; NONCE_BYTES] {
+    rand::rng().random()
+}
+
+fn plain_ed25519(dir: &Path, name: KeyName, key: &PrivateKey) -> Result<SigningKey, KeysError> {
+    let unreadable = |why: String| KeysError::Unreadable {
+        path: dir.join(name.file()),
+        why,
+    };
+    let pair = key
+        .key_data()
+        .ed25519()
+        .ok_or_else(|| unreadable("it is not ed25519".to_owned()))?;
+    SigningKey::try_from(pair).map_err(|why| unreadable(why.to_string()))
+}
+
+/// The three lines of a checkpoint (c2sp.org/tlog-checkpoint), no extension.
+fn parse_checkpoint(body: &[u8]) -> Option<Signed> {
+    if body.len() > CHECKPOINT_BYTES_MAX {
+        return None;
+    }
+    let text = std::str::from_utf8(body).ok()?;
+    let mut lines = text.strip_suffix('\n')?.split('\n');
+    let (origin, size, root) = (lines.next()?, lines.next()?, lines.next()?);
+    // One spelling of each number: no sign, no leading zero.
+    let number: u64 = size.parse().ok()?;
+    let base64 = |byte: u8| byte.is_ascii_alphanumeric() || b"+/=".contains(&byte);
+    let formed = lines.next().is_none()
+        && !origin.is_empty()
+        && number.to_string() == size
+        && root.len() == 44
+        && root.bytes().all(base64);
+    formed.then(|| Signed {
+        origin: origin.as_bytes().to_vec(),
+        size: number,
+        root: root.as_bytes().to_vec(),
+    })
+}
+
+impl Keeper for FileKeeper {
+    fn node_key(&self) -> [u8; 32] {
+        self.node.verifying_key().to_bytes()
+    }
+
+    fn ledger_key(&self) -> [u8; 32] {
+        self.ledger.verifying_key().to_bytes()
+    }
+
+    fn admission_ca(&self) -> PublicKey {
+        self.admission_ca.public.clone()
+    }
+
+    fn target_ca(&self) -> PublicKey {
+        self.target_ca.public.clone()
+    }
+
+    fn host_ca(&self) -> PublicKey {
+        self.host_ca.public.clone()
+    }
+
+    fn sign_recording<'a>(&'a self, statement: &'a [u8]) -> Answer<'a, [u8; 64]> {
+        Box::pin(async move {
+            let ours = RECORDING_DOMAINS
+                .iter()
+                .any(|domain| statement.starts_with(domain));
+            if !ours || statement.len() > STATEMENT_BYTES_MAX {
+                return Err(KeeperError::Refused {
+                    key: KeyName::Node.file(),
+                    why: "it is neither the head nor the seal of a recording".to_owned(),
+                });
+            }
+            Ok(self.node.sign(statement).to_bytes())
+        })
+    }
+
+    fn sign_checkpoint<'a>(&'a self, body: &'a [u8]) -> Answer<'a, [u8; 64]> {
+        Box::pin(async move { self.checkpoint(body) })
+    }
+
+    fn issue_admission(&self, certificate: AdmissionCertificate) -> Answer<'_, Certificate> {
+        Box::pin(async move {
+            let draft = self.admission_draft(certificate)?;
+            self.admission_ca.sign(draft).await
+        })
+    }
+
+    fn issue_target(&self, certificate: TargetCertificate) -> Answer<'_, Certificate> {
+        Box::pin(async move {
+            let draft = self.target_draft(certificate)?;
+            self.target_ca.sign(draft).await
+        })
+    }
+
+    fn issue_host(&self, certificate: HostCertificate) -> Answer<'_, Certificate> {
+        Box::pin(async move {
+            let draft = self.host_draft(certificate)?;
+            self.host_ca.sign(draft).await
+        })
+    }
+}
+
+#[cfg(test)]
+#[path = "file_keeper_tests.rs"]
+mod tests;

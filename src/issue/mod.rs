@@ -1,0 +1,6 @@
+//! Identities in, grants and certificates out.
+
+pub mod agent;
+pub mod ca;
+pub mod file_keeper;
+pub mod keys;
