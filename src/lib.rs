@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod durable;
@@ -9,5 +10,6 @@ pub mod issue;
 pub mod keeper;
 pub mod kernel;
 pub mod layout;
+pub mod ssh;
 pub mod store;
 pub mod telemetry;

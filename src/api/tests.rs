@@ -2,7 +2,6 @@
 
 use std::sync::Mutex;
 
-use russh::keys::ssh_key::certificate::{Builder, CertType};
 use russh::keys::ssh_key::private::Ed25519Keypair;
 use russh::keys::ssh_key::{Certificate, PrivateKey, PublicKey};
 use sha2::{Digest, Sha256};
@@ -12,75 +11,14 @@ use super::client::{ApiClient, ClientError};
 use super::wire::*;
 use super::*;
 use crate::clock::Now;
-use crate::keeper::{self, AdmissionCertificate, HostCertificate, KeeperError, TargetCertificate};
+use crate::issue::file_keeper::{FileKeeper, Rules};
+use crate::issue::keys::{self, CaHome};
 use crate::kernel::grant::{Capability, hex32};
 use crate::kernel::inventory::{HostProof, IdentityKind, Reach, Target};
 use crate::store::SessionRow;
 use crate::store::sqlite::SqliteStore;
 
 const NOW: u64 = 1_800_000_000_000;
-
-/// Signs admission certificates and nothing else.
-struct OneKey(PrivateKey);
-
-impl OneKey {
-    fn refused<T: Send>(&self) -> keeper::Answer<'_, T> {
-        Box::pin(async {
-            Err(KeeperError::Refused {
-                key: "test",
-                why: "not its task".to_owned(),
-            })
-        })
-    }
-}
-
-impl Keeper for OneKey {
-    fn node_key(&self) -> [u8; 32] {
-        [0; 32]
-    }
-    fn ledger_key(&self) -> [u8; 32] {
-        [0; 32]
-    }
-    fn admission_ca(&self) -> PublicKey {
-        self.0.public_key().clone()
-    }
-    fn target_ca(&self) -> PublicKey {
-        self.admission_ca()
-    }
-    fn host_ca(&self) -> PublicKey {
-        self.admission_ca()
-    }
-    fn sign_recording<'a>(&'a self, _: &'a [u8]) -> keeper::Answer<'a, [u8; 64]> {
-        self.refused()
-    }
-    fn sign_checkpoint<'a>(&'a self, _: &'a [u8]) -> keeper::Answer<'a, [u8; 64]> {
-        self.refused()
-    }
-    fn issue_admission(&self, asked: AdmissionCertificate) -> keeper::Answer<'_, Certificate> {
-        Box::pin(async move {
-            let key = asked.public_key.key_data().clone();
-            let (after, before) = (asked.valid_after_ms / 1000, asked.valid_before_ms / 1000);
-            let mut made = Builder::new([7; 32], key, after, before).unwrap();
-            made.serial(asked.serial).unwrap();
-            made.cert_type(CertType::User).unwrap();
-            made.key_id(asked.key_id).unwrap();
-            made.valid_principal(asked.principal).unwrap();
-            if let Some(sources) = asked.source_address {
-                made.critical_option("source-address", sources).unwrap();
-            }
-            for extension in asked.extensions {
-                made.extension(extension, "").unwrap();
-            }
-            Ok(made.sign(&self.0).unwrap())
-        })
-    }
-    fn issue_target(&self, _: TargetCertificate) -> keeper::Answer<'_, Certificate> {
-        self.refused()
-    }
-    fn issue_host(&self, _: HostCertificate) -> keeper::Answer<'_, Certificate> {
-        self.refused()
-    }
-}
 
 #[derive(Default)]
 struct Entries {
@@ -159,9 +97,11 @@ async fn world_with(stubborn: Option<SessionId>) -> World {
         wall_ms: NOW,
         boot_ms: 0,
     });
+    keys::create(&layout.keys(), CaHome::Files).unwrap();
+    let keeper = FileKeeper::load(&layout.keys(), Rules { grant_ms_max: 3_600_000 + rules::BACKDATE_MS }, clock.clone()).unwrap();
     let api = Api {
         store: store.clone(),
-        keeper: Arc::new(OneKey(key(1))),
+        keeper: Arc::new(keeper),
         journal: journal.clone(),
         cutter: Arc::new(Stubborn(stubborn)),
         clock: clock.clone(),
@@ -321,9 +261,10 @@ async fn a_grant_is_issued_for_one_purpose() {
     let entry = world.journal.taken.lock().unwrap()[2].1.clone();
     assert_eq!(entry["certificate_sha256"], hex32::encode(&sha256));
 
-    let second = world.issue().await;
+    let longest = IssueRequest { for_secs: 3600, ..world.asks() };
+    let second: Issued = world.client.post("/v1/grants", &longest).await.unwrap();
     assert!(second.grant.certificate_serial > issued.grant.certificate_serial);
-    world.clock.advance(600_000);
+    world.clock.advance(3_600_000);
     let all: Grants = world.client.get("/v1/grants").await.unwrap();
     assert_eq!(
         all.grants
