@@ -2,14 +2,18 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+pub mod archive;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod demo;
 pub mod durable;
 pub mod issue;
 pub mod keeper;
 pub mod kernel;
 pub mod layout;
+pub mod ledger;
+pub mod serve;
 pub mod ssh;
 pub mod store;
 pub mod telemetry;

@@ -104,7 +104,12 @@ async fn each_authority_signs_its_own_kind() {
 
 #[tokio::test]
 async fn certificates_that_break_a_rule_are_refused() {
-    let Bench { keeper, dir, _state, .. } = bench();
+    let Bench {
+        keeper,
+        dir,
+        _state,
+        ..
+    } = bench();
     let asked = |change: &dyn Fn(&mut AdmissionCertificate)| {
         let mut it = admission();
         change(&mut it);
@@ -168,7 +173,9 @@ async fn certificates_that_break_a_rule_are_refused() {
 
 #[tokio::test]
 async fn config_may_shorten_grants() {
-    let Bench { dir, clock, _state, .. } = bench();
+    let Bench {
+        dir, clock, _state, ..
+    } = bench();
     let rules = Rules {
         grant_ms_max: 5 * MINUTE,
     };
@@ -265,7 +272,9 @@ impl Drop for RealAgent {
 
 #[tokio::test]
 async fn authorities_in_a_real_agent() {
-    let Bench { dir, clock, _state, .. } = bench();
+    let Bench {
+        dir, clock, _state, ..
+    } = bench();
     let place = tempfile::tempdir().unwrap();
     let agent = RealAgent::start(place.path());
     for name in [KeyName::AdmissionCa, KeyName::TargetCa] {

@@ -1,0 +1,632 @@
+//! The transparency log of security events and of every recording's open and seal.
+//!
+//! In a folder: `journal` (the truth: bodies, salts, entries), and derived
+//! from it, for anybody to fetch, `checkpoint` and `tile/…` (c2sp.org/tlog-tiles).
+//! The log itself holds salted hashes, so that it may be public.
+//!
+//! **Order of durability**, and what a crash after each step leaves behind:
+//!
+//! 1. frames are appended to `journal`: nobody was told; the next start keeps
+//!    the whole ones and cuts a torn one off (into `journal.torn-…`);
+//! 2. `fdatasync`: the leaves count from here on, whoever was told or not;
+//! 3. the tree in memory takes them in, and the callers are answered;
+//! 4. the keeper signs the new root: nothing of it is on disk;
+//! 5. tiles are written (staged, synced, renamed, folder synced): no
+//!    checkpoint needs them yet; the next start writes them again if they differ;
+//! 6. `checkpoint` is swapped: leaves up to here can never be taken back
+//!    unnoticed by anybody who saw it.
+//!
+//! Steps 1 to 3 are the writer's thread, 4 to 6 the publisher's task: signing
+//! never delays an append. After an error in 1 or 2 nothing is taken before a
+//! restart.
+//!
+//! Trust: who can modify the folder can take back what was never shown to
+//! anybody else. Proofs beside recordings, witnesses and the store's copy of
+//! the checkpoint are what he would have to change as well.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use portcullis_recording::leaf::{LeafKind, LedgerLeaf};
+use portcullis_recording::merkle::{self, Hash};
+use portcullis_recording::note::{Note, VerifierKey};
+use portcullis_recording::proof::Proof;
+use portcullis_recording::seal::Sealed;
+use rand::RngExt;
+use sha2::{Digest, Sha256};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use crate::clock::Clock;
+use crate::durable;
+use crate::keeper::Keeper;
+use crate::kernel::grant::hex32;
+use crate::kernel::id::SessionId;
+
+use self::body::{Body, KIND_BYTES_MAX};
+use self::publish::{Published, Publisher, Status};
+use self::replay::{Known, Replayed};
+use self::sessions::Live;
+use self::state::Shared;
+use self::writer::{Op, QUEUE_LEAVES_MAX, Writer};
+
+pub mod body;
+pub mod checkpoint;
+mod error;
+pub mod journal;
+mod publish;
+mod replay;
+mod sessions;
+mod state;
+pub mod tiles;
+mod writer;
+
+pub use self::error::LedgerError;
+pub use self::publish::PUBLISH_MS_MIN;
+pub use self::state::{Hook, Step};
+pub use self::writer::Entry;
+
+/// Longest wait for a leaf to be durable, queueing included, in ms.
+pub const APPEND_MS_MAX: u64 = 5_000;
+/// Longest wait for a checkpoint that covers a leaf, in ms.
+pub const CHECKPOINT_MS_MAX: u64 = 10_000;
+/// Most checkpoints known from elsewhere that a start compares with.
+pub const ANCHORS_MAX: usize = 1_024;
+
+/// A checkpoint that was kept elsewhere: in the store, at a witness, beside a
+/// recording. A folder that is older than it was rolled back.
+#[derive(Clone, Debug)]
+pub struct Anchor {
+    /// Where it comes from, for messages.
+    pub source: String,
+    /// The signed note.
+    pub note: String,
+}
+
+/// How to open a ledger.
+#[derive(Clone, Default)]
+pub struct Options {
+    /// The name that the folder must have.
+    pub origin: String,
+    pub anchors: Vec<Anchor>,
+    /// For tests; see [`Step`].
+    pub hook: Option<Hook>,
+}
+
+/// Proof that a session's open leaf is durable: what a dial asks for.
+#[derive(Clone, Debug)]
+pub struct OpenReceipt {
+    session: SessionId,
+    entry: Entry,
+}
+
+impl OpenReceipt {
+    /// The session that may go on.
+    pub fn session(&self) -> SessionId {
+        self.session
+    }
+
+    /// Its leaf.
+    pub fn entry(&self) -> Entry {
+        self.entry
+    }
+}
+
+/// Proof that a recording's seal leaf is durable: what the archive asks for.
+#[derive(Clone, Debug)]
+pub struct SealReceipt {
+    session: SessionId,
+    entry: Entry,
+}
+
+impl SealReceipt {
+    /// The session that was sealed.
+    pub fn session(&self) -> SessionId {
+        self.session
+    }
+
+    /// Its leaf; `fresh` is false when an earlier try had come through.
+    pub fn entry(&self) -> Entry {
+        self.entry
+    }
+}
+
+/// One node's ledger, open for appending.
+pub struct Ledger {
+    shared: Arc<Shared>,
+    queue: Mutex<Option<mpsc::Sender<Op>>>,
+    status: watch::Receiver<Status>,
+    clock: Clock,
+    publisher: JoinHandle<()>,
+    writer: Mutex<Option<std::thread::JoinHandle<()>>>,
+}
+
+impl Drop for Ledger {
+    fn drop(&mut self) {
+        self.publisher.abort();
+    }
+}
+
+impl Ledger {
+    /// Makes an empty ledger in `dir`, which is made as well; `init` does
+    /// this, a start never.
+    ///
+    /// # Errors
+    /// When one is there already.
+    pub fn create(dir: &Path, origin: &str) -> Result<(), LedgerError> {
+        journal::check_origin(origin)?;
+        durable::create_dir_all(dir, 0o755)?;
+        journal::create(dir, origin)?;
+        Ok(())
+    }
+
+    /// Replays the journal, holds it against the signed checkpoint and every
+    /// anchor, makes derived files good that a crash left behind, and begins
+    /// to take leaves.
+    ///
+    /// # Errors
+    /// When the folder is missing, in use, damaged, rolled back or forked:
+    /// such a ledger is evidence and is not written to.
+    pub async fn open(
+        dir: &Path,
+        options: Options,
+        keeper: Arc<dyn Keeper>,
+        clock: Clock,
+    ) -> Result<Ledger, LedgerError> {
+        let key = checkpoint::ledger_key(&options.origin, keeper.ledger_key())
+            .map_err(|_| journal::JournalError::BadOrigin(options.origin.clone()))?;
+        let (place, asked) = (dir.to_owned(), options.clone());
+        let opened = tokio::task::spawn_blocking(move || prepare(&place, &asked, &key))
+            .await
+            .map_err(|why| LedgerError::Stopped(why.to_string()))??;
+        let Prepared {
+            replayed,
+            appender,
+            standing,
+            partials,
+            cut,
+        } = opened;
+        let shared = Arc::new(Shared::new(
+            dir.to_owned(),
+            options.origin,
+            replayed.log,
+            options.hook,
+        ));
+        let (sender, status) = watch::channel(Status {
+            now: Arc::new(standing),
+            tries: 0,
+            failed: None,
+        });
+        let mut publisher = Publisher {
+            shared: shared.clone(),
+            keeper,
+            status: sender,
+            partials,
+        };
+        publisher.publish().await?;
+        let writer = Writer {
+            shared: shared.clone(),
+            to: appender,
+            end: replayed.end,
+            sessions: replayed.sessions,
+        };
+        let (queue, ops) = mpsc::channel(QUEUE_LEAVES_MAX);
+        let thread = std::thread::Builder::new()
+            .name("ledger-writer".to_owned())
+            .spawn(move || writer.run(ops))
+            .map_err(|why| LedgerError::Stopped(why.to_string()))?;
+        let ledger = Ledger {
+            shared,
+            queue: Mutex::new(Some(queue)),
+            status,
+            clock,
+            publisher: tokio::spawn(publisher.run()),
+            writer: Mutex::new(Some(thread)),
+        };
+        if let Some(cut) = cut {
+            ledger.append_event("journal-cut", cut).await?;
+        }
+        Ok(ledger)
+    }
+
+    /// The log's name.
+    pub fn origin(&self) -> &str {
+        &self.shared.origin
+    }
+
+    /// Leaves that are durable.
+    pub fn size(&self) -> u64 {
+        self.shared.log().edge.size()
+    }
+
+    /// Why the last checkpoint was not published, if it was not: an alarm.
+    pub fn unpublished(&self) -> Option<String> {
+        self.shared.log().unpublished.clone()
+    }
+
+    /// Logs the opening of a session; durable when it answers. Asked again
+    /// with the same head it gives the same leaf.
+    ///
+    /// # Errors
+    /// When it is not known to be durable: then do not dial.
+    pub async fn append_open(
+        &self,
+        leaf: LedgerLeaf,
+        salt: [u8; 32],
+    ) -> Result<OpenReceipt, LedgerError> {
+        let session = SessionId(leaf.session_id);
+        if leaf.kind != LeafKind::Open {
+            return Err(LedgerError::Contradiction {
+                session,
+                why: "the leaf is not an opening",
+            });
+        }
+        let entry = self.append_leaf(leaf, salt).await?;
+        Ok(OpenReceipt { session, entry })
+    }
+
+    /// Logs how far a live session's recording is.
+    ///
+    /// # Errors
+    /// When the session is not open, or the leaf is not known to be durable.
+    pub async fn append_check(
+        &self,
+        leaf: LedgerLeaf,
+        salt: [u8; 32],
+    ) -> Result<Entry, LedgerError> {
+        let session = SessionId(leaf.session_id);
+        match leaf.kind {
+            LeafKind::Check => self.append_leaf(leaf, salt).await,
+            LeafKind::Open | LeafKind::Seal => Err(LedgerError::Contradiction {
+                session,
+                why: "the leaf is not a check",
+            }),
+        }
+    }
+
+    /// Logs the seal of a recording, exactly once: asked again for the same
+    /// recording it gives the same leaf.
+    ///
+    /// # Errors
+    /// When the session was never opened here or sealed as another recording,
+    /// or the leaf is not known to be durable (then ask again).
+    pub async fn append_seal(&self, sealed: &Sealed) -> Result<SealReceipt, LedgerError> {
+        self.append_seal_leaf(sealed.leaf(), sealed.head().salt)
+            .await
+    }
+
+    async fn append_seal_leaf(
+        &self,
+        leaf: LedgerLeaf,
+        salt: [u8; 32],
+    ) -> Result<SealReceipt, LedgerError> {
+        let session = SessionId(leaf.session_id);
+        let entry = self.append_leaf(leaf, salt).await?;
+        Ok(SealReceipt { session, entry })
+    }
+
+    /// Logs anything else: a grant, a revocation, an inventory or key change,
+    /// a start or stop. `body` is best a JSON object; its keys are sorted.
+    ///
+    /// # Errors
+    /// When it is too long or not known to be durable.
+    pub async fn append_event(
+        &self,
+        kind: &'static str,
+        body: serde_json::Value,
+    ) -> Result<Entry, LedgerError> {
+        let event = Body::Event {
+            kind: kind.chars().take(KIND_BYTES_MAX).collect(),
+            at_ms: self.clock.now().wall_ms,
+            json: body.to_string(),
+        };
+        let body = event
+            .encode()
+            .map_err(|bytes| LedgerError::TooLong { bytes })?;
+        self.append(None, rand::rng().random(), body).await
+    }
+
+    async fn append_leaf(&self, leaf: LedgerLeaf, salt: [u8; 32]) -> Result<Entry, LedgerError> {
+        let body = leaf.body();
+        self.append(Some(leaf), salt, body).await
+    }
+
+    async fn append(
+        &self,
+        leaf: Option<LedgerLeaf>,
+        salt: [u8; 32],
+        body: Vec<u8>,
+    ) -> Result<Entry, LedgerError> {
+        let (reply, answer) = oneshot::channel();
+        let op = Op::Append {
+            salt,
+            body,
+            leaf,
+            reply,
+        };
+        self.ask(op, answer).await?
+    }
+
+    /// Sessions that were opened and not sealed: after a start, those to recover.
+    ///
+    /// # Errors
+    /// When the ledger has stopped.
+    pub async fn unsealed(&self) -> Result<Vec<SessionId>, LedgerError> {
+        let (reply, answer) = oneshot::channel();
+        let live: Vec<([u8; 16], Live)> = self.ask(Op::Live(reply), answer).await?;
+        Ok(live.into_iter().map(|(id, _)| SessionId(id)).collect())
+    }
+
+    async fn ask<T>(&self, op: Op, answer: oneshot::Receiver<T>) -> Result<T, LedgerError> {
+        let queue = self
+            .queue
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let stopped = || LedgerError::Stopped("it was closed".to_owned());
+        let queue = queue.ok_or_else(stopped)?;
+        let asked = timeout(Duration::from_millis(APPEND_MS_MAX), async {
+            queue.send(op).await.map_err(|_| stopped())?;
+            answer.await.map_err(|_| stopped())
+        });
+        asked
+            .await
+            .map_err(|_| LedgerError::Slow { ms: APPEND_MS_MAX })?
+    }
+
+    /// The checkpoint that stands, as a signed note.
+    pub fn checkpoint(&self) -> String {
+        let now = self.status.borrow().now.clone();
+        now.note.as_ref().map(Note::to_string).unwrap_or_default()
+    }
+
+    /// A checkpoint that covers leaf `index`, signed now if need be.
+    ///
+    /// # Errors
+    /// When there is no such leaf, or it cannot be signed or published.
+    pub async fn checkpoint_covering(&self, index: u64) -> Result<String, LedgerError> {
+        let now = self.covering(index).await?;
+        Ok(now.note.as_ref().map(Note::to_string).unwrap_or_default())
+    }
+
+    async fn covering(&self, index: u64) -> Result<Arc<Published>, LedgerError> {
+        if index >= self.size() {
+            return Err(LedgerError::NoLeaf(index));
+        }
+        let mut status = self.status.clone();
+        let start = status.borrow().tries;
+        let waited = timeout(Duration::from_millis(CHECKPOINT_MS_MAX), async {
+            loop {
+                {
+                    let seen = status.borrow_and_update();
+                    if seen.now.size > index {
+                        return Ok(seen.now.clone());
+                    }
+                    if let Some(why) = seen.failed.as_ref().filter(|_| seen.tries > start) {
+                        return Err(LedgerError::Behind(why.clone()));
+                    }
+                }
+                self.shared.demand.notify_one();
+                if status.changed().await.is_err() {
+                    return Err(LedgerError::Stopped("it was closed".to_owned()));
+                }
+            }
+        });
+        waited.await.map_err(|_| LedgerError::Slow {
+            ms: CHECKPOINT_MS_MAX,
+        })?
+    }
+
+    /// The offline proof that leaf `index` is in the log
+    /// (c2sp.org/tlog-proof@v1), checked before it is given out.
+    ///
+    /// # Errors
+    /// When there is no such leaf, no checkpoint over it, or a tile is damaged.
+    pub async fn prove(&self, index: u64) -> Result<String, LedgerError> {
+        let published = self.covering(index).await?;
+        let shared = self.shared.clone();
+        let work = move || {
+            let frame = find_frame(&shared, index)?;
+            let path = prove_from(&shared.dir, &published, index, &frame.entry)?;
+            let checkpoint = published.note.clone().ok_or(LedgerError::NoLeaf(index))?;
+            let proof = Proof {
+                extra: None,
+                index,
+                hashes: path,
+                checkpoint,
+            };
+            Ok(proof.to_string())
+        };
+        tokio::task::spawn_blocking(work)
+            .await
+            .map_err(|why| LedgerError::Stopped(why.to_string()))?
+    }
+
+    /// Salt and body of leaf `index`.
+    ///
+    /// # Errors
+    /// When there is none, or the journal was damaged since the start.
+    pub async fn leaf(&self, index: u64) -> Result<([u8; 32], Body), LedgerError> {
+        let shared = self.shared.clone();
+        let work = move || {
+            let frame = find_frame(&shared, index)?;
+            let body = Body::decode(&frame.body).map_err(|_| LedgerError::NoLeaf(index))?;
+            Ok((frame.salt, body))
+        };
+        tokio::task::spawn_blocking(work)
+            .await
+            .map_err(|why| LedgerError::Stopped(why.to_string()))?
+    }
+
+    /// Takes nothing more, writes what was taken, publishes the last
+    /// checkpoint and lets the folder go.
+    ///
+    /// # Errors
+    /// When the last checkpoint cannot be published: the next start does it.
+    pub async fn close(&self) -> Result<(), LedgerError> {
+        let queue = self
+            .queue
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        drop(queue);
+        let writer = self
+            .writer
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(writer) = writer {
+            tokio::task::spawn_blocking(move || writer.join())
+                .await
+                .map_err(|why| LedgerError::Stopped(why.to_string()))?
+                .map_err(|_| LedgerError::Stopped("its writer panicked".to_owned()))?;
+        }
+        let last = self.size().checked_sub(1);
+        let published = match last {
+            Some(last) => self.covering(last).await.map(drop),
+            None => Ok(()),
+        };
+        self.publisher.abort();
+        published
+    }
+}
+
+struct Prepared {
+    replayed: Replayed,
+    appender: journal::Appender,
+    standing: Published,
+    partials: Vec<tiles::TileId>,
+    /// What was cut off the journal, as an event's body.
+    cut: Option<serde_json::Value>,
+}
+
+/// Everything of a start that reads and writes files.
+fn prepare(dir: &Path, options: &Options, key: &VerifierKey) -> Result<Prepared, LedgerError> {
+    let appender = journal::Appender::open(dir)?;
+    let found = journal::Reader::open(dir)?.origin().to_owned();
+    if found != options.origin {
+        return Err(journal::JournalError::OtherOrigin {
+            path: dir.join(journal::JOURNAL_FILE),
+            found,
+            wanted: options.origin.clone(),
+        }
+        .into());
+    }
+    let note = read_checkpoint(dir)?;
+    let mut known = Vec::new();
+    let path = dir.join(tiles::CHECKPOINT_FILE);
+    if let Some(note) = &note {
+        known.push(vouched(&path.display().to_string(), note, key)?);
+    }
+    for anchor in options.anchors.iter().take(ANCHORS_MAX) {
+        known.push(vouched(&anchor.source, &anchor.note, key)?);
+    }
+    let size = note.as_ref().and(known.first()).map(|it| it.size);
+    let replayed = replay::replay(dir, known)?;
+    let leaves = replayed.log.edge.size();
+    // The first start publishes a checkpoint before it takes a leaf.
+    if note.is_none() && leaves > 0 {
+        return Err(LedgerError::NoCheckpoint { path, leaves });
+    }
+    let mut cut = None;
+    if let Some(broken) = &replayed.torn {
+        let (aside, bytes) = appender.cut(broken.offset)?;
+        let sha256: [u8; 32] = Sha256::digest(read_all(&aside)?).into();
+        tracing::warn!(file = %aside.display(), bytes, why = broken.why, "a torn tail was cut off the journal");
+        cut = Some(serde_json::json!({
+            "offset": broken.offset, "bytes": bytes, "why": broken.why, "sha256": hex32::encode(&sha256),
+        }));
+    }
+    if replayed.stale_tiles {
+        let tiles = replay::repair_tiles(dir, leaves)?;
+        tracing::warn!(tiles, "tiles were made again from the journal");
+    }
+    let edge = replayed.log.edge.clone();
+    let partials = match size == Some(leaves) {
+        true => publish::repair_partials(dir, &edge)?,
+        false => Vec::new(),
+    };
+    let standing = Published {
+        // A size that is not the tree's makes the first publication happen.
+        size: size.unwrap_or(u64::MAX),
+        root: edge.root(),
+        note: note.and_then(|note| Note::parse(&note).ok()),
+        edge,
+    };
+    Ok(Prepared {
+        replayed,
+        appender,
+        standing,
+        partials,
+        cut,
+    })
+}
+
+/// Largest torn tail that is hashed for its event, in bytes; a batch is smaller.
+const TORN_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+fn read_all(path: &PathBuf) -> Result<Vec<u8>, LedgerError> {
+    Ok(durable::read_bounded(path, TORN_BYTES_MAX)?)
+}
+
+fn read_checkpoint(dir: &Path) -> Result<Option<String>, LedgerError> {
+    let path = dir.join(tiles::CHECKPOINT_FILE);
+    match durable::read_bounded(&path, checkpoint::NOTE_BYTES_MAX) {
+        Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+        Err(why) if why.is_missing() => Ok(None),
+        Err(why) => Err(why.into()),
+    }
+}
+
+fn vouched(source: &str, note: &str, key: &VerifierKey) -> Result<Known, LedgerError> {
+    let said = checkpoint::open(note, key).map_err(|why| LedgerError::BadCheckpoint {
+        source_name: source.to_owned(),
+        why,
+    })?;
+    Ok(Known {
+        size: said.size,
+        root: said.root,
+        source: source.to_owned(),
+    })
+}
+
+fn find_frame(shared: &Shared, index: u64) -> Result<journal::Frame, LedgerError> {
+    let slot = index / state::OFFSET_EVERY;
+    let offset = {
+        let log = shared.log();
+        usize::try_from(slot)
+            .ok()
+            .and_then(|slot| log.offsets.get(slot).copied())
+    };
+    let offset = offset.ok_or(LedgerError::NoLeaf(index))?;
+    replay::read_frame(
+        &shared.dir,
+        index,
+        offset,
+        slot.saturating_mul(state::OFFSET_EVERY),
+    )
+}
+
+fn prove_from(
+    dir: &Path,
+    published: &Published,
+    index: u64,
+    entry: &Hash,
+) -> Result<Vec<Hash>, LedgerError> {
+    let bad = || LedgerError::BadTiles { index };
+    let read = |id: tiles::TileId| {
+        let bytes = durable::read_bounded(&dir.join(id.path()), 256 * 32).map_err(|_| bad())?;
+        tiles::parse_full(&bytes).ok_or_else(bad)
+    };
+    let path = merkle::inclusion_proof(index, published.size, |level, at| {
+        published.edge.subtree(level, at, read)
+    })?
+    .ok_or(LedgerError::NoLeaf(index))?;
+    let leaf = merkle::leaf_hash(entry);
+    match merkle::verify_inclusion(&leaf, index, published.size, &published.root, &path) {
+        true => Ok(path),
+        false => Err(bad()),
+    }
+}
