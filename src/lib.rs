@@ -3,16 +3,20 @@
 
 pub mod api;
 pub mod archive;
-pub mod cli;
+// pub mod cli;
 pub mod clock;
 pub mod config;
-pub mod demo;
+// pub mod demo;
 pub mod durable;
+pub mod entropy;
 pub mod issue;
 pub mod keeper;
 pub mod kernel;
 pub mod layout;
 pub mod ledger;
+pub mod local_helper;
+pub mod recorder;
+pub mod registry;
 pub mod serve;
 pub mod ssh;
 pub mod store;
