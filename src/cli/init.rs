@@ -45,21 +45,26 @@ struct Made {
 }
 
 pub async fn run(common: &Common, args: &InitArgs) -> Result<Exit, CliError> {
-    let Some(state) = &common.state else {
+    let Some(state) = common.state() else {
         return Err(CliError::usage("where to was not said").hint("portcullis init --state DIR"));
     };
-    let state = std::path::absolute(state)
+    let state = std::path::absolute(&state)
         .map_err(|error| CliError::failed(format!("{}: {error}", state.display())))?;
     let node = match &args.node {
         Some(node) => node.clone(),
-        None => node_name(&rustix::system::uname().nodename().to_string_lossy()),
+        None => node_name(&rustix::system::uname().nodename().to_string_lossy())
+            .parse()
+            .map_err(|error| CliError::failed(format!("{error}")).hint("name it with --node"))?,
     };
     let listen = args.listen.unwrap_or_else(listen_default);
     let layout = Layout::new(&state);
     create(&layout, &node, listen, Clock::system().now().wall_ms).await?;
 
     let public = |name| -> Result<String, CliError> {
-        line(&keys::read_public(&layout.keys(), name).map_err(|error| CliError::failed(error.to_string()))?)
+        line(
+            &keys::read_public(&layout.keys(), name)
+                .map_err(|error| CliError::failed(error.to_string()))?,
+        )
     };
     let made = Made {
         schema: SCHEMA,
@@ -101,6 +106,7 @@ pub async fn create(
     }
     keys::create(&layout.keys(), CaHome::Files).map_err(|error| failed(&error))?;
     SqliteStore::create(&layout.store()).await?.close().await;
+    super::trust::create_ledger(layout, node)?;
     let trust = super::trust::text(layout, node, now)?;
     durable::write_new(&layout.trust(), trust.as_bytes(), 0o644).map_err(|error| failed(&error))?;
     let text = Config::template(&[
@@ -112,37 +118,63 @@ pub async fn create(
 
 /// Refuses a folder that holds any part of a state already.
 fn empty(layout: &Layout) -> Result<(), CliError> {
-    let parts = [layout.config(), layout.keys(), layout.store(), layout.trust()];
+    let parts = [
+        layout.config(),
+        layout.keys(),
+        layout.store(),
+        layout.trust(),
+    ];
     let there = |part: &&std::path::PathBuf| part.symlink_metadata().is_ok();
-    let Some(part) = parts.iter().find(there) else { return Ok(()) };
-    let error = CliError::failed(format!("{} is there already: nothing was changed", part.display()));
+    let Some(part) = parts.iter().find(there) else {
+        return Ok(());
+    };
+    let error = CliError::failed(format!(
+        "{} is there already: nothing was changed",
+        part.display()
+    ));
     Err(if layout.config().exists() {
-        error.hint(format!("it can be run as it is: portcullis serve --config {}", layout.config().display()))
+        error.hint(format!(
+            "it can be run as it is: portcullis serve --config {}",
+            layout.config().display()
+        ))
     } else {
-        error.hint(format!("an earlier init did not finish: remove {} and run init again", layout.root().display()))
+        error.hint(format!(
+            "an earlier init did not finish: remove {} and run init again",
+            layout.root().display()
+        ))
     })
 }
 
 fn make_folder(path: &Path) -> Result<(), CliError> {
-    let fail = |error: std::io::Error| CliError::failed(format!("cannot make {}: {error}", path.display()));
+    let fail = |error: std::io::Error| {
+        CliError::failed(format!("cannot make {}: {error}", path.display()))
+    };
     if path.is_dir() {
         // An empty folder that an administrator or a package made for us.
         return std::fs::set_permissions(path, Permissions::from_mode(0o700)).map_err(fail);
     }
-    DirBuilder::new().mode(0o700).recursive(true).create(path).map_err(fail)
+    DirBuilder::new()
+        .mode(0o700)
+        .recursive(true)
+        .create(path)
+        .map_err(fail)
 }
 
 /// The machine's name as a node's: its first label, without what a name may not hold.
-fn node_name(host: &str) -> NodeName {
+fn node_name(host: &str) -> String {
     let label = host.split('.').next().unwrap_or("");
-    let plain: String = label.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').take(64).collect();
-    plain.parse().or_else(|_| "portcullis".parse()).unwrap_or_else(|_: crate::kernel::id::IdError| unnamed())
-}
-
-/// Cannot happen: `portcullis` is a name.
-fn unnamed() -> NodeName {
-    #[expect(clippy::expect_used, reason = "a constant that is tested to be a name")]
-    "portcullis".parse().expect("a name")
+    let plain = |c: &char| c.is_ascii_alphanumeric() || *c == '-';
+    let name: String = label
+        .chars()
+        .filter(plain)
+        .skip_while(|c| *c == '-')
+        .take(64)
+        .collect();
+    if name.is_empty() {
+        "portcullis".to_owned()
+    } else {
+        name
+    }
 }
 
 /// Port 2222 everywhere, by IPv6 where the machine has it (which takes IPv4 too).
@@ -168,8 +200,15 @@ mod tests {
 
     #[test]
     fn machines_names_become_nodes() {
-        for (host, node) in [("gate1.example.org", "gate1"), ("_x", "x"), ("", "portcullis"), ("-", "portcullis"), ("a b", "ab")] {
-            assert_eq!(node_name(host).as_str(), node, "{host}");
+        for (host, node) in [
+            ("gate1.example.org", "gate1"),
+            ("_x", "x"),
+            ("", "portcullis"),
+            ("-", "portcullis"),
+            ("--a b", "ab"),
+        ] {
+            assert_eq!(node_name(host), node, "{host}");
+            assert!(node.parse::<NodeName>().is_ok());
         }
     }
 
@@ -188,7 +227,11 @@ mod tests {
             assert_eq!(mode & 0o777, 0o700, "{}", folder.display());
         }
         let again = create(&layout, &node, listen, 1).await.unwrap_err();
-        assert!(again.hint.unwrap().contains("serve --config"), "{}", again.message);
+        assert!(
+            again.hint.unwrap().contains("serve --config"),
+            "{}",
+            again.message
+        );
         std::fs::remove_file(layout.config()).unwrap();
         let half = create(&layout, &node, listen, 1).await.unwrap_err();
         assert!(half.hint.unwrap().contains("did not finish"));
