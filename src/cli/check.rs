@@ -162,8 +162,8 @@ mod tests {
     async fn finds_what_was_spoiled() {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::new(dir.path().join("s"));
-        let node = "gate1".parse().unwrap();
-        super::super::init::create(&layout, &node, "127.0.0.1:2222".parse().unwrap(), 1)
+        let new = super::super::init::new_for_tests();
+        super::super::init::create(&layout, &new, &crate::clock::Clock::system())
             .await
             .unwrap();
         assert_eq!(bad(&layout), Vec::<String>::new());

@@ -3,8 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Subcommand;
-use portcullis_recording::note::{KeyKind, VerifierKey};
-use portcullis_recording::trust::{LedgerKey, NodeKey, Trust};
+use portcullis_recording::trust::Trust;
 use serde::Serialize;
 
 use super::exit::{CliError, Exit};
@@ -12,10 +11,7 @@ use super::{Common, read_text};
 use crate::api::wire::SCHEMA;
 use crate::durable;
 use crate::issue::keys::{self, KeyName};
-use crate::kernel::grant::WallMs;
-use crate::kernel::id::NodeName;
 use crate::layout::Layout;
-use crate::ledger;
 
 /// Largest trust file, in bytes.
 const TRUST_BYTES_MAX: u64 = 1024 * 1024;
@@ -62,42 +58,6 @@ pub fn run(common: &Common, command: &TrustCommand) -> Result<Exit, CliError> {
     Ok(Exit::Ok)
 }
 
-/// The trust file of a new state folder: this node's key and its ledger's.
-///
-/// # Errors
-/// A key that cannot be read.
-pub fn text(layout: &Layout, node: &NodeName, now: WallMs) -> Result<String, CliError> {
-    let failed = |error: &dyn std::fmt::Display| CliError::failed(error.to_string());
-    let origin = ledger_origin(node);
-    let ledger = VerifierKey::new(&origin, KeyKind::Note, ed25519(layout, KeyName::Ledger)?)
-        .map_err(|error| failed(&error))?;
-    let trust = Trust {
-        quorum: 0,
-        nodes: vec![NodeKey {
-            name: node.to_string(),
-            key: ed25519(layout, KeyName::Node)?,
-            from_wall_ms: now,
-            until_wall_ms: None,
-            revoked_wall_ms: None,
-        }],
-        ledgers: vec![LedgerKey {
-            origin,
-            key: ledger,
-        }],
-        witnesses: Vec::new(),
-    };
-    let text = trust.to_text().map_err(|error| failed(&error))?;
-    Ok(format!(
-        "# What a verifier of this bastion's recordings needs. Public; take it from where nobody\n\
-         # who could change recordings can change it too.\n{text}"
-    ))
-}
-
-/// The ledger's name: `init` makes it under this, `serve` opens it under this.
-pub fn ledger_origin(node: &NodeName) -> String {
-    format!("portcullis/{node}")
-}
-
 fn ed25519(layout: &Layout, name: KeyName) -> Result<[u8; 32], CliError> {
     let key = keys::read_public(&layout.keys(), name)
         .map_err(|error| CliError::failed(error.to_string()))?;
@@ -122,13 +82,4 @@ pub fn check(layout: &Layout) -> Result<(), String> {
         return Err("does not hold this ledger's key".to_owned());
     }
     Ok(())
-}
-
-/// The ledger of a new state folder.
-///
-/// # Errors
-/// One is there already, or it cannot be written.
-pub fn create_ledger(layout: &Layout, node: &NodeName) -> Result<(), CliError> {
-    ledger::Ledger::create(&layout.ledger(), &ledger_origin(node))
-        .map_err(|error| CliError::failed(error.to_string()))
 }
