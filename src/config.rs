@@ -24,6 +24,22 @@ pub use nearest::nearest;
 /// Largest configuration file, in bytes.
 pub const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
 
+/// Most names of the host certificate.
+pub const HOST_NAMES_MAX: usize = 32;
+
+/// The ledger's name: `init` makes it under this one, `serve` opens it under this one.
+pub fn ledger_origin(node: &NodeName) -> String {
+    format!("portcullis/{node}")
+}
+
+/// Whether `name` may stand in a host certificate and in known_hosts.
+pub fn host_name_ok(name: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
+    let named =
+        !name.is_empty() && name.len() <= 255 && name.bytes().all(plain) && !name.starts_with('-');
+    named || name.parse::<std::net::IpAddr>().is_ok()
+}
+
 /// Key exchanges on offer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -61,6 +77,8 @@ pub struct Config {
 #[derive(Clone, PartialEq, Debug)]
 pub struct Ssh {
     pub listen: SocketAddr,
+    /// Names and addresses that clients type; the host certificate holds them.
+    pub host_names: Vec<String>,
     /// From accept to the end of authentication; waiting for an approval is outside it.
     pub login_grace: Duration,
     /// Connections that one source may open at once before the rate applies.
@@ -178,6 +196,7 @@ struct Said {
 #[serde(deny_unknown_fields, default)]
 struct SaidSsh {
     listen: Option<String>,
+    host_names: Option<Vec<String>>,
     login_grace_secs: Option<u64>,
     source_burst: Option<u64>,
     source_per_sec: Option<u64>,
@@ -360,14 +379,17 @@ impl Meaning<'_> {
             Some(state) => folder.join(state),
             None => folder.to_owned(),
         };
-        let node = said.node.as_deref().unwrap_or("portcullis");
+        let node: NodeName = said
+            .node
+            .as_deref()
+            .unwrap_or("portcullis")
+            .parse()
+            .map_err(|error| self.bad("node", format!("{error}")))?;
         Ok(Config {
             path: self.path.to_owned(),
-            node: node
-                .parse()
-                .map_err(|error| self.bad("node", format!("{error}")))?,
+            ssh: self.ssh(said.ssh, &node)?,
+            node,
             layout: Layout::new(root),
-            ssh: self.ssh(said.ssh)?,
             session: self.session(said.session)?,
             recording: self.recording(&said.recording)?,
             log: Log {
@@ -377,7 +399,17 @@ impl Meaning<'_> {
         })
     }
 
-    fn ssh(&self, said: SaidSsh) -> Result<Ssh, ConfigError> {
+    fn ssh(&self, said: SaidSsh, node: &NodeName) -> Result<Ssh, ConfigError> {
+        let host_names = said.host_names.unwrap_or_default();
+        if let Some(bad) = host_names.iter().find(|name| !host_name_ok(name)) {
+            return Err(self.bad(
+                "ssh.host_names",
+                format!("`{bad}` is not a host name or an address"),
+            ));
+        }
+        if host_names.len() > HOST_NAMES_MAX {
+            return Err(self.bad("ssh.host_names", format!("more than {HOST_NAMES_MAX}")));
+        }
         let listen = said.listen.unwrap_or_else(|| "[::]:2222".to_owned());
         let networks = said.exempt_networks.unwrap_or_default();
         Ok(Ssh {
@@ -387,6 +419,10 @@ impl Meaning<'_> {
                     format!("`{listen}` is not an address with a port"),
                 )
             })?,
+            host_names: match host_names.is_empty() {
+                true => vec![node.to_string()],
+                false => host_names,
+            },
             login_grace: self.secs("ssh.login_grace_secs", said.login_grace_secs, 20, (1, 600))?,
             source_burst: self.count("ssh.source_burst", said.source_burst, 60, (1, 100_000))?,
             source_per_sec: self.count(

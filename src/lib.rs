@@ -3,10 +3,10 @@
 
 pub mod api;
 pub mod archive;
-// pub mod cli;
+pub mod cli;
 pub mod clock;
 pub mod config;
-// pub mod demo;
+pub mod demo;
 pub mod durable;
 pub mod entropy;
 pub mod issue;

@@ -73,6 +73,21 @@ pub trait Journal: Send + Sync + 'static {
     ) -> Answer<'a, Result<u64, JournalError>>;
 }
 
+impl Journal for crate::ledger::Ledger {
+    fn append<'a>(
+        &'a self,
+        kind: &'static str,
+        body: serde_json::Value,
+    ) -> Answer<'a, Result<u64, JournalError>> {
+        Box::pin(async move {
+            let entry = self.append_event(kind, body).await;
+            entry
+                .map(|entry| entry.index)
+                .map_err(|error| JournalError(error.to_string()))
+        })
+    }
+}
+
 /// The one who knows when a session has fallen.
 pub trait Cutter: Send + Sync + 'static {
     /// Called right after a revocation was committed to the store: has the

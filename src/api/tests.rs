@@ -98,7 +98,14 @@ async fn world_with(stubborn: Option<SessionId>) -> World {
         boot_ms: 0,
     });
     keys::create(&layout.keys(), CaHome::Files).unwrap();
-    let keeper = FileKeeper::load(&layout.keys(), Rules { grant_ms_max: 3_600_000 + rules::BACKDATE_MS }, clock.clone()).unwrap();
+    let keeper = FileKeeper::load(
+        &layout.keys(),
+        Rules {
+            grant_ms_max: 3_600_000 + rules::BACKDATE_MS,
+        },
+        clock.clone(),
+    )
+    .unwrap();
     let api = Api {
         store: store.clone(),
         keeper: Arc::new(keeper),
@@ -261,7 +268,10 @@ async fn a_grant_is_issued_for_one_purpose() {
     let entry = world.journal.taken.lock().unwrap()[2].1.clone();
     assert_eq!(entry["certificate_sha256"], hex32::encode(&sha256));
 
-    let longest = IssueRequest { for_secs: 3600, ..world.asks() };
+    let longest = IssueRequest {
+        for_secs: 3600,
+        ..world.asks()
+    };
     let second: Issued = world.client.post("/v1/grants", &longest).await.unwrap();
     assert!(second.grant.certificate_serial > issued.grant.certificate_serial);
     world.clock.advance(3_600_000);

@@ -30,7 +30,11 @@ struct Finding {
 
 impl Finding {
     fn of(what: impl Into<String>, outcome: Result<(), String>) -> Finding {
-        Finding { what: what.into(), ok: outcome.is_ok(), detail: outcome.err() }
+        Finding {
+            what: what.into(),
+            ok: outcome.is_ok(),
+            detail: outcome.err(),
+        }
     }
 }
 
@@ -50,12 +54,20 @@ pub fn run(common: &Common) -> Result<Exit, CliError> {
             findings
         }
     };
-    let checked = Checked { schema: SCHEMA, ok: findings.iter().all(|finding| finding.ok), findings };
+    let checked = Checked {
+        schema: SCHEMA,
+        ok: findings.iter().all(|finding| finding.ok),
+        findings,
+    };
     let output = common.output();
     output.data(&checked, || {
         let line = |finding: &Finding| match &finding.detail {
             None => format!("ok   {}\n", finding.what),
-            Some(detail) => format!("BAD  {}: {}\n", finding.what, super::output::clean(detail, usize::MAX)),
+            Some(detail) => format!(
+                "BAD  {}: {}\n",
+                finding.what,
+                super::output::clean(detail, usize::MAX)
+            ),
         };
         checked.findings.iter().map(line).collect()
     })?;
@@ -66,14 +78,25 @@ pub fn run(common: &Common) -> Result<Exit, CliError> {
 fn state(layout: &Layout) -> Vec<Finding> {
     let mut findings = Vec::new();
     for folder in layout.folders() {
-        findings.push(Finding::of(folder.display().to_string(), private(&folder, 0o700)));
+        findings.push(Finding::of(
+            folder.display().to_string(),
+            private(&folder, 0o700),
+        ));
     }
-    let keys = keys::load(&layout.keys(), CaSource::Files).map(drop).map_err(|error| error.to_string());
+    let keys = keys::load(&layout.keys(), CaSource::Files)
+        .map(drop)
+        .map_err(|error| error.to_string());
     findings.push(Finding::of("private keys", keys));
-    findings.push(Finding::of(layout.trust().display().to_string(), super::trust::check(layout)));
+    findings.push(Finding::of(
+        layout.trust().display().to_string(),
+        super::trust::check(layout),
+    ));
     let store = private(&layout.store(), 0o600).and_then(|()| database(&layout.store()));
     findings.push(Finding::of(layout.store().display().to_string(), store));
-    findings.push(Finding::of(layout.api_socket().display().to_string(), socket(layout)));
+    findings.push(Finding::of(
+        layout.api_socket().display().to_string(),
+        socket(layout),
+    ));
     findings
 }
 
@@ -85,11 +108,17 @@ fn private(path: &Path, mode_max: u32) -> Result<(), String> {
     }
     let mode = meta.permissions().mode() & 0o777;
     if mode & !mode_max != 0 {
-        return Err(format!("others may use it (mode {mode:03o}): run `chmod {mode_max:o} {}`", path.display()));
+        return Err(format!(
+            "others may use it (mode {mode:03o}): run `chmod {mode_max:o} {}`",
+            path.display()
+        ));
     }
     let me = rustix::process::geteuid().as_raw();
     if meta.uid() != me && me != 0 {
-        return Err(format!("belongs to uid {}, not to uid {me} who checks", meta.uid()));
+        return Err(format!(
+            "belongs to uid {}, not to uid {me} who checks",
+            meta.uid()
+        ));
     }
     Ok(())
 }
@@ -99,7 +128,8 @@ fn private(path: &Path, mode_max: u32) -> Result<(), String> {
 fn database(path: &Path) -> Result<(), String> {
     let mut head = [0u8; 16];
     let mut file = std::fs::File::open(path).map_err(|error| error.to_string())?;
-    file.read_exact(&mut head).map_err(|error| error.to_string())?;
+    file.read_exact(&mut head)
+        .map_err(|error| error.to_string())?;
     match &head {
         b"SQLite format 3\0" => Ok(()),
         _ => Err("is not a SQLite database: restore it from the backup".to_owned()),
@@ -109,7 +139,9 @@ fn database(path: &Path) -> Result<(), String> {
 fn socket(layout: &Layout) -> Result<(), String> {
     let bytes = layout.api_socket().as_os_str().len();
     if bytes.saturating_add(4) > SOCKET_PATH_BYTES_MAX {
-        return Err(format!("the path is too long for a Unix socket ({bytes} bytes): choose a shorter state folder"));
+        return Err(format!(
+            "the path is too long for a Unix socket ({bytes} bytes): choose a shorter state folder"
+        ));
     }
     Ok(())
 }
@@ -119,15 +151,21 @@ mod tests {
     use super::*;
 
     fn bad(layout: &Layout) -> Vec<String> {
-        state(layout).into_iter().filter(|finding| !finding.ok).map(|finding| finding.what).collect()
+        state(layout)
+            .into_iter()
+            .filter(|finding| !finding.ok)
+            .map(|finding| finding.what)
+            .collect()
     }
 
     #[tokio::test]
     async fn finds_what_was_spoiled() {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::new(dir.path().join("s"));
-        let node = "gate1".parse().unwrap();
-        super::super::init::create(&layout, &node, "127.0.0.1:2222".parse().unwrap(), 1).await.unwrap();
+        let new = super::super::init::new_for_tests();
+        super::super::init::create(&layout, &new, &crate::clock::Clock::system())
+            .await
+            .unwrap();
         assert_eq!(bad(&layout), Vec::<String>::new());
 
         let mode = |path: &Path, mode| {
@@ -142,7 +180,8 @@ mod tests {
         std::fs::write(layout.store(), "x".repeat(100)).unwrap();
         std::fs::write(layout.trust(), "nonsense").unwrap();
         std::fs::remove_dir(layout.spool()).unwrap();
-        let want = [layout.spool(), layout.trust(), layout.store()].map(|path| path.display().to_string());
+        let want =
+            [layout.spool(), layout.trust(), layout.store()].map(|path| path.display().to_string());
         assert_eq!(bad(&layout), want);
     }
 }

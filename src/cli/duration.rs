@@ -31,7 +31,10 @@ pub fn duration(text: &str) -> Result<Duration, String> {
             return Err(bad());
         }
         smallest = unit;
-        total = number.checked_mul(unit).and_then(|secs| total.checked_add(secs)).ok_or_else(bad)?;
+        total = number
+            .checked_mul(unit)
+            .and_then(|secs| total.checked_add(secs))
+            .ok_or_else(bad)?;
         rest = tail.as_str();
     }
     if total == 0 || total > SECS_MAX {
@@ -48,7 +51,10 @@ pub fn date(text: &str) -> Result<u64, String> {
     let bad = || format!("`{text}` is not a date such as 2027-01-31");
     let date: jiff::civil::Date = text.parse().map_err(|_| bad())?;
     let next = date.tomorrow().map_err(|_| bad())?;
-    let time = next.to_zoned(jiff::tz::TimeZone::UTC).map_err(|_| bad())?.timestamp();
+    let time = next
+        .to_zoned(jiff::tz::TimeZone::UTC)
+        .map_err(|_| bad())?
+        .timestamp();
     u64::try_from(time.as_millisecond()).map_err(|_| bad())
 }
 
@@ -58,10 +64,31 @@ mod tests {
 
     #[test]
     fn durations() {
-        for (text, secs) in [("90s", 90), ("30m", 1800), ("2h", 7200), ("1h30m", 5400), ("1d", 86_400), ("5s", 5)] {
+        for (text, secs) in [
+            ("90s", 90),
+            ("30m", 1800),
+            ("2h", 7200),
+            ("1h30m", 5400),
+            ("1d", 86_400),
+            ("5s", 5),
+        ] {
             assert_eq!(duration(text).unwrap().as_secs(), secs, "{text}");
         }
-        for bad in ["", "30", "m", "0s", "5m1h", "1h1h", "-5m", "1.5h", "1 h", "400d", "99999999999999999999s", "1w", "5µ"] {
+        for bad in [
+            "",
+            "30",
+            "m",
+            "0s",
+            "5m1h",
+            "1h1h",
+            "-5m",
+            "1.5h",
+            "1 h",
+            "400d",
+            "99999999999999999999s",
+            "1w",
+            "5µ",
+        ] {
             assert!(duration(bad).is_err(), "{bad}");
         }
     }

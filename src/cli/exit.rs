@@ -63,7 +63,11 @@ pub struct CliError {
 impl CliError {
     /// An error without a hint.
     pub fn new(exit: Exit, message: impl Into<String>) -> CliError {
-        CliError { exit, message: message.into(), hint: None }
+        CliError {
+            exit,
+            message: message.into(),
+            hint: None,
+        }
     }
 
     /// [`Exit::Failed`].
@@ -78,7 +82,10 @@ impl CliError {
 
     /// The same with the next thing to do.
     pub fn hint(self, hint: impl Into<String>) -> CliError {
-        CliError { hint: Some(hint.into()), ..self }
+        CliError {
+            hint: Some(hint.into()),
+            ..self
+        }
     }
 }
 
@@ -94,10 +101,16 @@ impl From<ConfigError> for CliError {
     fn from(error: ConfigError) -> CliError {
         let hint = error.hint();
         let exit = match &error {
-            ConfigError::Read { error, .. } if error.kind() == std::io::ErrorKind::NotFound => Exit::NotFound,
+            ConfigError::Read { error, .. } if error.kind() == std::io::ErrorKind::NotFound => {
+                Exit::NotFound
+            }
             _ => Exit::Failed,
         };
-        CliError { exit, message: error.to_string(), hint }
+        CliError {
+            exit,
+            message: error.to_string(),
+            hint,
+        }
     }
 }
 
@@ -106,7 +119,9 @@ impl From<StoreError> for CliError {
         let exit = match &error {
             StoreError::Unavailable(_) => Exit::TryAgain,
             StoreError::NotFound(_) => Exit::NotFound,
-            StoreError::Corrupt(_) | StoreError::Exists(_) | StoreError::GrantNotLive(_) => Exit::Failed,
+            StoreError::Corrupt(_) | StoreError::Exists(_) | StoreError::GrantNotLive(_) => {
+                Exit::Failed
+            }
         };
         CliError::new(exit, error.to_string())
     }
@@ -125,7 +140,11 @@ fn exit_of(code: Code) -> Exit {
 
 impl From<Problem> for CliError {
     fn from(problem: Problem) -> CliError {
-        CliError { exit: exit_of(problem.code), message: problem.detail, hint: problem.hint }
+        CliError {
+            exit: exit_of(problem.code),
+            message: problem.detail,
+            hint: problem.hint,
+        }
     }
 }
 
@@ -155,9 +174,19 @@ mod tests {
     #[test]
     fn codes_are_the_documented_ones() {
         let all = [
-            (Exit::Ok, 0), (Exit::Failed, 1), (Exit::Usage, 2), (Exit::Denied, 3), (Exit::Pending, 4),
-            (Exit::Invalid, 5), (Exit::NotFound, 6), (Exit::Unreachable, 7), (Exit::Recovered, 10),
-            (Exit::Prefix, 11), (Exit::Unknown, 12), (Exit::Redacted, 13), (Exit::TryAgain, 75),
+            (Exit::Ok, 0),
+            (Exit::Failed, 1),
+            (Exit::Usage, 2),
+            (Exit::Denied, 3),
+            (Exit::Pending, 4),
+            (Exit::Invalid, 5),
+            (Exit::NotFound, 6),
+            (Exit::Unreachable, 7),
+            (Exit::Recovered, 10),
+            (Exit::Prefix, 11),
+            (Exit::Unknown, 12),
+            (Exit::Redacted, 13),
+            (Exit::TryAgain, 75),
         ];
         for (exit, code) in all {
             assert_eq!(exit.code(), code);
@@ -174,13 +203,22 @@ mod tests {
             (Code::Invalid, Exit::Usage),
         ];
         for (code, exit) in cases {
-            let error: CliError = ClientError::Refused(Box::new(Problem::new(code, "x").hint("y"))).into();
+            let error: CliError =
+                ClientError::Refused(Box::new(Problem::new(code, "x").hint("y"))).into();
             assert_eq!(error, CliError::new(exit, "x").hint("y"));
         }
         let socket = std::path::PathBuf::from("/srv/gate/api.sock");
-        let error: CliError =
-            ClientError::Unreachable { socket, error: std::io::ErrorKind::NotFound.into() }.into();
+        let error: CliError = ClientError::Unreachable {
+            socket,
+            error: std::io::ErrorKind::NotFound.into(),
+        }
+        .into();
         assert_eq!(error.exit, Exit::Unreachable);
-        assert!(error.hint.unwrap().ends_with("portcullis serve --config /srv/gate/config.toml"));
+        assert!(
+            error
+                .hint
+                .unwrap()
+                .ends_with("portcullis serve --config /srv/gate/config.toml")
+        );
     }
 }

@@ -13,12 +13,14 @@ use super::Common;
 use super::exit::{CliError, Exit};
 use crate::api::wire::SCHEMA;
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{self, Config, ledger_origin};
 use crate::durable;
-use crate::issue::keys::{self, CaHome, KeyName};
-use crate::kernel::grant::WallMs;
+use crate::issue::init::make_identity;
+use crate::issue::keys::{self, KeyName};
+use crate::issue::trust;
 use crate::kernel::id::NodeName;
 use crate::layout::Layout;
+use crate::ledger::Ledger;
 use crate::store::sqlite::SqliteStore;
 
 /// `init`'s arguments.
@@ -30,6 +32,10 @@ pub struct InitArgs {
     /// Address and port of the SSH listener; default: port 2222 on every address
     #[arg(long, value_name = "ADDR:PORT")]
     listen: Option<SocketAddr>,
+    /// A name or address that clients type for this server; may be given several times.
+    /// Default: the node's name, the machine's and the listener's address
+    #[arg(long = "host-name", value_name = "NAME")]
+    host_names: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -42,55 +48,87 @@ struct Made {
     admission_ca: String,
     target_ca: String,
     host_ca: String,
+    /// The line for a client's known_hosts.
+    known_hosts: String,
 }
 
 pub async fn run(common: &Common, args: &InitArgs) -> Result<Exit, CliError> {
-    let Some(state) = &common.state else {
+    let Some(state) = common.state() else {
         return Err(CliError::usage("where to was not said").hint("portcullis init --state DIR"));
     };
-    let state = std::path::absolute(state)
+    let state = std::path::absolute(&state)
         .map_err(|error| CliError::failed(format!("{}: {error}", state.display())))?;
-    let node = match &args.node {
+    let machine = rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned();
+    let node: NodeName = match &args.node {
         Some(node) => node.clone(),
-        None => node_name(&rustix::system::uname().nodename().to_string_lossy()),
+        None => node_name(&machine)
+            .parse()
+            .map_err(|error| CliError::failed(format!("{error}")).hint("name it with --node"))?,
     };
     let listen = args.listen.unwrap_or_else(listen_default);
-    let layout = Layout::new(&state);
-    create(&layout, &node, listen, Clock::system().now().wall_ms).await?;
-
-    let public = |name| -> Result<String, CliError> {
-        line(&keys::read_public(&layout.keys(), name).map_err(|error| CliError::failed(error.to_string()))?)
+    let host_names = match args.host_names.is_empty() {
+        true => host_names(&node, &machine, listen),
+        false => args.host_names.clone(),
     };
+    if let Some(bad) = host_names.iter().find(|name| !config::host_name_ok(name)) {
+        return Err(CliError::usage(format!(
+            "`{bad}` is not a host name or an address"
+        )));
+    }
+    let layout = Layout::new(&state);
+    let new = New {
+        node,
+        listen,
+        host_names,
+    };
+    create(&layout, &new, &Clock::system()).await?;
+
+    let public = |name| {
+        keys::read_public(&layout.keys(), name).map_err(|error| CliError::failed(error.to_string()))
+    };
+    let host_ca = public(KeyName::HostCa)?;
+    let known_hosts = trust::known_hosts_line(&pattern(&new.host_names, listen.port()), &host_ca)
+        .map_err(|error| CliError::failed(error.to_string()))?;
     let made = Made {
         schema: SCHEMA,
-        node,
+        node: new.node,
         state: state.display().to_string(),
         config: layout.config().display().to_string(),
         trust: layout.trust().display().to_string(),
-        admission_ca: public(KeyName::AdmissionCa)?,
-        target_ca: public(KeyName::TargetCa)?,
-        host_ca: public(KeyName::HostCa)?,
+        admission_ca: line(&public(KeyName::AdmissionCa)?)?,
+        target_ca: line(&public(KeyName::TargetCa)?)?,
+        host_ca: line(&host_ca)?,
+        known_hosts,
     };
     let output = common.output();
     output.data(&made, || format!("{}\n", made.config))?;
     output.say(format!(
         "Made the state folder {} for node {}.\n\
          Targets trust this authority (TrustedUserCAKeys in their sshd_config):\n  {}\n\
-         Clients trust this one (known_hosts):\n  @cert-authority * {}\n\
+         Clients trust this one (known_hosts):\n  {}\n\
          Next: portcullis serve --config {}",
-        made.state, made.node, made.target_ca, made.host_ca, made.config
+        made.state, made.node, made.target_ca, made.known_hosts, made.config
     ));
     Ok(Exit::Ok)
 }
 
+/// What a new state folder is for.
+pub struct New {
+    pub node: NodeName,
+    pub listen: SocketAddr,
+    /// Names that clients reach it by: what its host certificate is good for.
+    pub host_names: Vec<String>,
+}
+
 /// Makes everything. The configuration comes last: a folder without one is an
 /// `init` that did not finish.
-pub async fn create(
-    layout: &Layout,
-    node: &NodeName,
-    listen: SocketAddr,
-    now: WallMs,
-) -> Result<(), CliError> {
+///
+/// # Errors
+/// Something is there already, or cannot be made.
+pub async fn create(layout: &Layout, new: &New, clock: &Clock) -> Result<(), CliError> {
     empty(layout)?;
     let failed = |error: &dyn std::fmt::Display| CliError::failed(error.to_string());
     for folder in layout.folders() {
@@ -99,50 +137,120 @@ pub async fn create(
             make_folder(&folder)?;
         }
     }
-    keys::create(&layout.keys(), CaHome::Files).map_err(|error| failed(&error))?;
+    let origin = ledger_origin(&new.node);
+    make_identity(
+        layout.root(),
+        &new.node,
+        &origin,
+        new.host_names.clone(),
+        clock,
+    )
+    .await
+    .map_err(|error| failed(&error))?;
+    Ledger::create(&layout.ledger(), &origin).map_err(|error| failed(&error))?;
     SqliteStore::create(&layout.store()).await?.close().await;
-    let trust = super::trust::text(layout, node, now)?;
-    durable::write_new(&layout.trust(), trust.as_bytes(), 0o644).map_err(|error| failed(&error))?;
+    let names: Vec<String> = new
+        .host_names
+        .iter()
+        .map(|name| format!("\"{name}\""))
+        .collect();
     let text = Config::template(&[
-        ("node", format!("\"{node}\"")),
-        ("ssh.listen", format!("\"{listen}\"")),
+        ("node", format!("\"{}\"", new.node)),
+        ("ssh.listen", format!("\"{}\"", new.listen)),
+        ("ssh.host_names", format!("[{}]", names.join(", "))),
     ]);
     durable::write_new(&layout.config(), text.as_bytes(), 0o600).map_err(|error| failed(&error))
 }
 
+/// Names that a client may type for this server: the node's, the machine's
+/// and, if it listens at one address only, that one.
+fn host_names(node: &NodeName, machine: &str, listen: SocketAddr) -> Vec<String> {
+    let mut names = vec![node.to_string()];
+    if config::host_name_ok(machine) {
+        names.push(machine.to_owned());
+    }
+    if !listen.ip().is_unspecified() {
+        names.push(listen.ip().to_canonical().to_string());
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    names.retain(|name| seen.insert(name.clone()));
+    names
+}
+
+/// The names as known_hosts has them for this port.
+fn pattern(names: &[String], port: u16) -> String {
+    let names: Vec<String> = names
+        .iter()
+        .map(|name| {
+            if port == 22 {
+                name.clone()
+            } else {
+                format!("[{name}]:{port}")
+            }
+        })
+        .collect();
+    names.join(",")
+}
+
 /// Refuses a folder that holds any part of a state already.
 fn empty(layout: &Layout) -> Result<(), CliError> {
-    let parts = [layout.config(), layout.keys(), layout.store(), layout.trust()];
+    let parts = [
+        layout.config(),
+        layout.keys(),
+        layout.store(),
+        layout.trust(),
+    ];
     let there = |part: &&std::path::PathBuf| part.symlink_metadata().is_ok();
-    let Some(part) = parts.iter().find(there) else { return Ok(()) };
-    let error = CliError::failed(format!("{} is there already: nothing was changed", part.display()));
+    let Some(part) = parts.iter().find(there) else {
+        return Ok(());
+    };
+    let error = CliError::failed(format!(
+        "{} is there already: nothing was changed",
+        part.display()
+    ));
     Err(if layout.config().exists() {
-        error.hint(format!("it can be run as it is: portcullis serve --config {}", layout.config().display()))
+        error.hint(format!(
+            "it can be run as it is: portcullis serve --config {}",
+            layout.config().display()
+        ))
     } else {
-        error.hint(format!("an earlier init did not finish: remove {} and run init again", layout.root().display()))
+        error.hint(format!(
+            "an earlier init did not finish: remove {} and run init again",
+            layout.root().display()
+        ))
     })
 }
 
 fn make_folder(path: &Path) -> Result<(), CliError> {
-    let fail = |error: std::io::Error| CliError::failed(format!("cannot make {}: {error}", path.display()));
+    let fail = |error: std::io::Error| {
+        CliError::failed(format!("cannot make {}: {error}", path.display()))
+    };
     if path.is_dir() {
         // An empty folder that an administrator or a package made for us.
         return std::fs::set_permissions(path, Permissions::from_mode(0o700)).map_err(fail);
     }
-    DirBuilder::new().mode(0o700).recursive(true).create(path).map_err(fail)
+    DirBuilder::new()
+        .mode(0o700)
+        .recursive(true)
+        .create(path)
+        .map_err(fail)
 }
 
 /// The machine's name as a node's: its first label, without what a name may not hold.
-fn node_name(host: &str) -> NodeName {
+fn node_name(host: &str) -> String {
     let label = host.split('.').next().unwrap_or("");
-    let plain: String = label.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').take(64).collect();
-    plain.parse().or_else(|_| "portcullis".parse()).unwrap_or_else(|_: crate::kernel::id::IdError| unnamed())
-}
-
-/// Cannot happen: `portcullis` is a name.
-fn unnamed() -> NodeName {
-    #[expect(clippy::expect_used, reason = "a constant that is tested to be a name")]
-    "portcullis".parse().expect("a name")
+    let plain = |c: &char| c.is_ascii_alphanumeric() || *c == '-';
+    let name: String = label
+        .chars()
+        .filter(plain)
+        .skip_while(|c| *c == '-')
+        .take(64)
+        .collect();
+    if name.is_empty() {
+        "portcullis".to_owned()
+    } else {
+        name
+    }
 }
 
 /// Port 2222 everywhere, by IPv6 where the machine has it (which takes IPv4 too).
@@ -163,13 +271,45 @@ fn line(key: &PublicKey) -> Result<String, CliError> {
 }
 
 #[cfg(test)]
+pub fn new_for_tests() -> New {
+    New {
+        node: "gate1".parse().unwrap(),
+        listen: "127.0.0.1:2222".parse().unwrap(),
+        host_names: vec!["gate1".to_owned(), "127.0.0.1".to_owned()],
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
+    fn host_names_are_what_clients_type() {
+        let names = |machine, listen: &str| {
+            host_names(&"gate1".parse().unwrap(), machine, listen.parse().unwrap())
+        };
+        assert_eq!(
+            names("gate1.example.org", "[::]:22"),
+            ["gate1", "gate1.example.org"]
+        );
+        assert_eq!(names("gate1", "127.0.0.1:22"), ["gate1", "127.0.0.1"]);
+        assert_eq!(names("a b", "[::1]:22"), ["gate1", "::1"]);
+        let names = ["a".to_owned(), "::1".to_owned()];
+        assert_eq!(pattern(&names, 22), "a,::1");
+        assert_eq!(pattern(&names, 2222), "[a]:2222,[::1]:2222");
+    }
+
+    #[test]
     fn machines_names_become_nodes() {
-        for (host, node) in [("gate1.example.org", "gate1"), ("_x", "x"), ("", "portcullis"), ("-", "portcullis"), ("a b", "ab")] {
-            assert_eq!(node_name(host).as_str(), node, "{host}");
+        for (host, node) in [
+            ("gate1.example.org", "gate1"),
+            ("_x", "x"),
+            ("", "portcullis"),
+            ("-", "portcullis"),
+            ("--a b", "ab"),
+        ] {
+            assert_eq!(node_name(host), node, "{host}");
+            assert!(node.parse::<NodeName>().is_ok());
         }
     }
 
@@ -177,20 +317,29 @@ mod tests {
     async fn makes_a_whole_state_once() {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::new(dir.path().join("state"));
-        let node: NodeName = "gate1".parse().unwrap();
-        let listen = "127.0.0.1:2222".parse().unwrap();
-        create(&layout, &node, listen, 1).await.unwrap();
+        let new = new_for_tests();
+        let clock = Clock::system();
+        let create = || create(&layout, &new, &clock);
+        create().await.unwrap();
         let config = Config::load(&layout.config()).unwrap();
-        assert_eq!((config.node, config.ssh.listen), (node.clone(), listen));
+        assert_eq!(
+            (config.node, config.ssh.listen),
+            (new.node.clone(), new.listen)
+        );
+        assert_eq!(config.ssh.host_names, new.host_names);
         assert_eq!(config.layout, layout);
         for folder in layout.folders() {
             let mode = std::fs::metadata(&folder).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o700, "{}", folder.display());
         }
-        let again = create(&layout, &node, listen, 1).await.unwrap_err();
-        assert!(again.hint.unwrap().contains("serve --config"), "{}", again.message);
+        let again = create().await.unwrap_err();
+        assert!(
+            again.hint.unwrap().contains("serve --config"),
+            "{}",
+            again.message
+        );
         std::fs::remove_file(layout.config()).unwrap();
-        let half = create(&layout, &node, listen, 1).await.unwrap_err();
+        let half = create().await.unwrap_err();
         assert!(half.hint.unwrap().contains("did not finish"));
     }
 }

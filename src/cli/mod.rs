@@ -48,13 +48,13 @@ Exit codes: 0 ok, 1 failed, 2 usage, 3 denied by policy, 4 approval pending, 5 I
 7 unreachable, 10 RECOVERED, 11 PREFIX, 12 not in the ledger or key unknown, 13 REDACTED, 75 try again.";
 
 /// What every command takes.
-#[derive(Args, Clone, Debug)]
+#[derive(Args, Clone, Debug, Default)]
 pub struct Common {
-    /// State folder, with config.toml in it
-    #[arg(long, global = true, value_name = "DIR", env = "PORTCULLIS_STATE", conflicts_with = "config")]
+    /// State folder, with config.toml in it (or PORTCULLIS_STATE)
+    #[arg(long, global = true, value_name = "DIR", conflicts_with = "config")]
     pub state: Option<PathBuf>,
-    /// Configuration file
-    #[arg(long, global = true, value_name = "FILE", env = "PORTCULLIS_CONFIG")]
+    /// Configuration file (or PORTCULLIS_CONFIG)
+    #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Print data as JSON, one object with `"schema": 1`
     #[arg(long, global = true)]
@@ -104,15 +104,33 @@ pub enum Command {
 }
 
 impl Common {
-    /// The configuration file that is meant.
+    /// The state folder, if one was named: by argument, else by environment.
+    fn state(&self) -> Option<PathBuf> {
+        let from_env = || std::env::var_os("PORTCULLIS_STATE").filter(|dir| !dir.is_empty());
+        self.state.clone().or_else(|| from_env().map(PathBuf::from))
+    }
+
+    /// The configuration file that is meant. What was typed wins over the environment.
     fn config_path(&self) -> Result<PathBuf, CliError> {
-        match (&self.config, &self.state) {
-            (Some(config), _) => Ok(config.clone()),
-            (None, Some(state)) => Ok(state.join("config.toml")),
-            (None, None) if Path::new(CONFIG_DEFAULT).exists() => Ok(CONFIG_DEFAULT.into()),
-            (None, None) => Err(CliError::usage("which state folder is meant was not said")
-                .hint("add --state DIR (or set PORTCULLIS_STATE); `portcullis init --state DIR` makes one")),
+        if let Some(config) = &self.config {
+            return Ok(config.clone());
         }
+        if let Some(state) = &self.state {
+            return Ok(state.join("config.toml"));
+        }
+        if let Some(config) = std::env::var_os("PORTCULLIS_CONFIG").filter(|file| !file.is_empty())
+        {
+            return Ok(config.into());
+        }
+        if let Some(state) = self.state() {
+            return Ok(state.join("config.toml"));
+        }
+        if Path::new(CONFIG_DEFAULT).exists() {
+            return Ok(CONFIG_DEFAULT.into());
+        }
+        Err(CliError::usage("which state folder is meant was not said").hint(
+            "add --state DIR (or set PORTCULLIS_STATE); `portcullis init --state DIR` makes one",
+        ))
     }
 
     fn load(&self) -> Result<Config, CliError> {
@@ -120,7 +138,10 @@ impl Common {
     }
 
     fn output(&self) -> Output {
-        Output { json: self.json, now: Clock::system().now().wall_ms }
+        Output {
+            json: self.json,
+            now: Clock::system().now().wall_ms,
+        }
     }
 }
 
@@ -135,7 +156,11 @@ impl Session {
     fn new(common: &Common) -> Result<Session, CliError> {
         let config = common.load()?;
         let client = ApiClient::new(config.layout.api_socket());
-        Ok(Session { config, client, output: common.output() })
+        Ok(Session {
+            config,
+            client,
+            output: common.output(),
+        })
     }
 }
 
@@ -144,35 +169,37 @@ impl Session {
 /// # Errors
 /// Why it did not do what it was told.
 pub fn run(cli: Cli) -> Result<Exit, CliError> {
-    let common = &cli.common;
-    match cli.command {
-        // These two bring their own way of running.
-        Command::Play(args) => return player::run("play", &args),
-        Command::Verify(args) => return player::run("verify", &args),
+    // These two become another program and need nothing of ours running.
+    match &cli.command {
+        Command::Play(args) => return player::run("play", args),
+        Command::Verify(args) => return player::run("verify", args),
         _ => {}
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| CliError::failed(format!("cannot start: {error}")))?;
-    runtime.block_on(async {
-        match cli.command {
-            Command::Demo(args) => demo::run(common, &args).await,
-            Command::Init(args) => init::run(common, &args).await,
-            Command::Serve(args) => serve::run(common, &args).await,
-            Command::Check => check::run(common),
-            Command::Target(command) => target::run(common, command).await,
-            Command::Identity(command) => identity::run(common, command).await,
-            Command::Grant(command) => grant::run(common, command).await,
-            Command::Grants(args) => grant::list(common, &args).await,
-            Command::Revoke(args) => revoke::run(common, &args).await,
-            Command::Sessions(args) => sessions::run(common, &args).await,
-            Command::Recordings => recordings::run(common).await,
-            Command::Trust(command) => trust::run(common, &command),
-            Command::Ledger(command) => ledger::run(common, &command),
-            Command::Play(_) | Command::Verify(_) => Ok(Exit::Ok),
-        }
-    })
+    runtime.block_on(dispatch(&cli.common, cli.command))
+}
+
+async fn dispatch(common: &Common, command: Command) -> Result<Exit, CliError> {
+    match command {
+        Command::Demo(args) => demo::run(common, &args).await,
+        Command::Init(args) => init::run(common, &args).await,
+        Command::Serve(args) => serve::run(common, &args).await,
+        Command::Check => check::run(common),
+        Command::Target(command) => target::run(common, command).await,
+        Command::Identity(command) => identity::run(common, command).await,
+        Command::Grant(command) => grant::run(common, command).await,
+        Command::Grants(args) => grant::list(common, &args).await,
+        Command::Revoke(args) => revoke::run(common, &args).await,
+        Command::Sessions(args) => sessions::run(common, &args).await,
+        Command::Recordings => recordings::run(common).await,
+        Command::Trust(command) => trust::run(common, &command),
+        Command::Ledger(command) => ledger::run(common, &command),
+        Command::Play(args) => player::run("play", &args),
+        Command::Verify(args) => player::run("verify", &args),
+    }
 }
 
 /// Reads a small text file that was named on the command line.

@@ -24,9 +24,14 @@ impl Output {
     ///
     /// # Errors
     /// When standard output is gone.
-    pub fn data<T: Serialize>(&self, data: &T, text: impl FnOnce() -> String) -> Result<(), CliError> {
+    pub fn data<T: Serialize>(
+        &self,
+        data: &T,
+        text: impl FnOnce() -> String,
+    ) -> Result<(), CliError> {
         let text = if self.json {
-            let mut line = serde_json::to_string(data).map_err(|error| CliError::failed(error.to_string()))?;
+            let mut line =
+                serde_json::to_string(data).map_err(|error| CliError::failed(error.to_string()))?;
             line.push('\n');
             line
         } else {
@@ -65,9 +70,9 @@ impl Output {
 pub fn write(text: &str) -> Result<(), CliError> {
     let mut out = std::io::stdout();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(CliError::failed(format!("cannot write to standard output: {error}")))
-        }
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(CliError::failed(
+            format!("cannot write to standard output: {error}"),
+        )),
         _ => Ok(()),
     }
 }
@@ -91,7 +96,11 @@ fn wants_color(never: bool, force: bool, dumb: bool, terminal: bool) -> bool {
 
 /// `error:` and `hint:` lines.
 pub fn render(error: &CliError, color: bool) -> String {
-    let (red, cyan, plain) = if color { ("\x1b[1;31m", "\x1b[1;36m", "\x1b[0m") } else { ("", "", "") };
+    let (red, cyan, plain) = if color {
+        ("\x1b[1;31m", "\x1b[1;36m", "\x1b[0m")
+    } else {
+        ("", "", "")
+    };
     let mut text = format!("{red}error:{plain} {}\n", clean(&error.message, usize::MAX));
     if let Some(hint) = &error.hint {
         text.push_str(&format!("{cyan}hint:{plain} {}\n", clean(hint, usize::MAX)));
@@ -156,7 +165,11 @@ pub fn relative(at_ms: i64, now: WallMs) -> String {
         7_200..=172_799 => format!("{} h", secs / 3_600),
         _ => format!("{} d", secs / 86_400),
     };
-    if gap > 0 { format!("in {size}") } else { format!("{size} ago") }
+    if gap > 0 {
+        format!("in {size}")
+    } else {
+        format!("{size} ago")
+    }
 }
 
 /// Bytes for people.
@@ -179,8 +192,13 @@ mod tests {
     fn relative_times_read_well() {
         let now = 1_000_000_000;
         let cases = [
-            (0, "now"), (900, "now"), (5_000, "in 5 s"), (-90_000, "90 s ago"), (1_740_000, "in 29 min"),
-            (-7_200_000, "2 h ago"), (-200_000_000, "2 d ago"),
+            (0, "now"),
+            (900, "now"),
+            (5_000, "in 5 s"),
+            (-90_000, "90 s ago"),
+            (1_740_000, "in 29 min"),
+            (-7_200_000, "2 h ago"),
+            (-200_000_000, "2 d ago"),
         ];
         for (offset, want) in cases {
             assert_eq!(relative(1_000_000_000 + offset, now), want);
@@ -189,11 +207,17 @@ mod tests {
 
     #[test]
     fn tables_align_and_disarm() {
-        let rows = [vec!["db1".to_owned(), "a\x1b[2Jb\u{202e}".to_owned()], vec!["x".repeat(200), String::new()]];
+        let rows = [
+            vec!["db1".to_owned(), "a\x1b[2Jb\u{202e}".to_owned()],
+            vec!["x".repeat(200), String::new()],
+        ];
         let text = table(&["NAME", "NOTE"], &rows);
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), 3);
-        assert!(!text.contains('\x1b') && !text.contains('\u{202e}'), "{text:?}");
+        assert!(
+            !text.contains('\x1b') && !text.contains('\u{202e}'),
+            "{text:?}"
+        );
         assert!(lines[2].ends_with('…') && lines[2].chars().count() == CELL_CHARS_MAX);
         assert_eq!(lines[0].find("NOTE"), Some(CELL_CHARS_MAX + 2));
         assert_eq!(table(&["A"], &[]), "");
@@ -202,7 +226,10 @@ mod tests {
     #[test]
     fn errors_have_two_lines_and_colour_only_where_wanted() {
         let error = CliError::failed("it broke\x07").hint("mend it");
-        assert_eq!(render(&error, false), "error: it broke\u{fffd}\nhint: mend it\n");
+        assert_eq!(
+            render(&error, false),
+            "error: it broke\u{fffd}\nhint: mend it\n"
+        );
         assert!(render(&error, true).starts_with("\x1b[1;31merror:"));
         let cases = [
             (false, false, false, true, true),
@@ -218,7 +245,13 @@ mod tests {
 
     #[test]
     fn sizes_read_well() {
-        for (count, want) in [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (5 << 20, "5.0 MiB"), (3 << 30, "3.0 GiB")] {
+        for (count, want) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1536, "1.5 KiB"),
+            (5 << 20, "5.0 MiB"),
+            (3 << 30, "3.0 GiB"),
+        ] {
             assert_eq!(bytes(count), want);
         }
     }

@@ -57,6 +57,12 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         "ssh",
+        "host_names",
+        "[]",
+        "Names and addresses that clients type for this server, for its host certificate; none: the node's name",
+    ),
+    key(
+        "ssh",
         "login_grace_secs",
         "20",
         "Seconds from connecting to having authenticated; waiting for an approval is extra",

@@ -104,6 +104,7 @@ fn mistakes_are_told_with_place_and_next_step() {
         ),
         ("node = \"a b\"", "node: node name `a b` holds ` `", ""),
         ("node = ", ":1:8: ", ""),
+        ("[ssh]\nhost_names = [\"a b\"]", "ssh.host_names: `a b`", ""),
         (
             "[recording]\nspool_reserve_mib = 99999999999",
             "recording.spool_reserve_mib",

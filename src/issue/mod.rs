@@ -3,4 +3,6 @@
 pub mod agent;
 pub mod ca;
 pub mod file_keeper;
+pub mod init;
 pub mod keys;
+pub mod trust;

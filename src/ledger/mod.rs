@@ -325,7 +325,8 @@ impl Ledger {
         let body = event
             .encode()
             .map_err(|bytes| LedgerError::TooLong { bytes })?;
-        self.append(None, rand::rng().random(), body).await
+        let salt = rand::rng().random();
+        self.append(None, salt, body).await
     }
 
     async fn append_leaf(&self, leaf: LedgerLeaf, salt: [u8; 32]) -> Result<Entry, LedgerError> {
@@ -630,3 +631,8 @@ fn prove_from(
         false => Err(bad()),
     }
 }
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;

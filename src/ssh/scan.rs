@@ -25,7 +25,10 @@ struct Eye(Arc<Mutex<Option<PublicKey>>>);
 impl Handler for Eye {
     type Error = russh::Error;
 
-    async fn check_server_key(&mut self, shown: &PublicKeyOrCertificate) -> Result<bool, Self::Error> {
+    async fn check_server_key(
+        &mut self,
+        shown: &PublicKeyOrCertificate,
+    ) -> Result<bool, Self::Error> {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(shown.public_key());
         Ok(false)
     }
@@ -44,20 +47,32 @@ pub async fn host_key(addr: &str, within: Duration) -> Result<PublicKey, ScanErr
         return Ok(key);
     }
     match ended {
-        Ok(Ok(())) => Err(ScanError::Protocol { addr: addr.to_owned(), why: "no host key".to_owned() }),
+        Ok(Ok(())) => Err(ScanError::Protocol {
+            addr: addr.to_owned(),
+            why: "no host key".to_owned(),
+        }),
         Ok(Err(error)) => Err(error),
-        Err(_) => Err(ScanError::Late { addr: addr.to_owned(), secs: within.as_secs() }),
+        Err(_) => Err(ScanError::Late {
+            addr: addr.to_owned(),
+            secs: within.as_secs(),
+        }),
     }
 }
 
 async fn look(addr: &str, eye: Eye) -> Result<(), ScanError> {
     let stream = TcpStream::connect(addr)
         .await
-        .map_err(|error| ScanError::Connect { addr: addr.to_owned(), error })?;
+        .map_err(|error| ScanError::Connect {
+            addr: addr.to_owned(),
+            error,
+        })?;
     client::connect_stream(Arc::new(client::Config::default()), stream, eye)
         .await
         .map(drop)
-        .map_err(|error| ScanError::Protocol { addr: addr.to_owned(), why: error.to_string() })
+        .map_err(|error| ScanError::Protocol {
+            addr: addr.to_owned(),
+            why: error.to_string(),
+        })
 }
 
 #[cfg(test)]
@@ -77,7 +92,10 @@ mod tests {
             russh::keys::ssh_key::private::Ed25519Keypair::from_seed(&[4; 32]),
         );
         let public = key.public_key().clone();
-        let config = Arc::new(server::Config { keys: vec![key], ..Default::default() });
+        let config = Arc::new(server::Config {
+            keys: vec![key],
+            ..Default::default()
+        });
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap().to_string();
         tokio::spawn(async move {
@@ -97,6 +115,9 @@ mod tests {
         assert!(matches!(silent, Err(ScanError::Late { .. })), "{silent:?}");
         drop(listener);
         let nobody = host_key(&addr, Duration::from_secs(5)).await;
-        assert!(matches!(nobody, Err(ScanError::Connect { .. })), "{nobody:?}");
+        assert!(
+            matches!(nobody, Err(ScanError::Connect { .. })),
+            "{nobody:?}"
+        );
     }
 }

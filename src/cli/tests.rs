@@ -1,0 +1,259 @@
+//! Parsing, and the commands against a real server in this process.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::CommandFactory;
+
+use super::*;
+use crate::api::{Answer, Api, Cutter, Journal, JournalError, bind};
+use crate::issue::file_keeper::{FileKeeper, Rules};
+use crate::kernel::id::SessionId;
+use crate::layout::Layout;
+use crate::store::Store;
+use crate::store::sqlite::SqliteStore;
+use crate::telemetry::Metrics;
+
+fn parse(line: &str) -> Result<Cli, clap::Error> {
+    Cli::try_parse_from(std::iter::once("portcullis").chain(line.split_whitespace()))
+}
+
+#[test]
+fn clap_finds_no_fault() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn the_documented_lines_parse() {
+    for line in [
+        "demo",
+        "demo --unattended --state d",
+        "init --state d",
+        "init --state d --node gate1 --listen [::1]:2222",
+        "serve --config f",
+        "check --state d",
+        "target add db1 --addr db1:22 --login root --host-key f",
+        "target add db1 --addr db1:22 --login root --login postgres --host-ca f --label env=prod",
+        "target add db1 --addr db1:22 --login root --scan",
+        "target add db1 --addr db1:22 --login root --scan --fingerprint SHA256:x --yes",
+        "target add sh --local --run-as nobody --login op -- psql -h x --yes",
+        "target list --json",
+        "identity add alice",
+        "identity add alice --key a.pub --key b.pub",
+        "identity add ci --kind machine --owner alice --purpose deploys --review-by 2027-01-31",
+        "identity list",
+        "grant issue --identity alice --for 30m --reason x --public-key k.pub root@db1",
+        "grant issue --identity alice --for 30m --reason x --public-key k.pub --allow shell,exec,sftp,forward --source 10.0.0.0/8 --single-use root+db1",
+        "grants --live --state d --json",
+        "revoke --grant abcd --reason x",
+        "revoke --all --reason x",
+        "sessions",
+        "sessions --live",
+        "sessions abcd",
+        "recordings",
+        "trust export",
+        "trust export --out f --state d",
+        "ledger fsck --state d",
+        "play f --speed 2",
+        "verify f --trust t --json",
+    ] {
+        let parsed = parse(line);
+        assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());
+    }
+}
+
+#[test]
+fn what_contradicts_itself_does_not_parse() {
+    for line in [
+        "",
+        "nonsense",
+        "check --state d --config f",
+        "target add db1 --login root",
+        "target add db1 --addr db1:22",
+        "target add db1 --addr db1:22 --login root --scan --host-key f",
+        "target add db1 --addr db1:22 --login root --scan --yes",
+        "target add db1 --addr db1:22 --login root --fingerprint SHA256:x",
+        "target add db1 --addr db1:22 --login root --host-key f -- ls",
+        "target add sh --local --login op",
+        "target add sh --local --run-as nobody --addr db1:22 --login op",
+        "target add a/b --addr db1:22 --login root --scan",
+        "identity add ci --kind machine --owner alice",
+        "identity add ci --kind robot",
+        "grant issue --identity alice --for 30 --reason x --public-key k.pub root@db1",
+        "grant issue --identity alice --for 30m --public-key k.pub root@db1",
+        "grant issue --identity alice --for 30m --reason x --public-key k.pub db1",
+        "grant issue --identity alice --for 30m --reason x --public-key k.pub --allow everything root@db1",
+        "grant issue --identity alice --for 30m --reason x --public-key k.pub --source 10/8 root@db1",
+        "revoke --reason x",
+        "revoke --all --grant abcd --reason x",
+        "revoke --grant abcd",
+        "sessions --live abcd",
+    ] {
+        let error = parse(line).unwrap_err();
+        assert_eq!(error.exit_code(), 2, "{line}");
+    }
+}
+
+struct Nothing;
+
+impl Journal for Nothing {
+    fn append<'a>(
+        &'a self,
+        _: &'static str,
+        _: serde_json::Value,
+    ) -> Answer<'a, Result<u64, JournalError>> {
+        Box::pin(async { Ok(0) })
+    }
+}
+
+impl Cutter for Nothing {
+    fn wait_cut<'a>(&'a self, _: &'a [SessionId], _: Duration) -> Answer<'a, Vec<SessionId>> {
+        Box::pin(async { Vec::new() })
+    }
+}
+
+async fn command(state: &Path, line: &str) -> Result<Exit, CliError> {
+    let cli = parse(line).unwrap();
+    let common = Common {
+        state: Some(state.to_owned()),
+        ..cli.common
+    };
+    super::dispatch(&common, cli.command).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn from_an_empty_folder_to_a_certificate_and_its_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("s");
+    let key = dir.path().join("id.pub");
+    let user = russh::keys::ssh_key::private::Ed25519Keypair::from_seed(&[2; 32]);
+    let user = russh::keys::PrivateKey::from(user)
+        .public_key()
+        .to_openssh()
+        .unwrap();
+    std::fs::write(&key, user + "\n").unwrap();
+    let key = key.display();
+
+    assert_eq!(
+        command(&state, "check").await.unwrap(),
+        Exit::Failed,
+        "nothing is there"
+    );
+    assert_eq!(
+        command(&state, "grants").await.unwrap_err().exit,
+        Exit::NotFound
+    );
+    assert_eq!(
+        command(&state, "init --node gate1 --listen 127.0.0.1:2222")
+            .await
+            .unwrap(),
+        Exit::Ok
+    );
+    assert_eq!(
+        command(&state, "init").await.unwrap_err().exit,
+        Exit::Failed,
+        "never overwrites"
+    );
+    assert_eq!(command(&state, "check --json").await.unwrap(), Exit::Ok);
+    assert_eq!(command(&state, "trust export").await.unwrap(), Exit::Ok);
+    let down = command(&state, "grants").await.unwrap_err();
+    assert_eq!(down.exit, Exit::Unreachable);
+    let config = state.join("config.toml");
+    assert!(
+        down.hint
+            .unwrap()
+            .ends_with(&format!("serve --config {}", config.display()))
+    );
+
+    let layout = Layout::new(&state);
+    let clock = Clock::system();
+    let store = Arc::new(SqliteStore::open(&layout.store()).await.unwrap());
+    let keeper = FileKeeper::load(&layout.keys(), Rules::default(), clock.clone()).unwrap();
+    let api = Api {
+        store: store.clone(),
+        keeper: Arc::new(keeper),
+        journal: Arc::new(Nothing),
+        cutter: Arc::new(Nothing),
+        clock,
+        metrics: Arc::new(Metrics::new()),
+        layout: layout.clone(),
+        node: "gate1".parse().unwrap(),
+        policy_digest: [0; 32],
+        grant_ms_max: 3_600_000,
+        local_as_self: false,
+    };
+    let listener = bind(&layout.api_socket()).unwrap();
+    let server = tokio::spawn(api.serve(listener, std::future::pending()));
+
+    let issue =
+        format!("grant issue --identity alice --for 30m --reason x --public-key {key} root@db1");
+    assert_eq!(
+        command(&state, &issue).await.unwrap_err().exit,
+        Exit::NotFound,
+        "no inventory"
+    );
+    let add = format!("target add db1 --addr 127.0.0.1:22 --login root --host-key {key}");
+    assert_eq!(command(&state, &add).await.unwrap(), Exit::Ok);
+    assert_eq!(
+        command(&state, &add).await.unwrap_err().exit,
+        Exit::Failed,
+        "exists"
+    );
+    let identity = format!("identity add alice --key {key}");
+    assert_eq!(command(&state, &identity).await.unwrap(), Exit::Ok);
+    let machine = "identity add ci --kind machine --owner alice --purpose deploys";
+    assert_eq!(command(&state, machine).await.unwrap(), Exit::Ok);
+    assert_eq!(command(&state, &issue).await.unwrap(), Exit::Ok);
+    assert_eq!(
+        command(&state, &format!("{issue} --json")).await.unwrap(),
+        Exit::Ok,
+        "replaces the old one"
+    );
+    let long = issue.replace("30m", "61m");
+    assert_eq!(command(&state, &long).await.unwrap_err().exit, Exit::Denied);
+    let certificate = std::fs::read_to_string(dir.path().join("id-cert.pub")).unwrap();
+    let certificate = russh::keys::Certificate::from_openssh(certificate.trim()).unwrap();
+    assert_eq!(certificate.valid_principals(), ["root@db1"]);
+
+    for line in [
+        "target list",
+        "identity list",
+        "grants",
+        "grants --live --json",
+        "sessions",
+        "recordings",
+    ] {
+        assert_eq!(command(&state, line).await.unwrap(), Exit::Ok, "{line}");
+    }
+    assert_eq!(
+        command(&state, "sessions abcd").await.unwrap_err().exit,
+        Exit::NotFound
+    );
+    let grants = store.grants(None).await.unwrap();
+    let prefix: String = grants[0].id.to_string().chars().take(12).collect();
+    assert_eq!(
+        command(&state, &format!("revoke --grant {prefix} --reason done"))
+            .await
+            .unwrap(),
+        Exit::Ok
+    );
+    assert!(
+        store
+            .grant(grants[0].id)
+            .await
+            .unwrap()
+            .unwrap()
+            .revoked_at_ms
+            .is_some()
+    );
+    assert!(
+        store
+            .grant(grants[1].id)
+            .await
+            .unwrap()
+            .unwrap()
+            .revoked_at_ms
+            .is_none()
+    );
+    server.abort();
+}
