@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use portcullis_recording::limits::PROOF_HASHES_MAX;
+use portcullis_recording::merkle;
 
 use super::*;
 use crate::ledger::testing::{Bench, ORIGIN, copy_tree, leaf, recording};
@@ -131,7 +133,7 @@ async fn many_waiting_leaves_share_one_sync() {
     let hook: Hook = Arc::new(move |step| {
         if step == Step::Append {
             // The first batch waits until the others queue behind it.
-            drop(gate.lock().unwrap().recv());
+            gate.lock().unwrap().recv().ok();
         }
         if step == Step::Synced {
             counted.fetch_add(1, Ordering::SeqCst);
@@ -188,7 +190,7 @@ async fn a_crash_after_any_step_loses_nothing_that_anybody_was_told() {
     for number in 0..260 {
         let entry = event(&ledger, number).await.unwrap();
         told.store(entry.index + 1, Ordering::SeqCst);
-        if number < 3 || number > 253 {
+        if !(3..=253).contains(&number) {
             // No racing publication: each leaf has its checkpoint.
             ledger.checkpoint_covering(entry.index).await.unwrap();
         }
