@@ -21,9 +21,12 @@ impl House {
         let archive = Files::create(&bench.dir.path().join("archive")).unwrap();
         let house = House { bench, archive };
         let ledger = house.bench.open().await.unwrap();
-        for number in 0..300 {
+        let all = (0..300).map(|number| {
             let body = serde_json::json!({"number": number});
-            ledger.append_event("test", body).await.unwrap();
+            ledger.append_event("test", body)
+        });
+        for done in futures_util::future::join_all(all).await {
+            done.unwrap();
         }
         for session in [1, 2] {
             house.store(&ledger, session, true).await;
