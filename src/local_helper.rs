@@ -6,9 +6,10 @@
 //! (Landlock), becomes the target's account for good, and execs.
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::io;
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
@@ -25,6 +26,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
 
+/// Names of the two hidden commands.
+pub const SUPERVISE: &str = "local-supervise";
+const EXEC: &str = "local-exec";
 /// Longest message between server and supervisor, in bytes.
 const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
 /// How long a process tree may take to end by itself before it is killed.
@@ -154,8 +158,31 @@ fn address(name: &str) -> io::Result<std::os::unix::net::SocketAddr> {
     std::os::unix::net::SocketAddr::from_abstract_name(format!("portcullis-local-{name}"))
 }
 
+/// Runs one of the two helper processes if the arguments name one.
+pub fn main(arguments: impl Iterator<Item = OsString>) -> Option<ExitCode> {
+    let mut arguments = arguments.map(|argument| argument.into_string().unwrap_or_default());
+    match arguments.next()?.as_str() {
+        SUPERVISE => Some(supervise(&arguments.next().unwrap_or_default())),
+        EXEC => {
+            let (mut run_as, mut login, mut denied) = (String::new(), false, Vec::new());
+            while let Some(argument) = arguments.next() {
+                match argument.as_str() {
+                    "--run-as" => run_as = arguments.next().unwrap_or_default(),
+                    "--login" => login = true,
+                    "--deny" => denied.push(PathBuf::from(arguments.next().unwrap_or_default())),
+                    "--" => break,
+                    _ => return Some(complain(EXEC, &"unknown argument")),
+                }
+            }
+            let command: Vec<String> = arguments.collect();
+            Some(exec(&run_as, login, &denied, &command))
+        }
+        _ => None,
+    }
+}
+
 /// `portcullis local-supervise DOOR`: the whole of that process.
-pub fn supervise(door: &str) -> ExitCode {
+fn supervise(door: &str) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return complain("no runtime", &error),
@@ -230,7 +257,7 @@ async fn supervise_async(door: &str) -> io::Result<()> {
 
 fn start(spec: &Spec) -> io::Result<std::process::Child> {
     let mut command = Command::new(std::env::current_exe()?);
-    command.arg("local-exec").args(["--run-as", &spec.run_as]);
+    command.arg(EXEC).args(["--run-as", &spec.run_as]);
     if spec.login {
         command.arg("--login");
     }
@@ -328,7 +355,7 @@ fn descendants() -> Vec<Pid> {
 }
 
 /// `portcullis local-exec`: drops everything, then execs. Comes back only on failure.
-pub fn exec(run_as: &str, login: bool, denied: &[PathBuf], command: &[String]) -> ExitCode {
+fn exec(run_as: &str, login: bool, denied: &[PathBuf], command: &[String]) -> ExitCode {
     match try_exec(run_as, login, denied, command) {
         Ok(never) => match never {},
         Err(error) => {
@@ -444,13 +471,4 @@ fn allowed_beside(at: &Path, denied: &[PathBuf], depth: usize) -> Vec<PathBuf> {
         }
     }
     allowed
-}
-
-/// How a process ended, for tests and messages.
-pub fn describe(status: std::process::ExitStatus) -> String {
-    match (status.code(), status.signal()) {
-        (Some(code), _) => format!("exit status {code}"),
-        (None, Some(signal)) => format!("signal {signal}"),
-        (None, None) => "unknown".into(),
-    }
 }

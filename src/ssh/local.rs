@@ -22,7 +22,7 @@ use super::lane::{Entry, Stream};
 use super::session::Live;
 use super::target::signal_name;
 use crate::kernel::session::EndReason;
-use crate::local_helper::{Door, Exit, Order, Spec};
+use crate::local_helper::{Door, Exit, Order, SUPERVISE, Spec};
 
 /// Bytes read from the command at once.
 const READ_BYTES: usize = 32 * 1024;
@@ -259,7 +259,7 @@ impl LocalEnd {
             .openpty(size(terminal.cols, terminal.rows, terminal.px_width, terminal.px_height))
             .map_err(|error| format!("no terminal: {error}"))?;
         let mut command = CommandBuilder::new(program);
-        command.args(["local-supervise", door]);
+        command.args([SUPERVISE, door]);
         command.env_clear();
         let child = pair
             .slave
@@ -307,7 +307,7 @@ impl LocalEnd {
         door: &str,
     ) -> Result<(Input, Option<Master>, Vec<tokio::task::JoinHandle<()>>, Child), String> {
         let mut child = tokio::process::Command::new(program)
-            .args(["local-supervise", door])
+            .args([SUPERVISE, door])
             .env_clear()
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
