@@ -30,6 +30,8 @@ use crate::kernel::session::EndReason;
 
 /// Longest life of a certificate towards a target, in ms.
 const CERTIFICATE_MS: u64 = 5 * 60_000;
+/// How far a certificate towards a target is back-dated, for clocks that differ, in ms.
+const BACKDATE_MS: u64 = 30_000;
 /// Window that we give a target per channel, in bytes.
 const WINDOW_BYTES: u32 = 1024 * 1024;
 /// Keepalive towards the target.
@@ -176,7 +178,7 @@ async fn connect(dial: &Dial, keeper: &dyn Keeper, now_ms: u64, kill: Kill) -> R
             public_key: PublicKey::new(key.public_key().key_data().clone(), ""),
             key_id: dial.key_id.clone(),
             principal: dial.login.clone(),
-            valid_after_ms: now_ms.saturating_sub(60_000),
+            valid_after_ms: now_ms.saturating_sub(BACKDATE_MS),
             valid_before_ms: now_ms.saturating_add(CERTIFICATE_MS).min(dial.until_ms.saturating_add(1_000)),
             source_address: ours.map(|addr| addr.ip().to_canonical().to_string()),
             extensions: if dial.permits_pty { vec!["permit-pty"] } else { Vec::new() },
