@@ -266,9 +266,10 @@ impl Archive for Files {
         let name = name.clone();
         Box::pin(self.blocking(move |files| {
             let place = files.path(&name);
-            File::open(&place).map_err(|why| match why.kind() {
-                io::ErrorKind::NotFound => ArchiveError::NotFound(name),
-                _ => DurableError::at("open", &place)(why).into(),
+            let opened = File::open(&place).map_err(DurableError::at("open", &place));
+            opened.map_err(|why| match why.is_missing() {
+                true => ArchiveError::NotFound(name),
+                false => why.into(),
             })
         }))
     }
@@ -290,7 +291,7 @@ impl Archive for Files {
         Box::pin(self.blocking(move |files| {
             let place = files.path(&name);
             match place.metadata() {
-                Ok(meta) => Ok(meta.is_file().then(|| meta.len())),
+                Ok(meta) => Ok(meta.is_file().then_some(meta.len())),
                 Err(why) if why.kind() == io::ErrorKind::NotFound => Ok(None),
                 Err(why) => Err(DurableError::at("look at", &place)(why).into()),
             }

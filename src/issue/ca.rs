@@ -445,16 +445,16 @@ fn user_key(key: &PublicKey) -> Result<KeyData, CaError> {
         | KeyData::SkEd25519(_)
         | KeyData::SkEcdsaSha2NistP256(_) => Ok(key.key_data().clone()),
         KeyData::Certificate(_) => refuse("it is itself a certificate"),
-        _ => refuse("use ed25519"),
+        KeyData::Dsa(_) | KeyData::Other(_) | _ => refuse("use ed25519"),
     }
 }
 
 /// A key of ours: always ed25519.
 fn own_key(key: &PublicKey) -> Result<KeyData, CaError> {
-    match key.algorithm() {
-        Algorithm::Ed25519 => Ok(key.key_data().clone()),
-        other => Err(CaError::BadKey {
-            kind: other.to_string(),
+    match key.algorithm() == Algorithm::Ed25519 {
+        true => Ok(key.key_data().clone()),
+        false => Err(CaError::BadKey {
+            kind: key.algorithm().to_string(),
             why: "our own keys are ed25519",
         }),
     }

@@ -91,7 +91,7 @@ struct Authority {
 }
 
 enum Holder {
-    File(PrivateKey),
+    File(Box<PrivateKey>),
     Agent(Agent),
 }
 
@@ -294,12 +294,15 @@ impl Authority {
             Holder::File(key) => sign_here(self.name, key, &bytes)?,
             Holder::Agent(agent) => agent.sign(self.name, &self.public, &bytes).await?,
         };
-        draft.seal(signature).map_err(|why| match why {
-            CaError::NotSigned(_) => KeeperError::Unavailable {
+        // A wrong signature is the holder's fault; the form was checked before.
+        draft.seal(signature).map_err(|why| {
+            if !matches!(why, CaError::NotSigned(_)) {
+                return self.refuse(why);
+            }
+            KeeperError::Unavailable {
                 key: self.name,
                 why: why.to_string(),
-            },
-            other => self.refuse(other),
+            }
         })
     }
 }

@@ -197,7 +197,7 @@ impl Reader {
     /// # Errors
     /// The outer one when the file cannot be read; the inner one when what is
     /// there is no frame: then nothing behind it can be read either.
-    pub fn next(&mut self) -> Result<Result<Option<Frame>, Broken>, DurableError> {
+    pub fn frame(&mut self) -> Result<Result<Option<Frame>, Broken>, DurableError> {
         let mut head = [0u8; FRAME_HEAD_BYTES];
         match self.fill(&mut head)? {
             0 => return Ok(Ok(None)),
@@ -358,7 +358,7 @@ mod tests {
         let mut from = Reader::open(dir).unwrap();
         let mut frames = Vec::new();
         loop {
-            match from.next().unwrap() {
+            match from.frame().unwrap() {
                 Ok(Some(frame)) => frames.push(frame),
                 Ok(None) => return (frames, None),
                 Err(broken) => return (frames, Some(broken)),

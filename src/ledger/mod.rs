@@ -24,17 +24,15 @@
 //! anybody else. Proofs beside recordings, witnesses and the store's copy of
 //! the checkpoint are what he would have to change as well.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use portcullis_recording::leaf::{LeafKind, LedgerLeaf};
-use portcullis_recording::merkle::{self, Hash};
-use portcullis_recording::note::{Note, VerifierKey};
+use portcullis_recording::note::Note;
 use portcullis_recording::proof::Proof;
 use portcullis_recording::seal::Sealed;
 use rand::RngExt;
-use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -42,12 +40,10 @@ use tokio::time::timeout;
 use crate::clock::Clock;
 use crate::durable;
 use crate::keeper::Keeper;
-use crate::kernel::grant::hex32;
 use crate::kernel::id::SessionId;
 
 use self::body::{Body, KIND_BYTES_MAX};
 use self::publish::{Published, Publisher, Status};
-use self::replay::{Known, Replayed};
 use self::sessions::Live;
 use self::state::Shared;
 use self::writer::{Op, QUEUE_LEAVES_MAX, Writer};
@@ -55,10 +51,14 @@ use self::writer::{Op, QUEUE_LEAVES_MAX, Writer};
 pub mod body;
 pub mod checkpoint;
 mod error;
+pub mod fsck;
 pub mod journal;
+mod prove;
 mod publish;
 mod replay;
+pub mod report;
 mod sessions;
+mod start;
 mod state;
 pub mod tiles;
 mod writer;
@@ -178,10 +178,10 @@ impl Ledger {
         let key = checkpoint::ledger_key(&options.origin, keeper.ledger_key())
             .map_err(|_| journal::JournalError::BadOrigin(options.origin.clone()))?;
         let (place, asked) = (dir.to_owned(), options.clone());
-        let opened = tokio::task::spawn_blocking(move || prepare(&place, &asked, &key))
+        let opened = tokio::task::spawn_blocking(move || start::prepare(&place, &asked, &key))
             .await
             .map_err(|why| LedgerError::Stopped(why.to_string()))??;
-        let Prepared {
+        let start::Prepared {
             replayed,
             appender,
             standing,
@@ -429,8 +429,8 @@ impl Ledger {
         let published = self.covering(index).await?;
         let shared = self.shared.clone();
         let work = move || {
-            let frame = find_frame(&shared, index)?;
-            let path = prove_from(&shared.dir, &published, index, &frame.entry)?;
+            let frame = prove::find_frame(&shared, index)?;
+            let path = prove::path(&shared.dir, &published, index, &frame.entry)?;
             let checkpoint = published.note.clone().ok_or(LedgerError::NoLeaf(index))?;
             let proof = Proof {
                 extra: None,
@@ -452,7 +452,7 @@ impl Ledger {
     pub async fn leaf(&self, index: u64) -> Result<([u8; 32], Body), LedgerError> {
         let shared = self.shared.clone();
         let work = move || {
-            let frame = find_frame(&shared, index)?;
+            let frame = prove::find_frame(&shared, index)?;
             let body = Body::decode(&frame.body).map_err(|_| LedgerError::NoLeaf(index))?;
             Ok((frame.salt, body))
         };
@@ -491,144 +491,6 @@ impl Ledger {
         };
         self.publisher.abort();
         published
-    }
-}
-
-struct Prepared {
-    replayed: Replayed,
-    appender: journal::Appender,
-    standing: Published,
-    partials: Vec<tiles::TileId>,
-    /// What was cut off the journal, as an event's body.
-    cut: Option<serde_json::Value>,
-}
-
-/// Everything of a start that reads and writes files.
-fn prepare(dir: &Path, options: &Options, key: &VerifierKey) -> Result<Prepared, LedgerError> {
-    let appender = journal::Appender::open(dir)?;
-    let found = journal::Reader::open(dir)?.origin().to_owned();
-    if found != options.origin {
-        return Err(journal::JournalError::OtherOrigin {
-            path: dir.join(journal::JOURNAL_FILE),
-            found,
-            wanted: options.origin.clone(),
-        }
-        .into());
-    }
-    let note = read_checkpoint(dir)?;
-    let mut known = Vec::new();
-    let path = dir.join(tiles::CHECKPOINT_FILE);
-    if let Some(note) = &note {
-        known.push(vouched(&path.display().to_string(), note, key)?);
-    }
-    for anchor in options.anchors.iter().take(ANCHORS_MAX) {
-        known.push(vouched(&anchor.source, &anchor.note, key)?);
-    }
-    let size = note.as_ref().and(known.first()).map(|it| it.size);
-    let replayed = replay::replay(dir, known)?;
-    let leaves = replayed.log.edge.size();
-    // The first start publishes a checkpoint before it takes a leaf.
-    if note.is_none() && leaves > 0 {
-        return Err(LedgerError::NoCheckpoint { path, leaves });
-    }
-    let mut cut = None;
-    if let Some(broken) = &replayed.torn {
-        let (aside, bytes) = appender.cut(broken.offset)?;
-        let sha256: [u8; 32] = Sha256::digest(read_all(&aside)?).into();
-        tracing::warn!(file = %aside.display(), bytes, why = broken.why, "a torn tail was cut off the journal");
-        cut = Some(serde_json::json!({
-            "offset": broken.offset, "bytes": bytes, "why": broken.why, "sha256": hex32::encode(&sha256),
-        }));
-    }
-    if replayed.stale_tiles {
-        let tiles = replay::repair_tiles(dir, leaves)?;
-        tracing::warn!(tiles, "tiles were made again from the journal");
-    }
-    let edge = replayed.log.edge.clone();
-    let partials = match size == Some(leaves) {
-        true => publish::repair_partials(dir, &edge)?,
-        false => Vec::new(),
-    };
-    let standing = Published {
-        // A size that is not the tree's makes the first publication happen.
-        size: size.unwrap_or(u64::MAX),
-        root: edge.root(),
-        note: note.and_then(|note| Note::parse(&note).ok()),
-        edge,
-    };
-    Ok(Prepared {
-        replayed,
-        appender,
-        standing,
-        partials,
-        cut,
-    })
-}
-
-/// Largest torn tail that is hashed for its event, in bytes; a batch is smaller.
-const TORN_BYTES_MAX: u64 = 64 * 1024 * 1024;
-
-fn read_all(path: &PathBuf) -> Result<Vec<u8>, LedgerError> {
-    Ok(durable::read_bounded(path, TORN_BYTES_MAX)?)
-}
-
-fn read_checkpoint(dir: &Path) -> Result<Option<String>, LedgerError> {
-    let path = dir.join(tiles::CHECKPOINT_FILE);
-    match durable::read_bounded(&path, checkpoint::NOTE_BYTES_MAX) {
-        Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
-        Err(why) if why.is_missing() => Ok(None),
-        Err(why) => Err(why.into()),
-    }
-}
-
-fn vouched(source: &str, note: &str, key: &VerifierKey) -> Result<Known, LedgerError> {
-    let said = checkpoint::open(note, key).map_err(|why| LedgerError::BadCheckpoint {
-        source_name: source.to_owned(),
-        why,
-    })?;
-    Ok(Known {
-        size: said.size,
-        root: said.root,
-        source: source.to_owned(),
-    })
-}
-
-fn find_frame(shared: &Shared, index: u64) -> Result<journal::Frame, LedgerError> {
-    let slot = index / state::OFFSET_EVERY;
-    let offset = {
-        let log = shared.log();
-        usize::try_from(slot)
-            .ok()
-            .and_then(|slot| log.offsets.get(slot).copied())
-    };
-    let offset = offset.ok_or(LedgerError::NoLeaf(index))?;
-    replay::read_frame(
-        &shared.dir,
-        index,
-        offset,
-        slot.saturating_mul(state::OFFSET_EVERY),
-    )
-}
-
-fn prove_from(
-    dir: &Path,
-    published: &Published,
-    index: u64,
-    entry: &Hash,
-) -> Result<Vec<Hash>, LedgerError> {
-    let bad = || LedgerError::BadTiles { index };
-    let read = |id: tiles::TileId| {
-        let bytes = durable::read_bounded(&dir.join(id.path()), 256 * 32).map_err(|_| bad())?;
-        tiles::parse_full(&bytes).ok_or_else(bad)
-    };
-    let path = merkle::inclusion_proof(index, published.size, |level, at| {
-        published.edge.subtree(level, at, read)
-    })?
-    .ok_or(LedgerError::NoLeaf(index))?;
-    let leaf = merkle::leaf_hash(entry);
-    match merkle::verify_inclusion(&leaf, index, published.size, &published.root, &path) {
-        true => Ok(path),
-        false => Err(bad()),
     }
 }
 

@@ -67,7 +67,7 @@ pub(super) fn replay(dir: &Path, mut known: Vec<Known>) -> Result<Replayed, Ledg
             }
         }
         let offset = from.offset();
-        let frame = match from.next()? {
+        let frame = match from.frame()? {
             Ok(Some(frame)) => frame,
             Ok(None) => break,
             Err(broken) => {
@@ -115,7 +115,7 @@ pub(super) fn repair_tiles(dir: &Path, size: u64) -> Result<u64, LedgerError> {
     let mut edge = Edge::default();
     let mut repaired: u64 = 0;
     while edge.size() < size {
-        let Ok(Some(frame)) = from.next()? else {
+        let Ok(Some(frame)) = from.frame()? else {
             break;
         };
         let mut full = Vec::new();
@@ -157,7 +157,7 @@ pub(super) fn read_frame(
     let mut from = Reader::open(dir)?;
     from.seek(offset, first)?;
     loop {
-        match from.next()? {
+        match from.frame()? {
             Ok(Some(frame)) if frame.index == index => return Ok(frame),
             Ok(Some(_)) => {}
             Ok(None) => return Err(LedgerError::NoLeaf(index)),

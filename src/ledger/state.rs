@@ -61,7 +61,7 @@ impl Log {
 
     /// Takes in a durable entry whose frame begins at `offset`.
     pub fn push(&mut self, entry: &Hash, offset: u64, full: impl FnMut(Tile)) {
-        if self.edge.size() % OFFSET_EVERY == 0 {
+        if self.edge.size().is_multiple_of(OFFSET_EVERY) {
             self.offsets.push(offset);
         }
         self.edge.append(entry, full);

@@ -135,10 +135,7 @@ impl Writer {
                 continue;
             }
             let frame = Frame::new(next, salt, body);
-            let answer = match self.judge(leaf.as_ref(), &frame) {
-                Ok(entry) => Ok(entry),
-                Err(why) => Err(why),
-            };
+            let answer = self.judge(leaf.as_ref(), &frame);
             if let Ok(Entry { fresh: true, .. }) = &answer {
                 if let Some(leaf) = &leaf {
                     self.sessions.note(leaf, frame.index, &frame.entry);
