@@ -190,7 +190,7 @@ async fn dispatch(common: &Common, command: Command) -> Result<Exit, CliError> {
         Command::Sessions(args) => sessions::run(common, &args).await,
         Command::Recordings => recordings::run(common).await,
         Command::Trust(command) => trust::run(common, &command),
-        Command::Ledger(command) => ledger::run(common, &command),
+        Command::Ledger(command) => ledger::run(common, &command).await,
         Command::Play(args) => player::run("play", &args),
         Command::Verify(args) => player::run("verify", &args),
     }
