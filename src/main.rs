@@ -6,8 +6,14 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use portcullis::cli::{self, Cli, output};
+use portcullis::local_helper;
 
 fn main() -> ExitCode {
+    // The two processes around a local target's command stay small and
+    // single-threaded: they never see the command line proper.
+    if let Some(exit) = local_helper::main(std::env::args_os().skip(1)) {
+        return exit;
+    }
     // Clap prints usage errors itself, with exit code 2.
     let exit = match cli::run(Cli::parse()) {
         Ok(exit) => exit,

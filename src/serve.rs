@@ -1,11 +1,334 @@
-//! PLACEHOLDER for the lead's server: only so that the command line compiles.
+//! Puts the house together and runs it: the order in which things start, and
+//! the order in which they stop.
+//!
+//! Start: keys, store, ledger, spool recovery (each left-over session is
+//! sealed before anybody new comes in), lease, listeners, readiness. Stop: no
+//! new sessions, time for the running ones, then the end for all of them,
+//! each sealed; then the API and the ledger.
 
-use crate::config::Config;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
-/// Runs the server until it is told to stop.
+use anyhow::Context as _;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::api::{self, Api, Cutter};
+use crate::archive::files::Files;
+use crate::clock::Clock;
+use crate::config::{Config, Kex, ledger_origin};
+use crate::issue::file_keeper::{FileKeeper, Rules};
+use crate::issue::keys;
+use crate::keeper::Keeper;
+use crate::kernel::admit::AdmissionTrust;
+use crate::kernel::id::SessionId;
+use crate::ledger::{Ledger, Options};
+use crate::recorder::{Recorders, Recovered, recover_all};
+use crate::registry::{LEASE_RENEW_MS, Registry};
+use crate::ssh::{Gate, KeyExchange, Settings, listen};
+use crate::store::Store;
+use crate::store::sqlite::SqliteStore;
+use crate::telemetry::Metrics;
+
+/// How long a lease renewal may take before the next one is tried.
+const RENEW_WAIT: Duration = Duration::from_millis(LEASE_RENEW_MS);
+/// How often an unanswered renewal is tried again.
+const RENEW_RETRY: Duration = Duration::from_millis(500);
+/// How long sealing may take once every session was told to end.
+const SEAL_WAIT: Duration = Duration::from_secs(20);
+
+/// What may differ from an ordinary server.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Mode {
+    /// Local targets may run as the server's own user: only in a demo.
+    pub local_as_server: bool,
+}
+
+/// A running server.
+pub struct Running {
+    pub ssh: SocketAddr,
+    stop: watch::Sender<bool>,
+    task: tokio::task::JoinHandle<anyhow::Result<()>>,
+}
+
+impl Running {
+    /// Ends it in order.
+    ///
+    /// # Errors
+    /// What went wrong while it ran or stopped.
+    pub async fn stop(self) -> anyhow::Result<()> {
+        self.stop.send_replace(true);
+        self.task.await.context("the server's task")?
+    }
+}
+
+/// Runs the server until it is told to stop (SIGTERM, SIGINT).
 ///
 /// # Errors
-/// Why it could not.
+/// Why it could not start, or what ended it.
 pub async fn run(config: Config) -> anyhow::Result<()> {
-    anyhow::bail!("serve is not here yet (node {})", config.node)
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut reload = signal(SignalKind::hangup())?;
+    let path = config.path.clone();
+    let api = config.layout.api_socket();
+    let running = start(config, Mode::default()).await?;
+    println!("ready ssh={} api={}", running.ssh, api.display());
+    notify(&[sd_notify::NotifyState::Ready]);
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = reload.recv() => {
+                // Validated first: a file that does not hold is refused and
+                // the server goes on under the old one.
+                match Config::load(&path) {
+                    Ok(_) => tracing::warn!("the configuration is valid; listeners, keys and limits take it over at the next start"),
+                    Err(error) => tracing::error!(%error, "the new configuration is refused; nothing changed"),
+                }
+            }
+        }
+    }
+    notify(&[sd_notify::NotifyState::Stopping]);
+    tracing::info!("stopping");
+    running.stop().await
+}
+
+fn notify(states: &[sd_notify::NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::debug!(%error, "no service manager to notify");
+    }
+}
+
+/// Starts everything; answers once it admits.
+///
+/// # Errors
+/// Why it could not start.
+pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
+    let clock = Clock::system();
+    let layout = config.layout.clone();
+    let rules = Rules {
+        grant_ms_max: ms(config.session.grant_max),
+    };
+    let keeper: Arc<dyn Keeper> =
+        Arc::new(FileKeeper::load(&layout.keys(), rules, clock.clone()).context("the keys")?);
+    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&layout.store()).await.context("the store")?);
+    let ledger = Ledger::open(
+        &layout.ledger(),
+        Options {
+            origin: ledger_origin(&config.node),
+            ..Options::default()
+        },
+        keeper.clone(),
+        clock.clone(),
+    )
+    .await
+    .context("the ledger")?;
+    let ledger = Arc::new(ledger);
+    let archive = Arc::new(Files::open(&layout.archive()).context("the archive")?);
+    let left_over = recover_all(&layout.spool(), &*keeper).await.context("the spool")?;
+    let recorders = Recorders::start(
+        &layout.spool(),
+        keeper.clone(),
+        clock.clone(),
+        config.recording.spool_reserve_bytes,
+    )?;
+    let registry = Registry::new(
+        clock.clone(),
+        config.session.idle_timeout.map(ms),
+        config.session.warn_before.iter().copied().map(ms).collect(),
+    );
+    let metrics = Arc::new(Metrics::new());
+    let gate = Arc::new(Gate {
+        node: config.node.clone(),
+        clock: clock.clone(),
+        store: store.clone(),
+        keeper: keeper.clone(),
+        registry: registry.clone(),
+        recorders,
+        ledger: ledger.clone(),
+        archive,
+        trust: AdmissionTrust {
+            ca_keys: vec![keeper.admission_ca().to_bytes().context("the admission CA's key")?],
+            lifetime_secs_max: config.session.grant_max.as_secs(),
+        },
+        settings: settings(&config, mode),
+        metrics: metrics.clone(),
+    });
+    recovered(&gate, left_over).await;
+    close_orphans(&gate).await;
+
+    registry.renew(&*store, &config.node).await.context("the first lease")?;
+    registry.watch().context("the gate's thread")?;
+    let (stop, stopping) = watch::channel(false);
+    let lease = tokio::spawn(lease(registry.clone(), store.clone(), config.node.clone()));
+
+    let listener = TcpListener::bind(config.ssh.listen)
+        .await
+        .with_context(|| format!("cannot listen at {}", config.ssh.listen))?;
+    let ssh = listener.local_addr()?;
+    let host_key = host_key(&layout)?;
+    let certificates = keys::load_host_certificate(&layout.keys())
+        .context("the host certificate")?
+        .into_iter()
+        .collect();
+    let russh = listen::config(&gate, vec![host_key], certificates);
+    let accepting = tokio::spawn(listen::accept(gate.clone(), russh, listener, stopping.clone()));
+
+    let socket = api::bind(&layout.api_socket()).context("the API's socket")?;
+    let api = Api {
+        store: store.clone(),
+        keeper: keeper.clone(),
+        journal: ledger.clone(),
+        cutter: Arc::new(Cut { gate: gate.clone() }),
+        clock,
+        metrics,
+        layout,
+        node: config.node.clone(),
+        policy_digest: policy_digest(),
+        grant_ms_max: ms(config.session.grant_max),
+        local_as_self: mode.local_as_server,
+    };
+    let (api_stop, mut api_stopping) = watch::channel(false);
+    let serving = tokio::spawn(api.serve(socket, async move {
+        // The sender gone means the same as told.
+        api_stopping.wait_for(|stop| *stop).await.ok();
+    }));
+
+    let drain = config.session.drain;
+    let mut stopped = stopping;
+    let task = tokio::spawn(async move {
+        stopped.wait_for(|stop| *stop).await.ok();
+        accepting.await.ok();
+        registry.drain(false);
+        if tokio::time::timeout(drain, registry.wait_empty()).await.is_err() {
+            registry.drain(true);
+            if tokio::time::timeout(SEAL_WAIT, registry.wait_empty()).await.is_err() {
+                tracing::error!(left = registry.count(), "sessions were not sealed in time; the next start recovers them");
+            }
+        }
+        api_stop.send_replace(true);
+        serving.await.ok();
+        lease.abort();
+        registry.stop();
+        ledger.close().await.context("closing the ledger")?;
+        Ok(())
+    });
+    Ok(Running { ssh, stop, task })
+}
+
+fn ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn host_key(layout: &crate::layout::Layout) -> anyhow::Result<russh::keys::PrivateKey> {
+    Ok(keys::load(&layout.keys(), keys::CaSource::Files).context("the SSH host key")?.ssh_host)
+}
+
+/// SHA-256 of the rules in force: until policies are files, of their version.
+fn policy_digest() -> [u8; 32] {
+    use sha2::{Digest, Sha256};
+    Sha256::digest(b"portcullis built-in policy 1: grant destination and capabilities").into()
+}
+
+fn settings(config: &Config, mode: Mode) -> Settings {
+    let ssh = &config.ssh;
+    Settings {
+        kex: match ssh.kex {
+            Kex::Default => KeyExchange::Default,
+            Kex::PqOnly => KeyExchange::PostQuantumOnly,
+        },
+        login_grace: ssh.login_grace,
+        unauthenticated_max: ssh.connections_max as usize,
+        connections_burst: ssh.source_burst,
+        connections_per_second: ssh.source_per_sec,
+        connections_exempt: ssh.exempt_networks.clone(),
+        channels_max: ssh.channels_max as usize,
+        opens_max: usize::MAX,
+        offers_max: ssh.auth_probes_max,
+        rejections_max: ssh.auth_attempts_max as usize,
+        keepalive: ssh.keepalive,
+        keepalives_missed_max: ssh.keepalive_misses_max as usize,
+        env_allow: ssh.env_allow.clone(),
+        session_ms_max: ms(config.session.session_max),
+        backlog_bytes_max: config.recording.overflow_bytes_max,
+        target_timeout: ssh.target_connect_timeout,
+        durable: config.recording.durable,
+        local_as_server: mode.local_as_server,
+        denied_to_local: vec![config.layout.root().to_owned()],
+    }
+}
+
+/// Files what recovery has sealed.
+async fn recovered(gate: &Arc<Gate>, left_over: Vec<Recovered>) {
+    for found in left_over {
+        match found {
+            Recovered::Finished(finished) => {
+                let session = SessionId(finished.sealed.head().session_id);
+                let code = finished.sealed.seal().code.clone();
+                let now = gate.clock.now().wall_ms;
+                match gate.archive_sealed(finished, now).await {
+                    Ok(()) => tracing::warn!(%session, code, "a session left over by the last run was sealed"),
+                    Err(error) => tracing::error!(%session, %error, "a left-over session is sealed but not archived"),
+                }
+            }
+            Recovered::Unreadable { folder, why } => {
+                tracing::error!(folder = %folder.display(), why, "a left-over spool cannot be recovered; it stays where it is");
+            }
+        }
+    }
+}
+
+/// Sessions of this node that the store still calls live ended with the last run.
+async fn close_orphans(gate: &Arc<Gate>) {
+    let live = match gate.store.sessions(true).await {
+        Ok(live) => live,
+        Err(error) => {
+            tracing::error!(%error, "the store does not tell its live sessions");
+            return;
+        }
+    };
+    let now = gate.clock.now().wall_ms;
+    for row in live.iter().filter(|row| row.node == gate.node) {
+        if let Err(error) = gate.store.close_session(row.id, now, "crash_recovered").await {
+            tracing::error!(session = %row.id, %error, "the store did not take the end of a left-over session");
+        }
+    }
+}
+
+/// Renews the lease for as long as it runs.
+async fn lease(registry: Arc<Registry>, store: Arc<dyn Store>, node: crate::kernel::id::NodeName) {
+    loop {
+        let renewed = tokio::time::timeout(RENEW_WAIT, registry.renew(&*store, &node)).await;
+        let wait = match renewed {
+            Ok(Ok(())) => RENEW_WAIT,
+            Ok(Err(error)) => {
+                tracing::error!(%error, "the lease was not renewed");
+                RENEW_RETRY
+            }
+            Err(_) => {
+                tracing::error!("the store did not answer in time; the lease was not renewed");
+                RENEW_RETRY
+            }
+        };
+        tokio::time::sleep(wait).await;
+    }
+}
+
+/// Carries a revocation from the API's store write to the sessions.
+struct Cut {
+    gate: Arc<Gate>,
+}
+
+impl Cutter for Cut {
+    fn wait_cut<'a>(&'a self, sessions: &'a [SessionId], within: Duration) -> api::Answer<'a, Vec<SessionId>> {
+        Box::pin(async move {
+            if let Err(error) = self.gate.registry.pull(&*self.gate.store).await {
+                tracing::error!(%error, "the revocation journal cannot be read");
+            }
+            self.gate.registry.wait_cut(sessions, within).await
+        })
+    }
 }

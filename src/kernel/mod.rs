@@ -5,6 +5,12 @@
 //! `portcullis_recording` (and, later, the policy engine and one terminal
 //! emulator); `tests/tidy.rs` checks that.
 
+pub mod admit;
+pub mod echo;
 pub mod grant;
 pub mod id;
 pub mod inventory;
+pub mod policy;
+pub mod request;
+pub mod screen_state;
+pub mod session;

@@ -1,1 +1,81 @@
+//! The SSH rim: russh lives only here. It decodes, asks the kernel, and moves
+//! bytes through the recorder; it decides nothing.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::archive::Archive;
+use crate::clock::Clock;
+use crate::keeper::Keeper;
+use crate::kernel::admit::AdmissionTrust;
+use crate::kernel::grant::Cidr;
+use crate::kernel::id::NodeName;
+use crate::ledger::Ledger;
+use crate::recorder::Recorders;
+use crate::registry::Registry;
+use crate::store::Store;
+use crate::telemetry::Metrics;
+
+pub mod algorithms;
+mod archiving;
+mod channel;
+mod gated;
+mod lane;
+pub mod listen;
+mod local;
+mod pump;
 pub mod scan;
+mod server;
+mod session;
+mod target;
+
+pub use algorithms::KeyExchange;
+
+/// What of the configuration the rim needs.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub kex: KeyExchange,
+    pub login_grace: Duration,
+    /// Connections that are not authenticated yet.
+    pub unauthenticated_max: usize,
+    pub connections_burst: u32,
+    pub connections_per_second: u32,
+    pub connections_exempt: Vec<Cidr>,
+    /// Channels open at once on one connection.
+    pub channels_max: usize,
+    /// Channels ever opened on one connection.
+    pub opens_max: usize,
+    /// Key offers on one connection, with or without a signature.
+    pub offers_max: u32,
+    /// Rejected signatures on one connection.
+    pub rejections_max: usize,
+    pub keepalive: Duration,
+    pub keepalives_missed_max: usize,
+    pub env_allow: Vec<String>,
+    pub session_ms_max: u64,
+    /// Bytes that may wait in one direction of one channel.
+    pub backlog_bytes_max: u64,
+    pub target_timeout: Duration,
+    /// An Enter waits for the disk.
+    pub durable: bool,
+    /// Local targets may run as the server's own user: the demo only.
+    pub local_as_server: bool,
+    /// Folders that local targets must not reach.
+    pub denied_to_local: Vec<PathBuf>,
+}
+
+/// Everything a session needs of the house.
+pub struct Gate {
+    pub node: NodeName,
+    pub clock: Clock,
+    pub store: Arc<dyn Store>,
+    pub keeper: Arc<dyn Keeper>,
+    pub registry: Arc<Registry>,
+    pub recorders: Arc<Recorders>,
+    pub ledger: Arc<Ledger>,
+    pub archive: Arc<dyn Archive>,
+    pub trust: AdmissionTrust,
+    pub settings: Settings,
+    pub metrics: Arc<Metrics>,
+}

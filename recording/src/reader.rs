@@ -1,0 +1,363 @@
+//! From a verified recording to its events, chunk by chunk (FORMAT.md section 8.3).
+
+use std::collections::HashMap;
+use std::io::{Read, Seek, SeekFrom};
+use std::sync::Arc;
+
+use crate::columns::Content;
+use crate::event::{Event, Timed, kind};
+use crate::fault::{Fault, Why};
+use crate::frame::{decompress, torn_stored_content};
+use crate::head::Head;
+use crate::keys::sha256;
+use crate::limits::LINE_KEYS_MAX;
+use crate::line::LineCipher;
+use crate::rows::RawEvent;
+use crate::scan::Scan;
+use crate::tail;
+
+/// What a chunk is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChunkKind {
+    /// Finished, compressed.
+    Compressed,
+    /// Finished, stored as it came.
+    Stored,
+    /// The tail of a chunk that was never finished.
+    Tail,
+    /// The whole blocks of a stored chunk that was never finished.
+    TornStored,
+}
+
+impl ChunkKind {
+    /// Whether the session signed its leaf.
+    pub fn is_finished(self) -> bool {
+        matches!(self, ChunkKind::Compressed | ChunkKind::Stored)
+    }
+}
+
+/// What is known of a chunk without reading its content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChunkInfo {
+    /// What it is.
+    pub kind: ChunkKind,
+    /// Its number in the session.
+    pub index: u64,
+    /// Time of its first event.
+    pub first_ms: u64,
+    /// Time of its last event.
+    pub last_ms: u64,
+    /// Bytes of its content.
+    pub raw_len: u64,
+    /// Bytes as stored.
+    pub stored_len: u64,
+    /// Events in it, keyframes included.
+    pub events: u64,
+    /// Whether it begins with a keyframe, so that drawing can start here.
+    pub keyframe: bool,
+    /// Whether the session's own keys vouch for all of it.
+    pub vouched: bool,
+    /// Where its bytes begin in the file.
+    pub offset: u64,
+    pub(crate) leaf_frame_len: u64,
+    pub(crate) line_keys: bool,
+    pub(crate) sha256: [u8; 32],
+    pub(crate) place: Place,
+}
+
+/// Where the bytes of a chunk are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    File,
+    SpooledTail(usize),
+}
+
+impl ChunkInfo {
+    pub(crate) fn at_offset(mut self, offset: u64) -> ChunkInfo {
+        self.offset = offset;
+        self
+    }
+
+    pub(crate) fn with_source(mut self, tail: usize) -> ChunkInfo {
+        self.place = Place::SpooledTail(tail);
+        self
+    }
+
+    pub(crate) fn fault(&self, why: Why) -> Fault {
+        Fault::at(self.offset, why)
+            .in_chunk(self.index)
+            .spanning(self.first_ms, self.last_ms)
+    }
+}
+
+type LineKeys = Arc<HashMap<u64, [u8; 32]>>;
+
+/// Reading without a claim about trust; [`crate::Verified`] and [`crate::Unverified`] wrap it.
+pub(crate) struct Reading<R> {
+    reader: R,
+    pub(crate) head: Head,
+    pub(crate) h0: [u8; 32],
+    pub(crate) head_frame_len: u64,
+    pub(crate) chunks: Vec<ChunkInfo>,
+    tails: Vec<Vec<u8>>,
+    keys: Option<LineKeys>,
+}
+
+impl<R: Read + Seek> Reading<R> {
+    pub(crate) fn new(reader: R, scan: Scan, tails: Vec<Vec<u8>>) -> Reading<R> {
+        Reading {
+            reader,
+            h0: scan.main.h0(),
+            head_frame_len: scan.main.head_frame_len(),
+            head: scan.head,
+            chunks: scan.chunks,
+            tails,
+            keys: None,
+        }
+    }
+
+    pub(crate) fn chunk(&mut self, at: usize) -> Result<Chunk, Fault> {
+        let keys = self.line_keys()?;
+        self.load(at, keys)
+    }
+
+    /// Reads a chunk's bytes again, checks that they are still those that were verified, and unpacks them.
+    fn load(&mut self, at: usize, keys: LineKeys) -> Result<Chunk, Fault> {
+        let info = self
+            .chunks
+            .get(at)
+            .cloned()
+            .ok_or(Fault::at(0, Why::NoSuchChunk))?;
+        let stored = match info.place {
+            Place::SpooledTail(tail) => self.tails.get(tail).cloned().unwrap_or_default(),
+            Place::File => self.stored(&info).map_err(|why| info.fault(why))?,
+        };
+        if stored.len() as u64 != info.stored_len || sha256(&stored) != info.sha256 {
+            return Err(info.fault(Why::ChunkHash));
+        }
+        let content = match info.kind {
+            ChunkKind::Compressed | ChunkKind::Stored => {
+                decompress(&stored, info.raw_len as usize).map_err(|why| info.fault(why))?
+            }
+            ChunkKind::Tail => stored,
+            ChunkKind::TornStored => torn_stored_content(&stored)
+                .map(|(content, _)| content)
+                .unwrap_or_default(),
+        };
+        Ok(Chunk {
+            info,
+            content,
+            keys,
+        })
+    }
+
+    fn stored(&mut self, info: &ChunkInfo) -> Result<Vec<u8>, Why> {
+        self.reader.seek(SeekFrom::Start(info.offset))?;
+        let mut stored = Vec::new();
+        (&mut self.reader)
+            .take(info.stored_len)
+            .read_to_end(&mut stored)?;
+        Ok(stored)
+    }
+
+    /// Keys released in another chunk than their line is in. Only chunks that say they hold such are read.
+    fn line_keys(&mut self) -> Result<LineKeys, Fault> {
+        if let Some(keys) = &self.keys {
+            return Ok(Arc::clone(keys));
+        }
+        let mut keys = HashMap::new();
+        let flagged: Vec<usize> = self
+            .chunks
+            .iter()
+            .enumerate()
+            .filter(|(_, info)| info.line_keys)
+            .map(|(at, _)| at)
+            .collect();
+        for at in flagged {
+            let chunk = self.load(at, LineKeys::default())?;
+            for timed in chunk.events()? {
+                if let Event::LineKey { line, key } = timed?.event
+                    && keys.len() < LINE_KEYS_MAX
+                {
+                    keys.entry(line).or_insert(key);
+                }
+            }
+        }
+        let keys = Arc::new(keys);
+        self.keys = Some(Arc::clone(&keys));
+        Ok(keys)
+    }
+
+    pub(crate) fn events(&mut self, from_chunk: usize) -> Events<'_, R> {
+        Events {
+            reading: self,
+            next_chunk: from_chunk,
+            ready: Vec::new().into_iter(),
+            failed: false,
+        }
+    }
+}
+
+/// One chunk's content, checked and unpacked.
+pub struct Chunk {
+    info: ChunkInfo,
+    content: Vec<u8>,
+    keys: LineKeys,
+}
+
+impl Chunk {
+    /// What it is.
+    pub fn info(&self) -> &ChunkInfo {
+        &self.info
+    }
+
+    /// Its events in order, borrowed from it. Released input lines come as `Input`; ignorable kinds are left out.
+    /// Whatever in a finished chunk is not as its leaf says is a fault, and the last item.
+    pub fn events(&self) -> Result<ChunkEvents<'_>, Fault> {
+        let fault = |why: Why| self.info.fault(why);
+        let rows: Box<dyn Iterator<Item = Result<RawEvent<'_>, crate::cbor::Malformed>> + '_> =
+            match self.info.kind {
+                ChunkKind::Compressed | ChunkKind::Stored => {
+                    Box::new(Content::new(&self.content).map_err(|e| fault(e.into()))?)
+                }
+                // A torn last row ends it; it was never taken.
+                ChunkKind::TornStored => Box::new(
+                    Content::new(&self.content)
+                        .map_err(|e| fault(e.into()))?
+                        .filter(Result::is_ok),
+                ),
+                ChunkKind::Tail => Box::new(tail::rows(&self.content).map_err(fault)?),
+            };
+        Ok(ChunkEvents {
+            chunk: self,
+            rows,
+            count: 0,
+            first_ms: None,
+            last_ms: 0,
+            keyframe: false,
+            ended: false,
+        })
+    }
+}
+
+/// The events of one chunk.
+pub struct ChunkEvents<'c> {
+    chunk: &'c Chunk,
+    rows: Box<dyn Iterator<Item = Result<RawEvent<'c>, crate::cbor::Malformed>> + 'c>,
+    count: u64,
+    first_ms: Option<u64>,
+    last_ms: u64,
+    keyframe: bool,
+    ended: bool,
+}
+
+impl<'c> ChunkEvents<'c> {
+    fn step(&mut self) -> Result<Option<Timed<'c>>, Why> {
+        loop {
+            let Some(row) = self.rows.next() else {
+                return self.end().map(|()| None);
+            };
+            let row = row?;
+            if row.kind == kind::CHECK {
+                return Err(Why::Content("a check outside a tail"));
+            }
+            self.count += 1;
+            if self.first_ms.is_none() {
+                (self.first_ms, self.keyframe) = (Some(row.at_ms), row.kind == kind::KEYFRAME);
+            }
+            self.last_ms = row.at_ms;
+            let Some(event) = Event::decode(row.kind, row.payload)? else {
+                continue;
+            };
+            return Ok(Some(Timed {
+                at_ms: row.at_ms,
+                channel: row.channel,
+                event: self.in_clear(event),
+            }));
+        }
+    }
+
+    fn in_clear(&self, event: Event<'c>) -> Event<'c> {
+        if let Event::SealedInput {
+            line,
+            counter,
+            ciphertext,
+        } = &event
+            && let Some(key) = self.chunk.keys.get(line)
+            && let Some(clear) = LineCipher::open(key, *line, *counter, ciphertext)
+        {
+            return Event::Input(clear.into());
+        }
+        event
+    }
+
+    fn end(&self) -> Result<(), Why> {
+        let info = &self.chunk.info;
+        if !info.kind.is_finished() {
+            return Ok(());
+        }
+        if self.count != info.events {
+            return Err(Why::Content("another number of events"));
+        }
+        if self.first_ms != Some(info.first_ms) || self.last_ms != info.last_ms {
+            return Err(Why::Content("other times"));
+        }
+        if self.keyframe != info.keyframe {
+            return Err(Why::Content("the keyframe flag is wrong"));
+        }
+        Ok(())
+    }
+}
+
+impl<'c> Iterator for ChunkEvents<'c> {
+    type Item = Result<Timed<'c>, Fault>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.ended {
+            return None;
+        }
+        let step = self.step().map_err(|why| self.chunk.info.fault(why));
+        self.ended = !matches!(step, Ok(Some(_)));
+        step.transpose()
+    }
+}
+
+/// The events of a recording from some chunk on, owned, one chunk in memory at a time.
+pub struct Events<'r, R> {
+    reading: &'r mut Reading<R>,
+    next_chunk: usize,
+    ready: std::vec::IntoIter<Result<Timed<'static>, Fault>>,
+    failed: bool,
+}
+
+impl<R: Read + Seek> Iterator for Events<'_, R> {
+    type Item = Result<Timed<'static>, Fault>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while !self.failed {
+            if let Some(item) = self.ready.next() {
+                self.failed = item.is_err();
+                return Some(item);
+            }
+            if self.next_chunk >= self.reading.chunks.len() {
+                return None;
+            }
+            let loaded = self.reading.chunk(self.next_chunk);
+            self.next_chunk += 1;
+            let items = loaded.and_then(|chunk| {
+                Ok(chunk
+                    .events()?
+                    .map(|item| item.map(Timed::into_owned))
+                    .collect::<Vec<_>>())
+            });
+            match items {
+                Ok(items) => self.ready = items.into_iter(),
+                Err(fault) => {
+                    self.failed = true;
+                    return Some(Err(fault));
+                }
+            }
+        }
+        None
+    }
+}

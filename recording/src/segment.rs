@@ -1,0 +1,280 @@
+//! A closed tail on its way to becoming a chunk (FORMAT.md sections 3.3 and 6.3).
+
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
+
+use crate::chunk::{FLAG_KEYFRAME, FLAG_LINE_KEYS};
+use crate::columns::encode_columns;
+use crate::event::{Event, kind};
+use crate::fault::Why;
+use crate::frame::compress;
+use crate::keys::{EpochKey, sha256};
+use crate::limits::{CHUNK_RAW_BYTES_MAX, CHUNK_STORED_BYTES_MAX, KEYFRAMES_BYTES_MAX};
+use crate::line::LineCipher;
+use crate::main_file::{ChunkFacts, Main};
+use crate::rows::RawEvent;
+use crate::tail;
+use crate::writer::WriteError;
+
+/// A closed tail with the key of its epoch. Encoding it consumes the key; dropping it wipes the key as well, and then
+/// no chunk can follow.
+pub struct Segment {
+    pub(crate) h0: [u8; 32],
+    pub(crate) index: u64,
+    pub(crate) key: EpochKey,
+    pub(crate) next_key: [u8; 32],
+    pub(crate) sha256: [u8; 32],
+    pub(crate) len: u64,
+}
+
+/// What a terminal emulator must be fed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Screen<'a> {
+    /// Bytes of the terminal's output.
+    Bytes(&'a [u8]),
+    /// A new size.
+    Size {
+        /// Columns.
+        cols: u32,
+        /// Rows.
+        rows: u32,
+    },
+}
+
+impl Segment {
+    /// Index of the chunk it becomes; names its tail file.
+    pub fn index(&self) -> u64 {
+        self.index
+    }
+
+    /// Bytes of its tail file.
+    pub fn tail_len(&self) -> u64 {
+        self.len
+    }
+
+    /// What the terminals of this segment showed, in order: time, channel, and bytes or size. Feeding it to the
+    /// emulators gives the keyframes of the chunk after this one.
+    pub fn outputs<'t>(
+        &self,
+        tail_bytes: &'t [u8],
+    ) -> Result<impl Iterator<Item = (u64, u32, Screen<'t>)> + use<'t>, WriteError> {
+        let rows = self.rows(tail_bytes)?;
+        Ok(rows.into_iter().filter_map(|row| {
+            let screen = match Event::decode(row.kind, row.payload) {
+                Ok(Some(Event::Output(_))) => Screen::Bytes(row.payload),
+                Ok(Some(Event::Resize { cols, rows, .. })) => Screen::Size { cols, rows },
+                _ => return None,
+            };
+            Some((row.at_ms, row.channel, screen))
+        }))
+    }
+
+    /// Re-encodes the tail as its final chunk: released lines in clear, hidden lines as one blob, columns, one zstd
+    /// frame at `level`, after `keyframes` (the screens at the start of this segment; those over
+    /// `KEYFRAMES_BYTES_MAX` in sum are left out). Gives the chunk and its leaf, to be appended to the main file;
+    /// once they are durable there, the tail file can go.
+    pub fn encode(
+        self,
+        tail_bytes: &[u8],
+        keyframes: &[(u32, Event<'_>)],
+        level: i32,
+        main: &mut Main,
+    ) -> Result<Vec<u8>, WriteError> {
+        if main.h0() != self.h0 {
+            return Err(WriteError::OtherSession);
+        }
+        if main.chunks() != self.index {
+            return Err(WriteError::OutOfOrder {
+                index: main.chunks(),
+                wanted: self.index,
+            });
+        }
+        let rows = self.rows(tail_bytes)?;
+        let lines = Lines::of(&rows);
+        let kept = lines.settle(&rows);
+        let first_ms = kept.first().ok_or(WriteError::Empty)?.at_ms;
+        let last_ms = kept.last().map_or(first_ms, |e| e.at_ms);
+        let screens = encode_keyframes(keyframes)?;
+
+        let mut events = Vec::with_capacity(screens.len() + kept.len());
+        for (channel, payload) in &screens {
+            events.push(RawEvent {
+                at_ms: first_ms,
+                channel: *channel,
+                kind: kind::KEYFRAME,
+                payload,
+            });
+        }
+        events.extend(kept.iter().map(Settled::raw));
+        let raw = encode_columns(&events);
+        let line_keys = events.iter().any(|e| e.kind == kind::LINE_KEY);
+        let begins_with_keyframe = events.first().is_some_and(|e| e.kind == kind::KEYFRAME);
+        let mut flags = if begins_with_keyframe {
+            FLAG_KEYFRAME
+        } else {
+            0
+        };
+        if line_keys {
+            flags |= FLAG_LINE_KEYS;
+        }
+        let (frame, facts) =
+            compressed(&raw, level, (first_ms, last_ms), events.len() as u64, flags)?;
+        let (leaf, _) = main
+            .append(&facts, &self.key, self.next_key)
+            .ok_or(WriteError::TooManyChunks)?;
+        Ok([frame, leaf].concat())
+    }
+
+    fn rows<'t>(&self, tail_bytes: &'t [u8]) -> Result<Vec<RawEvent<'t>>, WriteError> {
+        if tail_bytes.len() as u64 != self.len || sha256(tail_bytes) != self.sha256 {
+            return Err(WriteError::TailDiffers);
+        }
+        let rows = tail::rows(tail_bytes).map_err(|_: Why| WriteError::TailDiffers)?;
+        rows.collect::<Result<Vec<_>, _>>()
+            .map_err(|_| WriteError::TailDiffers)
+    }
+}
+
+/// One zstd frame around a chunk's content, with what its leaf will say.
+pub(crate) fn compressed(
+    raw: &[u8],
+    level: i32,
+    (first_ms, last_ms): (u64, u64),
+    event_count: u64,
+    flags: u64,
+) -> Result<(Vec<u8>, ChunkFacts), WriteError> {
+    if raw.len() > CHUNK_RAW_BYTES_MAX {
+        return Err(WriteError::ChunkFull);
+    }
+    let frame = compress(raw, level).map_err(|e| WriteError::Compress(e.to_string()))?;
+    if frame.len() > CHUNK_STORED_BYTES_MAX {
+        return Err(WriteError::ChunkFull);
+    }
+    let facts = ChunkFacts {
+        first_ms,
+        last_ms,
+        raw_len: raw.len() as u64,
+        stored_len: frame.len() as u64,
+        event_count,
+        flags,
+        sha256: sha256(&frame),
+    };
+    Ok((frame, facts))
+}
+
+fn encode_keyframes(keyframes: &[(u32, Event<'_>)]) -> Result<Vec<(u32, Vec<u8>)>, WriteError> {
+    let mut room = KEYFRAMES_BYTES_MAX;
+    let mut screens = Vec::new();
+    for (channel, event) in keyframes {
+        let Event::Keyframe { .. } = event else {
+            continue;
+        };
+        let payload = event.payload()?;
+        if let Some(left) = room.checked_sub(payload.len()) {
+            room = left;
+            screens.push((*channel, payload.into_owned()));
+        }
+    }
+    Ok(screens)
+}
+
+/// An event of the final chunk: borrowed from the tail, or a line in clear.
+struct Settled<'a> {
+    at_ms: u64,
+    channel: u32,
+    kind: u8,
+    payload: Cow<'a, [u8]>,
+}
+
+impl Settled<'_> {
+    fn raw(&self) -> RawEvent<'_> {
+        RawEvent {
+            at_ms: self.at_ms,
+            channel: self.channel,
+            kind: self.kind,
+            payload: &self.payload,
+        }
+    }
+}
+
+/// What this segment knows about the lines in it (FORMAT.md section 6.3).
+#[derive(Default)]
+struct Lines {
+    keys: HashMap<u64, [u8; 32]>,
+    hidden: HashSet<u64>,
+    /// Lines whose first piece is here, so that no earlier chunk needs their key.
+    begun: HashSet<u64>,
+    /// Lines with a piece here that their key does not open: evidence, kept as it is.
+    stubborn: HashSet<u64>,
+}
+
+impl Lines {
+    fn of(rows: &[RawEvent<'_>]) -> Lines {
+        let mut lines = Lines::default();
+        for row in rows {
+            match Event::decode(row.kind, row.payload) {
+                Ok(Some(Event::LineKey { line, key })) => {
+                    lines.keys.entry(line).or_insert(key);
+                }
+                Ok(Some(Event::HiddenInput { line, .. })) => {
+                    lines.hidden.insert(line);
+                }
+                Ok(Some(Event::SealedInput {
+                    line, counter: 0, ..
+                })) => {
+                    lines.begun.insert(line);
+                }
+                _ => {}
+            }
+        }
+        for row in rows {
+            if let Ok(Some(Event::SealedInput {
+                line,
+                counter,
+                ciphertext,
+            })) = Event::decode(row.kind, row.payload)
+                && let Some(key) = lines.keys.get(&line)
+                && LineCipher::open(key, line, counter, &ciphertext).is_none()
+            {
+                lines.stubborn.insert(line);
+            }
+        }
+        lines
+    }
+
+    fn settle<'a>(&self, rows: &[RawEvent<'a>]) -> Vec<Settled<'a>> {
+        rows.iter().filter_map(|row| self.settle_one(row)).collect()
+    }
+
+    fn settle_one<'a>(&self, row: &RawEvent<'a>) -> Option<Settled<'a>> {
+        let mut settled = Settled {
+            at_ms: row.at_ms,
+            channel: row.channel,
+            kind: row.kind,
+            payload: Cow::Borrowed(row.payload),
+        };
+        match Event::decode(row.kind, row.payload) {
+            Ok(Some(Event::SealedInput {
+                line,
+                counter,
+                ciphertext,
+            })) => match self.keys.get(&line) {
+                Some(key) => {
+                    if let Some(clear) = LineCipher::open(key, line, counter, &ciphertext) {
+                        (settled.kind, settled.payload) = (kind::INPUT, Cow::Owned(clear));
+                    }
+                }
+                // The blob of the HiddenInput holds all of the line again.
+                None if self.hidden.contains(&line) => return None,
+                None => {}
+            },
+            Ok(Some(Event::LineKey { line, .. }))
+                if self.begun.contains(&line) && !self.stubborn.contains(&line) =>
+            {
+                return None;
+            }
+            _ => {}
+        }
+        Some(settled)
+    }
+}

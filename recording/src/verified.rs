@@ -1,0 +1,195 @@
+//! What the player may draw, and what it may draw only under a name that says so (FORMAT.md section 8).
+
+use std::io::{Read, Seek};
+
+use crate::event::Event;
+use crate::fault::{Fault, Why};
+use crate::head::Head;
+use crate::keys::sha256;
+use crate::leaf::LedgerLeaf;
+use crate::proof::Ledger;
+use crate::reader::{Chunk, ChunkInfo, Events, Reading};
+use crate::scan::{Stop, scan};
+use crate::seal::{Sealed, open_leaf};
+use crate::verify::Verdict;
+
+/// A recording whose every byte was verified against trusted keys. Made by [`crate::verify()`] and
+/// [`crate::verify_spool`] only.
+pub struct Verified<R> {
+    reading: Reading<R>,
+    verdict: Verdict,
+    ledger: Ledger,
+    sealed: Option<Sealed>,
+}
+
+impl<R> std::fmt::Debug for Verified<R> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Verified")
+            .field("verdict", &self.verdict)
+            .field("ledger", &self.ledger)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<R: Read + Seek> Verified<R> {
+    pub(crate) fn new(
+        reading: Reading<R>,
+        verdict: Verdict,
+        ledger: Ledger,
+        sealed: Option<Sealed>,
+    ) -> Verified<R> {
+        Verified {
+            reading,
+            verdict,
+            ledger,
+            sealed,
+        }
+    }
+
+    /// What was found.
+    pub fn verdict(&self) -> &Verdict {
+        &self.verdict
+    }
+
+    /// Its place in the ledger, as far as the proof shows.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// What the ledger takes; `None` for a spool that is not sealed.
+    pub fn sealed(&self) -> Option<&Sealed> {
+        self.sealed.as_ref()
+    }
+
+    /// Who, where, under which grant.
+    pub fn head(&self) -> &Head {
+        &self.reading.head
+    }
+
+    /// The ledger leaf of its opening; its salt is `head().salt`.
+    pub fn open_leaf(&self) -> LedgerLeaf {
+        open_leaf(
+            &self.reading.head,
+            self.reading.h0,
+            self.reading.head_frame_len,
+        )
+    }
+
+    /// Its chunks in order, tails last.
+    pub fn chunks(&self) -> &[ChunkInfo] {
+        &self.reading.chunks
+    }
+
+    /// Time of the last event.
+    pub fn last_ms(&self) -> u64 {
+        self.reading.chunks.last().map_or(0, |info| info.last_ms)
+    }
+
+    /// Position in [`Verified::chunks`] of the last chunk that begins at or before a time; 0 if none does.
+    pub fn chunk_at(&self, at_ms: u64) -> usize {
+        self.reading
+            .chunks
+            .partition_point(|info| info.first_ms <= at_ms)
+            .saturating_sub(1)
+    }
+
+    /// The same, but one that drawing can start from: it begins with a keyframe, or is the first.
+    pub fn keyframe_at(&self, at_ms: u64) -> usize {
+        let last = self.chunk_at(at_ms);
+        self.reading
+            .chunks
+            .iter()
+            .take(last + 1)
+            .rposition(|info| info.keyframe && info.first_ms <= at_ms)
+            .unwrap_or(0)
+    }
+
+    /// Reads one chunk, by position in [`Verified::chunks`].
+    pub fn chunk(&mut self, at: usize) -> Result<Chunk, Fault> {
+        self.reading.chunk(at)
+    }
+
+    /// All events.
+    pub fn events(&mut self) -> Events<'_, R> {
+        self.reading.events(0)
+    }
+
+    /// Events from a chunk on.
+    pub fn events_from(&mut self, chunk: usize) -> Events<'_, R> {
+        self.reading.events(chunk)
+    }
+
+    /// Decodes everything: that every chunk holds what its leaf says, and that the last accounts are the sealed ones.
+    /// Gives the number of events shown.
+    pub fn check_content(&mut self) -> Result<u64, Fault> {
+        let mut shown = 0;
+        let mut accounts = [0; 32];
+        for at in 0..self.reading.chunks.len() {
+            let chunk = self.reading.chunk(at)?;
+            for timed in chunk.events()? {
+                let event = timed?.event;
+                shown += 1;
+                if let Event::Accounts(_) = &event {
+                    let payload = event.payload().map_err(|e| chunk.info().fault(e.into()))?;
+                    accounts = sha256(&payload);
+                }
+            }
+        }
+        match (&self.verdict, &self.sealed) {
+            (Verdict::Sealed { .. }, Some(sealed)) if sealed.seal().accounts_sha256 != accounts => {
+                Err(Fault::at(
+                    0,
+                    Why::Content("the accounts are not those that were sealed"),
+                ))
+            }
+            _ => Ok(shown),
+        }
+    }
+}
+
+/// A recording read without any trust: nothing in it may be believed, and whoever shows it must say so. Made only by
+/// [`Unverified::open`], which stops at the first fault and lets what came before be read.
+pub struct Unverified<R> {
+    reading: Reading<R>,
+    fault: Option<Fault>,
+}
+
+impl<R: Read + Seek> Unverified<R> {
+    /// Reads as far as the frames are sound.
+    pub fn open(mut reader: R) -> Result<Unverified<R>, Fault> {
+        let scan = scan(&mut reader, None)?;
+        let fault = match &scan.stop {
+            Stop::Sealed { .. } => None,
+            Stop::Open { fault, .. } => Some(fault.clone()),
+        };
+        Ok(Unverified {
+            reading: Reading::new(reader, scan, Vec::new()),
+            fault,
+        })
+    }
+
+    /// Where reading stopped, if not at the end of a whole recording.
+    pub fn unverified_fault(&self) -> Option<&Fault> {
+        self.fault.as_ref()
+    }
+
+    /// The head, which may be anybody's.
+    pub fn unverified_head(&self) -> &Head {
+        &self.reading.head
+    }
+
+    /// The chunks.
+    pub fn unverified_chunks(&self) -> &[ChunkInfo] {
+        &self.reading.chunks
+    }
+
+    /// One chunk.
+    pub fn unverified_chunk(&mut self, at: usize) -> Result<Chunk, Fault> {
+        self.reading.chunk(at)
+    }
+
+    /// All events.
+    pub fn unverified_events(&mut self) -> Events<'_, R> {
+        self.reading.events(0)
+    }
+}

@@ -1,0 +1,239 @@
+//! From bytes and trusted keys to [`Verified`], or to the first [`Fault`] (FORMAT.md section 8).
+
+use std::fmt;
+use std::io::{Read, Seek};
+
+use crate::fault::{Fault, Why};
+use crate::merkle;
+use crate::proof::{Ledger, Proof};
+use crate::reader::Reading;
+use crate::scan::{Scan, Stop, scan};
+use crate::seal::{Seal, SealKind, Sealed};
+use crate::trust::{Standing, Trust};
+use crate::verified::Verified;
+
+/// What verification found, if it found no fault. `INVALID` is [`Fault`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Complete, sealed by the session itself.
+    Sealed {
+        /// When it closed.
+        closed_ms: u64,
+        /// Stable reason code.
+        code: String,
+        /// The reason in words.
+        text: String,
+    },
+    /// Put together by a node after a crash.
+    Recovered {
+        /// The session's own keys vouch for what happened up to here.
+        vouched_ms: u64,
+        /// Time of the last thing in it.
+        closed_ms: u64,
+        /// Chunks the session's keys vouch for.
+        vouched_chunks: u64,
+        /// Bytes of tails they vouch for.
+        vouched_tail_bytes: u64,
+        /// Stable reason code.
+        code: String,
+        /// The reason in words.
+        text: String,
+    },
+    /// A spool: a session that still runs or has crashed. Something may be missing behind it.
+    Prefix {
+        /// The session's own keys vouch for what happened up to here.
+        vouched_ms: u64,
+        /// Finished chunks.
+        chunks: u64,
+        /// Bytes of tails they vouch for.
+        vouched_tail_bytes: u64,
+    },
+}
+
+impl Verdict {
+    /// `SEALED`, `RECOVERED` or `PREFIX`.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Verdict::Sealed { .. } => "SEALED",
+            Verdict::Recovered { .. } => "RECOVERED",
+            Verdict::Prefix { .. } => "PREFIX",
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Verdict::Sealed { .. } => f.write_str(self.word()),
+            Verdict::Recovered { vouched_ms, .. } | Verdict::Prefix { vouched_ms, .. } => {
+                write!(
+                    f,
+                    "{} up to {}.{:03} s",
+                    self.word(),
+                    vouched_ms / 1000,
+                    vouched_ms % 1000
+                )
+            }
+        }
+    }
+}
+
+/// Verifies a finished recording: every byte of it is under a signature or recomputed from what is. Nothing is
+/// decompressed. Memory is one chunk's leaf at a time plus about 100 bytes a chunk.
+///
+/// `proof` is the text of the `.proof` sidecar. A proof that proves nothing is told by [`Verified::ledger`].
+pub fn verify<R: Read + Seek>(
+    mut reader: R,
+    trust: &Trust,
+    proof: Option<&str>,
+) -> Result<Verified<R>, Fault> {
+    let scan = scan(&mut reader, Some(trust))?;
+    let (seal, file_bytes) = match scan.stop {
+        Stop::Sealed {
+            ref seal,
+            file_bytes,
+        } => (Seal::clone(seal), file_bytes),
+        Stop::Open { ref fault, .. } => return Err(fault.clone()),
+    };
+    let sealed = Sealed::new(scan.head.clone(), seal.clone(), file_bytes);
+    let ledger = match proof.map(Proof::parse) {
+        None => Ledger::NoProof,
+        Some(parsed) => {
+            let leaf = merkle::leaf_hash(&sealed.entry());
+            match parsed.and_then(|p| p.verify(&leaf, &scan.head.ledger_origin, trust)) {
+                Ok(proven) => Ledger::Proven(proven),
+                Err(e) => Ledger::Refused(e),
+            }
+        }
+    };
+    check_revocations(&scan, Some(&seal), trust, &ledger)?;
+    let verdict = verdict(seal);
+    Ok(Verified::new(
+        Reading::new(reader, scan, Vec::new()),
+        verdict,
+        ledger,
+        Some(sealed),
+    ))
+}
+
+/// Verifies the spool of a session that still runs or has crashed: its main file and its tails with their indices.
+/// What is torn at the end of either is left out; anything else that is wrong is a fault.
+///
+/// Of a running session read the tails first and the main file after them: a tail goes once its chunk is in the main
+/// file, and tails of chunks that are there already are passed over.
+pub fn verify_spool<R: Read + Seek>(
+    mut main: R,
+    mut tails: Vec<(u64, Vec<u8>)>,
+    trust: &Trust,
+) -> Result<Verified<R>, Fault> {
+    let mut scan = scan(&mut main, Some(trust))?;
+    match &scan.stop {
+        Stop::Open { fault, .. } if !matches!(fault.why, Why::Truncated | Why::NotSealed) => {
+            return Err(fault.clone());
+        }
+        Stop::Open { .. } => {}
+        Stop::Sealed { seal, file_bytes } => {
+            let (seal, file_bytes) = (Seal::clone(seal), *file_bytes);
+            check_revocations(&scan, Some(&seal), trust, &Ledger::NoProof)?;
+            let sealed = Sealed::new(scan.head.clone(), seal.clone(), file_bytes);
+            return Ok(Verified::new(
+                Reading::new(main, scan, Vec::new()),
+                verdict(seal),
+                Ledger::NoProof,
+                Some(sealed),
+            ));
+        }
+    }
+    check_revocations(&scan, None, trust, &Ledger::NoProof)?;
+    let chunks = scan.main.chunks();
+    tails.retain(|(index, _)| *index >= chunks);
+    tails.sort_by_key(|(index, _)| *index);
+    let mut kept = Vec::new();
+    let mut chain = scan.tail_chain();
+    for (index, mut bytes) in tails {
+        let at = scan.main.offset();
+        // A tail file whose opening frame is still being written holds nothing yet.
+        if crate::tail::split_open(&bytes).is_err_and(|why| why == Why::Malformed("ends too early"))
+        {
+            continue;
+        }
+        let info = chain
+            .take_tail(&bytes)
+            .map_err(|why| Fault::at(at, why).in_chunk(index))?;
+        bytes.truncate(info.stored_len as usize);
+        scan.chunks.push(info.with_source(kept.len()));
+        kept.push(bytes);
+    }
+    let verdict = Verdict::Prefix {
+        vouched_ms: chain.vouched_ms(),
+        chunks,
+        vouched_tail_bytes: chain.vouched_bytes(),
+    };
+    Ok(Verified::new(
+        Reading::new(main, scan, kept),
+        verdict,
+        Ledger::NoProof,
+        None,
+    ))
+}
+
+fn verdict(seal: Seal) -> Verdict {
+    match seal.kind {
+        SealKind::Sealed => Verdict::Sealed {
+            closed_ms: seal.closed_ms,
+            code: seal.code,
+            text: seal.text,
+        },
+        SealKind::Recovered {
+            vouched_chunks,
+            vouched_tail_bytes,
+            vouched_ms,
+            ..
+        } => Verdict::Recovered {
+            vouched_ms,
+            closed_ms: seal.closed_ms,
+            vouched_chunks,
+            vouched_tail_bytes,
+            code: seal.code,
+            text: seal.text,
+        },
+    }
+}
+
+/// A revoked key may have signed anything at any stated time. Only a cosigned ledger proof older than the revocation
+/// shows that this recording is older too (FORMAT.md section 9.4).
+fn check_revocations(
+    scan: &Scan,
+    seal: Option<&Seal>,
+    trust: &Trust,
+    ledger: &Ledger,
+) -> Result<(), Fault> {
+    let opened = scan.head.opened_wall_ms;
+    let mut standings = vec![trust.standing(&scan.head.node_key, opened)];
+    if let Some(Seal {
+        kind: SealKind::Recovered { node_key, .. },
+        closed_ms,
+        ..
+    }) = seal
+    {
+        standings.push(trust.standing(node_key, opened.saturating_add(*closed_ms)));
+    }
+    for standing in standings {
+        let revoked_wall_ms = match standing.map_err(|why| Fault::at(0, why))? {
+            Standing::Good => continue,
+            Standing::RevokedAt(ms) => ms,
+        };
+        let older = match ledger {
+            Ledger::Proven(proven) => proven
+                .witnesses
+                .iter()
+                .filter(|(_, secs)| secs.saturating_mul(1000) < revoked_wall_ms)
+                .count() as u64,
+            Ledger::NoProof | Ledger::Refused(_) => 0,
+        };
+        if older < trust.quorum.max(1) {
+            return Err(Fault::at(0, Why::NodeKeyRevoked));
+        }
+    }
+    Ok(())
+}

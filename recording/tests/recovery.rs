@@ -1,0 +1,312 @@
+//! What a crash leaves is put together, sealed by the node, and says how far the session's keys vouch.
+
+mod support;
+
+use std::io::Cursor;
+
+use ed25519_dalek::Signer;
+use portcullis_recording::event::Event;
+use portcullis_recording::{
+    ChunkKind, LineCipher, Verdict, Why, recover, recover::RecoverError, verify,
+};
+use support::{STEP, node, open, out, small, trust};
+
+/// A spool: main file, tails.
+struct Spool {
+    main: Vec<u8>,
+    tails: Vec<(u64, Vec<u8>)>,
+}
+
+/// One finished chunk, one closed tail that was not encoded yet, one live tail with a check at 20 and an event at 25.
+fn crashed() -> Spool {
+    let (mut w, mut main_state, mut main) = open(1);
+    let mut tail = Vec::new();
+    w.open_tail(&mut tail).unwrap();
+    w.push(1, 1, &out(b"one "), &mut tail).unwrap();
+    main.extend(
+        w.close_tail()
+            .unwrap()
+            .encode(&tail, &[], 3, &mut main_state)
+            .unwrap(),
+    );
+    let mut closed = Vec::new();
+    w.open_tail(&mut closed).unwrap();
+    let mut line = LineCipher::new(1, [8; 32]);
+    w.push(10, 1, &line.seal(b"id\r").unwrap(), &mut closed)
+        .unwrap();
+    w.push(11, 1, &out(b"two "), &mut closed).unwrap();
+    drop(w.close_tail().unwrap());
+    let mut live = Vec::new();
+    w.open_tail(&mut live).unwrap();
+    w.push(19, 1, &line.reveal(), &mut live).unwrap();
+    w.push(20, 1, &out(b"three "), &mut live).unwrap();
+    w.check(20, &mut live).unwrap();
+    w.push(25, 1, &out(b"four"), &mut live).unwrap();
+    Spool {
+        main,
+        tails: vec![(0, tail), (1, closed), (2, live)],
+    }
+}
+
+fn recovered(spool: &Spool) -> Vec<u8> {
+    let key = node().verifying_key().to_bytes();
+    let unsigned = recover(
+        Cursor::new(&spool.main),
+        spool.tails.clone(),
+        key,
+        "crash_recovered",
+        "",
+    )
+    .unwrap();
+    let signature = node().sign(&unsigned.statement()).to_bytes();
+    let recovery = unsigned.sign(&signature).unwrap();
+    let file = [
+        &spool.main[..recovery.keep_bytes as usize],
+        &recovery.append,
+    ]
+    .concat();
+    assert_eq!(file.len() as u64, recovery.sealed.file_bytes());
+    file
+}
+
+fn text(file: &[u8]) -> String {
+    let mut v = verify(Cursor::new(file), &trust(), None).unwrap();
+    let bytes: Vec<u8> = v
+        .events()
+        .filter_map(|t| match t.unwrap().event {
+            Event::Output(b) | Event::Input(b) => Some(b.into_owned()),
+            _ => None,
+        })
+        .flatten()
+        .collect();
+    String::from_utf8(bytes).unwrap()
+}
+
+#[test]
+fn everything_taken_before_a_crash_is_there() {
+    let file = recovered(&crashed());
+    let v = verify(Cursor::new(&file), &trust(), None).unwrap();
+    let Verdict::Recovered {
+        vouched_ms,
+        closed_ms,
+        vouched_chunks,
+        ..
+    } = v.verdict()
+    else {
+        panic!("{}", v.verdict())
+    };
+    assert_eq!((*vouched_ms, *closed_ms, *vouched_chunks), (20, 25, 1));
+    assert_eq!(v.verdict().to_string(), "RECOVERED up to 0.020 s");
+    let kinds: Vec<_> = v
+        .chunks()
+        .iter()
+        .map(|c| (c.kind, c.index, c.events, c.vouched))
+        .collect();
+    use ChunkKind::{Compressed, Tail};
+    assert_eq!(
+        kinds,
+        [
+            (Compressed, 0, 1, true),
+            (Tail, 1, 2, false),
+            (Tail, 2, 3, false)
+        ]
+    );
+    assert_eq!(text(&file), "one id\rtwo three four");
+}
+
+#[test]
+fn every_torn_end_of_the_live_tail_recovers() {
+    let spool = crashed();
+    let whole = &spool.tails[2].1;
+    for end in (0..whole.len()).step_by(STEP) {
+        let torn = Spool {
+            main: spool.main.clone(),
+            tails: vec![spool.tails[1].clone(), (2, whole[..end].to_vec())],
+        };
+        let file = recovered(&torn);
+        let shown = text(&file);
+        // The key of the line is in the first record of the live tail.
+        assert!(
+            ["one two ", "one id\rtwo ", "one id\rtwo three "].contains(&shown.as_str()),
+            "cut at {end}: {shown:?}"
+        );
+    }
+}
+
+#[test]
+fn every_torn_end_of_the_main_file_recovers_and_nothing_is_lost() {
+    let spool = crashed();
+    let head_len = support::frames(&spool.main)[0].end;
+    for end in (head_len..spool.main.len()).step_by(STEP) {
+        let torn = Spool {
+            main: spool.main[..end].to_vec(),
+            tails: spool.tails.clone(),
+        };
+        assert_eq!(
+            text(&recovered(&torn)),
+            "one id\rtwo three four",
+            "cut at {end}"
+        );
+    }
+    for end in (0..head_len).step_by(STEP) {
+        let key = node().verifying_key().to_bytes();
+        let cut = recover(Cursor::new(&spool.main[..end]), vec![], key, "x", "");
+        assert!(matches!(cut, Err(RecoverError::Fault(_))), "cut at {end}");
+    }
+}
+
+#[test]
+fn a_torn_flood_keeps_its_whole_blocks() {
+    let (w, main_state, mut main) = open(1);
+    let head_len = main.len();
+    let mut flood = w.into_flood(&main_state).unwrap();
+    let mut ends = vec![];
+    for n in 0..4u8 {
+        let payload = vec![b'a' + n; 300];
+        let event = out(&payload);
+        let mut pieces = Vec::new();
+        flood.push(u64::from(n), 1, &event, &mut pieces).unwrap();
+        for p in &pieces {
+            main.extend_from_slice(p.lead());
+            main.extend_from_slice(p.payload());
+        }
+        ends.push(main.len());
+    }
+    for end in (head_len..=main.len()).step_by(STEP) {
+        let file = recovered(&Spool {
+            main: main[..end].to_vec(),
+            tails: vec![],
+        });
+        let whole = ends.iter().filter(|e| **e <= end).count();
+        assert_eq!(text(&file).len(), whole * 300, "cut at {end}");
+        let v = verify(Cursor::new(&file), &trust(), None).unwrap();
+        assert!(matches!(
+            v.verdict(),
+            Verdict::Recovered {
+                vouched_ms: 0,
+                vouched_tail_bytes: 0,
+                ..
+            }
+        ));
+    }
+}
+
+#[test]
+fn every_byte_of_a_recovered_file_counts() {
+    let file = recovered(&crashed());
+    for at in (0..file.len()).step_by(STEP) {
+        for change in [0x01, 0x80, 0xFF] {
+            let mut bad = file.clone();
+            bad[at] ^= change;
+            assert!(
+                verify(Cursor::new(&bad), &trust(), None).is_err(),
+                "byte {at} ^ {change:#x}"
+            );
+        }
+    }
+    for end in (0..file.len()).step_by(STEP) {
+        assert!(
+            verify(Cursor::new(&file[..end]), &trust(), None).is_err(),
+            "cut at {end}"
+        );
+    }
+}
+
+#[test]
+fn tails_of_others_are_left_out_and_said_so() {
+    let spool = crashed();
+    let (mut other, _, _) = open(2);
+    let mut foreign = Vec::new();
+    other.open_tail(&mut foreign).unwrap();
+    other.push(30, 1, &out(b"forged"), &mut foreign).unwrap();
+    let key = node().verifying_key().to_bytes();
+    for index in [1, 3] {
+        let mut tails: Vec<_> = spool
+            .tails
+            .iter()
+            .filter(|(i, _)| *i != index)
+            .cloned()
+            .collect();
+        tails.push((index, foreign.clone()));
+        let unsigned =
+            recover(Cursor::new(&spool.main), tails, key, "crash_recovered", "").unwrap();
+        assert!(
+            unsigned
+                .left_out()
+                .iter()
+                .any(|l| l.tail == Some(index) && l.bytes == foreign.len() as u64)
+        );
+        let signature = node().sign(&unsigned.statement()).to_bytes();
+        let done = unsigned.sign(&signature).unwrap();
+        let file = [&spool.main[..done.keep_bytes as usize], &done.append].concat();
+        assert!(!text(&file).contains("forged"));
+    }
+}
+
+#[test]
+fn a_lost_end_of_a_closed_tail_ends_the_vouching() {
+    let mut spool = crashed();
+    let closed = &mut spool.tails[1].1;
+    closed.truncate(closed.len() - 3);
+    let file = recovered(&spool);
+    let v = verify(Cursor::new(&file), &trust(), None).unwrap();
+    assert!(
+        matches!(
+            v.verdict(),
+            Verdict::Recovered {
+                vouched_ms: 1,
+                vouched_tail_bytes: 0,
+                ..
+            }
+        ),
+        "{:?}",
+        v.verdict()
+    );
+    assert_eq!(text(&file), "one id\rthree four");
+}
+
+#[test]
+fn a_sealed_file_is_not_recovered_and_a_wrong_node_key_does_not_pass() {
+    let key = node().verifying_key().to_bytes();
+    let sealed = small(1);
+    match recover(Cursor::new(&sealed.file), vec![], key, "x", "") {
+        Err(RecoverError::AlreadySealed(s)) => assert_eq!(*s, sealed.sealed),
+        other => panic!("{other:?}"),
+    }
+    // A torn seal leaves the chunks.
+    let spool = Spool {
+        main: sealed.file[..sealed.file.len() - 150].to_vec(),
+        tails: vec![],
+    };
+    let file = recovered(&spool);
+    assert_eq!(
+        verify(Cursor::new(&file), &trust(), None)
+            .unwrap()
+            .chunks()
+            .len(),
+        3
+    );
+
+    let spool = crashed();
+    let stranger = support::epoch_key(9, 9);
+    let unsigned = recover(
+        Cursor::new(&spool.main),
+        spool.tails.clone(),
+        stranger.verifying_key().to_bytes(),
+        "x",
+        "",
+    )
+    .unwrap();
+    let signature = stranger.sign(&unsigned.statement()).to_bytes();
+    let done = unsigned.sign(&signature).unwrap();
+    let file = [&spool.main[..done.keep_bytes as usize], &done.append].concat();
+    assert_eq!(
+        verify(Cursor::new(&file), &trust(), None).unwrap_err().why,
+        Why::UnknownNodeKey
+    );
+    let unsigned = recover(Cursor::new(&spool.main), spool.tails, key, "x", "").unwrap();
+    assert!(matches!(
+        unsigned.sign(&signature),
+        Err(RecoverError::NodeSignature)
+    ));
+}

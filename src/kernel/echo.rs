@@ -1,0 +1,317 @@
+//! Which lines of terminal input were echoed.
+//!
+//! Input goes into the recording under a fresh key per line. The key is
+//! released once the target's output has shown every printable byte of the
+//! line, in order; a line that the output passes by keeps its key, which is
+//! wiped. No prompt is ever recognised: what decides is the echo alone.
+//!
+//! The rule is strict on purpose. Output counts as echo only if a piece of it
+//! *begins* (after escape sequences and controls) with the next byte that is
+//! waited for, and runs on without a gap. A line that is wrongly held for
+//! hidden stays unreadable; one wrongly held for echoed would show a password.
+
+use std::collections::VecDeque;
+
+/// Lines that may wait for their echo at once; the oldest is hidden past it.
+pub const LINES_UNDECIDED_MAX: usize = 64;
+/// Bytes of one line; a longer one goes on as the next line.
+pub const LINE_BYTES_MAX: usize = 16 * 1024;
+/// How long a finished line waits for its echo, in ms.
+pub const ECHO_WAIT_MS: u64 = 10_000;
+
+/// What became of a line.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// Every printable byte was shown: its key may be released.
+    Echoed { line: u64 },
+    /// It was not shown: its key is to be wiped.
+    Hidden { line: u64 },
+}
+
+/// A run of typed bytes that belongs to one line.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Piece {
+    pub line: u64,
+    /// Bytes of the input that belong to it, from where the last piece ended.
+    pub bytes: usize,
+    /// An Enter (or ^C, ^D) ends the line with this piece.
+    pub ends: bool,
+}
+
+#[derive(Debug)]
+struct Line {
+    number: u64,
+    /// Printable bytes not shown yet.
+    pending: VecDeque<u8>,
+    bytes: usize,
+    /// When its Enter was typed, in session ms.
+    closed_at: Option<u64>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+enum Key {
+    #[default]
+    Plain,
+    Escape,
+    Sequence,
+}
+
+/// Follows one terminal channel.
+#[derive(Debug, Default)]
+pub struct EchoGate {
+    lines: VecDeque<Line>,
+    next: u64,
+    key: Key,
+}
+
+impl EchoGate {
+    /// A gate whose line numbers start at `first`, so that several terminals
+    /// of one recording do not share numbers.
+    pub fn starting_at(first: u64) -> EchoGate {
+        EchoGate {
+            next: first,
+            ..EchoGate::default()
+        }
+    }
+
+    /// Takes typed bytes. Answers with the lines they belong to, and with
+    /// verdicts that this alone decides (a line without printable bytes, or
+    /// one that was already shown in full).
+    pub fn typed(&mut self, at_ms: u64, input: &[u8]) -> (Vec<Piece>, Vec<Verdict>) {
+        let mut pieces = Vec::new();
+        let mut start = 0;
+        for (at, &byte) in input.iter().enumerate() {
+            let ends = self.key_press(byte);
+            let full = self.current().bytes >= LINE_BYTES_MAX;
+            if ends || full {
+                let line = self.current();
+                pieces.push(Piece {
+                    line: line.number,
+                    bytes: at + 1 - start,
+                    ends: true,
+                });
+                line.closed_at = Some(at_ms);
+                start = at + 1;
+            }
+        }
+        if start < input.len() {
+            let line = self.current();
+            pieces.push(Piece {
+                line: line.number,
+                bytes: input.len() - start,
+                ends: false,
+            });
+        }
+        let mut verdicts = Vec::new();
+        while self.lines.len() > LINES_UNDECIDED_MAX {
+            if let Some(line) = self.lines.pop_front() {
+                verdicts.push(Verdict::Hidden { line: line.number });
+            }
+        }
+        self.settle(&mut verdicts);
+        (pieces, verdicts)
+    }
+
+    /// Takes output that was delivered to the terminal.
+    pub fn shown(&mut self, output: &[u8]) -> Vec<Verdict> {
+        let mut verdicts = Vec::new();
+        if self.lines.iter().all(|line| line.pending.is_empty()) {
+            self.settle(&mut verdicts);
+            return verdicts;
+        }
+        // Set once a row shows something else than what is waited for: the rest
+        // of that row is not an echo.
+        let mut passed = false;
+        let mut key = Key::Plain;
+        for &byte in output {
+            match (key, byte) {
+                (Key::Plain, 0x1b) => key = Key::Escape,
+                (Key::Escape, b'[' | b']' | b'O' | b'(' | b')') => key = Key::Sequence,
+                (Key::Escape, _) => key = Key::Plain,
+                (Key::Sequence, 0x40..=0x7e | 0x07) => key = Key::Plain,
+                (Key::Sequence, _) => {}
+                (Key::Plain, b'\r' | b'\n') => {
+                    // A finished line whose echo has not come by the time the
+                    // terminal goes to the next row was not echoed.
+                    if let Some(line) = self.lines.front()
+                        && line.closed_at.is_some()
+                        && byte == b'\n'
+                    {
+                        if line.pending.is_empty() {
+                            self.settle(&mut verdicts);
+                        } else if let Some(line) = self.lines.pop_front() {
+                            verdicts.push(Verdict::Hidden { line: line.number });
+                        }
+                    }
+                    passed = false;
+                }
+                (Key::Plain, 0x00..=0x1f | 0x7f) => {}
+                (Key::Plain, byte) => {
+                    let front = self.lines.iter_mut().find(|line| !line.pending.is_empty());
+                    match front {
+                        Some(line) if !passed && line.pending.front() == Some(&byte) => {
+                            line.pending.pop_front();
+                        }
+                        Some(_) => passed = true,
+                        None => break,
+                    }
+                }
+            }
+        }
+        self.settle(&mut verdicts);
+        verdicts
+    }
+
+    /// Hides finished lines whose echo did not come in time, or, at the end of
+    /// the channel, every line that is left.
+    pub fn expire(&mut self, at_ms: u64, all: bool) -> Vec<Verdict> {
+        let mut verdicts = Vec::new();
+        while let Some(line) = self.lines.front() {
+            let over = line.closed_at.is_some_and(|closed| at_ms.saturating_sub(closed) >= ECHO_WAIT_MS);
+            if !(over || all) {
+                break;
+            }
+            // A last line that was shown in full but never ended with Enter
+            // hides nothing.
+            let shown = line.pending.is_empty();
+            let number = line.number;
+            self.lines.pop_front();
+            verdicts.push(match shown {
+                true => Verdict::Echoed { line: number },
+                false => Verdict::Hidden { line: number },
+            });
+        }
+        verdicts
+    }
+
+    /// The line that is being typed.
+    fn current(&mut self) -> &mut Line {
+        let open = self.lines.back().is_some_and(|line| line.closed_at.is_none());
+        if !open {
+            let number = self.next;
+            self.next = self.next.wrapping_add(1);
+            self.lines.push_back(Line {
+                number,
+                pending: VecDeque::new(),
+                bytes: 0,
+                closed_at: None,
+            });
+        }
+        let last = self.lines.len().saturating_sub(1);
+        // The push above guarantees a last element; an empty queue would be a bug,
+        // and inserting again is the harmless way out of it.
+        if self.lines.get(last).is_none() {
+            self.lines.push_back(Line { number: 0, pending: VecDeque::new(), bytes: 0, closed_at: None });
+        }
+        #[expect(clippy::indexing_slicing, reason = "an element was pushed just above")]
+        &mut self.lines[last]
+    }
+
+    /// Books one typed byte; true if it ends the line.
+    fn key_press(&mut self, byte: u8) -> bool {
+        self.current().bytes += 1;
+        match (self.key, byte) {
+            (Key::Plain, 0x1b) => self.key = Key::Escape,
+            (Key::Escape, b'[' | b'O') => self.key = Key::Sequence,
+            (Key::Escape, _) => self.key = Key::Plain,
+            (Key::Sequence, 0x40..=0x7e) => self.key = Key::Plain,
+            (Key::Sequence, _) => {}
+            (Key::Plain, b'\r' | b'\n' | 0x03 | 0x04) => return true,
+            // An erased byte need not be shown any more; one that was shown
+            // already stays shown.
+            (Key::Plain, 0x7f | 0x08) => {
+                self.current().pending.pop_back();
+            }
+            (Key::Plain, 0x00..=0x1f) => {}
+            (Key::Plain, byte) => self.current().pending.push_back(byte),
+        }
+        false
+    }
+
+    /// Releases finished lines at the front that were shown in full.
+    fn settle(&mut self, verdicts: &mut Vec<Verdict>) {
+        while let Some(line) = self.lines.front() {
+            if line.closed_at.is_none() || !line.pending.is_empty() {
+                return;
+            }
+            verdicts.push(Verdict::Echoed { line: line.number });
+            self.lines.pop_front();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Clone, Copy)]
+    enum Step {
+        Typed(&'static [u8]),
+        Shown(&'static [u8]),
+    }
+    use Step::{Shown, Typed};
+
+    fn run(steps: &[Step]) -> Vec<Verdict> {
+        let mut gate = EchoGate::default();
+        let mut all = Vec::new();
+        for step in steps {
+            match step {
+                Typed(bytes) => all.extend(gate.typed(0, bytes).1),
+                Shown(bytes) => all.extend(gate.shown(bytes)),
+            }
+        }
+        all.extend(gate.expire(0, true));
+        all
+    }
+
+    const ECHOED: &[Verdict] = &[Verdict::Echoed { line: 0 }];
+    const HIDDEN: &[Verdict] = &[Verdict::Hidden { line: 0 }];
+
+    #[test]
+    fn what_is_shown_is_released_and_nothing_else() {
+        let cases: &[(&str, &[Step], &[Verdict])] = &[
+            ("key by key", &[Typed(b"l"), Shown(b"l"), Typed(b"s"), Shown(b"s"), Typed(b"\r"), Shown(b"\r\n")], ECHOED),
+            ("line at once", &[Typed(b"ls\r"), Shown(b"ls\r\nfile\r\n")], ECHOED),
+            ("late echo of the last key", &[Typed(b"ls"), Shown(b"l"), Typed(b"\r"), Shown(b"s\r\n")], ECHOED),
+            ("password", &[Typed(b"s3cret\r"), Shown(b"\r\n")], HIDDEN),
+            ("password, then output that holds it", &[Typed(b"root\r"), Shown(b"\r\nroot@host:~# ")], HIDDEN),
+            ("password with stars", &[Typed(b"a"), Shown(b"*"), Typed(b"b"), Shown(b"*"), Typed(b"\r"), Shown(b"\r\n")], HIDDEN),
+            ("partly shown", &[Typed(b"abc\r"), Shown(b"ab\r\n")], HIDDEN),
+            ("never answered", &[Typed(b"abc\r")], HIDDEN),
+            ("empty line", &[Typed(b"\r"), Shown(b"\r\n")], ECHOED),
+            ("arrow key", &[Typed(b"\x1b[A"), Shown(b"ls -la"), Typed(b"\r"), Shown(b"\r\n")], ECHOED),
+            ("erased key", &[Typed(b"lx\x7fs\r"), Shown(b"l"), Shown(b"s\r\n")], ECHOED),
+            ("coloured echo", &[Typed(b"ls\r"), Shown(b"\x1b[32ml\x1b[0ms\r\n")], ECHOED),
+            ("redraw before the echo", &[Typed(b"a"), Shown(b"\r\x1b[Ka"), Typed(b"\r"), Shown(b"\r\n")], ECHOED),
+        ];
+        for (name, steps, expected) in cases {
+            assert_eq!(run(steps), *expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn type_ahead_is_matched_line_by_line() {
+        let all = run(&[Typed(b"ls\rpwd\r"), Shown(b"ls\r\nfile\r\n"), Shown(b"pwd\r\n/\r\n")]);
+        assert_eq!(all, [Verdict::Echoed { line: 0 }, Verdict::Echoed { line: 1 }]);
+    }
+
+    #[test]
+    fn pieces_cover_the_input() {
+        let mut gate = EchoGate::default();
+        let (pieces, _) = gate.typed(0, b"ab\rcd");
+        assert_eq!(pieces, [
+            Piece { line: 0, bytes: 3, ends: true },
+            Piece { line: 1, bytes: 2, ends: false },
+        ]);
+    }
+
+    #[test]
+    fn undecided_lines_are_bounded() {
+        let mut gate = EchoGate::default();
+        let mut hidden = 0;
+        for _ in 0..LINES_UNDECIDED_MAX + 10 {
+            hidden += gate.typed(0, b"x\r").1.len();
+        }
+        assert_eq!(hidden, 10);
+    }
+}

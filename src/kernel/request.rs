@@ -1,0 +1,68 @@
+//! Everything a client can ask inside a session, closed, parsed once.
+
+/// Longest command of an exec request, in bytes (1 MiB packets are refused by the transport anyway).
+pub const EXEC_BYTES_MAX: usize = 128 * 1024;
+/// Longest environment value, in bytes.
+pub const ENV_VALUE_BYTES_MAX: usize = 4 * 1024;
+/// Most environment variables on one channel.
+pub const ENV_COUNT_MAX: usize = 64;
+/// Largest terminal that is passed on, in columns or rows.
+pub const TERMINAL_CELLS_MAX: u32 = 4096;
+
+/// One thing asked for. Policy is asked for each of them.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Request {
+    /// To reach the destination of the grant at all.
+    Connect,
+    /// A further session channel.
+    Channel,
+    Pty,
+    Env { name: String },
+    Shell,
+    Exec { command: Vec<u8> },
+    Subsystem { name: String },
+    WindowChange,
+    Signal { name: String },
+    /// `direct-tcpip` (ssh -L, -D): the target dials host and port.
+    DirectTcpip { host: String, port: u32 },
+    /// `tcpip-forward` (ssh -R).
+    TcpipForward { host: String, port: u32 },
+    DirectStreamlocal { path: String },
+    StreamlocalForward { path: String },
+    Agent,
+    X11,
+    /// A channel type or request that no client should send to a server.
+    Unknown { kind: String },
+}
+
+impl Request {
+    /// The policy action's name.
+    pub fn action(&self) -> &'static str {
+        match self {
+            Request::Connect => "connect",
+            Request::Channel => "channel",
+            Request::Pty => "pty",
+            Request::Env { .. } => "env",
+            Request::Shell => "shell",
+            Request::Exec { .. } => "exec",
+            Request::Subsystem { .. } => "subsystem",
+            Request::WindowChange => "window-change",
+            Request::Signal { .. } => "signal",
+            Request::DirectTcpip { .. } | Request::DirectStreamlocal { .. } => "forward",
+            Request::TcpipForward { .. } | Request::StreamlocalForward { .. } => "remote-forward",
+            Request::Agent => "agent",
+            Request::X11 => "x11",
+            Request::Unknown { .. } => "unknown",
+        }
+    }
+}
+
+/// Brings a terminal size into the range that is passed on and recorded; 0
+/// columns or rows mean "unknown" to a client and become the usual 80x24.
+pub fn clamp_terminal(cols: u32, rows: u32) -> (u32, u32) {
+    let clamp = |cells: u32, usual: u32| match cells {
+        0 => usual,
+        n => n.min(TERMINAL_CELLS_MAX),
+    };
+    (clamp(cols, 80), clamp(rows, 24))
+}

@@ -1,0 +1,407 @@
+//! Spool writer and sealer: takes what crosses a session, before it moves on.
+//!
+//! *Taken* means appended to the spool with the write returned. A failure is
+//! told to the session once and for all: there is no way to go on unrecorded.
+//! `portcullis_recording` decides what the bytes are; this decides when they
+//! are written, signed (at most 250 ms or 1 MiB later), synced (at most 1 s
+//! later) and re-encoded.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use portcullis_recording::event::ChannelAccount;
+use portcullis_recording::{Event, Head, Sealed, WriteError, Writer};
+
+use crate::clock::Clock;
+use crate::keeper::{Keeper, KeeperError};
+
+mod lines;
+mod recovery;
+mod reserve;
+mod screens;
+mod spool;
+mod workers;
+
+pub use recovery::{Recovered, recover_all};
+pub use reserve::Reserve;
+use spool::Spool;
+use workers::Workers;
+
+/// How long what was written may stay unsigned, in ms.
+pub const UNSIGNED_MS_MAX: u64 = 250;
+/// How often dirty spools are synced, in ms: half the bound of 1 s, so that a
+/// slow sync still keeps it.
+const SYNC_MS: u64 = 400;
+/// How long a segment may stay open, in ms.
+const SEGMENT_MS_MAX: u64 = 10 * 60 * 1000;
+/// Closed segments of one session that wait for their re-encoding.
+const SEGMENTS_WAITING_MAX: usize = 4;
+/// How long sealing may take once everything has been taken.
+const SEAL_WAIT: Duration = Duration::from_secs(60);
+
+/// Why the recorder cannot take anything any more.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum RecorderError {
+    /// Appending, syncing or making a file failed.
+    #[error("the spool {what}: {why}")]
+    Spool { what: &'static str, why: String },
+    /// Not enough room is left to promise a seal.
+    #[error("the spool has {free} MiB left and keeps {floor} MiB in reserve; free some space")]
+    NoRoom { free: u64, floor: u64 },
+    #[error("the format refused: {0}")]
+    Format(#[from] WriteError),
+    #[error("the node's key did not sign: {0}")]
+    Key(String),
+    /// It failed before; the first reason counts.
+    #[error("{0}")]
+    Failed(String),
+    #[error("sealing took longer than {} s", SEAL_WAIT.as_secs())]
+    SealTimeout,
+}
+
+impl From<KeeperError> for RecorderError {
+    fn from(error: KeeperError) -> Self {
+        RecorderError::Key(error.to_string())
+    }
+}
+
+/// Told once when a recorder fails.
+pub type OnFailure = Box<dyn Fn(String) + Send + Sync>;
+
+/// A finished recording that still lies in the spool.
+pub struct Finished {
+    /// The sealed file.
+    pub path: PathBuf,
+    /// Its spool folder, to be removed once the file is in the archive.
+    pub folder: PathBuf,
+    pub sealed: Sealed,
+    pub bytes: u64,
+}
+
+/// Makes recorders; owns the spool folder and the workers.
+pub struct Recorders {
+    folder: PathBuf,
+    keeper: Arc<dyn Keeper>,
+    clock: Clock,
+    reserve: Arc<Reserve>,
+    workers: Workers,
+}
+
+impl Recorders {
+    /// Takes over the spool folder and starts the workers.
+    ///
+    /// # Errors
+    /// When the folder cannot be used or the system gives no threads.
+    pub fn start(
+        folder: &Path,
+        keeper: Arc<dyn Keeper>,
+        clock: Clock,
+        reserve_bytes: u64,
+    ) -> Result<Arc<Recorders>, RecorderError> {
+        let spool = |what| move |error: std::io::Error| RecorderError::Spool { what, why: error.to_string() };
+        std::fs::create_dir_all(folder).map_err(spool("cannot be made"))?;
+        let reserve = Arc::new(Reserve::hold(folder, reserve_bytes));
+        Ok(Arc::new(Recorders {
+            folder: folder.to_owned(),
+            keeper,
+            workers: Workers::start(clock.clone()).map_err(spool("has no threads"))?,
+            clock,
+            reserve,
+        }))
+    }
+
+    /// Where spools and overflow files lie.
+    pub fn spool_folder(&self) -> PathBuf {
+        self.folder.clone()
+    }
+
+    /// Opens the recording of one session: its folder, its head, signed by the node.
+    ///
+    /// # Errors
+    /// [`RecorderError`]; there is no session then.
+    pub async fn open(&self, mut head: Head, on_failure: OnFailure) -> Result<Recorder, RecorderError> {
+        self.reserve.check(&self.folder)?;
+        head.node_key = self.keeper.node_key();
+        head.clamp();
+        let unopened = Writer::prepare(head, Box::new(|bytes| crate::entropy::fill(bytes)))?;
+        let signature = self.keeper.sign_recording(&unopened.statement()).await?;
+        let (writer, main, frame) = unopened.open(&signature)?;
+        let opened_boot_ms = self.clock.now().boot_ms;
+        let head = writer.head().clone();
+        let open_leaf = writer.open_leaf().clone();
+        let spool = Spool::create(&self.folder, writer, main, &frame)?;
+        Ok(Recorder(Arc::new(Inner {
+            clock: self.clock.clone(),
+            opened_boot_ms,
+            head,
+            open_leaf,
+            workers: self.workers.clone(),
+            reserve: self.reserve.clone(),
+            spool: Mutex::new(spool),
+            segments_done: tokio::sync::Notify::new(),
+            failed: Mutex::new(None),
+            on_failure,
+        })))
+    }
+}
+
+impl Drop for Recorders {
+    fn drop(&mut self) {
+        self.workers.stop();
+    }
+}
+
+/// One session's recorder. Cheap to clone.
+#[derive(Clone)]
+pub struct Recorder(Arc<Inner>);
+
+pub(crate) struct Inner {
+    clock: Clock,
+    opened_boot_ms: u64,
+    head: Head,
+    open_leaf: portcullis_recording::LedgerLeaf,
+    workers: Workers,
+    reserve: Arc<Reserve>,
+    spool: Mutex<Spool>,
+    segments_done: tokio::sync::Notify,
+    failed: Mutex<Option<RecorderError>>,
+    on_failure: OnFailure,
+}
+
+impl Inner {
+    fn at_ms(&self) -> u64 {
+        self.clock.now().boot_ms.saturating_sub(self.opened_boot_ms)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Spool> {
+        self.spool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Remembers the first failure and tells the session.
+    fn fail(&self, error: RecorderError) -> RecorderError {
+        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = failed.is_none();
+        let error = failed.get_or_insert(error).clone();
+        drop(failed);
+        if first {
+            (self.on_failure)(error.to_string());
+        }
+        error
+    }
+
+    fn intact(&self) -> Result<(), RecorderError> {
+        match &*self.failed.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(error) => Err(RecorderError::Failed(error.to_string())),
+            None => Ok(()),
+        }
+    }
+
+    /// Does something to the spool; whatever fails there ends the recorder.
+    fn with<T>(self: &Arc<Self>, work: impl FnOnce(&mut Spool, u64) -> Result<T, RecorderError>) -> Result<T, RecorderError> {
+        self.intact()?;
+        let mut spool = self.lock();
+        let at_ms = self.at_ms();
+        let done = work(&mut spool, at_ms);
+        let segment = spool.take_segment();
+        let dirty = spool.take_dirty();
+        drop(spool);
+        if let Some(segment) = segment {
+            self.workers.seal(self.clone(), segment);
+        }
+        if dirty {
+            self.workers.watch(self);
+        }
+        done.map_err(|error| self.fail(error))
+    }
+}
+
+/// What is taken in one write. Nothing is taken before [`Take::done`].
+pub struct Take<'r, 'e> {
+    recorder: &'r Recorder,
+    channel: u32,
+    parts: Vec<Part<'e>>,
+}
+
+/// One thing to record.
+pub(crate) enum Part<'e> {
+    Event(Event<'e>),
+    /// Input of a terminal: under its line's key.
+    Typed(&'e [u8]),
+    /// Output of a terminal: what the echo rule looks at.
+    Shown(&'e [u8]),
+}
+
+impl<'e> Take<'_, 'e> {
+    /// Input that is no terminal's.
+    pub fn input(&mut self, bytes: &'e Bytes) {
+        self.parts.push(Part::Event(Event::Input(bytes.as_ref().into())));
+    }
+
+    /// Input of a terminal.
+    pub fn typed(&mut self, bytes: &'e Bytes) {
+        self.parts.push(Part::Typed(bytes));
+    }
+
+    /// Output.
+    pub fn output(&mut self, bytes: &'e Bytes, terminal: bool) {
+        self.parts.push(match terminal {
+            true => Part::Shown(bytes),
+            false => Part::Event(Event::Output(bytes.as_ref().into())),
+        });
+    }
+
+    /// Standard error.
+    pub fn stderr(&mut self, bytes: &'e Bytes) {
+        self.parts.push(Part::Event(Event::Stderr(bytes.as_ref().into())));
+    }
+
+    /// Anything else.
+    pub fn event(&mut self, event: Event<'e>) {
+        self.parts.push(Part::Event(event));
+    }
+
+    /// Takes all of it.
+    ///
+    /// # Errors
+    /// When it could not be appended; none of it may move on then.
+    pub fn done(self) -> Result<(), RecorderError> {
+        if self.parts.is_empty() {
+            return Ok(());
+        }
+        let (channel, parts) = (self.channel, self.parts);
+        self.recorder.0.with(|spool, at_ms| spool.take(at_ms, channel, &parts))
+    }
+}
+
+impl Recorder {
+    /// The head of the recording.
+    pub fn head(&self) -> &Head {
+        &self.0.head
+    }
+
+    /// The leaf that the ledger takes before the target is dialled.
+    pub fn open_leaf(&self) -> &portcullis_recording::LedgerLeaf {
+        &self.0.open_leaf
+    }
+
+    /// Begins taking for one channel.
+    pub fn take<'e>(&self, channel: u32) -> Take<'_, 'e> {
+        Take {
+            recorder: self,
+            channel,
+            parts: Vec::new(),
+        }
+    }
+
+    /// Takes one event.
+    ///
+    /// # Errors
+    /// When it could not be appended.
+    pub fn event(&self, channel: u32, event: Event<'_>) -> Result<(), RecorderError> {
+        let mut take = self.take(channel);
+        take.event(event);
+        take.done()
+    }
+
+    /// From now on the channel's input is a terminal's.
+    pub fn terminal(&self, channel: u32, cols: u32, rows: u32) {
+        self.0.lock().terminal(channel, cols, rows);
+    }
+
+    /// Waits while too many closed segments wait for their re-encoding: the
+    /// bound on deferred work is what slows a flooding terminal down.
+    pub async fn room(&self) {
+        loop {
+            let done = self.0.segments_done.notified();
+            if self.0.lock().segments_waiting() < SEGMENTS_WAITING_MAX || self.0.intact().is_err() {
+                return;
+            }
+            done.await;
+        }
+    }
+
+    /// Waits until everything taken so far is on the disk.
+    ///
+    /// # Errors
+    /// The disk's; the recorder has failed then.
+    pub async fn sync(&self) -> Result<(), RecorderError> {
+        let inner = self.0.clone();
+        let synced = tokio::task::spawn_blocking(move || workers::sync(&inner)).await;
+        synced.map_err(|error| RecorderError::Failed(error.to_string()))?
+    }
+
+    /// Bytes of unechoed input on a channel, to be left out of the accounts.
+    pub fn hidden_bytes(&self, channel: u32) -> u64 {
+        self.0.lock().hidden_bytes(channel)
+    }
+
+    /// Ends the recording: the last lines' verdicts, the accounts, the reason,
+    /// the last chunk, the seal; everything synced.
+    ///
+    /// # Errors
+    /// [`RecorderError`]: then the spool stays as it is, for recovery.
+    pub async fn finish(
+        &self,
+        accounts: impl FnOnce(&Recorder) -> Vec<ChannelAccount>,
+        code: &str,
+        text: &str,
+    ) -> Result<Finished, RecorderError> {
+        self.0.intact()?;
+        self.0.with(|spool, at_ms| spool.hide_rest(at_ms))?;
+        let accounts = accounts(self);
+        self.0.with(|spool, at_ms| {
+            let parts = [
+                Part::Event(Event::Accounts(accounts)),
+                Part::Event(Event::End { code: code.into(), text: text.into() }),
+            ];
+            spool.take(at_ms, 0, &parts)?;
+            spool.close_segment(at_ms)
+        })?;
+        let waited = tokio::time::timeout(SEAL_WAIT, async {
+            loop {
+                let done = self.0.segments_done.notified();
+                if self.0.lock().segments_waiting() == 0 || self.0.intact().is_err() {
+                    return;
+                }
+                done.await;
+            }
+        });
+        waited.await.map_err(|_| RecorderError::SealTimeout)?;
+        self.0.intact()?;
+        let inner = self.0.clone();
+        let (code, text) = (code.to_owned(), text.to_owned());
+        let finished = tokio::task::spawn_blocking(move || {
+            let mut spool = inner.lock();
+            let at_ms = inner.at_ms();
+            spool.finish(at_ms, &code, &text, &inner.reserve)
+        });
+        finished
+            .await
+            .map_err(|error| RecorderError::Failed(error.to_string()))?
+            .map_err(|error| self.0.fail(error))
+    }
+
+    /// Seals by the node's key what a failed recorder has taken.
+    pub async fn salvage(&self, keeper: &dyn Keeper, code: &str) -> Recovered {
+        let folder = self.0.lock().folder().to_owned();
+        // A segment still with the sealer may be appending to the main file.
+        let idle = async {
+            loop {
+                let done = self.0.segments_done.notified();
+                if self.0.lock().segments_waiting() == 0 {
+                    return;
+                }
+                done.await;
+            }
+        };
+        match tokio::time::timeout(SEAL_WAIT, idle).await {
+            Ok(()) => recovery::recover_one(&folder, keeper, code).await,
+            Err(_) => Recovered::Unreadable {
+                folder,
+                why: RecorderError::SealTimeout.to_string(),
+            },
+        }
+    }
+}

@@ -1,0 +1,554 @@
+//! Who is in now; carries end orders to sessions.
+//!
+//! One plain thread, the gate, watches every session's end on both clocks and
+//! does not depend on the async runtime being free. Revocations come from the
+//! store's journal, the one mechanism that ends sessions, also across nodes.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use crate::clock::{Clock, Now};
+use crate::kernel::grant::WallMs;
+use crate::kernel::id::{Destination, GrantId, IdentityName, NodeName, SessionId};
+use crate::kernel::session::{EndReason, Until, Warnings};
+use crate::store::{Revocation, RevocationScope, Store, StoreError};
+
+/// How often the gate looks at the clocks while anybody is in, in ms: a step
+/// of the wall clock is noticed within this.
+const TICK_MS: u64 = 100;
+/// A wall clock that moved this much against boot time was stepped, in ms.
+const STEP_MS_MIN: u64 = 500;
+/// How long a node may keep sessions alive without hearing from the store, in ms.
+pub const LEASE_MS: u64 = 10_000;
+/// How often the lease is renewed, in ms.
+pub const LEASE_RENEW_MS: u64 = 3_000;
+/// Revocations read from the journal at once.
+const REVOCATIONS_PER_PULL: u32 = 256;
+
+/// What the registry can do to a session.
+pub trait Held: Send + Sync + 'static {
+    /// Stops both pumps before it returns; the rest of the end follows by itself.
+    fn end(&self, reason: EndReason);
+    /// The grant ends in so many ms.
+    fn warn(&self, ms: u64);
+    /// The wall clock was stepped from `before` to `after`.
+    fn clock_stepped(&self, before: WallMs, after: WallMs);
+    /// Boot time of the last byte in either direction.
+    fn last_activity_boot_ms(&self) -> u64;
+}
+
+/// What is known of a session that is in.
+pub struct Entry {
+    pub id: SessionId,
+    pub grant: GrantId,
+    pub identity: IdentityName,
+    pub destination: Destination,
+    pub until: Until,
+    /// Boot time at which it is older than any session may be.
+    pub oldest_boot_ms: u64,
+    pub held: Arc<dyn Held>,
+}
+
+struct Inside {
+    entry: Entry,
+    warnings: Warnings,
+    /// An end order was given.
+    ordered: bool,
+    /// Both pumps have stopped for good.
+    cut: bool,
+}
+
+struct State {
+    inside: BTreeMap<SessionId, Inside>,
+    last: Now,
+    revocation_seq: u64,
+    draining: bool,
+    stopping: bool,
+}
+
+/// Why nobody is let in right now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Closed {
+    Draining,
+    LeaseLost,
+}
+
+/// Who is in now.
+pub struct Registry {
+    clock: Clock,
+    idle_ms: Option<u64>,
+    /// How long before the end terminals are warned, in ms.
+    warn_ms: Vec<u64>,
+    state: Mutex<State>,
+    wake: Condvar,
+    /// Boot time until which the store's word holds.
+    lease_until: AtomicU64,
+    lease_held: AtomicBool,
+    left: Notify,
+    pulling: tokio::sync::Mutex<()>,
+}
+
+impl Registry {
+    /// An empty registry without a lease: nobody is let in before the first renewal.
+    pub fn new(clock: Clock, idle_ms: Option<u64>, warn_ms: Vec<u64>) -> Arc<Registry> {
+        let last = clock.now();
+        Arc::new(Registry {
+            clock,
+            idle_ms,
+            warn_ms,
+            state: Mutex::new(State {
+                inside: BTreeMap::new(),
+                last,
+                revocation_seq: 0,
+                draining: false,
+                stopping: false,
+            }),
+            wake: Condvar::new(),
+            lease_until: AtomicU64::new(0),
+            lease_held: AtomicBool::new(false),
+            left: Notify::new(),
+            pulling: tokio::sync::Mutex::new(()),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Starts the gate's thread. It ends when [`Registry::stop`] is called.
+    ///
+    /// # Errors
+    /// The system's, if it gives no thread.
+    pub fn watch(self: &Arc<Self>) -> std::io::Result<std::thread::JoinHandle<()>> {
+        let registry = self.clone();
+        std::thread::Builder::new().name("gate".into()).spawn(move || {
+            loop {
+                let wait = registry.tick();
+                let state = registry.lock();
+                if state.stopping {
+                    return;
+                }
+                let wait = match state.inside.is_empty() {
+                    true => Duration::from_millis(LEASE_RENEW_MS),
+                    false => Duration::from_millis(wait.clamp(1, TICK_MS)),
+                };
+                drop(registry.wake.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner));
+            }
+        })
+    }
+
+    /// Looks at both clocks once and gives the orders that are due. Answers
+    /// with the ms until the next one.
+    pub fn tick(&self) -> u64 {
+        let now = self.clock.now();
+        let mut orders: Vec<(Arc<dyn Held>, EndReason)> = Vec::new();
+        let mut warnings = Vec::new();
+        let mut steps = Vec::new();
+        let mut next = u64::MAX;
+        let lease_lost = self.lease_held.load(Ordering::SeqCst) && !self.store_alive();
+        {
+            let mut state = self.lock();
+            let expected = state.last.wall_ms.saturating_add(now.boot_ms.saturating_sub(state.last.boot_ms));
+            let stepped = expected.abs_diff(now.wall_ms) >= STEP_MS_MIN;
+            state.last = now;
+            for inside in state.inside.values_mut().filter(|inside| !inside.ordered) {
+                let entry = &inside.entry;
+                if stepped {
+                    steps.push((entry.held.clone(), expected));
+                }
+                let left = entry.until.left_ms(now.wall_ms, now.boot_ms);
+                let age_left = entry.oldest_boot_ms.saturating_sub(now.boot_ms);
+                let idle_left = self
+                    .idle_ms
+                    .map(|idle| (entry.held.last_activity_boot_ms().saturating_add(idle)).saturating_sub(now.boot_ms));
+                let reason = if left == 0 {
+                    Some(EndReason::GrantExpired)
+                } else if lease_lost {
+                    Some(EndReason::LeaseLost)
+                } else if age_left == 0 {
+                    Some(EndReason::MaxDuration)
+                } else if idle_left == Some(0) {
+                    Some(EndReason::Idle)
+                } else {
+                    None
+                };
+                match reason {
+                    Some(reason) => {
+                        inside.ordered = true;
+                        orders.push((entry.held.clone(), reason));
+                    }
+                    None => {
+                        if let Some(before) = inside.warnings.due(left) {
+                            warnings.push((entry.held.clone(), before));
+                        }
+                        next = next.min(left).min(age_left).min(idle_left.unwrap_or(u64::MAX));
+                        next = next.min(inside.warnings.next_in_ms(left).unwrap_or(u64::MAX));
+                    }
+                }
+            }
+        }
+        for (held, reason) in orders {
+            held.end(reason);
+        }
+        for (held, before) in steps {
+            held.clock_stepped(before, now.wall_ms);
+        }
+        for (held, before) in warnings {
+            held.warn(before);
+        }
+        next
+    }
+
+    /// Lets a session in. The ticket takes it out again when dropped.
+    ///
+    /// # Errors
+    /// [`Closed`], if nobody is let in.
+    pub fn enter(self: &Arc<Self>, entry: Entry) -> Result<Ticket, Closed> {
+        let now = self.clock.now();
+        if !self.store_alive() {
+            return Err(Closed::LeaseLost);
+        }
+        let mut state = self.lock();
+        if state.draining {
+            return Err(Closed::Draining);
+        }
+        let id = entry.id;
+        if state.inside.is_empty() {
+            // Nobody watched the clock while nobody was in.
+            state.last = now;
+        }
+        let left = entry.until.left_ms(now.wall_ms, now.boot_ms);
+        state.inside.insert(
+            id,
+            Inside {
+                entry,
+                warnings: Warnings::new(&self.warn_ms, left),
+                ordered: false,
+                cut: false,
+            },
+        );
+        drop(state);
+        self.wake.notify_all();
+        Ok(Ticket {
+            registry: self.clone(),
+            id,
+        })
+    }
+
+    /// Whether the store's word still holds.
+    pub fn store_alive(&self) -> bool {
+        self.clock.now().boot_ms < self.lease_until.load(Ordering::SeqCst)
+    }
+
+    /// Whether new sessions are refused because the server stops.
+    pub fn draining(&self) -> bool {
+        self.lock().draining
+    }
+
+    /// Sessions that are in.
+    pub fn count(&self) -> usize {
+        self.lock().inside.len()
+    }
+
+    /// Renews the lease and reads the revocation journal once. `asked` is the
+    /// time before the store was asked, so that the lease never outlives it.
+    ///
+    /// # Errors
+    /// The store's; a [`StoreError::Corrupt`] drops the lease at once.
+    pub async fn renew(&self, store: &dyn Store, node: &NodeName) -> Result<(), StoreError> {
+        let asked = self.clock.now();
+        let renewed = store
+            .renew_lease(node, asked.wall_ms, asked.wall_ms.saturating_add(LEASE_MS))
+            .await;
+        match renewed {
+            Ok(()) => {
+                self.lease_until.store(asked.boot_ms.saturating_add(LEASE_MS), Ordering::SeqCst);
+                self.lease_held.store(true, Ordering::SeqCst);
+            }
+            Err(error) => {
+                if let StoreError::Corrupt(_) = error {
+                    self.lease_until.store(0, Ordering::SeqCst);
+                    self.wake.notify_all();
+                }
+                return Err(error);
+            }
+        }
+        self.pull(store).await
+    }
+
+    /// Reads new revocations and gives their end orders.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn pull(&self, store: &dyn Store) -> Result<(), StoreError> {
+        let _one = self.pulling.lock().await;
+        loop {
+            let after = self.lock().revocation_seq;
+            let rows = store.revocations_after(after, REVOCATIONS_PER_PULL).await?;
+            let full = rows.len() >= REVOCATIONS_PER_PULL as usize;
+            for row in &rows {
+                self.apply(row);
+            }
+            if !full {
+                return Ok(());
+            }
+        }
+    }
+
+    fn apply(&self, row: &Revocation) {
+        let hit: Vec<Arc<dyn Held>> = {
+            let mut state = self.lock();
+            state.revocation_seq = state.revocation_seq.max(row.seq);
+            state
+                .inside
+                .values_mut()
+                .filter(|inside| matches(&row.scope, &inside.entry) && !inside.ordered)
+                .map(|inside| {
+                    inside.ordered = true;
+                    inside.entry.held.clone()
+                })
+                .collect()
+        };
+        for held in hit {
+            held.end(EndReason::Revoked(row.why.clone()));
+        }
+    }
+
+    /// Starts from the journal's present end: what was revoked before this
+    /// node started has no session here.
+    pub fn skip_to(&self, seq: u64) {
+        let mut state = self.lock();
+        state.revocation_seq = state.revocation_seq.max(seq);
+    }
+
+    /// Refuses new sessions and ends those that are in.
+    pub fn drain(&self, end_running: bool) {
+        let held: Vec<Arc<dyn Held>> = {
+            let mut state = self.lock();
+            state.draining = true;
+            match end_running {
+                false => Vec::new(),
+                true => state
+                    .inside
+                    .values_mut()
+                    .filter(|inside| !inside.ordered)
+                    .map(|inside| {
+                        inside.ordered = true;
+                        inside.entry.held.clone()
+                    })
+                    .collect(),
+            }
+        };
+        for held in held {
+            held.end(EndReason::Drain);
+        }
+    }
+
+    /// Ends the gate's thread.
+    pub fn stop(&self) {
+        self.lock().stopping = true;
+        self.wake.notify_all();
+    }
+
+    /// Waits until every named session is cut or gone; answers with those
+    /// that were not by `limit`.
+    pub async fn wait_cut(&self, sessions: &[SessionId], limit: Duration) -> Vec<SessionId> {
+        let alive = || {
+            let state = self.lock();
+            sessions
+                .iter()
+                .filter(|id| state.inside.get(id).is_some_and(|inside| !inside.cut))
+                .copied()
+                .collect::<Vec<_>>()
+        };
+        let all = async {
+            loop {
+                let left = self.left.notified();
+                tokio::pin!(left);
+                left.as_mut().enable();
+                if alive().is_empty() {
+                    return;
+                }
+                left.await;
+            }
+        };
+        match tokio::time::timeout(limit, all).await {
+            Ok(()) => Vec::new(),
+            Err(_) => alive(),
+        }
+    }
+
+    /// Waits until nobody is in.
+    pub async fn wait_empty(&self) {
+        loop {
+            let left = self.left.notified();
+            tokio::pin!(left);
+            left.as_mut().enable();
+            if self.count() == 0 {
+                return;
+            }
+            left.await;
+        }
+    }
+}
+
+fn matches(scope: &RevocationScope, entry: &Entry) -> bool {
+    match scope {
+        RevocationScope::Grant(id) => entry.grant == *id,
+        RevocationScope::Session(id) => entry.id == *id,
+        RevocationScope::Identity(name) => entry.identity == *name,
+        RevocationScope::Target(name) => entry.destination.target == *name,
+        RevocationScope::All => true,
+    }
+}
+
+/// Proof that a session is in; takes it out when dropped.
+pub struct Ticket {
+    registry: Arc<Registry>,
+    id: SessionId,
+}
+
+impl Ticket {
+    /// Says that no byte moves any more, though the recording is not sealed yet.
+    pub fn cut(&self) {
+        if let Some(inside) = self.registry.lock().inside.get_mut(&self.id) {
+            inside.ordered = true;
+            inside.cut = true;
+        }
+        self.registry.left.notify_waiters();
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.registry.lock().inside.remove(&self.id);
+        self.registry.left.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Default)]
+    struct Probe {
+        ended: Mutex<Vec<&'static str>>,
+        warned: Mutex<Vec<u64>>,
+        stepped: AtomicBool,
+        active: AtomicU64,
+    }
+
+    impl Held for Probe {
+        fn end(&self, reason: EndReason) {
+            self.ended.lock().unwrap().push(reason.code());
+        }
+        fn warn(&self, ms: u64) {
+            self.warned.lock().unwrap().push(ms);
+        }
+        fn clock_stepped(&self, _: WallMs, _: WallMs) {
+            self.stepped.store(true, Ordering::SeqCst);
+        }
+        fn last_activity_boot_ms(&self) -> u64 {
+            self.active.load(Ordering::SeqCst)
+        }
+    }
+
+    const START: Now = Now { wall_ms: 1_000_000, boot_ms: 5_000 };
+
+    fn inside(registry: &Arc<Registry>, minutes: u64, id: u8) -> (Arc<Probe>, Ticket) {
+        registry.lease_until.store(u64::MAX, Ordering::SeqCst);
+        let probe = Arc::new(Probe::default());
+        probe.active.store(START.boot_ms, Ordering::SeqCst);
+        let now = registry.clock.now();
+        let ticket = registry
+            .enter(Entry {
+                id: SessionId([id; 16]),
+                grant: GrantId([id; 16]),
+                identity: "alice".parse().unwrap(),
+                destination: "root@db1".parse().unwrap(),
+                until: Until::new(now.wall_ms + minutes * 60_000, now.wall_ms, now.boot_ms),
+                oldest_boot_ms: u64::MAX,
+                held: probe.clone(),
+            })
+            .unwrap_or_else(|closed| panic!("{closed:?}"));
+        (probe, ticket)
+    }
+
+    #[test]
+    fn a_session_is_warned_and_ends_on_its_very_ms() {
+        let clock = Clock::manual(START);
+        let registry = Registry::new(clock.clone(), None, vec![300_000, 60_000]);
+        let (probe, _ticket) = inside(&registry, 10, 1);
+        clock.advance(5 * 60_000);
+        registry.tick();
+        clock.advance(4 * 60_000);
+        registry.tick();
+        assert_eq!(*probe.warned.lock().unwrap(), [300_000, 60_000]);
+        clock.advance(59_999);
+        assert_eq!(registry.tick(), 1);
+        assert!(probe.ended.lock().unwrap().is_empty());
+        clock.advance(1);
+        registry.tick();
+        registry.tick();
+        assert_eq!(*probe.ended.lock().unwrap(), ["grant_expired"], "once");
+    }
+
+    #[test]
+    fn a_wall_step_back_does_not_lengthen_and_is_told() {
+        let clock = Clock::manual(START);
+        let registry = Registry::new(clock.clone(), None, vec![300_000, 60_000]);
+        let (probe, _ticket) = inside(&registry, 10, 1);
+        clock.step_wall(0);
+        registry.tick();
+        assert!(probe.stepped.load(Ordering::SeqCst));
+        clock.advance(10 * 60_000);
+        registry.tick();
+        assert_eq!(*probe.ended.lock().unwrap(), ["grant_expired"]);
+    }
+
+    #[test]
+    fn a_wall_step_forward_ends_at_once() {
+        let clock = Clock::manual(START);
+        let registry = Registry::new(clock.clone(), None, vec![300_000, 60_000]);
+        let (probe, _ticket) = inside(&registry, 10, 1);
+        clock.step_wall(START.wall_ms + 3_600_000);
+        registry.tick();
+        assert_eq!(*probe.ended.lock().unwrap(), ["grant_expired"]);
+    }
+
+    #[test]
+    fn idle_and_lease_loss_end() {
+        let clock = Clock::manual(START);
+        let registry = Registry::new(clock.clone(), Some(60_000), Vec::new());
+        let (probe, _one) = inside(&registry, 10, 1);
+        clock.advance(60_000);
+        registry.tick();
+        assert_eq!(*probe.ended.lock().unwrap(), ["idle"]);
+
+        let registry = Registry::new(clock.clone(), None, vec![300_000, 60_000]);
+        let (probe, _two) = inside(&registry, 10, 2);
+        registry.lease_held.store(true, Ordering::SeqCst);
+        registry.lease_until.store(clock.now().boot_ms + LEASE_MS, Ordering::SeqCst);
+        clock.advance(LEASE_MS - 1);
+        registry.tick();
+        assert!(probe.ended.lock().unwrap().is_empty());
+        clock.advance(1);
+        registry.tick();
+        assert_eq!(*probe.ended.lock().unwrap(), ["lease_lost"]);
+    }
+
+    #[test]
+    fn nobody_enters_without_a_lease_or_while_draining() {
+        let clock = Clock::manual(START);
+        let registry = Registry::new(clock.clone(), None, vec![300_000, 60_000]);
+        let (_probe, ticket) = inside(&registry, 10, 1);
+        drop(ticket);
+        assert_eq!(registry.count(), 0);
+        registry.drain(true);
+        assert!(registry.draining());
+    }
+}

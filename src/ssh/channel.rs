@@ -1,0 +1,142 @@
+//! One session channel: a lane in each direction and its byte accounts.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use portcullis_recording::event::ChannelAccount;
+use russh::{Pty, Sig};
+
+use super::gated::Kill;
+use super::lane::Lane;
+use crate::kernel::screen_state::ScreenState;
+
+/// What starts a program on a channel. One per channel.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Start {
+    Shell,
+    Exec(Vec<u8>),
+    Subsystem(String),
+}
+
+/// A terminal as asked for (RFC 4254 section 6.2).
+#[derive(Clone, Debug)]
+pub struct Terminal {
+    pub term: String,
+    pub cols: u32,
+    pub rows: u32,
+    pub px_width: u32,
+    pub px_height: u32,
+    pub modes: Vec<(Pty, u32)>,
+}
+
+/// What goes from the client to the target beside data, in order with it.
+#[derive(Clone, Debug)]
+pub enum Up {
+    Pty(Terminal),
+    Env { name: String, value: String },
+    Start(Start),
+    WindowChange { cols: u32, rows: u32, px_width: u32, px_height: u32 },
+    Signal(Sig),
+    Eof,
+    Close,
+}
+
+/// What goes from the target to the client beside data, in order with it.
+#[derive(Clone, Debug)]
+pub enum Down {
+    /// The target's own answer to [`Up::Start`].
+    Reply(bool),
+    Eof,
+    ExitStatus(u32),
+    ExitSignal { name: String, core: bool, message: String },
+    /// A line of ours for the terminal, when it can take one.
+    Notice(String),
+    Close,
+}
+
+/// Counters of law 5.
+#[derive(Default, Debug)]
+pub struct Account {
+    pub from_client: AtomicU64,
+    pub to_target: AtomicU64,
+    pub from_target_out: AtomicU64,
+    pub to_client_out: AtomicU64,
+    pub from_target_err: AtomicU64,
+    pub to_client_err: AtomicU64,
+    pub injected: AtomicU64,
+    pub undelivered_up: AtomicU64,
+    pub undelivered_down: AtomicU64,
+}
+
+/// Adds to a counter.
+pub fn count(counter: &AtomicU64, bytes: usize) {
+    counter.fetch_add(bytes as u64, Ordering::Relaxed);
+}
+
+/// One session channel.
+pub struct Channel {
+    /// Its number in the recording, from 1.
+    pub number: u32,
+    pub up: Lane<Up>,
+    pub down: Lane<Down>,
+    /// Ends both pumps of this channel.
+    pub stop: Kill,
+    pub account: Account,
+    /// A terminal was permitted on it.
+    pub terminal: AtomicBool,
+    /// A program was asked for.
+    pub started: AtomicBool,
+    pub env_count: AtomicU32,
+    screen: Mutex<ScreenState>,
+}
+
+impl Channel {
+    pub fn new(number: u32, folder: PathBuf, backlog_max: u64, stop: Kill) -> Channel {
+        Channel {
+            number,
+            up: Lane::new(folder.clone(), backlog_max),
+            down: Lane::new(folder, backlog_max),
+            stop,
+            account: Account::default(),
+            terminal: AtomicBool::new(false),
+            started: AtomicBool::new(false),
+            env_count: AtomicU32::new(0),
+            screen: Mutex::new(ScreenState::default()),
+        }
+    }
+
+    pub fn is_terminal(&self) -> bool {
+        self.terminal.load(Ordering::Acquire)
+    }
+
+    /// What the terminal shows, as far as it matters for writing into it.
+    pub fn screen(&self) -> MutexGuard<'_, ScreenState> {
+        self.screen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Drops what still waits in both directions and books it as undelivered.
+    pub fn abandon(&self) {
+        count(&self.account.undelivered_up, usize::try_from(self.up.abandon()).unwrap_or(usize::MAX));
+        count(&self.account.undelivered_down, usize::try_from(self.down.abandon()).unwrap_or(usize::MAX));
+    }
+
+    /// The accounts, with `hidden` bytes of unechoed input left out on both legs.
+    pub fn accounts(&self, hidden: u64) -> ChannelAccount {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let account = &self.account;
+        ChannelAccount {
+            channel: self.number,
+            from_client: read(&account.from_client).saturating_sub(hidden),
+            to_target: read(&account.to_target).saturating_sub(hidden),
+            from_target_out: read(&account.from_target_out),
+            to_client_out: read(&account.to_client_out),
+            from_target_err: read(&account.from_target_err),
+            to_client_err: read(&account.to_client_err),
+            injected: read(&account.injected),
+            withheld: 0,
+            undelivered_up: read(&account.undelivered_up),
+            undelivered_down: read(&account.undelivered_down),
+        }
+    }
+}

@@ -1,0 +1,453 @@
+//! One direction of one channel: an own queue between the two legs.
+//!
+//! russh refills windows on receipt and parks its loop on a full channel
+//! queue, so a callback must never wait for the other leg for long. What
+//! arrives is copied in here and the callback returns. Up to
+//! [`MEMORY_BYTES_MAX`] it stays in memory; past that it continues in an
+//! unlinked file, encrypted under a key held only in memory, and is read back
+//! as the other side drains. What is in a lane is not yet recorded and not yet
+//! delivered; a crash loses it, and nobody has seen it.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use chacha20poly1305::aead::{AeadInOut, KeyInit};
+use chacha20poly1305::{ChaCha20Poly1305, Key, Nonce};
+use tokio::sync::Notify;
+
+use super::gated::Kill;
+
+/// Bytes of one lane kept in memory.
+pub const MEMORY_BYTES_MAX: usize = 3 * 1024 * 1024;
+/// Above this a leg that can be braked is braked, in bytes.
+pub const HIGH_WATER_BYTES: usize = 1024 * 1024;
+/// Past this backlog a stalled reader's sender is slowed to a walk, in bytes.
+pub const SLOW_WALK_BYTES: u64 = 256 * 1024 * 1024;
+/// How long a callback waits for a reader that makes progress.
+const BRAKE: Duration = Duration::from_millis(20);
+/// How long a callback waits per packet in the slow walk: short enough for
+/// keepalives, window adjustments and rekeys to be served in between.
+const SLOW_WALK: Duration = Duration::from_millis(250);
+/// Entries of one lane, whatever their size.
+const ENTRIES_MAX: usize = 64 * 1024;
+/// Packets smaller than this are joined to the one before, in bytes.
+const JOIN_BYTES_MAX: usize = 4 * 1024;
+/// Joined packets grow up to this size, in bytes.
+const JOINED_BYTES_MAX: usize = 16 * 1024;
+
+/// Which of the target's two output streams, or the client's one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stream {
+    /// Standard input, or standard output.
+    Main,
+    /// Standard error (extended data 1).
+    Stderr,
+}
+
+/// What comes out of a lane, in the order in which it went in.
+#[derive(Debug)]
+pub enum Entry<C> {
+    Data { stream: Stream, bytes: Bytes },
+    Control(C),
+}
+
+/// Why a lane cannot take more.
+#[derive(Debug, thiserror::Error)]
+pub enum LaneError {
+    #[error("more than {max} bytes wait for a reader that stopped")]
+    Full { max: u64 },
+    #[error("more than {ENTRIES_MAX} packets wait for a reader that stopped")]
+    TooMany,
+    #[error("the overflow file failed: {0}")]
+    Overflow(#[from] io::Error),
+    #[error("the overflow file does not hold what was written to it")]
+    Tampered,
+}
+
+enum Slot<C> {
+    Memory { stream: Stream, bytes: BytesMut },
+    Spilled { stream: Stream, offset: u64, length: usize, nonce: u64 },
+    Control(C),
+}
+
+struct Overflow {
+    file: File,
+    cipher: ChaCha20Poly1305,
+    end: u64,
+    next_nonce: u64,
+    slots: usize,
+}
+
+struct State<C> {
+    slots: VecDeque<Slot<C>>,
+    /// Bytes waiting, in memory and spilled.
+    backlog: u64,
+    memory: usize,
+    overflow: Option<Overflow>,
+    /// The reader made no progress during a whole brake.
+    stalled: bool,
+    closed: bool,
+}
+
+/// One direction of one channel.
+pub struct Lane<C> {
+    state: Mutex<State<C>>,
+    filled: Notify,
+    drained: Notify,
+    folder: PathBuf,
+    backlog_max: u64,
+}
+
+impl<C> Lane<C> {
+    /// A lane whose overflow file lies in `folder` and holds at most `backlog_max` bytes.
+    pub fn new(folder: PathBuf, backlog_max: u64) -> Lane<C> {
+        Lane {
+            state: Mutex::new(State {
+                slots: VecDeque::new(),
+                backlog: 0,
+                memory: 0,
+                overflow: None,
+                stalled: false,
+                closed: false,
+            }),
+            filled: Notify::new(),
+            drained: Notify::new(),
+            folder,
+            backlog_max,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<C>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes bytes. Never waits.
+    ///
+    /// # Errors
+    /// When the bound is reached or the overflow file fails; the session ends then.
+    pub fn push(&self, stream: Stream, bytes: &[u8]) -> Result<(), LaneError> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        if state.closed {
+            return Ok(());
+        }
+        if state.backlog.saturating_add(bytes.len() as u64) > self.backlog_max {
+            return Err(LaneError::Full { max: self.backlog_max });
+        }
+        if state.slots.len() >= ENTRIES_MAX {
+            return Err(LaneError::TooMany);
+        }
+        state.backlog += bytes.len() as u64;
+        if state.memory.saturating_add(bytes.len()) <= MEMORY_BYTES_MAX {
+            state.memory += bytes.len();
+            match state.slots.back_mut() {
+                Some(Slot::Memory { stream: last, bytes: joined })
+                    if *last == stream
+                        && bytes.len() < JOIN_BYTES_MAX
+                        && joined.len() + bytes.len() <= JOINED_BYTES_MAX =>
+                {
+                    joined.extend_from_slice(bytes);
+                }
+                Some(_) | None => state.slots.push_back(Slot::Memory {
+                    stream,
+                    bytes: BytesMut::from(bytes),
+                }),
+            }
+        } else {
+            let overflow = match &mut state.overflow {
+                Some(overflow) => overflow,
+                none => none.insert(Overflow::create(&self.folder)?),
+            };
+            let slot = overflow.write(stream, bytes)?;
+            state.slots.push_back(slot);
+        }
+        drop(guard);
+        self.filled.notify_one();
+        Ok(())
+    }
+
+    /// Takes something that is not data, in order with the data around it.
+    ///
+    /// # Errors
+    /// When too much waits already.
+    pub fn control(&self, control: C) -> Result<(), LaneError> {
+        let mut state = self.lock();
+        if state.closed {
+            return Ok(());
+        }
+        if state.slots.len() >= ENTRIES_MAX {
+            return Err(LaneError::TooMany);
+        }
+        state.slots.push_back(Slot::Control(control));
+        drop(state);
+        self.filled.notify_one();
+        Ok(())
+    }
+
+    /// Waits for entries; answers with some, at most about `bytes_max` of
+    /// data, or with nothing once the lane is closed. One reader only.
+    ///
+    /// # Errors
+    /// When the overflow file cannot be read back.
+    pub async fn pop(&self, bytes_max: usize, into: &mut Vec<Entry<C>>) -> Result<bool, LaneError> {
+        loop {
+            let notified = self.filled.notified();
+            {
+                let mut guard = self.lock();
+                let state = &mut *guard;
+                let mut bytes = 0;
+                while bytes < bytes_max {
+                    let Some(slot) = state.slots.pop_front() else {
+                        break;
+                    };
+                    let entry = state.open(slot)?;
+                    if let Entry::Data { bytes: data, .. } = &entry {
+                        bytes += data.len();
+                        state.backlog = state.backlog.saturating_sub(data.len() as u64);
+                    }
+                    into.push(entry);
+                }
+                if !into.is_empty() {
+                    state.stalled = false;
+                    drop(guard);
+                    self.drained.notify_one();
+                    return Ok(true);
+                }
+                if state.closed {
+                    return Ok(false);
+                }
+            }
+            notified.await;
+        }
+    }
+
+    /// Bytes that wait.
+    pub fn backlog(&self) -> u64 {
+        self.lock().backlog
+    }
+
+    /// Lets the sender wait while the reader makes progress, briefly, or walk
+    /// slowly behind a reader that has stalled far back. For callbacks of a
+    /// leg that carries this channel alone.
+    pub async fn brake(&self, kill: &Kill) {
+        let (memory, backlog, stalled) = {
+            let state = self.lock();
+            (state.memory, state.backlog, state.stalled)
+        };
+        if memory <= HIGH_WATER_BYTES {
+            return;
+        }
+        if stalled {
+            if backlog > SLOW_WALK_BYTES {
+                kill.guard(tokio::time::timeout(SLOW_WALK, self.drained.notified())).await;
+            }
+            return;
+        }
+        let emptied = async {
+            loop {
+                let drained = self.drained.notified();
+                if self.lock().memory <= HIGH_WATER_BYTES {
+                    return;
+                }
+                drained.await;
+            }
+        };
+        let waited = kill.guard(tokio::time::timeout(BRAKE, emptied)).await;
+        if let Some(Err(_)) = waited {
+            let mut state = self.lock();
+            // Nothing was taken out in the meantime: the reader has stopped.
+            if state.backlog >= backlog {
+                state.stalled = true;
+            }
+        }
+    }
+
+    /// Waits until the lane has room in memory, for senders that may wait: a
+    /// pipe or a terminal holds its writer back by itself.
+    pub async fn room(&self, kill: &Kill) {
+        let emptied = async {
+            loop {
+                let drained = self.drained.notified();
+                {
+                    let state = self.lock();
+                    if state.memory <= HIGH_WATER_BYTES || state.closed {
+                        return;
+                    }
+                }
+                drained.await;
+            }
+        };
+        kill.guard(emptied).await;
+    }
+
+    /// Drops everything that waits and closes. Answers with the number of
+    /// data bytes that were dropped.
+    pub fn abandon(&self) -> u64 {
+        let mut state = self.lock();
+        state.closed = true;
+        state.slots.clear();
+        state.overflow = None;
+        state.memory = 0;
+        let dropped = std::mem::take(&mut state.backlog);
+        drop(state);
+        self.filled.notify_one();
+        self.drained.notify_one();
+        dropped
+    }
+}
+
+impl<C> State<C> {
+    fn open(&mut self, slot: Slot<C>) -> Result<Entry<C>, LaneError> {
+        match slot {
+            Slot::Memory { stream, bytes } => {
+                self.memory = self.memory.saturating_sub(bytes.len());
+                Ok(Entry::Data { stream, bytes: bytes.freeze() })
+            }
+            Slot::Control(control) => Ok(Entry::Control(control)),
+            Slot::Spilled { stream, offset, length, nonce } => {
+                let overflow = self.overflow.as_mut().ok_or(LaneError::Tampered)?;
+                let bytes = overflow.read(offset, length, nonce)?;
+                if overflow.slots == 0 {
+                    self.overflow = None;
+                }
+                Ok(Entry::Data { stream, bytes })
+            }
+        }
+    }
+}
+
+impl Overflow {
+    fn create(folder: &std::path::Path) -> io::Result<Overflow> {
+        use rustix::fs::{Mode, OFlags};
+        let file = rustix::fs::open(
+            folder,
+            OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC,
+            Mode::RUSR | Mode::WUSR,
+        )?;
+        let mut key = [0u8; 32];
+        crate::entropy::fill(&mut key);
+        Ok(Overflow {
+            file: File::from(file),
+            cipher: ChaCha20Poly1305::new(&Key::from(key)),
+            end: 0,
+            next_nonce: 0,
+            slots: 0,
+        })
+    }
+
+    fn nonce(number: u64) -> Nonce {
+        let mut nonce = [0u8; 12];
+        nonce[4..].copy_from_slice(&number.to_be_bytes());
+        Nonce::from(nonce)
+    }
+
+    fn write<C>(&mut self, stream: Stream, bytes: &[u8]) -> Result<Slot<C>, LaneError> {
+        let mut sealed = bytes.to_vec();
+        let nonce = self.next_nonce;
+        self.cipher
+            .encrypt_in_place(&Self::nonce(nonce), b"", &mut sealed)
+            .map_err(|_| LaneError::Tampered)?;
+        self.file.write_all_at(&sealed, self.end)?;
+        let slot = Slot::Spilled {
+            stream,
+            offset: self.end,
+            length: sealed.len(),
+            nonce,
+        };
+        self.end += sealed.len() as u64;
+        self.next_nonce += 1;
+        self.slots += 1;
+        Ok(slot)
+    }
+
+    fn read(&mut self, offset: u64, length: usize, nonce: u64) -> Result<Bytes, LaneError> {
+        let mut sealed = vec![0u8; length];
+        self.file.read_exact_at(&mut sealed, offset)?;
+        self.cipher
+            .decrypt_in_place(&Self::nonce(nonce), b"", &mut sealed)
+            .map_err(|_| LaneError::Tampered)?;
+        self.slots = self.slots.saturating_sub(1);
+        Ok(Bytes::from(sealed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lane(max: u64) -> (tempfile::TempDir, Lane<u32>) {
+        let folder = tempfile::tempdir().unwrap();
+        let lane = Lane::new(folder.path().to_owned(), max);
+        (folder, lane)
+    }
+
+    #[tokio::test]
+    async fn what_spills_comes_back_in_order() {
+        let (_folder, lane) = lane(64 << 20);
+        let block: Vec<u8> = (0..32 * 1024u32).map(|n| n as u8).collect();
+        for n in 0..300u32 {
+            lane.push(Stream::Main, &block).unwrap();
+            lane.control(n).unwrap();
+        }
+        assert!(lane.lock().overflow.is_some(), "9.6 MB do not fit in memory");
+        lane.lock().closed = true;
+        let (mut bytes, mut controls) = (0, Vec::new());
+        let mut batch = Vec::new();
+        while lane.pop(256 * 1024, &mut batch).await.unwrap() {
+            for entry in batch.drain(..) {
+                match entry {
+                    Entry::Data { bytes: data, .. } => {
+                        assert_eq!(data, block);
+                        bytes += data.len();
+                    }
+                    Entry::Control(n) => controls.push(n),
+                }
+            }
+        }
+        assert_eq!(bytes, 300 * block.len());
+        assert_eq!(controls, (0..300).collect::<Vec<_>>());
+        assert_eq!(lane.backlog(), 0);
+        assert!(lane.lock().overflow.is_none(), "a drained file is given back");
+    }
+
+    #[tokio::test]
+    async fn the_bound_is_kept() {
+        let (_folder, lane) = lane(1 << 20);
+        lane.push(Stream::Main, &vec![0; 1 << 20]).unwrap();
+        assert!(matches!(lane.push(Stream::Main, b"x"), Err(LaneError::Full { .. })));
+        assert_eq!(lane.abandon(), 1 << 20);
+    }
+
+    #[tokio::test]
+    async fn small_packets_are_joined() {
+        let (_folder, lane) = lane(1 << 20);
+        for _ in 0..1000 {
+            lane.push(Stream::Main, b"x").unwrap();
+        }
+        assert_eq!(lane.lock().slots.len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stalled_reader_is_waited_for_once() {
+        let (_folder, lane) = lane(64 << 20);
+        lane.push(Stream::Main, &vec![0; HIGH_WATER_BYTES + 1]).unwrap();
+        let kill = Kill::new();
+        let start = tokio::time::Instant::now();
+        lane.brake(&kill).await;
+        assert_eq!(start.elapsed(), BRAKE);
+        lane.brake(&kill).await;
+        assert_eq!(start.elapsed(), BRAKE, "the second packet does not wait");
+        let mut batch = Vec::new();
+        lane.pop(1, &mut batch).await.unwrap();
+        assert!(!lane.lock().stalled);
+    }
+}

@@ -1,0 +1,177 @@
+//! Accepts connections: bounded, fair, and never stopped by one of them.
+
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use russh::keys::{Certificate, PrivateKey};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+
+use super::Gate;
+use super::algorithms;
+use super::gated::{Gated, Kill, tune};
+use super::server::{Connection, WINDOW_BYTES};
+
+/// How long the accept loop rests when the system has no descriptor left.
+const ACCEPT_REST: Duration = Duration::from_millis(100);
+/// Messages that wait inside russh for one client's socket: with packets of
+/// 32 KiB at most 128 KiB are encrypted and unsent, beside the socket's own queue.
+const EVENTS_QUEUED: usize = 4;
+/// Source addresses remembered before stale ones are dropped.
+const SOURCES_SWEEP: usize = 4096;
+
+/// russh's server configuration from ours.
+pub fn config(gate: &Gate, keys: Vec<PrivateKey>, certificates: Vec<Certificate>) -> Arc<russh::server::Config> {
+    Arc::new(russh::server::Config {
+        server_id: russh::SshId::Standard("SSH-2.0-Portcullis".into()),
+        methods: russh::MethodSet::from([russh::MethodKind::PublicKey].as_slice()),
+        auth_rejection_time: Duration::ZERO,
+        auth_rejection_time_initial: Some(Duration::ZERO),
+        keys,
+        certificates,
+        window_size: WINDOW_BYTES,
+        channel_buffer_size: 1,
+        event_buffer_size: EVENTS_QUEUED,
+        preferred: algorithms::server(gate.settings.kex),
+        max_auth_attempts: gate.settings.rejections_max,
+        inactivity_timeout: None,
+        keepalive_interval: Some(gate.settings.keepalive),
+        keepalive_max: gate.settings.keepalives_missed_max,
+        ..russh::server::Config::default()
+    })
+}
+
+/// Accepts until `shutdown` turns true.
+pub async fn accept(
+    gate: Arc<Gate>,
+    config: Arc<russh::server::Config>,
+    listener: TcpListener,
+    mut shutdown: watch::Receiver<bool>,
+) {
+    let sources = Sources::new(&gate.settings);
+    let unauthenticated = Arc::new(Semaphore::new(gate.settings.unauthenticated_max));
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            _ = shutdown.wait_for(|stop| *stop) => return,
+            accepted = listener.accept() => accepted,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept; resting");
+                tokio::time::sleep(ACCEPT_REST).await;
+                continue;
+            }
+        };
+        let source = peer.ip().to_canonical();
+        if !sources.admits(source) {
+            gate.metrics.decision("accept-rate", false);
+            refuse(&stream);
+            continue;
+        }
+        let Ok(place) = unauthenticated.clone().try_acquire_owned() else {
+            gate.metrics.decision("accept-full", false);
+            refuse(&stream);
+            continue;
+        };
+        let (gate, config) = (gate.clone(), config.clone());
+        tokio::spawn(async move {
+            serve_one(gate, config, stream, peer, place).await;
+        });
+    }
+}
+
+/// A reset costs less than a close, for both sides.
+fn refuse(stream: &TcpStream) {
+    rustix::net::sockopt::set_socket_linger(stream, Some(Duration::ZERO)).ok();
+}
+
+async fn serve_one(
+    gate: Arc<Gate>,
+    config: Arc<russh::server::Config>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    place: tokio::sync::OwnedSemaphorePermit,
+) {
+    if let Err(error) = tune(&stream) {
+        tracing::debug!(%peer, %error, "socket died before it was served");
+        return;
+    }
+    let kill = Kill::new();
+    let (authenticated, mut is_authenticated) = watch::channel(false);
+    let connection = Connection::new(gate.clone(), peer.ip(), kill.clone(), authenticated);
+    let grace = tokio::time::sleep(gate.settings.login_grace);
+    tokio::pin!(grace);
+    let running = russh::server::run_stream(config, Gated::new(stream, kill.clone()), connection);
+    let running = tokio::select! {
+        started = running => match started {
+            Ok(running) => running,
+            Err(error) => {
+                tracing::debug!(%peer, %error, "no SSH handshake");
+                return;
+            }
+        },
+        () = &mut grace => {
+            tracing::debug!(%peer, "login grace over before a handshake");
+            kill.fire();
+            return;
+        }
+    };
+    tokio::pin!(running);
+    let ended = tokio::select! {
+        ended = &mut running => Some(ended),
+        () = &mut grace => None,
+        _ = is_authenticated.wait_for(|yes| *yes) => None,
+    };
+    let ended = match ended {
+        Some(ended) => ended,
+        None => {
+            if !*is_authenticated.borrow() {
+                tracing::info!(%peer, "login grace over");
+                kill.fire();
+            }
+            drop(place);
+            running.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%peer, %error, "connection ended");
+    }
+    kill.fire();
+}
+
+/// Connections per source: a burst, then a steady rate. IPv6 counts by /64.
+struct Sources {
+    limiter: DefaultKeyedRateLimiter<IpAddr>,
+    exempt: Vec<crate::kernel::grant::Cidr>,
+}
+
+impl Sources {
+    fn new(settings: &super::Settings) -> Sources {
+        let per_second = NonZeroU32::new(settings.connections_per_second).unwrap_or(NonZeroU32::MIN);
+        let burst = NonZeroU32::new(settings.connections_burst).unwrap_or(NonZeroU32::MIN);
+        Sources {
+            limiter: RateLimiter::keyed(Quota::per_second(per_second).allow_burst(burst)),
+            exempt: settings.connections_exempt.clone(),
+        }
+    }
+
+    fn admits(&self, source: IpAddr) -> bool {
+        if self.exempt.iter().any(|block| block.contains(source)) {
+            return true;
+        }
+        if self.limiter.len() > SOURCES_SWEEP {
+            self.limiter.retain_recent();
+            self.limiter.shrink_to_fit();
+        }
+        let key = match source {
+            IpAddr::V4(_) => source,
+            IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() & !u128::from(u64::MAX)).into()),
+        };
+        self.limiter.check_key(&key).is_ok()
+    }
+}

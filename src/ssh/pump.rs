@@ -1,0 +1,377 @@
+//! Moves bytes: one task a direction and channel, through the recorder.
+//!
+//! The order in each round is law 1: take a batch out of the lane, record all
+//! of it in one write, and only then forward it. Once the stop token has
+//! fired nothing more is forwarded; what was taken out counts as undelivered.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use portcullis_recording::Event;
+use portcullis_recording::event::{Direction, NoticeHow, Party};
+use russh::server::{Handle, Msg};
+use russh::{ChannelWriteHalf, Sig};
+
+use super::channel::{Channel, Down, Up, count};
+use super::lane::{Entry, Stream};
+use super::local::LocalEnd;
+use super::session::Live;
+use super::target::{TargetChannel, signal_name};
+use crate::kernel::session::EndReason;
+
+/// Bytes taken out of a lane and recorded at once.
+const BATCH_BYTES: usize = 256 * 1024;
+/// How long a target may take to close its side once the client has closed.
+const CLOSE_WAIT: Duration = Duration::from_secs(2);
+/// How long a target connection may take for its goodbye.
+const LEAVE_WAIT: Duration = Duration::from_millis(200);
+/// SSH_EXTENDED_DATA_STDERR (RFC 4254 section 5.2).
+const STDERR: u32 = 1;
+
+/// The client's side of one channel. Cheap to clone.
+#[derive(Clone)]
+pub struct ClientEnd {
+    write: Arc<ChannelWriteHalf<Msg>>,
+    handle: Handle,
+    closed: Arc<AtomicBool>,
+}
+
+impl ClientEnd {
+    pub fn new(write: ChannelWriteHalf<Msg>, handle: Handle) -> ClientEnd {
+        ClientEnd {
+            write: Arc::new(write),
+            handle,
+            closed: Arc::new(AtomicBool::new(false)),
+        }
+    }
+
+    /// Whether the channel was closed by either side.
+    pub fn closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst)
+    }
+
+    /// The client closed it.
+    pub fn set_closed(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+    }
+
+    /// Sends a notice; best effort, bounded by the caller.
+    pub async fn stderr(&self, bytes: Bytes) {
+        self.write.extended_data_bytes(STDERR, bytes).await.ok();
+    }
+
+    async fn data(&self, stream: Stream, bytes: Bytes) -> Result<(), russh::Error> {
+        match stream {
+            Stream::Main => self.write.data_bytes(bytes).await,
+            Stream::Stderr => self.write.extended_data_bytes(STDERR, bytes).await,
+        }
+    }
+}
+
+/// The target's side of one channel.
+pub enum TargetEnd {
+    Ssh(TargetChannel),
+    Local(LocalEnd),
+}
+
+/// Starts both pumps of a channel.
+pub fn start(live: Arc<Live>, channel: Arc<Channel>, client: ClientEnd, target: TargetEnd) {
+    let guard = live.pump();
+    tokio::spawn({
+        let (live, channel) = (live.clone(), channel.clone());
+        async move {
+            down(&live, &channel, &client).await;
+            drop(guard);
+        }
+    });
+    let guard = live.pump();
+    tokio::spawn(async move {
+        up(&live, &channel, target).await;
+        drop(guard);
+    });
+}
+
+/// Client to target.
+async fn up(live: &Arc<Live>, channel: &Arc<Channel>, mut target: TargetEnd) {
+    let mut batch = Vec::new();
+    'pumping: loop {
+        let popped = channel.stop.guard(channel.up.pop(BATCH_BYTES, &mut batch)).await;
+        match popped {
+            Some(Ok(true)) => {}
+            Some(Ok(false)) | None => break,
+            Some(Err(error)) => {
+                live.control.end_now(EndReason::RecorderFailed(error.to_string()));
+                break;
+            }
+        }
+        live.control.active();
+        if let Err(error) = record_input(live, channel, &batch).await {
+            undelivered_up(channel, batch.drain(..));
+            live.control.end_now(EndReason::RecorderFailed(error));
+            break;
+        }
+        let mut entries = batch.drain(..);
+        while let Some(entry) = entries.next() {
+            if channel.stop.fired() {
+                undelivered_up(channel, std::iter::once(entry).chain(entries));
+                break 'pumping;
+            }
+            let closing = matches!(entry, Entry::Control(Up::Close));
+            let length = data_length(&entry);
+            match channel.stop.guard(target.take(entry)).await {
+                Some(Ok(())) => count(&channel.account.to_target, length),
+                Some(Err(_)) | None => {
+                    count(&channel.account.undelivered_up, length);
+                    undelivered_up(channel, entries);
+                    break 'pumping;
+                }
+            }
+            if closing {
+                // The target's own CLOSE comes through the other lane and stops us.
+                tokio::time::timeout(CLOSE_WAIT, channel.stop.wait()).await.ok();
+                channel.stop.fire();
+                break 'pumping;
+            }
+        }
+    }
+    target.leave(live.control.stop.fired()).await;
+}
+
+/// Target to client.
+async fn down(live: &Arc<Live>, channel: &Arc<Channel>, client: &ClientEnd) {
+    let mut batch = Vec::new();
+    let mut waiting_notice = None;
+    'pumping: loop {
+        let popped = channel.stop.guard(channel.down.pop(BATCH_BYTES, &mut batch)).await;
+        match popped {
+            Some(Ok(true)) => {}
+            Some(Ok(false)) | None => break,
+            Some(Err(error)) => {
+                live.control.end_now(EndReason::RecorderFailed(error.to_string()));
+                break;
+            }
+        }
+        live.control.active();
+        channel.stop.guard(live.recorder.room()).await;
+        if let Err(error) = record_output(live, channel, &batch) {
+            undelivered_down(channel, batch.drain(..));
+            live.control.end_now(EndReason::RecorderFailed(error));
+            break;
+        }
+        let mut entries = batch.drain(..);
+        while let Some(entry) = entries.next() {
+            if channel.stop.fired() {
+                undelivered_down(channel, std::iter::once(entry).chain(entries));
+                break 'pumping;
+            }
+            match entry {
+                Entry::Data { stream, bytes } => {
+                    let length = bytes.len();
+                    let terminal = channel.is_terminal().then(|| bytes.clone());
+                    match channel.stop.guard(client.data(stream, bytes)).await {
+                        Some(Ok(())) => {
+                            count(
+                                match stream {
+                                    Stream::Main => &channel.account.to_client_out,
+                                    Stream::Stderr => &channel.account.to_client_err,
+                                },
+                                length,
+                            );
+                            if let Some(bytes) = terminal {
+                                channel.screen().advance(&bytes);
+                            }
+                        }
+                        Some(Err(_)) | None => {
+                            count(&channel.account.undelivered_down, length);
+                            undelivered_down(channel, entries);
+                            break 'pumping;
+                        }
+                    }
+                }
+                Entry::Control(Down::Close) => {
+                    client.set_closed();
+                    channel.stop.guard(client.write.close()).await;
+                    channel.stop.fire();
+                    break 'pumping;
+                }
+                Entry::Control(Down::Notice(text)) => waiting_notice = Some(text),
+                Entry::Control(control) => {
+                    if channel.stop.guard(pass_control(client, control)).await.is_none() {
+                        undelivered_down(channel, entries);
+                        break 'pumping;
+                    }
+                }
+            }
+        }
+        drop(entries);
+        if let Some(text) = waiting_notice.take() {
+            waiting_notice = give_notice(live, channel, client, text).await;
+        }
+    }
+    channel.abandon();
+}
+
+/// Tells the terminal something if it can take it now; gives the text back if not.
+async fn give_notice(live: &Live, channel: &Channel, client: &ClientEnd, text: String) -> Option<String> {
+    let (bytes, how) = {
+        let screen = channel.screen();
+        if !screen.is_ground() {
+            return Some(text);
+        }
+        match screen.is_alternate() {
+            true => (format!("\x1b]2;portcullis: {text}\x07"), NoticeHow::Title),
+            false => (format!("\r\nportcullis: {text}\r\n"), NoticeHow::Stderr),
+        }
+    };
+    let recorded = live.record(
+        channel.number,
+        Event::Notice {
+            bytes: bytes.as_bytes().into(),
+            how,
+        },
+    );
+    if recorded {
+        count(&channel.account.injected, bytes.len());
+        channel.stop.guard(client.stderr(bytes.into_bytes().into())).await;
+    }
+    None
+}
+
+async fn pass_control(client: &ClientEnd, control: Down) {
+    let id = client.write.id();
+    match control {
+        Down::Reply(true) => {
+            client.handle.channel_success(id).await.ok();
+        }
+        Down::Reply(false) => {
+            client.handle.channel_failure(id).await.ok();
+        }
+        Down::Eof => {
+            client.write.eof().await.ok();
+        }
+        Down::ExitStatus(status) => {
+            client.write.exit_status(status).await.ok();
+        }
+        Down::ExitSignal { name, core, message } => {
+            let signal = Sig::Custom(name);
+            client
+                .handle
+                .exit_signal_request(id, signal, core, message, String::new())
+                .await
+                .ok();
+        }
+        Down::Notice(_) | Down::Close => {}
+    }
+}
+
+/// Records a batch of input in one write, and in durable mode waits for the
+/// disk before an Enter goes on.
+async fn record_input(live: &Live, channel: &Channel, batch: &[Entry<Up>]) -> Result<(), String> {
+    let terminal = channel.is_terminal();
+    let mut enter = false;
+    {
+        let mut take = live.recorder.take(channel.number);
+        for entry in batch {
+            match entry {
+                Entry::Data { bytes, .. } if terminal => {
+                    enter |= bytes.iter().any(|byte| matches!(byte, b'\r' | b'\n'));
+                    take.typed(bytes);
+                }
+                Entry::Data { bytes, .. } => take.input(bytes),
+                Entry::Control(Up::WindowChange { cols, rows, px_width, px_height }) => take.event(Event::Resize {
+                    cols: *cols,
+                    rows: *rows,
+                    px_width: *px_width,
+                    px_height: *px_height,
+                }),
+                Entry::Control(Up::Eof) => take.event(Event::Eof {
+                    direction: Direction::ToTarget,
+                }),
+                Entry::Control(Up::Close) => take.event(Event::ChannelClose { by: Party::Client }),
+                Entry::Control(Up::Pty(_) | Up::Env { .. } | Up::Start(_) | Up::Signal(_)) => {}
+            }
+        }
+        take.done().map_err(|error| error.to_string())?;
+    }
+    if enter && live.gate.settings.durable {
+        live.recorder.sync().await.map_err(|error| error.to_string())?;
+    }
+    Ok(())
+}
+
+fn record_output(live: &Live, channel: &Channel, batch: &[Entry<Down>]) -> Result<(), String> {
+    let terminal = channel.is_terminal();
+    let mut take = live.recorder.take(channel.number);
+    for entry in batch {
+        match entry {
+            Entry::Data { stream: Stream::Main, bytes } => take.output(bytes, terminal),
+            Entry::Data { stream: Stream::Stderr, bytes } => take.stderr(bytes),
+            Entry::Control(Down::ExitStatus(status)) => take.event(Event::ExitStatus(*status)),
+            Entry::Control(Down::ExitSignal { name, core, message }) => take.event(Event::ExitSignal {
+                name: name.as_str().into(),
+                core: *core,
+                message: message.as_str().into(),
+            }),
+            Entry::Control(Down::Eof) => take.event(Event::Eof {
+                direction: Direction::ToClient,
+            }),
+            Entry::Control(Down::Close) => take.event(Event::ChannelClose { by: Party::Target }),
+            Entry::Control(Down::Reply(_) | Down::Notice(_)) => {}
+        }
+    }
+    take.done().map_err(|error| error.to_string())
+}
+
+fn data_length<C>(entry: &Entry<C>) -> usize {
+    match entry {
+        Entry::Data { bytes, .. } => bytes.len(),
+        Entry::Control(_) => 0,
+    }
+}
+
+fn undelivered_up(channel: &Channel, entries: impl Iterator<Item = Entry<Up>>) {
+    entries.for_each(|entry| count(&channel.account.undelivered_up, data_length(&entry)));
+}
+
+fn undelivered_down(channel: &Channel, entries: impl Iterator<Item = Entry<Down>>) {
+    entries.for_each(|entry| count(&channel.account.undelivered_down, data_length(&entry)));
+}
+
+impl TargetEnd {
+    async fn take(&mut self, entry: Entry<Up>) -> Result<(), russh::Error> {
+        match self {
+            TargetEnd::Local(local) => local.take(entry).await,
+            TargetEnd::Ssh(target) => match entry {
+                Entry::Data { bytes, .. } => target.data(bytes).await,
+                Entry::Control(Up::Pty(terminal)) => target.pty(&terminal).await,
+                Entry::Control(Up::Env { name, value }) => target.env(&name, &value).await,
+                Entry::Control(Up::Start(start)) => target.start(start).await,
+                Entry::Control(Up::WindowChange { cols, rows, px_width, px_height }) => {
+                    target.window_change(cols, rows, px_width, px_height).await
+                }
+                Entry::Control(Up::Signal(signal)) => {
+                    tracing::debug!(signal = %signal_name(&signal), "passing a signal on");
+                    target.signal(signal).await
+                }
+                Entry::Control(Up::Eof) => target.eof().await,
+                Entry::Control(Up::Close) => target.close().await,
+            },
+        }
+    }
+
+    /// Ends the target's side. `cut`: the gate ends it, so commands without a
+    /// terminal are told to terminate first.
+    async fn leave(self, cut: bool) {
+        match self {
+            TargetEnd::Local(local) => local.leave().await,
+            TargetEnd::Ssh(target) => {
+                if cut {
+                    tokio::time::timeout(LEAVE_WAIT, target.signal(Sig::TERM)).await.ok();
+                }
+                target.leave(LEAVE_WAIT).await;
+            }
+        }
+    }
+}

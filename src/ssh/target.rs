@@ -1,0 +1,657 @@
+//! The target leg: our client role towards an SSH target.
+//!
+//! A dial takes a [`Permit`] for `connect`. Per dial: a fresh ed25519 key, a
+//! certificate from the target CA valid for minutes, the target's host key
+//! pinned or certified by the pinned host CA. One connection per channel, so
+//! that a braked leg hurts nobody else.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use russh::client::{self, Handle, Msg};
+use russh::keys::ssh_key::certificate::CertType;
+use russh::keys::ssh_key::private::{Ed25519Keypair, KeypairData};
+use russh::keys::{PrivateKey, PublicKey};
+use russh::{ChannelId, ChannelOpenFailure, ChannelWriteHalf, Sig};
+use tokio::net::TcpStream;
+
+use super::algorithms;
+use super::channel::{Channel, Down, count};
+use super::gated::{Gated, Kill, tune};
+use super::lane::Stream;
+use super::session::Control;
+use crate::keeper::{Keeper, TargetCertificate};
+use crate::kernel::inventory::HostProof;
+use crate::kernel::policy::Permit;
+use crate::kernel::request::Request;
+use crate::kernel::session::EndReason;
+
+/// Longest life of a certificate towards a target, in ms.
+const CERTIFICATE_MS: u64 = 5 * 60_000;
+/// Window that we give a target per channel, in bytes.
+const WINDOW_BYTES: u32 = 1024 * 1024;
+/// Keepalive towards the target.
+const KEEPALIVE: Duration = Duration::from_secs(15);
+const KEEPALIVES_MISSED_MAX: usize = 3;
+/// Longest text of a target's that is shown or recorded, in characters.
+const TEXT_CHARS_MAX: usize = 256;
+
+/// Why a target was not reached. The texts are for the user.
+#[derive(Debug, thiserror::Error)]
+pub enum DialError {
+    #[error("this permit is not for connecting")]
+    WrongPermit,
+    #[error("the target {0} does not answer: {1}")]
+    Connect(String, String),
+    #[error("the target {0} did not answer within {1} s")]
+    Timeout(String, u64),
+    #[error("the target {0} shows another host key than the pinned one ({1})")]
+    HostKey(String, String),
+    #[error("the target's pinned host key cannot be read: {0}")]
+    BadPin(String),
+    #[error("the target {0} refused the login {1}: does it trust the target CA, and does the account exist?")]
+    Login(String, String),
+    #[error("no certificate for the target: {0}")]
+    Certificate(#[from] crate::keeper::KeeperError),
+    #[error("the target {0} refused a channel: {1}")]
+    Channel(String, String),
+}
+
+/// Where to dial and as whom.
+#[derive(Clone)]
+pub struct Dial {
+    /// `host:port`.
+    pub addr: String,
+    pub proof: HostProof,
+    pub login: String,
+    /// Names person, grant and session in the target's log.
+    pub key_id: String,
+    pub permits_pty: bool,
+    pub until_ms: u64,
+    pub timeout: Duration,
+}
+
+/// A logged-in connection without a channel yet.
+pub struct Dialled {
+    handle: Handle<Leg>,
+    link: Arc<OnceLock<Link>>,
+    kill: Kill,
+    name: String,
+}
+
+/// The open channel on a target connection.
+pub struct TargetChannel {
+    handle: Handle<Leg>,
+    write: ChannelWriteHalf<Msg>,
+    expected: Arc<Mutex<VecDeque<Expected>>>,
+    kill: Kill,
+}
+
+/// Which of our requests the target answers next.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Expected {
+    Pty,
+    Start,
+}
+
+#[derive(Clone)]
+struct Link {
+    channel: Arc<Channel>,
+    control: Arc<Control>,
+    expected: Arc<Mutex<VecDeque<Expected>>>,
+}
+
+/// Connects and logs in.
+///
+/// # Errors
+/// [`DialError`], with a sentence for the user.
+pub async fn dial(
+    permit: &Permit,
+    dial: &Dial,
+    keeper: &dyn Keeper,
+    now_ms: u64,
+    kill: Kill,
+) -> Result<Dialled, DialError> {
+    if *permit.request() != Request::Connect {
+        return Err(DialError::WrongPermit);
+    }
+    let name = dial.addr.clone();
+    let work = connect(dial, keeper, now_ms, kill.clone());
+    match tokio::time::timeout(dial.timeout, kill.guard(work)).await {
+        Ok(Some(Ok(dialled))) => Ok(dialled),
+        Ok(Some(Err(error))) => {
+            kill.fire();
+            Err(error)
+        }
+        Ok(None) => Err(DialError::Connect(name, "the session ended".into())),
+        Err(_) => {
+            kill.fire();
+            Err(DialError::Timeout(name, dial.timeout.as_secs()))
+        }
+    }
+}
+
+async fn connect(dial: &Dial, keeper: &dyn Keeper, now_ms: u64, kill: Kill) -> Result<Dialled, DialError> {
+    let unreachable = |why: &dyn std::fmt::Display| DialError::Connect(dial.addr.clone(), clean(&why.to_string()));
+    let host = dial.addr.rsplit_once(':').map_or(dial.addr.as_str(), |(host, _)| host);
+    let check = HostCheck::new(&dial.proof, host.trim_matches(['[', ']']), now_ms)?;
+    let stream = TcpStream::connect(dial.addr.as_str()).await.map_err(|e| unreachable(&e))?;
+    tune(&stream).map_err(|e| unreachable(&e))?;
+    let ours: Option<SocketAddr> = stream.local_addr().ok();
+
+    let link = Arc::new(OnceLock::new());
+    let shown = Arc::new(Mutex::new(None));
+    let config = client::Config {
+        client_id: russh::SshId::Standard("SSH-2.0-Portcullis".into()),
+        window_size: WINDOW_BYTES,
+        preferred: algorithms::client(check.pinned_algorithm()),
+        keepalive_interval: Some(KEEPALIVE),
+        keepalive_max: KEEPALIVES_MISSED_MAX,
+        channel_buffer_size: 1,
+        ..client::Config::default()
+    };
+    let leg = Leg {
+        check,
+        shown: shown.clone(),
+        link: link.clone(),
+        kill: kill.clone(),
+    };
+    let connected = client::connect_stream(Arc::new(config), Gated::new(stream, kill.clone()), leg).await;
+    let mut handle = connected.map_err(|error| {
+        match shown.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            Some(fingerprint) => DialError::HostKey(dial.addr.clone(), fingerprint),
+            None => unreachable(&error),
+        }
+    })?;
+
+    let mut seed = [0u8; 32];
+    crate::entropy::fill(&mut seed);
+    let key = PrivateKey::new(KeypairData::Ed25519(Ed25519Keypair::from_seed(&seed)), "")
+        .map_err(|e| unreachable(&e))?;
+    zeroize::Zeroize::zeroize(&mut seed);
+    let certificate = keeper
+        .issue_target(TargetCertificate {
+            public_key: PublicKey::new(key.public_key().key_data().clone(), ""),
+            key_id: dial.key_id.clone(),
+            principal: dial.login.clone(),
+            valid_after_ms: now_ms.saturating_sub(60_000),
+            valid_before_ms: now_ms.saturating_add(CERTIFICATE_MS).min(dial.until_ms.saturating_add(1_000)),
+            source_address: ours.map(|addr| addr.ip().to_canonical().to_string()),
+            extensions: if dial.permits_pty { vec!["permit-pty"] } else { Vec::new() },
+        })
+        .await?;
+    let answer = handle
+        .authenticate_openssh_cert(dial.login.clone(), Arc::new(key), certificate)
+        .await
+        .map_err(|e| unreachable(&e))?;
+    if !answer.success() {
+        return Err(DialError::Login(dial.addr.clone(), dial.login.clone()));
+    }
+    Ok(Dialled {
+        handle,
+        link,
+        kill,
+        name: dial.addr.clone(),
+    })
+}
+
+impl Dialled {
+    /// Whether the connection still stands.
+    pub fn alive(&self) -> bool {
+        !self.handle.is_closed() && !self.kill.fired()
+    }
+
+    /// Opens its one channel and ties it to `channel`'s lanes.
+    ///
+    /// # Errors
+    /// [`DialError::Channel`] with the target's reason.
+    pub async fn open(self, channel: Arc<Channel>, control: Arc<Control>) -> Result<TargetChannel, DialError> {
+        let expected = Arc::new(Mutex::new(VecDeque::new()));
+        self.link.get_or_init(|| Link {
+            channel,
+            control,
+            expected: expected.clone(),
+        });
+        let opened = self.handle.channel_open_session().await.map_err(|error| {
+            self.kill.fire();
+            DialError::Channel(self.name.clone(), clean(&error.to_string()))
+        })?;
+        // Without its read half russh delivers to the handler alone and never
+        // parks on a full channel queue.
+        let (_, write) = opened.split();
+        Ok(TargetChannel {
+            handle: self.handle,
+            write,
+            expected,
+            kill: self.kill,
+        })
+    }
+}
+
+impl TargetChannel {
+    /// Writes bytes of the client.
+    ///
+    /// # Errors
+    /// When the connection is gone.
+    pub async fn data(&self, bytes: bytes::Bytes) -> Result<(), russh::Error> {
+        self.write.data_bytes(bytes).await
+    }
+
+    pub async fn pty(&self, terminal: &super::channel::Terminal) -> Result<(), russh::Error> {
+        self.expect(Expected::Pty);
+        self.write
+            .request_pty(
+                true,
+                &terminal.term,
+                terminal.cols,
+                terminal.rows,
+                terminal.px_width,
+                terminal.px_height,
+                &terminal.modes,
+            )
+            .await
+    }
+
+    pub async fn env(&self, name: &str, value: &str) -> Result<(), russh::Error> {
+        self.write.set_env(false, name, value).await
+    }
+
+    pub async fn start(&self, start: super::channel::Start) -> Result<(), russh::Error> {
+        self.expect(Expected::Start);
+        match start {
+            super::channel::Start::Shell => self.write.request_shell(true).await,
+            super::channel::Start::Exec(command) => self.write.exec(true, command).await,
+            super::channel::Start::Subsystem(name) => self.write.request_subsystem(true, name).await,
+        }
+    }
+
+    pub async fn window_change(&self, cols: u32, rows: u32, px_width: u32, px_height: u32) -> Result<(), russh::Error> {
+        self.write.window_change(cols, rows, px_width, px_height).await
+    }
+
+    pub async fn signal(&self, signal: Sig) -> Result<(), russh::Error> {
+        self.write.signal(signal).await
+    }
+
+    pub async fn eof(&self) -> Result<(), russh::Error> {
+        self.write.eof().await
+    }
+
+    pub async fn close(&self) -> Result<(), russh::Error> {
+        self.write.close().await
+    }
+
+    /// Says goodbye and drops the connection.
+    pub async fn leave(&self, wait: Duration) {
+        let goodbye = self
+            .handle
+            .disconnect(russh::Disconnect::ByApplication, "closed by the gate", "");
+        tokio::time::timeout(wait, self.kill.guard(goodbye)).await.ok();
+        self.kill.fire();
+    }
+
+    fn expect(&self, what: Expected) {
+        self.expected.lock().unwrap_or_else(PoisonError::into_inner).push_back(what);
+    }
+}
+
+impl Drop for TargetChannel {
+    fn drop(&mut self) {
+        // Whatever way a pump ends, the target's side must not live on.
+        self.kill.fire();
+    }
+}
+
+/// Decides over the target's host key or certificate.
+struct HostCheck {
+    proof: PublicKey,
+    by_ca: bool,
+    host: String,
+    now_ms: u64,
+}
+
+impl HostCheck {
+    fn new(proof: &HostProof, host: &str, now_ms: u64) -> Result<HostCheck, DialError> {
+        let (line, by_ca) = match proof {
+            HostProof::HostKey(line) => (line, false),
+            HostProof::HostCa(line) => (line, true),
+        };
+        Ok(HostCheck {
+            proof: PublicKey::from_openssh(line).map_err(|e| DialError::BadPin(e.to_string()))?,
+            by_ca,
+            host: host.to_owned(),
+            now_ms,
+        })
+    }
+
+    fn pinned_algorithm(&self) -> Option<russh::keys::Algorithm> {
+        (!self.by_ca).then(|| self.proof.algorithm())
+    }
+
+    /// A pinned key must be that key; a certificate must be a host's, from the
+    /// pinned CA, in its time, for the dialled name, demanding nothing.
+    fn trusts(&self, shown: &russh::keys::PublicKeyOrCertificate) -> bool {
+        match (self.by_ca, shown.certificate()) {
+            (false, None) => shown.public_key().key_data() == self.proof.key_data(),
+            (true, Some(certificate)) => {
+                let now = self.now_ms / 1000;
+                certificate.cert_type() == CertType::Host
+                    && certificate.signature_key() == self.proof.key_data()
+                    && certificate.verify_signature().is_ok()
+                    && !matches!(
+                        certificate.signature().algorithm(),
+                        russh::keys::Algorithm::Rsa { hash: None } | russh::keys::Algorithm::Dsa
+                    )
+                    && (certificate.valid_after()..certificate.valid_before()).contains(&now)
+                    && certificate.valid_principals().iter().any(|name| name.eq_ignore_ascii_case(&self.host))
+                    && certificate.critical_options().is_empty()
+            }
+            (false, Some(_)) | (true, None) => false,
+        }
+    }
+}
+
+/// Makes a target's text fit for a log line and a terminal.
+fn clean(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(TEXT_CHARS_MAX).collect()
+}
+
+/// The handler of a target connection: it moves what arrives into the lane.
+pub(super) struct Leg {
+    check: HostCheck,
+    shown: Arc<Mutex<Option<String>>>,
+    link: Arc<OnceLock<Link>>,
+    kill: Kill,
+}
+
+impl Leg {
+    fn take(&self, stream: Stream, bytes: &[u8]) {
+        let Some(link) = self.link.get() else { return };
+        let counter = match stream {
+            Stream::Main => &link.channel.account.from_target_out,
+            Stream::Stderr => &link.channel.account.from_target_err,
+        };
+        count(counter, bytes.len());
+        if let Err(error) = link.channel.down.push(stream, bytes) {
+            tracing::warn!(%error, "target leg overran");
+            count(&link.channel.account.undelivered_down, bytes.len());
+            link.control.end_now(EndReason::Backlog);
+        }
+    }
+
+    fn tell(&self, down: Down) {
+        let Some(link) = self.link.get() else { return };
+        if link.channel.down.control(down).is_err() {
+            link.control.end_now(EndReason::Backlog);
+        }
+    }
+
+    fn answered(&self, yes: bool) {
+        let Some(link) = self.link.get() else { return };
+        let first = link.expected.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+        match first {
+            Some(Expected::Start) => self.tell(Down::Reply(yes)),
+            Some(Expected::Pty) if !yes => {
+                tracing::info!("the target gave no terminal");
+            }
+            Some(Expected::Pty) | None => {}
+        }
+    }
+}
+
+impl Drop for Leg {
+    fn drop(&mut self) {
+        // The connection ended, with or without a CLOSE: the client gets the end.
+        self.tell(Down::Close);
+        self.kill.fire();
+    }
+}
+
+#[deny(clippy::missing_trait_methods)]
+impl client::Handler for Leg {
+    type Error = russh::Error;
+
+    async fn auth_banner(&mut self, _: &str, _: &mut client::Session) -> Result<(), Self::Error> {
+        Ok(())
+    }
+
+    async fn check_server_key(&mut self, shown: &russh::keys::PublicKeyOrCertificate) -> Result<bool, Self::Error> {
+        let trusted = self.check.trusts(shown);
+        if !trusted {
+            let fingerprint = shown.public_key().fingerprint(russh::keys::HashAlg::Sha256);
+            *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = Some(fingerprint.to_string());
+        }
+        Ok(trusted)
+    }
+
+    async fn kex_done(
+        &mut self,
+        _: Option<&[u8]>,
+        _: &russh::Names,
+        _: &mut client::Session,
+    ) -> Result<(), Self::Error> {
+        Ok(())
+    }
+
+    async fn channel_open_confirmation(
+        &mut self,
+        _: ChannelId,
+        _: u32,
+        _: u32,
+        _: &mut client::Session,
+    ) -> Result<(), Self::Error> {
+        Ok(())
+    }
+
+    async fn channel_success(&mut self, _: ChannelId, _: &mut client::Session) -> Result<(), Self::Error> {
+        self.answered(true);
+        Ok(())
+    }
+
+    async fn channel_failure(&mut self, _: ChannelId, _: &mut client::Session) -> Result<(), Self::Error> {
+        self.answered(false);
+        Ok(())
+    }
+
+    async fn channel_close(&mut self, _: ChannelId, _: &mut client::Session) -> Result<(), Self::Error> {
+        self.tell(Down::Close);
+        Ok(())
+    }
+
+    async fn channel_eof(&mut self, _: ChannelId, _: &mut client::Session) -> Result<(), Self::Error> {
+        self.tell(Down::Eof);
+        Ok(())
+    }
+
+    async fn channel_open_failure(
+        &mut self,
+        _: ChannelId,
+        _: ChannelOpenFailure,
+        _: &str,
+        _: &str,
+        _: &mut client::Session,
+    ) -> Result<(), Self::Error> {
+        Ok(())
+    }
+
+    // A target opens no channel towards us: dropping the handle refuses it.
+    async fn server_channel_open_forwarded_tcpip(
+        &mut self,
+        _: russh::Channel<Msg>,
+        _: &str,
+        _: u32,
+        _: &str,
+        _: u32,
+        _: client::ChannelOpenHandle,
+        _: &mut client::Session,
+    ) -> Result<(), Self::Error> {
+        Ok(())
+    }
+
+    async fn server_channel_open_forwarded_streamlocal(
+        &mut self,
+        _: russh::Channel<Msg>,
+        _: &str,
+        _: client::ChannelOpenHandle,
+        _: &mut client::Session,
+    ) -> Result<(), Self::Error> {
+        Ok(())
+    }
+
+    async fn server_channel_open_agent_forward(
+        &mut self,
+        _: russh::Channel<Msg>,
+        _: client::ChannelOpenHandle,
+        _: &mut client::Session,
+    ) -> Result<(), Self::Error> {
+        Ok(())
+    }
+
+    async fn should_accept_unknown_server_channel(&mut self, _: ChannelId, _: &str) -> bool {
+        false
+    }
+
+    async fn server_channel_open_unknown(
+        &mut self,
+        _: russh::Channel<Msg>,
+        _: client::ChannelOpenHandle,
+        _: &mut client::Session,
+    ) -> Result<(), Self::Error> {
+        Ok(())
+    }
+
+    async fn server_channel_open_session(
+        &mut self,
+        _: russh::Channel<Msg>,
+        _: client::ChannelOpenHandle,
+        _: &mut client::Session,
+    ) -> Result<(), Self::Error> {
+        Ok(())
+    }
+
+    async fn server_channel_open_direct_tcpip(
+        &mut self,
+        _: russh::Channel<Msg>,
+        _: &str,
+        _: u32,
+        _: &str,
+        _: u32,
+        _: client::ChannelOpenHandle,
+        _: &mut client::Session,
+    ) -> Result<(), Self::Error> {
+        Ok(())
+    }
+
+    async fn server_channel_open_direct_streamlocal(
+        &mut self,
+        _: russh::Channel<Msg>,
+        _: &str,
+        _: client::ChannelOpenHandle,
+        _: &mut client::Session,
+    ) -> Result<(), Self::Error> {
+        Ok(())
+    }
+
+    async fn server_channel_open_x11(
+        &mut self,
+        _: russh::Channel<Msg>,
+        _: &str,
+        _: u32,
+        _: client::ChannelOpenHandle,
+        _: &mut client::Session,
+    ) -> Result<(), Self::Error> {
+        Ok(())
+    }
+
+    async fn data(&mut self, _: ChannelId, data: &[u8], _: &mut client::Session) -> Result<(), Self::Error> {
+        self.take(Stream::Main, data);
+        if let Some(link) = self.link.get() {
+            link.channel.down.brake(&self.kill).await;
+        }
+        Ok(())
+    }
+
+    async fn extended_data(
+        &mut self,
+        _: ChannelId,
+        _code: u32,
+        data: &[u8],
+        _: &mut client::Session,
+    ) -> Result<(), Self::Error> {
+        self.take(Stream::Stderr, data);
+        if let Some(link) = self.link.get() {
+            link.channel.down.brake(&self.kill).await;
+        }
+        Ok(())
+    }
+
+    async fn xon_xoff(&mut self, _: ChannelId, _: bool, _: &mut client::Session) -> Result<(), Self::Error> {
+        Ok(())
+    }
+
+    async fn exit_status(&mut self, _: ChannelId, status: u32, _: &mut client::Session) -> Result<(), Self::Error> {
+        self.tell(Down::ExitStatus(status));
+        Ok(())
+    }
+
+    async fn exit_signal(
+        &mut self,
+        _: ChannelId,
+        signal: Sig,
+        core: bool,
+        message: &str,
+        _: &str,
+        _: &mut client::Session,
+    ) -> Result<(), Self::Error> {
+        self.tell(Down::ExitSignal {
+            name: signal_name(&signal),
+            core,
+            message: clean(message),
+        });
+        Ok(())
+    }
+
+    async fn window_adjusted(&mut self, _: ChannelId, _: u32, _: &mut client::Session) -> Result<(), Self::Error> {
+        Ok(())
+    }
+
+    fn adjust_window(&mut self, _: ChannelId, window: u32) -> u32 {
+        window
+    }
+
+    async fn openssh_ext_host_keys_announced(
+        &mut self,
+        _: Vec<PublicKey>,
+        _: &mut client::Session,
+    ) -> Result<(), Self::Error> {
+        Ok(())
+    }
+
+    async fn disconnected(&mut self, reason: client::DisconnectReason<Self::Error>) -> Result<(), Self::Error> {
+        match reason {
+            client::DisconnectReason::ReceivedDisconnect(_) => Ok(()),
+            client::DisconnectReason::Error(error) => Err(error),
+        }
+    }
+}
+
+/// The name of a signal without `SIG` (RFC 4254 section 6.10).
+pub fn signal_name(signal: &Sig) -> String {
+    match signal {
+        Sig::ABRT => "ABRT".into(),
+        Sig::ALRM => "ALRM".into(),
+        Sig::FPE => "FPE".into(),
+        Sig::HUP => "HUP".into(),
+        Sig::ILL => "ILL".into(),
+        Sig::INT => "INT".into(),
+        Sig::KILL => "KILL".into(),
+        Sig::PIPE => "PIPE".into(),
+        Sig::QUIT => "QUIT".into(),
+        Sig::SEGV => "SEGV".into(),
+        Sig::TERM => "TERM".into(),
+        Sig::USR1 => "USR1".into(),
+        Sig::Custom(name) => clean(name),
+    }
+}
