@@ -46,7 +46,8 @@ pub fn run(common: &Common) -> Result<Exit, CliError> {
                 Some(hint) => format!("{error}; {hint}"),
                 None => error.to_string(),
             };
-            vec![Finding::of(path.display().to_string(), Err(detail))]
+            // The detail begins with the path, and perhaps the line.
+            vec![Finding::of("configuration", Err(detail))]
         }
         Ok(config) => {
             let mut findings = vec![Finding::of(path.display().to_string(), Ok(()))];

@@ -100,11 +100,12 @@ impl std::error::Error for CliError {}
 impl From<ConfigError> for CliError {
     fn from(error: ConfigError) -> CliError {
         let hint = error.hint();
-        let exit = match &error {
-            ConfigError::Read { error, .. } if error.kind() == std::io::ErrorKind::NotFound => {
-                Exit::NotFound
-            }
-            _ => Exit::Failed,
+        let missing = matches!(&error, ConfigError::Read { error, .. }
+            if error.kind() == std::io::ErrorKind::NotFound);
+        let exit = if missing {
+            Exit::NotFound
+        } else {
+            Exit::Failed
         };
         CliError {
             exit,

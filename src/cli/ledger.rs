@@ -1,23 +1,141 @@
 //! `ledger`: the transparency log.
 
+use std::collections::BTreeSet;
+use std::path::Path;
+
 use clap::Subcommand;
+use serde::Serialize;
 
 use super::Common;
 use super::exit::{CliError, Exit};
+use super::output::{Output, clean};
+use crate::api::client::ApiClient;
+use crate::api::wire::{SCHEMA, Sessions};
+use crate::archive::files::Files;
+use crate::config::Config;
+use crate::issue::trust;
+use crate::kernel::id::SessionId;
+use crate::ledger::fsck::{Input, fsck};
+use crate::ledger::report::Report;
 
 /// `ledger …`
 #[derive(Subcommand, Debug)]
 pub enum LedgerCommand {
-    /// Check the whole log against itself and its signed checkpoint; changes nothing
+    /// Hold log, checkpoint, tiles and archive against each other; changes nothing
     Fsck,
 }
 
-pub fn run(common: &Common, command: &LedgerCommand) -> Result<Exit, CliError> {
+#[derive(Serialize)]
+struct Checked<'a> {
+    schema: u32,
+    #[serde(flatten)]
+    report: &'a Report,
+}
+
+pub async fn run(common: &Common, command: &LedgerCommand) -> Result<Exit, CliError> {
     let LedgerCommand::Fsck = command;
     let config = common.load()?;
-    // PLACEHOLDER: to be replaced by ledger::fsck when it is there.
-    Err(CliError::failed(format!(
-        "cannot check {} yet",
-        config.layout.ledger().display()
-    )))
+    let layout = &config.layout;
+    let failed = |error: &dyn std::fmt::Display| CliError::failed(error.to_string());
+    let archive = Files::open(&layout.archive()).map_err(|error| failed(&error))?;
+    let trusted = trust::read(&layout.trust()).map_err(|error| failed(&error))?;
+    let live = live(&config).await;
+    let report = fsck(Input {
+        ledger: &layout.ledger(),
+        archive: &archive,
+        trust: &trusted,
+        live: &live,
+        anchors: &[],
+    })
+    .await
+    .map_err(|error| failed(&error))?;
+    print(&common.output(), &report)
+}
+
+/// Sessions whose end is still to come: those in the spool, and those that
+/// the server says are running, if it answers.
+async fn live(config: &Config) -> BTreeSet<SessionId> {
+    let client = ApiClient::new(config.layout.api_socket());
+    let running = client.get::<Sessions>("/v1/sessions?live=true").await;
+    let running = running.map(|answer| answer.sessions).unwrap_or_default();
+    let mut live: BTreeSet<SessionId> = running.into_iter().map(|session| session.id).collect();
+    live.extend(spooled(&config.layout.spool()));
+    live
+}
+
+/// Ids at the start of the names in the spool folder.
+fn spooled(spool: &Path) -> BTreeSet<SessionId> {
+    let Ok(entries) = std::fs::read_dir(spool) else {
+        return BTreeSet::new();
+    };
+    entries
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.get(..32)?.parse().ok())
+        .collect()
+}
+
+fn print(output: &Output, report: &Report) -> Result<Exit, CliError> {
+    output.data(
+        &Checked {
+            schema: SCHEMA,
+            report,
+        },
+        || {
+            let lines = report.findings.iter().map(|finding| {
+                let code = serde_json::to_value(finding.code).unwrap_or_default();
+                let text = format!(
+                    "{} {}: {}",
+                    code.as_str().unwrap_or("finding"),
+                    finding.about,
+                    finding.text
+                );
+                format!("{}\n", clean(&text, 1024))
+            });
+            lines.collect()
+        },
+    )?;
+    for note in &report.notes {
+        output.say(note);
+    }
+    if report.more > 0 {
+        output.say(format!("{} more findings are not listed.", report.more));
+    }
+    output.say(format!(
+        "{} leaves, checkpoint at {}, {} recordings verified: {}.",
+        report.leaves,
+        report
+            .checkpoint
+            .map_or("none".to_owned(), |size| size.to_string()),
+        report.recordings,
+        match report.findings.len() {
+            0 => "everything fits".to_owned(),
+            count => format!("{count} findings"),
+        }
+    ));
+    Ok(if report.findings.is_empty() {
+        Exit::Ok
+    } else {
+        Exit::Invalid
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_spool_names_sessions() {
+        let dir = tempfile::tempdir().unwrap();
+        let id = "ab".repeat(16);
+        for name in [
+            id.as_str(),
+            "short",
+            &format!("{}.overflow", "cd".repeat(16)),
+            &"x".repeat(40),
+        ] {
+            std::fs::write(dir.path().join(name), "").unwrap();
+        }
+        let want: BTreeSet<SessionId> = [SessionId([0xab; 16]), SessionId([0xcd; 16])].into();
+        assert_eq!(spooled(dir.path()), want);
+        assert!(spooled(&dir.path().join("gone")).is_empty());
+    }
 }

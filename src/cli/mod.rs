@@ -169,12 +169,6 @@ impl Session {
 /// # Errors
 /// Why it did not do what it was told.
 pub fn run(cli: Cli) -> Result<Exit, CliError> {
-    // These two become another program and need nothing of ours running.
-    match &cli.command {
-        Command::Play(args) => return player::run("play", args),
-        Command::Verify(args) => return player::run("verify", args),
-        _ => {}
-    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -196,7 +190,7 @@ async fn dispatch(common: &Common, command: Command) -> Result<Exit, CliError> {
         Command::Sessions(args) => sessions::run(common, &args).await,
         Command::Recordings => recordings::run(common).await,
         Command::Trust(command) => trust::run(common, &command),
-        Command::Ledger(command) => ledger::run(common, &command),
+        Command::Ledger(command) => ledger::run(common, &command).await,
         Command::Play(args) => player::run("play", &args),
         Command::Verify(args) => player::run("verify", &args),
     }
@@ -205,9 +199,11 @@ async fn dispatch(common: &Common, command: Command) -> Result<Exit, CliError> {
 /// Reads a small text file that was named on the command line.
 fn read_text(path: &Path, bytes_max: u64) -> Result<String, CliError> {
     let fail = |error: std::io::Error| {
-        let exit = match error.kind() {
-            std::io::ErrorKind::NotFound => Exit::NotFound,
-            _ => Exit::Failed,
+        let missing = error.kind() == std::io::ErrorKind::NotFound;
+        let exit = if missing {
+            Exit::NotFound
+        } else {
+            Exit::Failed
         };
         CliError::new(exit, format!("cannot read {}: {error}", path.display()))
     };

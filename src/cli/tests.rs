@@ -6,10 +6,11 @@ use std::time::Duration;
 use clap::CommandFactory;
 
 use super::*;
-use crate::api::{Answer, Api, Cutter, Journal, JournalError, bind};
+use crate::api::{Answer, Api, Cutter, bind};
 use crate::issue::file_keeper::{FileKeeper, Rules};
 use crate::kernel::id::SessionId;
 use crate::layout::Layout;
+use crate::ledger::Ledger;
 use crate::store::Store;
 use crate::store::sqlite::SqliteStore;
 use crate::telemetry::Metrics;
@@ -94,17 +95,8 @@ fn what_contradicts_itself_does_not_parse() {
     }
 }
 
+/// No session ever runs here.
 struct Nothing;
-
-impl Journal for Nothing {
-    fn append<'a>(
-        &'a self,
-        _: &'static str,
-        _: serde_json::Value,
-    ) -> Answer<'a, Result<u64, JournalError>> {
-        Box::pin(async { Ok(0) })
-    }
-}
 
 impl Cutter for Nothing {
     fn wait_cut<'a>(&'a self, _: &'a [SessionId], _: Duration) -> Answer<'a, Vec<SessionId>> {
@@ -156,6 +148,19 @@ async fn from_an_empty_folder_to_a_certificate_and_its_end() {
     );
     assert_eq!(command(&state, "check --json").await.unwrap(), Exit::Ok);
     assert_eq!(command(&state, "trust export").await.unwrap(), Exit::Ok);
+    // A start publishes the first checkpoint; before it the log is not whole.
+    let clock = Clock::system();
+    let layout = Layout::new(&state);
+    let keeper = FileKeeper::load(&layout.keys(), Rules::default(), clock.clone()).unwrap();
+    let keeper: Arc<FileKeeper> = Arc::new(keeper);
+    let options = crate::ledger::Options {
+        origin: crate::config::ledger_origin(&"gate1".parse().unwrap()),
+        ..Default::default()
+    };
+    let ledger = Ledger::open(&layout.ledger(), options, keeper.clone(), clock.clone())
+        .await
+        .unwrap();
+    assert_eq!(command(&state, "ledger fsck").await.unwrap(), Exit::Ok);
     let down = command(&state, "grants").await.unwrap_err();
     assert_eq!(down.exit, Exit::Unreachable);
     let config = state.join("config.toml");
@@ -165,14 +170,12 @@ async fn from_an_empty_folder_to_a_certificate_and_its_end() {
             .ends_with(&format!("serve --config {}", config.display()))
     );
 
-    let layout = Layout::new(&state);
-    let clock = Clock::system();
     let store = Arc::new(SqliteStore::open(&layout.store()).await.unwrap());
-    let keeper = FileKeeper::load(&layout.keys(), Rules::default(), clock.clone()).unwrap();
+    let ledger = Arc::new(ledger);
     let api = Api {
         store: store.clone(),
-        keeper: Arc::new(keeper),
-        journal: Arc::new(Nothing),
+        keeper,
+        journal: ledger.clone(),
         cutter: Arc::new(Nothing),
         clock,
         metrics: Arc::new(Metrics::new()),
@@ -254,6 +257,15 @@ async fn from_an_empty_folder_to_a_certificate_and_its_end() {
             .unwrap()
             .revoked_at_ms
             .is_none()
+    );
+    assert_eq!(
+        ledger.size(),
+        6,
+        "target, two identities, two grants, one revocation"
+    );
+    assert_eq!(
+        command(&state, "ledger fsck --json").await.unwrap(),
+        Exit::Ok
     );
     server.abort();
 }

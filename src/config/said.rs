@@ -1,0 +1,99 @@
+//! What the file says, key by key, and where it is not a file of ours.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::{ConfigError, Kex, LogFormat, nearest};
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Said {
+    pub(super) node: Option<String>,
+    pub(super) state: Option<PathBuf>,
+    pub(super) ssh: SaidSsh,
+    pub(super) session: SaidSession,
+    pub(super) recording: SaidRecording,
+    pub(super) log: SaidLog,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct SaidSsh {
+    pub(super) listen: Option<String>,
+    pub(super) host_names: Option<Vec<String>>,
+    pub(super) login_grace_secs: Option<u64>,
+    pub(super) source_burst: Option<u64>,
+    pub(super) source_per_sec: Option<u64>,
+    pub(super) exempt_networks: Option<Vec<String>>,
+    pub(super) connections_max: Option<u64>,
+    pub(super) auth_attempts_max: Option<u64>,
+    pub(super) auth_probes_max: Option<u64>,
+    pub(super) channels_max: Option<u64>,
+    pub(super) env_allow: Option<Vec<String>>,
+    pub(super) keepalive_secs: Option<u64>,
+    pub(super) keepalive_misses_max: Option<u64>,
+    pub(super) kex: Option<Kex>,
+    pub(super) target_connect_timeout_secs: Option<u64>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct SaidSession {
+    pub(super) idle_timeout_mins: Option<u64>,
+    pub(super) session_max_mins: Option<u64>,
+    pub(super) grant_max_mins: Option<u64>,
+    pub(super) warn_before_secs: Option<Vec<u64>>,
+    pub(super) drain_secs: Option<u64>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct SaidRecording {
+    pub(super) durable: Option<bool>,
+    pub(super) spool_reserve_mib: Option<u64>,
+    pub(super) overflow_max_mib: Option<u64>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct SaidLog {
+    pub(super) format: Option<LogFormat>,
+    pub(super) filter: Option<String>,
+}
+
+pub(super) fn syntax(path: &Path, text: &str, error: &toml::de::Error) -> ConfigError {
+    let at = error.span().map_or(0, |span| span.start);
+    let before = text.get(..at).unwrap_or(text);
+    let line = before.matches('\n').count().saturating_add(1);
+    let column = before
+        .rsplit('\n')
+        .next()
+        .unwrap_or("")
+        .chars()
+        .count()
+        .saturating_add(1);
+    let said = error.message();
+    let unknown = said
+        .strip_prefix("unknown field `")
+        .and_then(|rest| rest.split_once('`'));
+    let (message, hint) = match unknown {
+        Some((key, rest)) => {
+            // The rest lists the keys that exist there, each in backticks.
+            let known = || rest.split('`').skip(1).step_by(2);
+            let hint = match nearest(key, known()) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("keys here: {}", known().collect::<Vec<_>>().join(", ")),
+            };
+            (format!("there is no key `{key}`"), Some(hint))
+        }
+        None => (said.replace('\n', ", "), None),
+    };
+    ConfigError::Syntax {
+        path: path.to_owned(),
+        line,
+        column,
+        message,
+        hint,
+    }
+}
