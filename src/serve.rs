@@ -107,10 +107,16 @@ fn notify(states: &[sd_notify::NotifyState<'_>]) {
 /// # Errors
 /// Why it could not start.
 pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
+    // Orphans of a local target whose supervisor died stay below this process,
+    // where the API knows them for what they are.
+    if let Err(error) = nix::sys::prctl::set_child_subreaper(true) {
+        tracing::warn!(%error, "not a subreaper");
+    }
     let clock = Clock::system();
     let layout = config.layout.clone();
     let rules = Rules {
-        grant_ms_max: ms(config.session.grant_max),
+        // A certificate begins a little before its grant.
+        grant_ms_max: ms(config.session.grant_max).saturating_add(api::rules::BACKDATE_MS),
     };
     let keeper: Arc<dyn Keeper> =
         Arc::new(FileKeeper::load(&layout.keys(), rules, clock.clone()).context("the keys")?);
