@@ -23,7 +23,7 @@ use super::screens::Screens;
 use super::{Finished, Part, RecorderError, SEGMENT_MS_MAX};
 
 /// Data taken at once from which on it goes straight into the main file, in bytes.
-const BULK_BYTES_MIN: usize = 64 * 1024;
+const BULK_BYTES_MIN: usize = 16 * 1024;
 /// A tail up to this size is re-encoded in place when bulk begins, in bytes.
 const SMALL_TAIL_BYTES: u64 = 64 * 1024;
 /// Raw bytes of one bulk chunk: what may be unsigned at once.

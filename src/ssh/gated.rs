@@ -17,10 +17,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
-/// Bytes the kernel may hold unsent for one socket before it stops being writable.
+/// Bytes the kernel may hold unsent for one socket before it stops being
+/// writable. Bytes on their way are not counted, so long paths stay fast; the
+/// send buffer is left to the kernel's own tuning for the same reason.
 const NOTSENT_BYTES_MAX: u32 = 64 * 1024;
-/// Send buffer of one socket, in bytes (the kernel doubles it for its own use).
-const SEND_BUFFER_BYTES: usize = 128 * 1024;
 /// Reads up to this size re-arm quick acknowledgement: keys and requests, not bulk.
 const QUICKACK_READ_BYTES_MAX: usize = 4096;
 
@@ -182,7 +182,6 @@ pub fn tune(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     rustix::net::sockopt::set_tcp_quickack(stream, true)?;
     let socket = socket2::SockRef::from(stream);
-    socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
     socket.set_tcp_notsent_lowat(NOTSENT_BYTES_MAX)?;
     Ok(())
 }

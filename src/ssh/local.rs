@@ -173,7 +173,7 @@ impl LocalEnd {
             .map_err(|error| format!("the account {} cannot be looked up: {error}", self.program.run_as))?
             .ok_or_else(|| format!("there is no account {} on this machine", self.program.run_as))?;
         let own = nix::unistd::geteuid() == account.uid;
-        if own && !self.live.gate.settings.local_as_server {
+        if own && !self.live.gate.settings().local_as_server {
             return Err("this local target would run as the server's own user".into());
         }
         let shell = account.shell.to_string_lossy().into_owned();
@@ -211,7 +211,7 @@ impl LocalEnd {
             login,
             run_as: self.program.run_as.clone(),
             env,
-            denied: self.live.gate.settings.denied_to_local.clone(),
+            denied: self.live.gate.settings().denied_to_local.clone(),
         };
         let running = self.spawn(&spec).await?;
         self.running = Some(running);

@@ -268,7 +268,7 @@ impl Handler for Connection {
         // Nothing is proved yet, and a certificate cannot be told from its bare
         // key here: only count, and refuse SHA-1.
         self.offers += 1;
-        if self.offers > self.gate.settings.offers_max {
+        if self.offers > self.gate.settings().offers_max {
             return Err(russh::Error::Disconnect);
         }
         match offer.algorithm {
@@ -301,6 +301,7 @@ impl Handler for Connection {
                 let user: String = user.chars().filter(|c| !c.is_control()).take(128).collect();
                 tracing::info!(peer = %self.peer, user, code = refusal.code(), "refused");
                 self.gate.metrics.decision("admit", false);
+                self.gate.refused(self.peer, refusal.code());
                 if !refusal.may_be_shown() {
                     return Ok(Auth::reject());
                 }
@@ -398,7 +399,7 @@ impl Handler for Connection {
             return Ok(()); // dropping the handle refuses
         };
         self.opens += 1;
-        if lock(&self.channels).len() >= self.gate.settings.channels_max || self.opens > self.gate.settings.opens_max {
+        if lock(&self.channels).len() >= self.gate.settings().channels_max || self.opens > self.gate.settings().opens_max {
             reply.reject(ChannelOpenFailure::ResourceShortage).await;
             return Ok(());
         }

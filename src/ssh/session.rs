@@ -147,12 +147,13 @@ pub async fn open(
 ) -> Result<Arc<Live>, NotOpened> {
     let refused = |code, sentence: String| NotOpened { code, sentence };
     let now = gate.clock.now();
+    let settings = gate.settings();
     let permit = policy::decide(
         &admitted,
         Request::Connect,
         &Context {
             now: now.wall_ms,
-            env_allowed: &gate.settings.env_allow,
+            env_allowed: &settings.env_allow,
             store_alive: gate.registry.store_alive(),
         },
     )
@@ -178,7 +179,7 @@ pub async fn open(
             identity: admitted.identity().clone(),
             destination: admitted.destination().clone(),
             until: Until::new(admitted.until_ms(), now.wall_ms, now.boot_ms),
-            oldest_boot_ms: now.boot_ms.saturating_add(gate.settings.session_ms_max),
+            oldest_boot_ms: now.boot_ms.saturating_add(gate.settings().session_ms_max),
             held: control.clone(),
         })
         .map_err(|closed| match closed {
@@ -346,12 +347,13 @@ impl Live {
                 want: want.into(),
             },
         );
+        let settings = self.gate.settings();
         let decision = policy::decide(
             &self.admitted,
             request,
             &Context {
                 now: self.gate.clock.now().wall_ms,
-                env_allowed: &self.gate.settings.env_allow,
+                env_allowed: &settings.env_allow,
                 store_alive: self.gate.registry.store_alive(),
             },
         );
@@ -419,7 +421,7 @@ impl Live {
                     ),
                     permits_pty: self.admitted.permits_pty(),
                     until_ms: self.admitted.until_ms(),
-                    timeout: self.gate.settings.target_timeout,
+                    timeout: self.gate.settings().target_timeout,
                 };
                 let now = self.gate.clock.now().wall_ms;
                 target::dial(permit, &dial, &*self.gate.keeper, now, self.kill.child())
@@ -450,7 +452,7 @@ impl Live {
         let channel = Arc::new(Channel::new(
             number,
             self.gate.recorders.spool_folder(),
-            self.gate.settings.backlog_bytes_max,
+            self.gate.settings().backlog_bytes_max,
             stop,
         ));
         self.channels().insert(number, (channel.clone(), None));
