@@ -1,0 +1,13 @@
+//! The gate end to end: stock OpenSSH programs, a real server, a real target,
+//! and the recording crate as the judge of every session.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::wildcard_enum_match_arm
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod sessions;
