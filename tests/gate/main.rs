@@ -1,0 +1,3 @@
+mod certificates_table;
+#[path = "../support/raw/mod.rs"]
+mod raw;
