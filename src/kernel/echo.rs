@@ -46,6 +46,9 @@ struct Line {
     bytes: usize,
     /// When its Enter was typed, in session ms.
     closed_at: Option<u64>,
+    /// It was ended while an earlier line still waited: its echo comes only
+    /// when the program asks for it, after any number of other rows.
+    ahead: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -84,6 +87,7 @@ impl EchoGate {
             let ends = self.key_press(byte);
             let full = self.current().bytes >= LINE_BYTES_MAX;
             if ends || full {
+                let ahead = self.lines.len() > 1;
                 let line = self.current();
                 pieces.push(Piece {
                     line: line.number,
@@ -91,6 +95,7 @@ impl EchoGate {
                     ends: true,
                 });
                 line.closed_at = Some(at_ms);
+                line.ahead = ahead;
                 start = at + 1;
             }
         }
@@ -139,7 +144,9 @@ impl EchoGate {
                     {
                         if line.pending.is_empty() {
                             self.settle(&mut verdicts);
-                        } else if let Some(line) = self.lines.pop_front() {
+                        } else if !line.ahead
+                            && let Some(line) = self.lines.pop_front()
+                        {
                             verdicts.push(Verdict::Hidden { line: line.number });
                         }
                     }
@@ -195,13 +202,14 @@ impl EchoGate {
                 pending: VecDeque::new(),
                 bytes: 0,
                 closed_at: None,
+                ahead: false,
             });
         }
         let last = self.lines.len().saturating_sub(1);
         // The push above guarantees a last element; an empty queue would be a bug,
         // and inserting again is the harmless way out of it.
         if self.lines.get(last).is_none() {
-            self.lines.push_back(Line { number: 0, pending: VecDeque::new(), bytes: 0, closed_at: None });
+            self.lines.push_back(Line { number: 0, pending: VecDeque::new(), bytes: 0, closed_at: None, ahead: false });
         }
         #[expect(clippy::indexing_slicing, reason = "an element was pushed just above")]
         &mut self.lines[last]

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use super::*;
 use crate::archive::files::Files;
 use crate::ledger::report::EXIT_INVALID;
-use crate::ledger::testing::{Bench, copy_tree, recording};
+use crate::ledger::report::Finding;
+use crate::ledger::testing::{Bench, copy_tree, recording, recording_ended};
 use crate::ledger::{Anchor, Ledger};
 
 struct House {
@@ -194,6 +195,23 @@ async fn another_recording_of_the_same_session_is_a_mismatch() {
         "{:#?}",
         report.findings
     );
+}
+
+#[tokio::test]
+async fn another_end_of_the_same_recording_is_a_mismatch() {
+    let house = House::new().await;
+    let made = recording_ended(&house.bench.keeper(), [2; 16], "revoked").await;
+    std::fs::remove_file(house.file(2)).unwrap();
+    std::fs::write(house.file(2), made.bytes).unwrap();
+    let report = house.fsck().await;
+    let mismatch: Vec<&Finding> = report
+        .findings
+        .iter()
+        .filter(|it| it.code == Code::RecordingMismatch)
+        .collect();
+    assert_eq!(mismatch.len(), 1, "{:#?}", report.findings);
+    let text = &mismatch[0].text;
+    assert!(text.ends_with("leaf 303: length, reason differ"), "{text}");
 }
 
 #[tokio::test]

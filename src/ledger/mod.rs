@@ -55,6 +55,7 @@ pub mod fsck;
 pub mod journal;
 mod prove;
 mod publish;
+pub mod refusals;
 mod replay;
 pub mod report;
 mod sessions;

@@ -100,6 +100,11 @@ pub struct Made {
 }
 
 pub async fn recording(keeper: &FileKeeper, session: [u8; 16]) -> Made {
+    recording_ended(keeper, session, "exit").await
+}
+
+/// The same head each time, and the seal says `code`.
+pub async fn recording_ended(keeper: &FileKeeper, session: [u8; 16], code: &str) -> Made {
     let head = Head {
         session_id: session,
         node: "bastion-1".into(),
@@ -121,7 +126,7 @@ pub async fn recording(keeper: &FileKeeper, session: [u8; 16]) -> Made {
     let (writer, mut main, mut bytes) = unopened.open(&signature).unwrap();
     let open = writer.open_leaf().clone();
     let salt = writer.head().salt;
-    let (end, sealed) = writer.finish(&mut main, 5_000, "exit", "done").unwrap();
+    let (end, sealed) = writer.finish(&mut main, 5_000, code, "done").unwrap();
     bytes.extend(end);
     Made {
         bytes,

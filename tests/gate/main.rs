@@ -1,3 +1,21 @@
-mod certificates_table;
+//! The gate end to end: stock OpenSSH programs, a real server, a real target,
+//! and the recording crate as the judge of every session.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::wildcard_enum_match_arm
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod sessions;
+
+// Hostile peers and certificates, over a raw SSH peer of our own.
 #[path = "../support/raw/mod.rs"]
 mod raw;
+
+mod certificates_table;
+mod hostile;
+mod hostile_auth;
