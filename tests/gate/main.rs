@@ -19,3 +19,6 @@ mod raw;
 mod certificates_table;
 mod hostile;
 mod hostile_auth;
+mod hostile_channels;
+mod hostile_limits;
+mod hostile_order;
