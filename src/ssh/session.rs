@@ -22,6 +22,7 @@ use super::local;
 use super::pump::{self, ClientEnd};
 use super::target::{self, Dial, Dialled};
 use crate::clock::{Clock, Now};
+use crate::config::ledger_origin;
 use crate::kernel::admit::Admitted;
 use crate::kernel::grant::WallMs;
 use crate::kernel::id::SessionId;
@@ -276,6 +277,8 @@ async fn record(
             Reach::Ssh { .. } => head::TargetKind::Ssh,
             Reach::Local { .. } => head::TargetKind::Local,
         },
+        // A proof counts only for the ledger that the recording names.
+        ledger_origin: ledger_origin(&gate.node),
         ..Head::default()
     };
     let failed = control.clone();
