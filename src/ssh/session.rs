@@ -276,6 +276,7 @@ async fn record(
             Reach::Ssh { .. } => head::TargetKind::Ssh,
             Reach::Local { .. } => head::TargetKind::Local,
         },
+        ledger_origin: gate.ledger.origin().to_owned(),
         ..Head::default()
     };
     let failed = control.clone();
