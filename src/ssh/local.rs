@@ -40,6 +40,11 @@ const SFTP_SERVERS: [&str; 4] = [
     "/usr/lib/ssh/sftp-server",
 ];
 
+/// This machine's sftp-server, if it has one.
+pub fn sftp_server() -> Option<&'static str> {
+    SFTP_SERVERS.into_iter().find(|path| std::path::Path::new(path).exists())
+}
+
 /// What a local target runs.
 #[derive(Clone, Debug)]
 pub struct Program {
@@ -185,11 +190,8 @@ impl LocalEnd {
                 (vec![shell.clone(), "-c".into(), command], false)
             }
             (Start::Subsystem(name), true) if name == "sftp" => {
-                let server = SFTP_SERVERS
-                    .iter()
-                    .find(|path| std::path::Path::new(path).exists())
-                    .ok_or("this machine has no sftp-server")?;
-                (vec![(*server).to_owned()], false)
+                let server = sftp_server().ok_or("this machine has no sftp-server")?;
+                (vec![server.to_owned()], false)
             }
             (Start::Exec(_) | Start::Subsystem(_), _) => {
                 return Err("this local target runs one command only; ask for a shell".into());
