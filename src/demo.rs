@@ -58,7 +58,8 @@ pub async fn run(options: Options) -> anyhow::Result<bool> {
     };
     if let Err(error) = &played {
         demo.talk.say(&format!("The demo stopped: {error:#}"));
-        demo.talk.say(&format!("The server's log: {}", demo.house.log().display()));
+        demo.talk
+            .say(&format!("The server's log: {}", demo.house.log().display()));
     }
     demo.talk.gap();
     demo.talk.say(&format!(
@@ -82,12 +83,19 @@ struct Played {
 async fn open(state: Option<&Path>) -> anyhow::Result<(Demo, Running)> {
     let talk = Talk::new();
     let clock = Clock::system();
-    let ssh = talk.during("looking for the OpenSSH client", house::ssh_version()).await?;
+    let ssh = talk
+        .during("looking for the OpenSSH client", house::ssh_version())
+        .await?;
     let house = talk
-        .during("making keys, certificate authorities and the store", House::make(state, &clock))
+        .during(
+            "making keys, certificate authorities and the store",
+            House::make(state, &clock),
+        )
         .await?;
     house.log_to_file()?;
-    let mode = Mode { local_as_server: true };
+    let mode = Mode {
+        local_as_server: true,
+    };
     let running = talk
         .during("starting the server", serve::start(house.config()?, mode))
         .await?;
@@ -101,11 +109,22 @@ async fn open(state: Option<&Path>) -> anyhow::Result<(Demo, Running)> {
     let (talk, house) = (&demo.talk, &demo.house);
     talk.say("Portcullis demo: one gate, one target, one person, all on this machine.");
     talk.line("state", &house.root().display().to_string());
-    talk.line("server", &format!("{} (ssh), {} (api)", running.ssh, demo.api.socket().display()));
+    talk.line(
+        "server",
+        &format!(
+            "{} (ssh), {} (api)",
+            running.ssh,
+            demo.api.socket().display()
+        ),
+    );
     talk.line("client", &ssh);
     talk.line(
         "target",
-        &format!("{}, a shell on this machine as you ({}): only a demo allows that", house::TARGET, house.account().name),
+        &format!(
+            "{}, a shell on this machine as you ({}): only a demo allows that",
+            house::TARGET,
+            house.account().name
+        ),
     );
     demo.inventory().await?;
     Ok((demo, running))
@@ -135,10 +154,13 @@ impl Demo {
     /// One session with a person in it.
     async fn attended_session(&self) -> anyhow::Result<()> {
         let grant = self.grant(&Key::TenMinutes, 600).await?;
-        self.talk.line("grant", &format!("10 minutes, until {}", grant.until));
+        self.talk
+            .line("grant", &format!("10 minutes, until {}", grant.until));
         self.talk.gap();
-        self.talk.say(&format!("$ {}", self.house.ssh_line(&Key::TenMinutes)));
-        self.talk.say("You are in a recorded session now. Leave it with `exit`.");
+        self.talk
+            .say(&format!("$ {}", self.house.ssh_line(&Key::TenMinutes)));
+        self.talk
+            .say("You are in a recorded session now. Leave it with `exit`.");
         self.talk.gap();
         let status = self.person().await?;
         self.talk.gap();
@@ -176,7 +198,10 @@ impl Demo {
     }
 
     async fn unattended(&self, running: Running) -> anyhow::Result<Played> {
-        let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        let (mut interrupt, mut terminate) = (
+            signal(SignalKind::interrupt())?,
+            signal(SignalKind::terminate())?,
+        );
         let played = tokio::select! {
             played = self.script() => played,
             () = either(&mut interrupt, &mut terminate) => Err(anyhow::anyhow!("told to stop")),
@@ -192,17 +217,28 @@ impl Demo {
                 self.talk.say(&format!("  WRONG: {wrong}"));
             }
         }
-        let ledger = self.talk.during("holding ledger and archive against each other", self.fsck()).await?;
+        let ledger = self
+            .talk
+            .during("holding ledger and archive against each other", self.fsck())
+            .await?;
         self.talk.line("ledger", &ledger.text);
-        let sealed = played.iter().filter(|(_, said)| said.checked.sealed()).count();
+        let sealed = played
+            .iter()
+            .filter(|(_, said)| said.checked.sealed())
+            .count();
         Ok(Played {
-            good: good && ledger.good && sealed == scripted::SESSIONS && played.len() == scripted::SESSIONS,
+            good: good
+                && ledger.good
+                && sealed == scripted::SESSIONS
+                && played.len() == scripted::SESSIONS,
             last_line: Some(format!("demo: {} sessions, {sealed} SEALED", played.len())),
         })
     }
 
     async fn stop(&self, running: Running) -> anyhow::Result<()> {
-        self.talk.during("stopping the server", running.stop()).await
+        self.talk
+            .during("stopping the server", running.stop())
+            .await
     }
 
     /// What a verifier found, and how to look at it oneself.
@@ -228,7 +264,8 @@ impl Demo {
         let program = own_program();
         let state = word(self.house.root());
         self.talk.gap();
-        self.talk.say("The server still runs. From a second terminal:");
+        self.talk
+            .say("The server still runs. From a second terminal:");
         for command in [
             self.house.ssh_line(&Key::TenMinutes),
             format!("{program} sessions --state {state}"),
@@ -251,15 +288,20 @@ async fn either(one: &mut Signal, other: &mut Signal) {
 
 /// Until Enter, the end of input, ctrl-c or SIGTERM.
 async fn wait_for_enter() -> anyhow::Result<()> {
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let (mut interrupt, mut terminate) = (
+        signal(SignalKind::interrupt())?,
+        signal(SignalKind::terminate())?,
+    );
     let (pressed, enter) = tokio::sync::oneshot::channel();
     // A thread of its own: one that belongs to the runtime would keep it from
     // ending until somebody presses Enter after all.
-    std::thread::Builder::new().name("enter".into()).spawn(move || {
-        let mut line = String::new();
-        std::io::stdin().read_line(&mut line).ok();
-        pressed.send(()).ok();
-    })?;
+    std::thread::Builder::new()
+        .name("enter".into())
+        .spawn(move || {
+            let mut line = String::new();
+            std::io::stdin().read_line(&mut line).ok();
+            pressed.send(()).ok();
+        })?;
     tokio::select! {
         _ = enter => {}
         () = either(&mut interrupt, &mut terminate) => {}
@@ -273,7 +315,10 @@ fn own_program() -> String {
         return "portcullis".to_owned();
     };
     let here = std::env::current_dir().ok();
-    match here.as_deref().and_then(|here| program.strip_prefix(here).ok()) {
+    match here
+        .as_deref()
+        .and_then(|here| program.strip_prefix(here).ok())
+    {
         Some(below) => word(below),
         None => word(&program),
     }

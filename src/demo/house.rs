@@ -1,7 +1,9 @@
 //! The demo's state folder and inventory: what `init`, `target add`,
 //! `identity add` and `grant issue` do, one after the other.
 
+use std::fs::DirBuilder;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -13,7 +15,9 @@ use tracing_subscriber::EnvFilter;
 use zeroize::Zeroizing;
 
 use super::Demo;
-use crate::api::wire::{GrantView, IdentityAdded, IdentityRequest, IssueRequest, Issued, TargetAdded};
+use crate::api::wire::{
+    GrantView, IdentityAdded, IdentityRequest, IssueRequest, Issued, TargetAdded,
+};
 use crate::cli::init::{self, New};
 use crate::cli::output::quoted;
 use crate::clock::Clock;
@@ -87,7 +91,11 @@ impl House {
             .map_err(|error| anyhow::anyhow!("{}", error.message))?;
         let login: Login = account.name.parse().or_else(|_| "me".parse())?;
         // Nobody issues a grant to himself, not even here.
-        let identity = if account.name == "visitor" { "guest" } else { "visitor" };
+        let identity = if account.name == "visitor" {
+            "guest"
+        } else {
+            "visitor"
+        };
         Ok(House {
             layout,
             destination: Destination {
@@ -163,7 +171,11 @@ impl House {
 
     /// The same as it can be typed.
     pub fn ssh_line(&self, key: &Key) -> String {
-        let words: Vec<String> = self.ssh_arguments(key).iter().map(|word| quoted(word)).collect();
+        let words: Vec<String> = self
+            .ssh_arguments(key)
+            .iter()
+            .map(|word| quoted(word))
+            .collect();
         format!("ssh {}", words.join(" "))
     }
 
@@ -177,14 +189,19 @@ impl House {
             let text = private.to_openssh(LineEnding::LF)?;
             durable::write_new(&self.key(key), text.as_bytes(), 0o600)?;
             let public = PublicKey::from(private.public_key().key_data().clone()).to_openssh()?;
-            durable::write_new(&self.key(key).with_extension("pub"), format!("{public}\n").as_bytes(), 0o644)?;
+            durable::write_new(
+                &self.key(key).with_extension("pub"),
+                format!("{public}\n").as_bytes(),
+                0o644,
+            )?;
         }
         let host_ca = keys::read_public(&self.layout.keys(), KeyName::HostCa)?;
         let pattern = format!("[{}]:{}", server.ip(), server.port());
         let known_hosts = format!("{}\n", trust::known_hosts_line(&pattern, &host_ca)?);
         let known_hosts_file = self.client().join("known_hosts");
         durable::write_new(&known_hosts_file, known_hosts.as_bytes(), 0o644)?;
-        let mut config = String::from("# Made by `portcullis demo`: ssh with nothing of your own in it.\n");
+        let mut config =
+            String::from("# Made by `portcullis demo`: ssh with nothing of your own in it.\n");
         for key in Key::ALL {
             config.push_str(&format!(
                 "Host {}\n    IdentityFile \"{}\"\n    CertificateFile \"{}\"\n",
@@ -265,9 +282,16 @@ pub fn temporary_folder(prefix: &str) -> anyhow::Result<PathBuf> {
         None if Path::new(TEMPORARY).is_dir() => TEMPORARY.into(),
         None => std::env::temp_dir(),
     };
-    let random: String = entropy::id().iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+    let random: String = entropy::id()
+        .iter()
+        .take(6)
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     let folder = parent.join(format!("{prefix}-{random}"));
-    durable::create_dir_all(&folder, 0o700)
+    // One that is there already is somebody else's.
+    DirBuilder::new()
+        .mode(0o700)
+        .create(&folder)
         .with_context(|| format!("no folder for temporary files in {}", parent.display()))?;
     Ok(folder)
 }
@@ -276,7 +300,10 @@ pub fn temporary_folder(prefix: &str) -> anyhow::Result<PathBuf> {
 fn writable_in_ssh_config(path: &Path) -> anyhow::Result<()> {
     let text = path.to_str().unwrap_or("%");
     if text.chars().any(|c| c.is_control() || "%\"$\\".contains(c)) {
-        bail!("{} holds characters that ssh does not take in file names; choose another folder with --state DIR", path.display());
+        bail!(
+            "{} holds characters that ssh does not take in file names; choose another folder with --state DIR",
+            path.display()
+        );
     }
     Ok(())
 }
@@ -285,8 +312,13 @@ fn writable_in_ssh_config(path: &Path) -> anyhow::Result<()> {
 pub async fn ssh_version() -> anyhow::Result<String> {
     let asked = tokio::process::Command::new("ssh").arg("-V").output().await;
     match asked {
-        Ok(output) if output.status.success() => Ok(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
-        Ok(output) => bail!("`ssh -V` fails: {}", String::from_utf8_lossy(&output.stderr).trim()),
+        Ok(output) if output.status.success() => {
+            Ok(String::from_utf8_lossy(&output.stderr).trim().to_owned())
+        }
+        Ok(output) => bail!(
+            "`ssh -V` fails: {}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        ),
         Err(error) => bail!("the demo needs the OpenSSH client: `ssh` cannot be run: {error}"),
     }
 }

@@ -90,7 +90,9 @@ impl Checked {
                 checked.line = format!("{}, {place}", verified.verdict());
                 if let Some(sealed) = verified.sealed() {
                     checked.code = sealed.seal().code.clone();
-                    checked.line.push_str(&format!(", ended by `{}`", checked.code));
+                    checked
+                        .line
+                        .push_str(&format!(", ended by `{}`", checked.code));
                 }
                 checked.verdict = Some(verified.verdict().clone());
             }
@@ -112,7 +114,8 @@ impl Demo {
             loop {
                 let sessions: Sessions = self.api.get("/v1/sessions").await?;
                 let recordings: Recordings = self.api.get("/v1/recordings").await?;
-                let has = |of: &SessionView| recordings.recordings.iter().any(|it| it.session == of.id);
+                let has =
+                    |of: &SessionView| recordings.recordings.iter().any(|it| it.session == of.id);
                 if sessions.sessions.iter().all(|it| !it.live && has(it)) {
                     return anyhow::Ok(sessions.sessions);
                 }
@@ -121,14 +124,20 @@ impl Demo {
         };
         match tokio::time::timeout(SEAL_WAIT, filed).await {
             Ok(sessions) => sessions,
-            Err(_) => bail!("a session was not sealed and filed within {} s", SEAL_WAIT.as_secs()),
+            Err(_) => bail!(
+                "a session was not sealed and filed within {} s",
+                SEAL_WAIT.as_secs()
+            ),
         }
     }
 
     /// Verifies a session's recording from its file.
     pub(super) async fn check(&self, session: &SessionView) -> anyhow::Result<Checked> {
         let recordings: Recordings = self.api.get("/v1/recordings").await?;
-        let found = recordings.recordings.iter().find(|it| it.session == session.id);
+        let found = recordings
+            .recordings
+            .iter()
+            .find(|it| it.session == session.id);
         let RecordingView { path, .. } = found.context("a session without a recording")?;
         self.check_file(path.into()).await
     }
@@ -162,8 +171,15 @@ impl Demo {
             anchors: &[],
         })
         .await?;
-        let findings: Vec<String> = report.findings.iter().map(|it| format!("{}: {}", it.about, it.text)).collect();
-        let text = format!("{} leaves, {} recordings verified", report.leaves, report.recordings);
+        let findings: Vec<String> = report
+            .findings
+            .iter()
+            .map(|it| format!("{}: {}", it.about, it.text))
+            .collect();
+        let text = format!(
+            "{} leaves, {} recordings verified",
+            report.leaves, report.recordings
+        );
         Ok(match findings.is_empty() {
             true => LedgerSaid {
                 good: true,
@@ -183,7 +199,10 @@ fn walk(folder: &Path, files: &mut Vec<PathBuf>) -> anyhow::Result<()> {
         let path = entry?.path();
         if path.is_dir() {
             walk(&path, files)?;
-        } else if path.extension().is_none_or(|kind| kind != "proof" && kind != "sig" && kind != "age") {
+        } else if path
+            .extension()
+            .is_none_or(|kind| kind != "proof" && kind != "sig" && kind != "age")
+        {
             files.push(path);
         }
     }
