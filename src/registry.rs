@@ -70,6 +70,18 @@ struct State {
     stopping: bool,
 }
 
+/// Without the gate's thread no session would end on time: a server that
+/// lost it must not go on.
+struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            std::process::abort();
+        }
+    }
+}
+
 /// Why nobody is let in right now.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Closed {
@@ -126,6 +138,7 @@ impl Registry {
     pub fn watch(self: &Arc<Self>) -> std::io::Result<std::thread::JoinHandle<()>> {
         let registry = self.clone();
         std::thread::Builder::new().name("gate".into()).spawn(move || {
+            let _fatal = AbortOnPanic;
             loop {
                 let wait = registry.tick();
                 let state = registry.lock();
@@ -261,23 +274,25 @@ impl Registry {
     /// The store's; a [`StoreError::Corrupt`] drops the lease at once.
     pub async fn renew(&self, store: &dyn Store, node: &NodeName) -> Result<(), StoreError> {
         let asked = self.clock.now();
-        let renewed = store
-            .renew_lease(node, asked.wall_ms, asked.wall_ms.saturating_add(LEASE_MS))
-            .await;
-        match renewed {
+        let until = asked.wall_ms.saturating_add(LEASE_MS);
+        let heard = match store.renew_lease(node, asked.wall_ms, until).await {
+            Ok(()) => self.pull(store).await,
+            Err(error) => Err(error),
+        };
+        match &heard {
+            // Hearing from the store means both: it took our row and told its
+            // revocations. Either alone does not keep a session alive.
             Ok(()) => {
                 self.lease_until.store(asked.boot_ms.saturating_add(LEASE_MS), Ordering::SeqCst);
                 self.lease_held.store(true, Ordering::SeqCst);
             }
-            Err(error) => {
-                if let StoreError::Corrupt(_) = error {
-                    self.lease_until.store(0, Ordering::SeqCst);
-                    self.wake.notify_all();
-                }
-                return Err(error);
+            Err(StoreError::Corrupt(_)) => {
+                self.lease_until.store(0, Ordering::SeqCst);
+                self.wake.notify_all();
             }
+            Err(_) => {}
         }
-        self.pull(store).await
+        heard
     }
 
     /// Reads new revocations and gives their end orders.
@@ -316,13 +331,6 @@ impl Registry {
         for held in hit {
             held.end(EndReason::Revoked(row.why.clone()));
         }
-    }
-
-    /// Starts from the journal's present end: what was revoked before this
-    /// node started has no session here.
-    pub fn skip_to(&self, seq: u64) {
-        let mut state = self.lock();
-        state.revocation_seq = state.revocation_seq.max(seq);
     }
 
     /// Refuses new sessions and ends those that are in.

@@ -36,6 +36,9 @@ use crate::telemetry::Metrics;
 const RENEW_WAIT: Duration = Duration::from_millis(LEASE_RENEW_MS);
 /// How often an unanswered renewal is tried again.
 const RENEW_RETRY: Duration = Duration::from_millis(500);
+/// Channels of one connection over its life: each has a line in the
+/// recording's accounts, which hold 4096.
+const OPENS_MAX: usize = 4000;
 /// How long sealing may take once every session was told to end.
 const SEAL_WAIT: Duration = Duration::from_secs(20);
 
@@ -309,7 +312,7 @@ fn settings(config: &Config, mode: Mode) -> Settings {
         connections_per_second: ssh.source_per_sec,
         connections_exempt: ssh.exempt_networks.clone(),
         channels_max: ssh.channels_max as usize,
-        opens_max: usize::MAX,
+        opens_max: OPENS_MAX,
         offers_max: ssh.auth_probes_max,
         rejections_max: ssh.auth_attempts_max as usize,
         keepalive: ssh.keepalive,

@@ -2,6 +2,8 @@
 
 /// Longest command of an exec request, in bytes (1 MiB packets are refused by the transport anyway).
 pub const EXEC_BYTES_MAX: usize = 128 * 1024;
+/// Longest name of an environment variable, in bytes.
+pub const ENV_NAME_BYTES_MAX: usize = 128;
 /// Longest environment value, in bytes.
 pub const ENV_VALUE_BYTES_MAX: usize = 4 * 1024;
 /// Most environment variables on one channel.

@@ -52,6 +52,10 @@ pub enum Down {
     ExitSignal { name: String, core: bool, message: String },
     /// A line of ours for the terminal, when it can take one.
     Notice(String),
+    /// A refusal in words, at once, and then the answer to the request.
+    Refused(String),
+    /// The connection to the target broke before it closed the channel.
+    Lost,
     Close,
 }
 
@@ -88,6 +92,8 @@ pub struct Channel {
     /// A program was asked for.
     pub started: AtomicBool,
     pub env_count: AtomicU32,
+    /// Requests that policy refused.
+    pub denials: AtomicU32,
     screen: Mutex<ScreenState>,
 }
 
@@ -102,6 +108,7 @@ impl Channel {
             terminal: AtomicBool::new(false),
             started: AtomicBool::new(false),
             env_count: AtomicU32::new(0),
+            denials: AtomicU32::new(0),
             screen: Mutex::new(ScreenState::default()),
         }
     }

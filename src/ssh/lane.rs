@@ -29,8 +29,12 @@ pub const MEMORY_BYTES_MAX: usize = 3 * 1024 * 1024;
 pub const HIGH_WATER_BYTES: usize = 1024 * 1024;
 /// Past this backlog a stalled reader's sender is slowed to a walk, in bytes.
 pub const SLOW_WALK_BYTES: u64 = 256 * 1024 * 1024;
+/// The same on a leg that carries other channels as well, in bytes.
+pub const SHARED_WALK_BYTES: u64 = 64 * 1024 * 1024;
 /// How long a callback waits for a reader that makes progress.
-const BRAKE: Duration = Duration::from_millis(20);
+const BRAKE: Duration = Duration::from_millis(100);
+/// A reader that took nothing for this long has stalled; a slow one has not.
+const STALL: Duration = Duration::from_secs(2);
 /// How long a callback waits per packet in the slow walk: short enough for
 /// keepalives, window adjustments and rekeys to be served in between.
 const SLOW_WALK: Duration = Duration::from_millis(250);
@@ -90,8 +94,8 @@ struct State<C> {
     backlog: u64,
     memory: usize,
     overflow: Option<Overflow>,
-    /// The reader made no progress during a whole brake.
-    stalled: bool,
+    /// When the reader last took something.
+    popped: tokio::time::Instant,
     closed: bool,
 }
 
@@ -113,7 +117,7 @@ impl<C> Lane<C> {
                 backlog: 0,
                 memory: 0,
                 overflow: None,
-                stalled: false,
+                popped: tokio::time::Instant::now(),
                 closed: false,
             }),
             filled: Notify::new(),
@@ -127,18 +131,19 @@ impl<C> Lane<C> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes bytes. Never waits.
+    /// Takes bytes; answers whether it did, which it does not any more once
+    /// it was abandoned. Never waits.
     ///
     /// # Errors
     /// When the bound is reached or the overflow file fails; the session ends then.
-    pub fn push(&self, stream: Stream, bytes: &[u8]) -> Result<(), LaneError> {
+    pub fn push(&self, stream: Stream, bytes: &[u8]) -> Result<bool, LaneError> {
         if bytes.is_empty() {
-            return Ok(());
+            return Ok(true);
         }
         let mut guard = self.lock();
         let state = &mut *guard;
         if state.closed {
-            return Ok(());
+            return Ok(false);
         }
         if state.backlog.saturating_add(bytes.len() as u64) > self.backlog_max {
             return Err(LaneError::Full { max: self.backlog_max });
@@ -172,7 +177,7 @@ impl<C> Lane<C> {
         }
         drop(guard);
         self.filled.notify_one();
-        Ok(())
+        Ok(true)
     }
 
     /// Takes something that is not data, in order with the data around it.
@@ -217,7 +222,7 @@ impl<C> Lane<C> {
                     into.push(entry);
                 }
                 if !into.is_empty() {
-                    state.stalled = false;
+                    state.popped = tokio::time::Instant::now();
                     drop(guard);
                     self.drained.notify_one();
                     return Ok(true);
@@ -239,14 +244,14 @@ impl<C> Lane<C> {
     /// slowly behind a reader that has stalled far back. For callbacks of a
     /// leg that carries this channel alone.
     pub async fn brake(&self, kill: &Kill) {
-        let (memory, backlog, stalled) = {
+        let (memory, backlog, popped) = {
             let state = self.lock();
-            (state.memory, state.backlog, state.stalled)
+            (state.memory, state.backlog, state.popped)
         };
         if memory <= HIGH_WATER_BYTES {
             return;
         }
-        if stalled {
+        if popped.elapsed() >= STALL {
             if backlog > SLOW_WALK_BYTES {
                 kill.guard(tokio::time::timeout(SLOW_WALK, self.drained.notified())).await;
             }
@@ -261,13 +266,14 @@ impl<C> Lane<C> {
                 drained.await;
             }
         };
-        let waited = kill.guard(tokio::time::timeout(BRAKE, emptied)).await;
-        if let Some(Err(_)) = waited {
-            let mut state = self.lock();
-            // Nothing was taken out in the meantime: the reader has stopped.
-            if state.backlog >= backlog {
-                state.stalled = true;
-            }
+        kill.guard(tokio::time::timeout(BRAKE, emptied)).await;
+    }
+
+    /// The slow walk alone, for a leg that other channels share: nothing is
+    /// waited for before the backlog is far past what windows explain.
+    pub async fn walk(&self, kill: &Kill) {
+        if self.backlog() > SHARED_WALK_BYTES {
+            kill.guard(tokio::time::timeout(SLOW_WALK, self.drained.notified())).await;
         }
     }
 
@@ -300,6 +306,7 @@ impl<C> Lane<C> {
         let dropped = std::mem::take(&mut state.backlog);
         drop(state);
         self.filled.notify_one();
+        self.drained.notify_waiters();
         self.drained.notify_one();
         dropped
     }
@@ -376,6 +383,10 @@ impl Overflow {
             .decrypt_in_place(&Self::nonce(nonce), b"", &mut sealed)
             .map_err(|_| LaneError::Tampered)?;
         self.slots = self.slots.saturating_sub(1);
+        // What was read back gives its space back: the file's size is what
+        // waits, not what went through. A file system without holes keeps it.
+        let flags = rustix::fs::FallocateFlags::PUNCH_HOLE | rustix::fs::FallocateFlags::KEEP_SIZE;
+        rustix::fs::fallocate(&self.file, flags, offset, length as u64).ok();
         Ok(Bytes::from(sealed))
     }
 }
@@ -437,17 +448,24 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_stalled_reader_is_waited_for_once() {
+    async fn a_slow_reader_is_waited_for_and_a_stalled_one_is_not() {
         let (_folder, lane) = lane(64 << 20);
         lane.push(Stream::Main, &vec![0; HIGH_WATER_BYTES + 1]).unwrap();
         let kill = Kill::new();
         let start = tokio::time::Instant::now();
         lane.brake(&kill).await;
         assert_eq!(start.elapsed(), BRAKE);
+        tokio::time::advance(STALL).await;
+        let start = tokio::time::Instant::now();
         lane.brake(&kill).await;
-        assert_eq!(start.elapsed(), BRAKE, "the second packet does not wait");
-        let mut batch = Vec::new();
-        lane.pop(1, &mut batch).await.unwrap();
-        assert!(!lane.lock().stalled);
+        assert_eq!(start.elapsed(), Duration::ZERO, "nothing is waited for behind a stalled reader");
+    }
+
+    #[tokio::test]
+    async fn an_abandoned_lane_says_that_it_took_nothing() {
+        let (_folder, lane) = lane(1 << 20);
+        assert!(lane.push(Stream::Main, b"x").unwrap());
+        lane.abandon();
+        assert!(!lane.push(Stream::Main, b"x").unwrap());
     }
 }

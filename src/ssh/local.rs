@@ -384,7 +384,7 @@ fn took(live: &Live, channel: &Channel, stream: Stream, bytes: &[u8]) -> bool {
         bytes.len(),
     );
     match channel.down.push(stream, bytes) {
-        Ok(()) => !channel.stop.fired(),
+        Ok(taken) => taken && !channel.stop.fired(),
         Err(error) => {
             tracing::warn!(session = %live.id, %error, "local output overran");
             live.control.end_now(EndReason::Backlog);

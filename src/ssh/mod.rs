@@ -19,6 +19,7 @@ use crate::registry::Registry;
 use crate::store::Store;
 use crate::telemetry::Metrics;
 
+mod admission;
 pub mod algorithms;
 mod archiving;
 mod channel;

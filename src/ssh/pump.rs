@@ -13,6 +13,7 @@ use portcullis_recording::Event;
 use portcullis_recording::event::{Direction, NoticeHow, Party};
 use russh::server::{Handle, Msg};
 use russh::{ChannelWriteHalf, Sig};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::channel::{Channel, Down, Up, count};
 use super::lane::{Entry, Stream};
@@ -77,7 +78,13 @@ pub enum TargetEnd {
 }
 
 /// Starts both pumps of a channel.
-pub fn start(live: Arc<Live>, channel: Arc<Channel>, client: ClientEnd, target: TargetEnd) {
+pub fn start(
+    live: Arc<Live>,
+    channel: Arc<Channel>,
+    client: ClientEnd,
+    target: TargetEnd,
+    place: OwnedSemaphorePermit,
+) {
     let guard = live.pump();
     tokio::spawn({
         let (live, channel) = (live.clone(), channel.clone());
@@ -89,6 +96,7 @@ pub fn start(live: Arc<Live>, channel: Arc<Channel>, client: ClientEnd, target: 
     let guard = live.pump();
     tokio::spawn(async move {
         up(&live, &channel, target).await;
+        drop(place);
         drop(guard);
     });
 }
@@ -107,6 +115,7 @@ async fn up(live: &Arc<Live>, channel: &Arc<Channel>, mut target: TargetEnd) {
             }
         }
         live.control.active();
+        channel.stop.guard(live.recorder.room()).await;
         if let Err(error) = record_input(live, channel, &batch).await {
             undelivered_up(channel, batch.drain(..));
             live.control.end_now(EndReason::RecorderFailed(error));
@@ -197,6 +206,13 @@ async fn down(live: &Arc<Live>, channel: &Arc<Channel>, client: &ClientEnd) {
                     break 'pumping;
                 }
                 Entry::Control(Down::Notice(text)) => waiting_notice = Some(text),
+                Entry::Control(Down::Refused(text)) => {
+                    say(live, channel, client, format!("portcullis: {text}\r\n")).await;
+                    channel.stop.guard(pass_control(client, Down::Reply(false))).await;
+                }
+                Entry::Control(Down::Lost) => {
+                    say(live, channel, client, "portcullis: the connection to the target broke\r\n".into()).await;
+                }
                 Entry::Control(control) => {
                     if channel.stop.guard(pass_control(client, control)).await.is_none() {
                         undelivered_down(channel, entries);
@@ -211,6 +227,18 @@ async fn down(live: &Arc<Live>, channel: &Arc<Channel>, client: &ClientEnd) {
         }
     }
     channel.abandon();
+}
+
+/// A line of ours, recorded before it goes.
+async fn say(live: &Live, channel: &Channel, client: &ClientEnd, line: String) {
+    let event = Event::Notice {
+        bytes: line.as_bytes().into(),
+        how: NoticeHow::Stderr,
+    };
+    if live.record(channel.number, event) {
+        count(&channel.account.injected, line.len());
+        channel.stop.guard(client.stderr(line.into_bytes().into())).await;
+    }
 }
 
 /// Tells the terminal something if it can take it now; gives the text back if not.
@@ -262,7 +290,7 @@ async fn pass_control(client: &ClientEnd, control: Down) {
                 .await
                 .ok();
         }
-        Down::Notice(_) | Down::Close => {}
+        Down::Notice(_) | Down::Refused(_) | Down::Lost | Down::Close => {}
     }
 }
 
@@ -318,7 +346,10 @@ fn record_output(live: &Live, channel: &Channel, batch: &[Entry<Down>]) -> Resul
                 direction: Direction::ToClient,
             }),
             Entry::Control(Down::Close) => take.event(Event::ChannelClose { by: Party::Target }),
-            Entry::Control(Down::Reply(_) | Down::Notice(_)) => {}
+            Entry::Control(Down::Lost) => take.event(Event::Marker {
+                text: "the connection to the target broke".into(),
+            }),
+            Entry::Control(Down::Reply(_) | Down::Notice(_) | Down::Refused(_)) => {}
         }
     }
     take.done().map_err(|error| error.to_string())

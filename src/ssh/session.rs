@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use portcullis_recording::event::{Direction, NoticeHow};
 use portcullis_recording::{Event, Head, head};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedSemaphorePermit};
 
 use super::Gate;
 use super::channel::{Channel, Down};
@@ -233,8 +233,13 @@ pub async fn open(
         destination = %live.admitted.destination(), source = %peer, "session opened");
     live.gate.metrics.sessions.inc();
     live.gate.metrics.sessions_active.inc();
-    let begun = live.begin(&permit).await;
+    // Its own task first: an end order that comes while the target is being
+    // dialled is served at once.
     tokio::spawn(live.clone().run(ticket, client));
+    let begun = match live.control.stop.guard(live.begin(&permit)).await {
+        Some(begun) => begun,
+        None => Err(live.reason()),
+    };
     match begun {
         Ok(()) => Ok(live),
         Err(reason) => {
@@ -438,7 +443,14 @@ impl Live {
     ///
     /// # Errors
     /// A sentence for the channel-open failure.
-    pub async fn open_channel(self: &Arc<Self>, client: ClientEnd) -> Result<Arc<Channel>, String> {
+    pub async fn open_channel(
+        self: &Arc<Self>,
+        client: ClientEnd,
+        place: OwnedSemaphorePermit,
+    ) -> Result<Arc<Channel>, String> {
+        if self.control.stop.fired() {
+            return Err(self.reason().sentence());
+        }
         let number = self.next_channel.fetch_add(1, Ordering::SeqCst);
         self.record(
             number,
@@ -489,7 +501,7 @@ impl Live {
             return Err(self.reason().sentence());
         }
         self.channels().insert(number, (channel.clone(), Some(client.clone())));
-        pump::start(self.clone(), channel.clone(), client, end);
+        pump::start(self.clone(), channel.clone(), client, end, place);
         Ok(channel)
     }
 

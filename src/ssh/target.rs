@@ -159,6 +159,7 @@ async fn connect(dial: &Dial, keeper: &dyn Keeper, now_ms: u64, kill: Kill) -> R
         shown: shown.clone(),
         link: link.clone(),
         kill: kill.clone(),
+        closed: false,
     };
     let connected = client::connect_stream(Arc::new(config), Gated::new(stream, kill.clone()), leg).await;
     let mut handle = connected.map_err(|error| {
@@ -366,6 +367,8 @@ pub(super) struct Leg {
     shown: Arc<Mutex<Option<String>>>,
     link: Arc<OnceLock<Link>>,
     kill: Kill,
+    /// The target closed the channel itself.
+    closed: bool,
 }
 
 impl Leg {
@@ -376,10 +379,14 @@ impl Leg {
             Stream::Stderr => &link.channel.account.from_target_err,
         };
         count(counter, bytes.len());
-        if let Err(error) = link.channel.down.push(stream, bytes) {
-            tracing::warn!(%error, "target leg overran");
-            count(&link.channel.account.undelivered_down, bytes.len());
-            link.control.end_now(EndReason::Backlog);
+        match link.channel.down.push(stream, bytes) {
+            Ok(true) => {}
+            Ok(false) => count(&link.channel.account.undelivered_down, bytes.len()),
+            Err(error) => {
+                tracing::warn!(%error, "target leg overran");
+                count(&link.channel.account.undelivered_down, bytes.len());
+                link.control.end_now(EndReason::Backlog);
+            }
         }
     }
 
@@ -405,7 +412,11 @@ impl Leg {
 
 impl Drop for Leg {
     fn drop(&mut self) {
-        // The connection ended, with or without a CLOSE: the client gets the end.
+        // The connection ended: the client gets the end, and if the target did
+        // not close the channel before, it is told so.
+        if !self.closed {
+            self.tell(Down::Lost);
+        }
         self.tell(Down::Close);
         self.kill.fire();
     }
@@ -458,6 +469,7 @@ impl client::Handler for Leg {
     }
 
     async fn channel_close(&mut self, _: ChannelId, _: &mut client::Session) -> Result<(), Self::Error> {
+        self.closed = true;
         self.tell(Down::Close);
         Ok(())
     }
