@@ -383,6 +383,7 @@ impl Handler for Connection {
 
     async fn channel_eof(&mut self, id: ChannelId, _: &mut Session) -> Result<(), Self::Error> {
         if let Some((live, channel)) = self.channel(id) {
+            channel.client_eof.store(true, Ordering::SeqCst);
             enqueue(&live, &channel, Up::Eof);
         }
         Ok(())

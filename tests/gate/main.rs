@@ -10,4 +10,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod channels;
+mod copies;
 mod sessions;
+mod terminals;
