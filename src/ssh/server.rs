@@ -399,6 +399,8 @@ impl Handler for Connection {
             return Ok(()); // dropping the handle refuses
         };
         self.opens += 1;
+        // russh does not tell of a client's CLOSE that answers ours.
+        lock(&self.channels).retain(|_, (channel, _)| !channel.stop.fired());
         if lock(&self.channels).len() >= self.gate.settings.channels_max || self.opens > self.gate.settings.opens_max {
             reply.reject(ChannelOpenFailure::ResourceShortage).await;
             return Ok(());
