@@ -94,6 +94,8 @@ pub struct Channel {
     pub env_count: AtomicU32,
     /// Requests that policy refused.
     pub denials: AtomicU32,
+    /// The client has sent its EOF.
+    pub client_eof: AtomicBool,
     screen: Mutex<ScreenState>,
 }
 
@@ -109,6 +111,7 @@ impl Channel {
             started: AtomicBool::new(false),
             env_count: AtomicU32::new(0),
             denials: AtomicU32::new(0),
+            client_eof: AtomicBool::new(false),
             screen: Mutex::new(ScreenState::default()),
         }
     }

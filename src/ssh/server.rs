@@ -380,6 +380,7 @@ impl Handler for Connection {
 
     async fn channel_eof(&mut self, id: ChannelId, _: &mut Session) -> Result<(), Self::Error> {
         if let Some((live, channel)) = self.channel(id) {
+            channel.client_eof.store(true, Ordering::SeqCst);
             enqueue(&live, &channel, Up::Eof);
         }
         Ok(())
@@ -398,7 +399,7 @@ impl Handler for Connection {
         self.opens += 1;
         // A channel that the target closed is gone although the client's own
         // CLOSE never reaches this handler.
-        lock(&self.channels).retain(|_, (_, end)| !end.closed());
+        lock(&self.channels).retain(|_, (channel, _)| !channel.stop.fired());
         let place = match self.places.clone().try_acquire_owned() {
             Ok(place) if self.opens <= settings.opens_max => place,
             Ok(_) | Err(_) => {
