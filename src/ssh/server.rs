@@ -63,6 +63,8 @@ pub struct Connection {
     authenticated: watch::Sender<bool>,
     opening: Option<Opening>,
     channels: Channels,
+    /// Channels asked for and neither refused nor open yet.
+    asked: Arc<()>,
     opens: usize,
 }
 
@@ -86,6 +88,7 @@ impl Connection {
             authenticated,
             opening: None,
             channels: Arc::default(),
+            asked: Arc::default(),
             opens: 0,
         }
     }
@@ -404,7 +407,9 @@ impl Handler for Connection {
             return Ok(()); // dropping the handle refuses
         };
         self.opens += 1;
-        if lock(&self.channels).len() >= self.gate.settings.channels_max || self.opens > self.gate.settings.opens_max {
+        // A client may ask for many before the first is open: all of them count.
+        let held = lock(&self.channels).len() + Arc::strong_count(&self.asked) - 1;
+        if held >= self.gate.settings.channels_max || self.opens > self.gate.settings.opens_max {
             reply.reject(ChannelOpenFailure::ResourceShortage).await;
             return Ok(());
         }
@@ -413,7 +418,7 @@ impl Handler for Connection {
         // parks on a full channel queue.
         let (_, write) = channel.split();
         let end = ClientEnd::new(write, session.handle());
-        let (channels, kill) = (self.channels.clone(), self.kill.clone());
+        let (channels, kill, asked) = (self.channels.clone(), self.kill.clone(), self.asked.clone());
         tokio::spawn(async move {
             let opened = kill.guard(async {
                 let live = opened_session(&mut opening).await?;
@@ -421,7 +426,9 @@ impl Handler for Connection {
                 lock(&channels).insert(id, (channel, end));
                 Ok(())
             });
-            match opened.await {
+            let opened = opened.await;
+            drop(asked);
+            match opened {
                 Some(Ok(())) => reply.accept().await,
                 Some(Err(sentence)) => {
                     reply
