@@ -420,7 +420,8 @@ impl Handler for Connection {
                 lock(&channels).insert(id, (channel, end));
                 Ok(())
             });
-            match opened.await {
+            let opened = opened.await;
+            match opened {
                 Some(Ok(())) => reply.accept().await,
                 Some(Err(sentence)) => {
                     reply

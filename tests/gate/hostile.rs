@@ -107,7 +107,7 @@ pub fn still_inside(peer: &mut Peer) -> Result<bool, Fault> {
         match peer.receive(secs(10)) {
             Ok(packet) if packet[0] == msg::REQUEST_FAILURE => return Ok(true),
             Ok(packet) if packet[0] == msg::DISCONNECT => return Ok(false),
-            Ok(_) => {}
+            Ok(packet) => assert_ne!(packet[0], msg::CHANNEL_OPEN_CONFIRMATION, "a channel was opened"),
             Err(Fault::Closed) => return Ok(false),
             Err(fault) => return Err(fault),
         }

@@ -19,8 +19,13 @@ mod terminals;
 #[path = "../support/raw/mod.rs"]
 mod raw;
 
+mod certificates;
+mod certificates_shape;
 mod certificates_table;
+mod certificates_time;
+mod certificates_use;
 mod hostile;
+mod hostile_audit;
 mod hostile_auth;
 mod hostile_channels;
 mod hostile_limits;

@@ -46,14 +46,20 @@ impl Peer {
 
     pub fn session_with(&mut self, window: u32, packet: u32) -> Result<Result<Channel, String>, Fault> {
         let ours = self.ask_channel("session", window, packet, &[])?;
-        let answer = self.expect_within(
-            &[msg::CHANNEL_OPEN_CONFIRMATION, msg::CHANNEL_OPEN_FAILURE],
-            PATIENCE * 2,
-        )?;
-        Ok(opened(&answer).map(|mut channel| {
-            channel.ours = ours;
-            channel
-        }))
+        let until = Instant::now() + PATIENCE * 2;
+        loop {
+            let packet = self.receive(until.saturating_duration_since(Instant::now()))?;
+            match packet[0] {
+                msg::DISCONNECT => return Err(Fault::Closed),
+                // What other channels still say is passed over.
+                msg::CHANNEL_OPEN_CONFIRMATION | msg::CHANNEL_OPEN_FAILURE
+                    if packet[1..].starts_with(&ours.to_be_bytes()) =>
+                {
+                    return Ok(opened(&packet));
+                }
+                _ => {}
+            }
+        }
     }
 
     /// A channel request with its answer wanted or not.
