@@ -270,7 +270,7 @@ impl Demo {
             self.house.ssh_line(&Key::TenMinutes),
             format!("{program} sessions --state {state}"),
             format!("{program} recordings --state {state}"),
-            format!("{program} revoke --all --state {state}"),
+            format!("{program} revoke --all --reason 'seen enough' --state {state}"),
             format!("{program} ledger fsck --state {state}"),
         ] {
             self.talk.say(&format!("  {command}"));
@@ -309,19 +309,16 @@ async fn wait_for_enter() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// This program as it can be typed: relative if that is shorter.
+/// This program as it can be typed: relative if it lies below.
 fn own_program() -> String {
     let Ok(program) = std::env::current_exe() else {
         return "portcullis".to_owned();
     };
     let here = std::env::current_dir().ok();
-    match here
+    let below = here
         .as_deref()
-        .and_then(|here| program.strip_prefix(here).ok())
-    {
-        Some(below) => word(below),
-        None => word(&program),
-    }
+        .and_then(|here| program.strip_prefix(here).ok());
+    word(&below.map_or(program.clone(), |below| Path::new(".").join(below)))
 }
 
 fn word(path: &Path) -> String {
