@@ -147,7 +147,7 @@ impl Demo {
         let sealed = all.iter().filter(|checked| checked.sealed()).count();
         Ok(Played {
             good: sealed == all.len(),
-            last_line: Some(format!("demo: {} sessions, {sealed} SEALED", all.len())),
+            last_line: Some(count(all.len(), sealed)),
         })
     }
 
@@ -231,7 +231,7 @@ impl Demo {
                 && ledger.good
                 && sealed == scripted::SESSIONS
                 && played.len() == scripted::SESSIONS,
-            last_line: Some(format!("demo: {} sessions, {sealed} SEALED", played.len())),
+            last_line: Some(count(played.len(), sealed)),
         })
     }
 
@@ -309,16 +309,18 @@ async fn wait_for_enter() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// This program as it can be typed: relative if it lies below.
+/// This program as it can be typed, anywhere on this machine.
 fn own_program() -> String {
-    let Ok(program) = std::env::current_exe() else {
-        return "portcullis".to_owned();
-    };
-    let here = std::env::current_dir().ok();
-    let below = here
-        .as_deref()
-        .and_then(|here| program.strip_prefix(here).ok());
-    word(&below.map_or(program.clone(), |below| Path::new(".").join(below)))
+    match std::env::current_exe() {
+        Ok(program) => word(&program),
+        Err(_) => "portcullis".to_owned(),
+    }
+}
+
+/// `demo: 4 sessions, 4 SEALED`.
+fn count(sessions: usize, sealed: usize) -> String {
+    let plural = if sessions == 1 { "" } else { "s" };
+    format!("demo: {sessions} session{plural}, {sealed} SEALED")
 }
 
 fn word(path: &Path) -> String {

@@ -9,11 +9,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+#[path = "tidy/dependencies.rs"]
+mod dependencies;
 #[path = "tidy/licences.rs"]
 mod licences;
 #[path = "tidy/source.rs"]
 mod source;
 
+use dependencies::dependencies;
 use source::{File, files, line_of, module_path, names_after, product, root};
 
 /// Longest file of Rust, in lines; from [`LINES_LISTED`] on it is named.
@@ -350,12 +353,15 @@ fn files_are_short() {
 
 #[test]
 fn every_file_is_part_of_its_crate() {
-    let product: BTreeMap<String, String> = files()
+    let all: Vec<File> = files()
         .into_iter()
         .filter(|file| file.path.ends_with(".rs") && file.path.contains("src/"))
-        .map(|file| (file.path, source::code(&file.text)))
         .collect();
-    let declared: BTreeSet<String> = product
+    let product: BTreeMap<String, String> = all
+        .iter()
+        .map(|file| (file.path.clone(), source::code(&file.text)))
+        .collect();
+    let mut declared: BTreeSet<String> = product
         .iter()
         .flat_map(|(path, code)| {
             let folder = source::module_folder(path);
@@ -368,6 +374,7 @@ fn every_file_is_part_of_its_crate() {
                 })
         })
         .collect();
+    declared.extend(all.iter().flat_map(source::by_path_attribute));
     let root_file = |path: &str| path.ends_with("src/lib.rs") || path.ends_with("src/main.rs");
     let dead = product
         .keys()
@@ -508,14 +515,16 @@ fn tracked_files_know_no_machine() {
 #[test]
 fn cited_sections_of_the_format_exist() {
     let format = std::fs::read_to_string(root().join("recording/FORMAT.md")).expect("FORMAT.md");
+    // `## 2. Frames`, and `**2.3 Bounds.**` at the beginning of a paragraph.
     let sections: BTreeSet<&str> = format
         .lines()
-        .filter(|line| line.starts_with('#'))
-        .filter_map(|line| line.trim_start_matches('#').split_whitespace().next())
+        .filter(|line| line.starts_with("## ") || line.starts_with("**"))
+        .map(|line| line.trim_start_matches(['#', '*', ' ']))
+        .map(|line| &line[..number_len(line)])
         .map(|number| number.trim_end_matches('.'))
-        .filter(|number| number.starts_with(|c: char| c.is_ascii_digit()))
+        .filter(|number| !number.is_empty())
         .collect();
-    assert!(sections.len() > 10, "{sections:?}");
+    assert!(sections.len() > 30, "{sections:?}");
     let mut findings = Vec::new();
     let mut cited = 0;
     for file in files()
@@ -525,10 +534,7 @@ fn cited_sections_of_the_format_exist() {
         for mark in ["FORMAT.md section ", "FORMAT.md sections ", "FORMAT.md §"] {
             for (offset, _) in file.text.match_indices(mark) {
                 let rest = &file.text[offset + mark.len()..];
-                let end = rest
-                    .find(|c: char| !(c.is_ascii_digit() || c == '.'))
-                    .unwrap_or(rest.len());
-                let number = rest[..end].trim_end_matches('.');
+                let number = rest[..number_len(rest)].trim_end_matches('.');
                 cited += 1;
                 if !number.is_empty() && !sections.contains(number) {
                     findings.push(format!("{}: section {number}", at(file, offset)));
@@ -540,140 +546,10 @@ fn cited_sections_of_the_format_exist() {
     none(findings, "recording/FORMAT.md has no such section");
 }
 
-/// Dependencies of a manifest with their lines, tests' included.
-fn dependencies(manifest: &str) -> Vec<(String, String)> {
-    let text = std::fs::read_to_string(root().join(manifest)).expect(manifest);
-    let mut section = String::new();
-    let mut found = Vec::new();
-    for line in text.lines() {
-        if line.starts_with('[') {
-            section = line.trim_matches(['[', ']']).to_owned();
-        } else if section.ends_with("dependencies")
-            && let Some((name, rest)) = line.split_once('=')
-            && !line.starts_with('#')
-        {
-            found.push((name.trim().to_owned(), rest.trim().to_owned()));
-        }
-    }
-    assert!(!found.is_empty(), "{manifest} has no dependencies");
-    found
-}
-
-const MANIFESTS: [&str; 3] = ["Cargo.toml", "recording/Cargo.toml", "player/Cargo.toml"];
-
-#[test]
-fn each_dependency_says_why_it_is_there() {
-    let mut findings = Vec::new();
-    for manifest in MANIFESTS {
-        let text = std::fs::read_to_string(root().join(manifest)).expect(manifest);
-        let lines: Vec<&str> = text.lines().collect();
-        for (name, _) in dependencies(manifest) {
-            let here = lines
-                .iter()
-                .position(|line| line.starts_with(&format!("{name} =")))
-                .expect("found before");
-            // Two that belong together may share a reason.
-            let commented = lines[here.saturating_sub(2)..here]
-                .iter()
-                .rev()
-                .find(|line| !line.contains(" = "));
-            if commented.is_none_or(|line| !line.starts_with("# ")) {
-                findings.push(format!("{manifest}: {name}"));
-            }
-        }
-    }
-    none(findings, "write above the line why it is there");
-}
-
-#[test]
-fn each_dependency_is_used_and_pinned() {
-    let code: Vec<File> = files()
-        .into_iter()
-        .filter(|file| file.path.ends_with(".rs"))
-        .collect();
-    let mut findings = Vec::new();
-    for manifest in MANIFESTS {
-        let folder = manifest.trim_end_matches("Cargo.toml");
-        for (name, rest) in dependencies(manifest) {
-            let crate_name = name.replace('-', "_");
-            let ours = |file: &&File| match folder {
-                "" => file.path.starts_with("src/") || file.path.starts_with("tests/"),
-                folder => file.path.starts_with(folder),
-            };
-            let names_it = |file: &File| {
-                let code = source::code(&file.text);
-                code.contains(&format!("{crate_name}::"))
-                    || code.contains(&format!("use {crate_name} "))
-            };
-            if !code.iter().filter(ours).any(names_it) {
-                findings.push(format!("{manifest}: nothing uses {name}"));
-            }
-            if rest.contains("git =") || rest.contains("\"*\"") {
-                findings.push(format!(
-                    "{manifest}: {name} is not a version of the registry"
-                ));
-            }
-            if name == "russh" && !rest.contains("\"=") {
-                findings.push(format!("{manifest}: russh is pinned exactly"));
-            }
-        }
-    }
-    none(findings, "dependencies");
-    let lock = std::fs::read_to_string(root().join("Cargo.lock")).expect("Cargo.lock");
-    assert!(
-        lock.contains("name = \"russh\"\nversion = \"0.65.1\""),
-        "russh is not the version we built on"
-    );
-}
-
-#[test]
-fn licences_are_on_the_list() {
-    let text = std::fs::read_to_string(root().join("deny.toml")).expect("deny.toml");
-    let deny: toml::Table = text.parse().expect("deny.toml");
-    let licences = deny["licenses"].as_table().expect("[licenses]");
-    let strings = |value: &toml::Value| -> BTreeSet<String> {
-        let list = value.as_array().expect("a list");
-        list.iter()
-            .map(|it| it.as_str().expect("a string").to_owned())
-            .collect()
-    };
-    let list = strings(&licences["allow"]);
-    for family in ["GPL", "LGPL", "AGPL", "BUSL", "SSPL"] {
-        assert!(
-            !list.iter().any(|name| name.starts_with(family)),
-            "{family} is not for the product"
-        );
-    }
-    let mut by_name: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for exception in licences["exceptions"].as_array().expect("exceptions") {
-        let name = exception["name"].as_str().expect("name").to_owned();
-        by_name.insert(name, strings(&exception["allow"]));
-    }
-    let packages = licences::packages();
-    assert!(packages.len() > 100, "only {} packages", packages.len());
-    let mut findings = Vec::new();
-    for package in &packages {
-        let mut list = list.clone();
-        list.extend(by_name.get(&package.name).into_iter().flatten().cloned());
-        if !licences::allowed(&package.licence, &list) {
-            findings.push(format!(
-                "{} {}: {}",
-                package.name, package.version, package.licence
-            ));
-        }
-        let registry = "registry+https://github.com/rust-lang/crates.io-index";
-        if package
-            .source
-            .as_deref()
-            .is_some_and(|source| source != registry)
-        {
-            findings.push(format!("{} comes from {:?}", package.name, package.source));
-        }
-    }
-    none(
-        findings,
-        "not on the list in deny.toml: choose another crate, or decide and write it there",
-    );
+/// Bytes of the section number at the beginning.
+fn number_len(text: &str) -> usize {
+    text.find(|c: char| !(c.is_ascii_digit() || c == '.'))
+        .unwrap_or(text.len())
 }
 
 #[test]

@@ -51,15 +51,23 @@ pub fn files() -> Vec<File> {
 /// Rust code of the product, by file: no comments, no string contents, no
 /// `#[cfg(test)]` modules, no files that only such modules name.
 pub fn product() -> Vec<File> {
-    let all: Vec<File> = files()
+    let files: Vec<File> = files()
         .into_iter()
         .filter(|file| file.path.ends_with(".rs") && is_product(&file.path))
+        .collect();
+    // In the product only tests lie elsewhere than where their module is.
+    let mut test_files: BTreeSet<PathBuf> = files
+        .iter()
+        .flat_map(by_path_attribute)
+        .map(PathBuf::from)
+        .collect();
+    let all: Vec<File> = files
+        .into_iter()
         .map(|file| File {
             text: code(&file.text),
             path: file.path,
         })
         .collect();
-    let mut test_files = BTreeSet::new();
     for file in &all {
         for name in test_modules(&file.text) {
             let folder = module_folder(&file.path);
@@ -81,6 +89,16 @@ pub fn product() -> Vec<File> {
             text: without_test_modules(&file.text),
             path: file.path,
         })
+        .collect()
+}
+
+/// Files that a file names with `#[path = "…"]`, from the top of the clone.
+pub fn by_path_attribute(file: &File) -> Vec<String> {
+    let folder = Path::new(&file.path).parent().unwrap_or(Path::new(""));
+    let named = file.text.split("#[path = \"").skip(1);
+    named
+        .filter_map(|rest| rest.split('"').next())
+        .map(|name| folder.join(name).to_string_lossy().into_owned())
         .collect()
 }
 
