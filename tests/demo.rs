@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 
 use portable_pty::CommandBuilder;
 
-#[path = "support/terminal.rs"]
+#[path = "demo/terminal.rs"]
 mod terminal;
 
 use terminal::Terminal;
@@ -22,7 +22,7 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_portcullis");
 
 fn attended(state: &Path) -> Terminal {
     let mut command = CommandBuilder::new(PROGRAM);
-    command.arg("demo").arg("--state").arg(state);
+    command.args(["demo".as_ref(), "--state".as_ref(), state.as_os_str()]);
     Terminal::run(command)
 }
 
