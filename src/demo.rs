@@ -147,7 +147,7 @@ impl Demo {
         let sealed = all.iter().filter(|checked| checked.sealed()).count();
         Ok(Played {
             good: sealed == all.len(),
-            last_line: Some(format!("demo: {} sessions, {sealed} SEALED", all.len())),
+            last_line: Some(count(all.len(), sealed)),
         })
     }
 
@@ -231,7 +231,7 @@ impl Demo {
                 && ledger.good
                 && sealed == scripted::SESSIONS
                 && played.len() == scripted::SESSIONS,
-            last_line: Some(format!("demo: {} sessions, {sealed} SEALED", played.len())),
+            last_line: Some(count(played.len(), sealed)),
         })
     }
 
@@ -270,7 +270,7 @@ impl Demo {
             self.house.ssh_line(&Key::TenMinutes),
             format!("{program} sessions --state {state}"),
             format!("{program} recordings --state {state}"),
-            format!("{program} revoke --all --state {state}"),
+            format!("{program} revoke --all --reason 'seen enough' --state {state}"),
             format!("{program} ledger fsck --state {state}"),
         ] {
             self.talk.say(&format!("  {command}"));
@@ -309,19 +309,18 @@ async fn wait_for_enter() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// This program as it can be typed: relative if that is shorter.
+/// This program as it can be typed, anywhere on this machine.
 fn own_program() -> String {
-    let Ok(program) = std::env::current_exe() else {
-        return "portcullis".to_owned();
-    };
-    let here = std::env::current_dir().ok();
-    match here
-        .as_deref()
-        .and_then(|here| program.strip_prefix(here).ok())
-    {
-        Some(below) => word(below),
-        None => word(&program),
+    match std::env::current_exe() {
+        Ok(program) => word(&program),
+        Err(_) => "portcullis".to_owned(),
     }
+}
+
+/// `demo: 4 sessions, 4 SEALED`.
+fn count(sessions: usize, sealed: usize) -> String {
+    let plural = if sessions == 1 { "" } else { "s" };
+    format!("demo: {sessions} session{plural}, {sealed} SEALED")
 }
 
 fn word(path: &Path) -> String {
