@@ -241,7 +241,7 @@ def overrun(rig, rounds):
     for _ in range(rounds):
         rig.grant("2s")
         got = []
-        client = subprocess.Popen(["ssh", "-F", rig.dir / "cfg", "ours", "while :; do date +%s.%N; done"], stdout=subprocess.PIPE,
+        client = subprocess.Popen(["ssh", "-F", rig.dir / "cfg", "ours", "while date +%s.%N; do :; done"], stdout=subprocess.PIPE,
                                   stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
         for line in client.stdout:
             got.append(line)
