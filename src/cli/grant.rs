@@ -123,7 +123,7 @@ pub async fn run(common: &Common, command: GrantCommand) -> Result<Exit, CliErro
         grant: issued.grant,
     };
     session.output.data(&given, || {
-        let line: Vec<String> = given.ssh.iter().map(|word| quoted(word)).collect();
+        let line: Vec<String> = given.ssh.iter().map(|word| output::quoted(word)).collect();
         format!("{}\n", line.join(" "))
     })?;
     session.output.say(format!(
@@ -209,15 +209,6 @@ fn ssh_command(
     words.extend(["-o".to_owned(), "IdentitiesOnly=yes".to_owned()]);
     words.push(format!("{destination}@{host}"));
     words
-}
-
-/// One word for a POSIX shell.
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "@%+=:,./-_[]~".contains(c);
-    if !word.is_empty() && word.chars().all(plain) && !word.starts_with('~') {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', "'\\''"))
 }
 
 pub async fn list(common: &Common, args: &GrantsArgs) -> Result<Exit, CliError> {
@@ -309,20 +300,6 @@ mod tests {
             "ssh -i k/id -o CertificateFile=x-cert.pub -o IdentitiesOnly=yes root@db1@gate1"
         );
         assert!(line("id.pub", "id-cert.pub", "0.0.0.0:22").ends_with("@gate1"));
-    }
-
-    #[test]
-    fn words_are_quoted_for_a_shell() {
-        for (word, want) in [
-            ("a/b-c.pub", "a/b-c.pub"),
-            ("a b", "'a b'"),
-            ("it's", "'it'\\''s'"),
-            ("", "''"),
-            ("$x", "'$x'"),
-            ("~a", "'~a'"),
-        ] {
-            assert_eq!(quoted(word), want);
-        }
     }
 
     #[test]

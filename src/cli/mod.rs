@@ -10,6 +10,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 
 pub mod exit;
+pub mod init;
 pub mod output;
 
 mod check;
@@ -17,7 +18,6 @@ mod demo;
 mod duration;
 mod grant;
 mod identity;
-mod init;
 mod ledger;
 mod player;
 mod recordings;

@@ -184,6 +184,15 @@ pub fn bytes(count: u64) -> String {
     format!("{count} B")
 }
 
+/// One word for a POSIX shell.
+pub fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "@%+=:,./-_[]~".contains(c);
+    if !word.is_empty() && word.chars().all(plain) && !word.starts_with('~') {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', "'\\''"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -253,6 +262,20 @@ mod tests {
             (3 << 30, "3.0 GiB"),
         ] {
             assert_eq!(bytes(count), want);
+        }
+    }
+
+    #[test]
+    fn words_are_quoted_for_a_shell() {
+        for (word, want) in [
+            ("a/b-c.pub", "a/b-c.pub"),
+            ("a b", "'a b'"),
+            ("it's", "'it'\\''s'"),
+            ("", "''"),
+            ("$x", "'$x'"),
+            ("~a", "'~a'"),
+        ] {
+            assert_eq!(quoted(word), want);
         }
     }
 }

@@ -40,6 +40,14 @@ const SFTP_SERVERS: [&str; 4] = [
     "/usr/lib/ssh/sftp-server",
 ];
 
+/// Shells of accounts that nobody logs in to.
+const NO_SHELLS: [&str; 2] = ["/nologin", "/false"];
+
+/// This machine's sftp-server, if it has one.
+pub fn sftp_server() -> Option<&'static str> {
+    SFTP_SERVERS.into_iter().find(|path| std::path::Path::new(path).exists())
+}
+
 /// What a local target runs.
 #[derive(Clone, Debug)]
 pub struct Program {
@@ -176,7 +184,11 @@ impl LocalEnd {
         if own && !self.live.gate.settings().local_as_server {
             return Err("this local target would run as the server's own user".into());
         }
-        let shell = account.shell.to_string_lossy().into_owned();
+        let mut shell = account.shell.to_string_lossy().into_owned();
+        if own && NO_SHELLS.iter().any(|no| shell.ends_with(no)) {
+            // Only a demo comes here: an account of a service can be shown one as well.
+            shell = "/bin/sh".to_owned();
+        }
         let (command, login) = match (start, self.program.command.is_empty()) {
             (Start::Shell, true) => (vec![shell.clone()], true),
             (Start::Shell, false) => (self.program.command.clone(), false),
@@ -185,11 +197,8 @@ impl LocalEnd {
                 (vec![shell.clone(), "-c".into(), command], false)
             }
             (Start::Subsystem(name), true) if name == "sftp" => {
-                let server = SFTP_SERVERS
-                    .iter()
-                    .find(|path| std::path::Path::new(path).exists())
-                    .ok_or("this machine has no sftp-server")?;
-                (vec![(*server).to_owned()], false)
+                let server = sftp_server().ok_or("this machine has no sftp-server")?;
+                (vec![server.to_owned()], false)
             }
             (Start::Exec(_) | Start::Subsystem(_), _) => {
                 return Err("this local target runs one command only; ask for a shell".into());
@@ -261,6 +270,8 @@ impl LocalEnd {
         let mut command = CommandBuilder::new(program);
         command.args([SUPERVISE, door]);
         command.env_clear();
+        // Its default is the account's home, and an account of a service may have none.
+        command.cwd("/");
         let child = pair
             .slave
             .spawn_command(command)

@@ -33,6 +33,7 @@ mod session;
 mod target;
 
 pub use algorithms::KeyExchange;
+pub use local::sftp_server;
 
 /// What of the configuration the rim needs.
 #[derive(Clone, Debug)]
