@@ -125,9 +125,11 @@ async fn serve_one(
     };
     tokio::pin!(running);
     let ended = tokio::select! {
+        // The connection's end also drops the sender of `is_authenticated`.
+        biased;
         ended = &mut running => Some(ended),
         () = &mut grace => None,
-        _ = is_authenticated.wait_for(|yes| *yes) => None,
+        Ok(_) = is_authenticated.wait_for(|yes| *yes) => None,
     };
     let ended = match ended {
         Some(ended) => ended,

@@ -100,6 +100,16 @@ impl Connection {
         Some((self.live()?, channel))
     }
 
+    /// Another user name starts over (GHSA-hpv4-5h6f-wqr3): what the holder of
+    /// one certificate may be told is not told under another name.
+    fn named(&mut self, user: &str) {
+        let wanted = user.parse().ok();
+        if wanted.is_none() || self.wanted != wanted {
+            self.wanted = wanted;
+            self.shown = None;
+        }
+    }
+
     /// The one way in.
     async fn admit(&mut self, user: &str, certificate: &Certificate) -> Result<Admitted, Refusal> {
         let wanted: Destination = user.parse().map_err(|_| Refusal::WrongPrincipal)?;
@@ -247,7 +257,7 @@ fn present(certificate: &Certificate) -> Option<Presented> {
         ca_key: russh::keys::PublicKey::new(ca.clone(), "").to_bytes().ok()?,
         ca_signature_algorithm: certificate.signature().algorithm().as_str().to_owned(),
         ca_rsa_bits: rsa_bits(ca),
-        nested: false,
+        nested: [certificate.public_key(), ca].iter().any(|key| matches!(key, KeyData::Certificate(_))),
     })
 }
 
@@ -256,7 +266,7 @@ impl Handler for Connection {
     type Error = russh::Error;
 
     async fn auth_none(&mut self, user: &str) -> Result<Auth, Self::Error> {
-        self.wanted = user.parse().ok();
+        self.named(user);
         Ok(Auth::reject())
     }
 
@@ -283,12 +293,7 @@ impl Handler for Connection {
 
     async fn auth_openssh_certificate(&mut self, user: &str, certificate: &Certificate) -> Result<Auth, Self::Error> {
         self.admitted = None;
-        let wanted = user.parse().ok();
-        if self.wanted != wanted {
-            // Another user name starts over (GHSA-hpv4-5h6f-wqr3).
-            self.wanted = wanted;
-            self.shown = None;
-        }
+        self.named(user);
         match self.admit(user, certificate).await {
             Ok(admitted) => {
                 tracing::info!(peer = %self.peer, identity = %admitted.identity(), destination = %admitted.destination(),
@@ -323,8 +328,9 @@ impl Handler for Connection {
         _: &str,
         response: Option<Response<'a>>,
     ) -> Result<Auth, Self::Error> {
+        self.named(user);
         let refusal = match (&self.shown, response) {
-            (Some(refusal), None) if user.parse().ok() == self.wanted => refusal.clone(),
+            (Some(refusal), None) => refusal.clone(),
             _ => {
                 self.shown = None;
                 return Ok(Auth::Reject {

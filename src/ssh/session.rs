@@ -22,7 +22,6 @@ use super::local;
 use super::pump::{self, ClientEnd};
 use super::target::{self, Dial, Dialled};
 use crate::clock::{Clock, Now};
-use crate::config::ledger_origin;
 use crate::kernel::admit::Admitted;
 use crate::kernel::grant::WallMs;
 use crate::kernel::id::SessionId;
@@ -279,7 +278,7 @@ async fn record(
             Reach::Local { .. } => head::TargetKind::Local,
         },
         // A proof counts only for the ledger that the recording names.
-        ledger_origin: ledger_origin(&gate.node),
+        ledger_origin: gate.ledger.origin().to_owned(),
         ..Head::default()
     };
     let failed = control.clone();

@@ -11,3 +11,14 @@
 mod support;
 
 mod sessions;
+
+// Hostile peers and certificates, over a raw SSH peer of our own.
+#[path = "../support/raw/mod.rs"]
+mod raw;
+
+mod certificates_table;
+mod hostile;
+mod hostile_auth;
+mod hostile_channels;
+mod hostile_limits;
+mod hostile_order;
