@@ -39,6 +39,7 @@ pub fn open(size: Winsize, modes: &[(Pty, u32)]) -> io::Result<(Master, OwnedFd)
     }
     tcsetattr(&slave, OptionalActions::Now, &termios)?;
     rustix::io::ioctl_fionbio(&master, true)?;
+    #[expect(deprecated, reason = "an OwnedFd keeps the I/O safety that the unsafe replacement asks for")]
     let master = AsyncFd::with_interest(master, Interest::READABLE | Interest::WRITABLE)?;
     Ok((Master(master), slave))
 }
