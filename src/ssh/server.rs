@@ -247,7 +247,7 @@ fn present(certificate: &Certificate) -> Option<Presented> {
             CertType::Host => CertificateType::Host,
         },
         serial: certificate.serial(),
-        key_id: certificate.key_id().chars().filter(|c| !c.is_control()).take(256).collect(),
+        key_id: certificate.key_id().to_owned(),
         principals: certificate.valid_principals().to_vec(),
         valid_after: certificate.valid_after(),
         valid_before: certificate.valid_before(),
@@ -256,7 +256,11 @@ fn present(certificate: &Certificate) -> Option<Presented> {
             .iter()
             .map(|(name, value)| (name.clone(), value.clone()))
             .collect(),
-        extensions: certificate.extensions().keys().cloned().collect(),
+        extensions: certificate
+            .extensions()
+            .iter()
+            .map(|(name, data)| (name.clone(), data.clone()))
+            .collect(),
         ca_key: russh::keys::PublicKey::new(ca.clone(), "").to_bytes().ok()?,
         ca_signature_algorithm: certificate.signature().algorithm().as_str().to_owned(),
         ca_rsa_bits: rsa_bits(ca),
@@ -313,12 +317,14 @@ impl Handler for Connection {
                     return Ok(Auth::reject());
                 }
                 // An agent's next certificate is tried first; then the words.
+                // Not as partial success: OpenSSH would begin again with its
+                // first key, and never come to the words.
                 self.shown = Some(refusal);
                 Ok(Auth::Reject {
                     proceed_with_methods: Some(MethodSet::from(
                         [MethodKind::PublicKey, MethodKind::KeyboardInteractive].as_slice(),
                     )),
-                    partial_success: true,
+                    partial_success: false,
                 })
             }
         }
