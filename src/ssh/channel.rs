@@ -88,6 +88,8 @@ pub struct Channel {
     /// A program was asked for.
     pub started: AtomicBool,
     pub env_count: AtomicU32,
+    /// The client has sent its EOF.
+    pub client_eof: AtomicBool,
     screen: Mutex<ScreenState>,
 }
 
@@ -102,6 +104,7 @@ impl Channel {
             terminal: AtomicBool::new(false),
             started: AtomicBool::new(false),
             env_count: AtomicU32::new(0),
+            client_eof: AtomicBool::new(false),
             screen: Mutex::new(ScreenState::default()),
         }
     }

@@ -230,6 +230,20 @@ impl<C> Lane<C> {
         }
     }
 
+    /// Waits until the next [`Lane::pop`] has an answer at once. For its one reader.
+    pub async fn filled(&self) {
+        loop {
+            let notified = self.filled.notified();
+            {
+                let state = self.lock();
+                if !state.slots.is_empty() || state.closed {
+                    return;
+                }
+            }
+            notified.await;
+        }
+    }
+
     /// Bytes that wait.
     pub fn backlog(&self) -> u64 {
         self.lock().backlog

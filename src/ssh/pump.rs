@@ -26,6 +26,9 @@ use crate::kernel::session::EndReason;
 const BATCH_BYTES: usize = 256 * 1024;
 /// How long a target may take to close its side once the client has closed.
 const CLOSE_WAIT: Duration = Duration::from_secs(2);
+/// How long an EOF of the target waits for the exit status behind it, while
+/// the client may still send.
+const EOF_WAIT: Duration = Duration::from_millis(200);
 /// How long a target connection may take for its goodbye.
 const LEAVE_WAIT: Duration = Duration::from_millis(200);
 /// SSH_EXTENDED_DATA_STDERR (RFC 4254 section 5.2).
@@ -155,7 +158,19 @@ async fn up(live: &Arc<Live>, channel: &Arc<Channel>, mut target: TargetEnd) {
 async fn down(live: &Arc<Live>, channel: &Arc<Channel>, client: &ClientEnd) {
     let mut batch = Vec::new();
     let mut waiting_notice = None;
+    // An EOF of the target that waits for its exit status. A client that has
+    // sent its own EOF answers with CLOSE, russh answers that with CLOSE by
+    // itself, and an exit status behind it would be lost.
+    let mut held_eof = false;
     'pumping: loop {
+        if held_eof && !channel.client_eof.load(Ordering::SeqCst) {
+            let filled = channel.stop.guard(tokio::time::timeout(EOF_WAIT, channel.down.filled()));
+            if let Some(Err(_)) = filled.await {
+                // A true half-close: the program goes on.
+                held_eof = false;
+                channel.stop.guard(pass_control(client, Down::Eof)).await;
+            }
+        }
         let popped = channel.stop.guard(channel.down.pop(BATCH_BYTES, &mut batch)).await;
         match popped {
             Some(Ok(true)) => {}
@@ -202,7 +217,11 @@ async fn down(live: &Arc<Live>, channel: &Arc<Channel>, client: &ClientEnd) {
                         }
                     }
                 }
+                Entry::Control(Down::Eof) => held_eof = true,
                 Entry::Control(Down::Close) => {
+                    if std::mem::take(&mut held_eof) {
+                        channel.stop.guard(pass_control(client, Down::Eof)).await;
+                    }
                     client.set_closed();
                     channel.stop.guard(client.write.close()).await;
                     channel.stop.fire();
@@ -210,9 +229,13 @@ async fn down(live: &Arc<Live>, channel: &Arc<Channel>, client: &ClientEnd) {
                 }
                 Entry::Control(Down::Notice(text)) => waiting_notice = Some(text),
                 Entry::Control(control) => {
+                    let ended = matches!(control, Down::ExitStatus(_) | Down::ExitSignal { .. });
                     if channel.stop.guard(pass_control(client, control)).await.is_none() {
                         undelivered_down(channel, entries);
                         break 'pumping;
+                    }
+                    if ended && std::mem::take(&mut held_eof) {
+                        channel.stop.guard(pass_control(client, Down::Eof)).await;
                     }
                 }
             }

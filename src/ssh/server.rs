@@ -398,6 +398,7 @@ impl Handler for Connection {
 
     async fn channel_eof(&mut self, id: ChannelId, _: &mut Session) -> Result<(), Self::Error> {
         if let Some((live, channel)) = self.channel(id) {
+            channel.client_eof.store(true, Ordering::SeqCst);
             enqueue(&live, &channel, Up::Eof);
         }
         Ok(())
@@ -413,6 +414,8 @@ impl Handler for Connection {
             return Ok(()); // dropping the handle refuses
         };
         self.opens += 1;
+        // russh does not tell of a client's CLOSE that answers ours.
+        lock(&self.channels).retain(|_, (channel, _)| !channel.stop.fired());
         // A client may ask for many before the first is open: all of them count.
         let held = lock(&self.channels).len() + Arc::strong_count(&self.asked) - 1;
         if held >= self.gate.settings.channels_max || self.opens > self.gate.settings.opens_max {

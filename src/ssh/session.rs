@@ -425,7 +425,7 @@ impl Live {
                     timeout: self.gate.settings.target_timeout,
                 };
                 let now = self.gate.clock.now().wall_ms;
-                target::dial(permit, &dial, &*self.gate.keeper, now, self.kill.child())
+                target::dial(permit, &dial, &*self.gate.keeper, now, &self.kill)
                     .await
                     .map(Some)
                     .map_err(|error| EndReason::TargetLost(error.to_string()))

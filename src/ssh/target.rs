@@ -105,7 +105,7 @@ struct Link {
     expected: Arc<Mutex<VecDeque<Expected>>>,
 }
 
-/// Connects and logs in.
+/// Connects and logs in; falls with `kill`, the session's.
 ///
 /// # Errors
 /// [`DialError`], with a sentence for the user.
@@ -114,22 +114,25 @@ pub async fn dial(
     dial: &Dial,
     keeper: &dyn Keeper,
     now_ms: u64,
-    kill: Kill,
+    kill: &Kill,
 ) -> Result<Dialled, DialError> {
     if *permit.request() != Request::Connect {
         return Err(DialError::WrongPermit);
     }
     let name = dial.addr.clone();
-    let work = connect(dial, keeper, now_ms, kill.clone());
+    // The leg fires its own switch when russh gives up; its reason must still
+    // be heard here, so this waits on the session's.
+    let leg = kill.child();
+    let work = connect(dial, keeper, now_ms, leg.clone());
     match tokio::time::timeout(dial.timeout, kill.guard(work)).await {
         Ok(Some(Ok(dialled))) => Ok(dialled),
         Ok(Some(Err(error))) => {
-            kill.fire();
+            leg.fire();
             Err(error)
         }
         Ok(None) => Err(DialError::Connect(name, "the session ended".into())),
         Err(_) => {
-            kill.fire();
+            leg.fire();
             Err(DialError::Timeout(name, dial.timeout.as_secs()))
         }
     }

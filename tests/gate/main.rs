@@ -10,7 +10,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod channels;
+mod copies;
 mod sessions;
+mod terminals;
 
 // Hostile peers and certificates, over a raw SSH peer of our own.
 #[path = "../support/raw/mod.rs"]

@@ -86,10 +86,10 @@ impl Client {
         ssh
     }
 
-    /// `ssh` through a master.
+    /// `ssh` through a master, and no other way if that refuses.
     pub fn through(&self, socket: &Path) -> Command {
         let mut ssh = self.ssh();
-        ssh.arg("-S").arg(socket).arg(GATE);
+        ssh.args(["-o", "ProxyCommand=false", "-S"]).arg(socket).arg(GATE);
         ssh
     }
 }

@@ -5,7 +5,7 @@
 //! its id. Needs root, for the target's sshd and for other accounts.
 
 // Each test file uses its own part of this.
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports)]
 
 pub mod bastion;
 pub mod bytes;
@@ -15,6 +15,7 @@ pub mod process;
 pub mod recording;
 pub mod sshd;
 pub mod tap;
+pub mod terminal;
 pub mod wait;
 
 pub use bastion::{Bastion, Pass, Setup};
@@ -23,6 +24,7 @@ pub use process::{Done, Running, finish, run};
 pub use recording::Record;
 pub use sshd::{Sshd, Variant};
 pub use tap::Tap;
+pub use terminal::Terminal;
 pub use wait::{secs, wait_for, wait_until};
 
 /// A bastion with one sshd behind it as `db1`, login `root`.
