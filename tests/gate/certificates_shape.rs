@@ -166,6 +166,23 @@ fn d07_extensions_and_what_follows() {
     }
 }
 
+/// The one place where we differ from OpenSSH: russh decodes a certificate and
+/// drops what follows it in the blob, so that nobody can refuse it for that.
+/// It stays the same certificate: only its own hash finds a grant.
+#[test]
+fn d07_bytes_behind_the_signature_change_nothing() {
+    let yard = Yard::new();
+    let (key, ca) = (fresh_key(), yard.key("admission_ca"));
+    let mut cert = yard.cert(&key);
+    cert.trailing = b"more".to_vec();
+    let long = cert.sign(&ca);
+    let sound = &long[..long.len() - 4];
+    yard.grant(&long, |_| {});
+    assert_ne!(yard.ours(USER, &long, &key), Answer::Success, "a grant was found by the longer blob");
+    yard.check("the certificate itself", true, sound, &key);
+    assert!(!yard.judged(&long, &key));
+}
+
 #[test]
 fn d10_only_the_admission_ca_counts() {
     let yard = Yard::new();
