@@ -12,5 +12,11 @@ mod support;
 
 mod channels;
 mod copies;
+mod crash;
+mod ends;
+mod faults;
+mod flow;
+mod flow_long;
+mod local;
 mod sessions;
 mod terminals;
