@@ -415,7 +415,9 @@ fn close_descriptors() {
 }
 
 /// Landlock knows only what is allowed, so everything beside the way down to
-/// a denied folder is allowed, level by level. Signals and abstract sockets
+/// a denied folder is allowed, level by level. Folders on that way can only be
+/// listed, or not even `ls /` would work; names in the denied folder are left
+/// to its mode, since a rule holds for all that lies below. Signals and abstract sockets
 /// outside the fence are denied as well where the kernel can.
 fn fence(denied: &[PathBuf]) -> Result<(), String> {
     if denied.is_empty() {
@@ -432,6 +434,10 @@ fn fence(denied: &[PathBuf]) -> Result<(), String> {
         .create()
         .map_err(|error| text(&error))?;
     let denied: Vec<PathBuf> = denied.iter().map(|path| path.canonicalize().unwrap_or_else(|_| path.clone())).collect();
+    let root = PathFd::new("/").map_err(|error| text(&error))?;
+    ruleset = ruleset
+        .add_rule(PathBeneath::new(root, AccessFs::ReadDir))
+        .map_err(|error| text(&error))?;
     for path in allowed_beside(Path::new("/"), &denied, 0) {
         // What cannot be opened cannot be reached anyway.
         let Ok(descriptor) = PathFd::new(&path) else { continue };

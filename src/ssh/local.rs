@@ -17,7 +17,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 
-use super::channel::{Channel, Down, Start, Terminal, Up, count};
+use super::channel::{Channel, Down, Start, Terminal, Up};
 use super::lane::{Entry, Stream};
 use super::session::Live;
 use super::target::signal_name;
@@ -115,8 +115,7 @@ impl LocalEnd {
                 if let Err(why) = started {
                     tracing::warn!(session = %self.live.id, why, "local target did not start");
                     let line = format!("portcullis: {why}\r\n");
-                    self.channel.down.push(Stream::Stderr, line.as_bytes()).ok();
-                    count(&self.channel.account.from_target_err, line.len());
+                    self.channel.from_target(Stream::Stderr, line.as_bytes()).ok();
                 }
                 self.channel.down.control(Down::Reply(yes)).ok();
                 if !yes {
@@ -365,14 +364,7 @@ fn size(cols: u32, rows: u32, px_width: u32, px_height: u32) -> PtySize {
 
 /// Puts output into the lane; false once the session ends.
 fn took(live: &Live, channel: &Channel, stream: Stream, bytes: &[u8]) -> bool {
-    count(
-        match stream {
-            Stream::Main => &channel.account.from_target_out,
-            Stream::Stderr => &channel.account.from_target_err,
-        },
-        bytes.len(),
-    );
-    match channel.down.push(stream, bytes) {
+    match channel.from_target(stream, bytes) {
         Ok(()) => !channel.stop.fired(),
         Err(error) => {
             tracing::warn!(session = %live.id, %error, "local output overran");

@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use super::Gate;
 use super::channel::{Channel, Start, Terminal, Up, count};
 use super::gated::Kill;
-use super::lane::{HIGH_WATER_BYTES, Stream};
+use super::lane::HIGH_WATER_BYTES;
 use super::pump::ClientEnd;
 use super::session::{self, Live, NotOpened, bounded};
 use super::target::signal_name;
@@ -170,10 +170,8 @@ impl Connection {
 
     fn data(&mut self, id: ChannelId, bytes: &[u8]) -> Option<Arc<Channel>> {
         let (live, channel) = self.channel(id)?;
-        count(&channel.account.from_client, bytes.len());
-        if let Err(error) = channel.up.push(Stream::Main, bytes) {
+        if let Err(error) = channel.from_client(bytes) {
             tracing::warn!(session = %live.id, %error, "client overran");
-            count(&channel.account.undelivered_up, bytes.len());
             live.control.end_now(EndReason::Backlog);
         }
         Some(channel)
