@@ -625,7 +625,9 @@ fn close_descriptors() {
 }
 
 /// Landlock knows only what is allowed, so everything beside the way down to
-/// a denied folder is allowed, level by level. Signals and abstract sockets
+/// a denied folder is allowed, level by level. Folders on that way can only be
+/// listed, or not even `ls /` would work; names in the denied folder are left
+/// to its mode, since a rule holds for all that lies below. Signals and abstract sockets
 /// outside the fence are denied as well where the kernel can.
 ///
 /// False if this kernel cannot.
@@ -642,6 +644,10 @@ fn fence(denied: &[PathBuf]) -> Result<bool, String> {
         .scope(Scope::from_all(abi))
         .map_err(|error| text(&error))?
         .create()
+        .map_err(|error| text(&error))?;
+    let root = PathFd::new("/").map_err(|error| text(&error))?;
+    ruleset = ruleset
+        .add_rule(PathBeneath::new(root, AccessFs::ReadDir))
         .map_err(|error| text(&error))?;
     for path in allowed_beside(Path::new("/"), denied, 0) {
         // What cannot be opened cannot be reached anyway.

@@ -94,8 +94,8 @@ pub const KEYS: &[Key] = &[
     key(
         "ssh",
         "auth_attempts_max",
-        "6",
-        "Failed authentications before the connection ends",
+        "24",
+        "Failed authentications before the connection ends; an agent tries every key and certificate that it holds",
     ),
     key(
         "ssh",

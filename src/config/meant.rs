@@ -143,7 +143,7 @@ impl Meaning<'_> {
             auth_attempts_max: self.count(
                 "ssh.auth_attempts_max",
                 said.auth_attempts_max,
-                6,
+                24,
                 (1, 100),
             )?,
             auth_probes_max: self.count(

@@ -96,6 +96,21 @@ impl Cidr {
     }
 }
 
+impl Cidr {
+    /// Whether no bit is set beyond the prefix; OpenSSH refuses a certificate
+    /// whose `source-address` has one.
+    pub fn is_exact(&self) -> bool {
+        let (bits, width) = match self.addr {
+            IpAddr::V4(v4) => (u128::from(v4.to_bits()), 32u32),
+            IpAddr::V6(v6) => (v6.to_bits(), 128),
+        };
+        let beyond = 1u128
+            .checked_shl(width.saturating_sub(u32::from(self.prefix)))
+            .map_or(u128::MAX, |bit| bit.wrapping_sub(1));
+        bits & beyond == 0
+    }
+}
+
 impl FromStr for Cidr {
     type Err = String;
 

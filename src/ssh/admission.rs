@@ -12,8 +12,6 @@ use super::session::bounded;
 use crate::kernel::admit::{self, Admitted, CertificateType, Presented, Refusal};
 use crate::kernel::id::Destination;
 
-/// Longest key id that is kept, in characters.
-const KEY_ID_CHARS_MAX: usize = 256;
 
 /// The one way in.
 ///
@@ -60,7 +58,7 @@ fn present(certificate: &Certificate) -> Option<Presented> {
             CertType::Host => CertificateType::Host,
         },
         serial: certificate.serial(),
-        key_id: certificate.key_id().chars().filter(|c| !c.is_control()).take(KEY_ID_CHARS_MAX).collect(),
+        key_id: certificate.key_id().to_owned(),
         principals: certificate.valid_principals().to_vec(),
         valid_after: certificate.valid_after(),
         valid_before: certificate.valid_before(),
@@ -69,11 +67,14 @@ fn present(certificate: &Certificate) -> Option<Presented> {
             .iter()
             .map(|(name, value)| (name.clone(), value.clone()))
             .collect(),
-        extensions: certificate.extensions().keys().cloned().collect(),
+        extensions: certificate
+            .extensions()
+            .iter()
+            .map(|(name, data)| (name.clone(), data.clone()))
+            .collect(),
         ca_key: russh::keys::PublicKey::new(ca.clone(), "").to_bytes().ok()?,
         ca_signature_algorithm: certificate.signature().algorithm().as_str().to_owned(),
         ca_rsa_bits: rsa_bits(ca),
         nested: [certificate.public_key(), ca].iter().any(|key| matches!(key, KeyData::Certificate(_))),
     })
 }
-

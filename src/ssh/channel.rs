@@ -8,7 +8,7 @@ use portcullis_recording::event::ChannelAccount;
 use russh::{Pty, Sig};
 
 use super::gated::Kill;
-use super::lane::Lane;
+use super::lane::{Lane, LaneError, Stream};
 use crate::kernel::screen_state::ScreenState;
 
 /// What starts a program on a channel. One per channel.
@@ -123,6 +123,28 @@ impl Channel {
     /// What the terminal shows, as far as it matters for writing into it.
     pub fn screen(&self) -> MutexGuard<'_, ScreenState> {
         self.screen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes bytes of the client.
+    ///
+    /// # Errors
+    /// As [`Lane::push`]; the bytes are booked as undelivered then.
+    pub fn from_client(&self, bytes: &[u8]) -> Result<(), LaneError> {
+        let pushed = self.up.push(Stream::Main, bytes, &self.account.from_client);
+        pushed.inspect_err(|_| count(&self.account.undelivered_up, bytes.len()))
+    }
+
+    /// Takes bytes of the target.
+    ///
+    /// # Errors
+    /// As [`Lane::push`]; the bytes are booked as undelivered then.
+    pub fn from_target(&self, stream: Stream, bytes: &[u8]) -> Result<(), LaneError> {
+        let taken = match stream {
+            Stream::Main => &self.account.from_target_out,
+            Stream::Stderr => &self.account.from_target_err,
+        };
+        let pushed = self.down.push(stream, bytes, taken);
+        pushed.inspect_err(|_| count(&self.account.undelivered_down, bytes.len()))
     }
 
     /// Drops what still waits in both directions and books it as undelivered.

@@ -13,6 +13,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -131,20 +132,24 @@ impl<C> Lane<C> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes bytes; answers whether it did, which it does not any more once
-    /// it was abandoned. Never waits.
+    /// Takes bytes and adds them to `taken`. Never waits. What comes after
+    /// [`Lane::abandon`] is not part of the session any more: it goes nowhere
+    /// and stands in no account. Both happen under the lane's lock, so that
+    /// the accounts reconcile at every moment.
     ///
     /// # Errors
-    /// When the bound is reached or the overflow file fails; the session ends then.
-    pub fn push(&self, stream: Stream, bytes: &[u8]) -> Result<bool, LaneError> {
+    /// When the bound is reached or the overflow file fails; the session ends
+    /// then, and the bytes are in `taken` all the same.
+    pub fn push(&self, stream: Stream, bytes: &[u8], taken: &AtomicU64) -> Result<(), LaneError> {
         if bytes.is_empty() {
-            return Ok(true);
+            return Ok(());
         }
         let mut guard = self.lock();
         let state = &mut *guard;
         if state.closed {
-            return Ok(false);
+            return Ok(());
         }
+        taken.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         if state.backlog.saturating_add(bytes.len() as u64) > self.backlog_max {
             return Err(LaneError::Full { max: self.backlog_max });
         }
@@ -177,7 +182,7 @@ impl<C> Lane<C> {
         }
         drop(guard);
         self.filled.notify_one();
-        Ok(true)
+        Ok(())
     }
 
     /// Takes something that is not data, in order with the data around it.
@@ -409,6 +414,8 @@ impl Overflow {
 mod tests {
     use super::*;
 
+    static TAKEN: AtomicU64 = AtomicU64::new(0);
+
     fn lane(max: u64) -> (tempfile::TempDir, Lane<u32>) {
         let folder = tempfile::tempdir().unwrap();
         let lane = Lane::new(folder.path().to_owned(), max);
@@ -420,7 +427,7 @@ mod tests {
         let (_folder, lane) = lane(64 << 20);
         let block: Vec<u8> = (0..32 * 1024u32).map(|n| n as u8).collect();
         for n in 0..300u32 {
-            lane.push(Stream::Main, &block).unwrap();
+            lane.push(Stream::Main, &block, &TAKEN).unwrap();
             lane.control(n).unwrap();
         }
         assert!(lane.lock().overflow.is_some(), "9.6 MB do not fit in memory");
@@ -447,16 +454,19 @@ mod tests {
     #[tokio::test]
     async fn the_bound_is_kept() {
         let (_folder, lane) = lane(1 << 20);
-        lane.push(Stream::Main, &vec![0; 1 << 20]).unwrap();
-        assert!(matches!(lane.push(Stream::Main, b"x"), Err(LaneError::Full { .. })));
+        lane.push(Stream::Main, &vec![0; 1 << 20], &TAKEN).unwrap();
+        assert!(matches!(lane.push(Stream::Main, b"x", &TAKEN), Err(LaneError::Full { .. })));
         assert_eq!(lane.abandon(), 1 << 20);
+        let late = AtomicU64::new(0);
+        lane.push(Stream::Main, b"late", &late).unwrap();
+        assert_eq!(late.into_inner(), 0, "booked after the end");
     }
 
     #[tokio::test]
     async fn small_packets_are_joined() {
         let (_folder, lane) = lane(1 << 20);
         for _ in 0..1000 {
-            lane.push(Stream::Main, b"x").unwrap();
+            lane.push(Stream::Main, b"x", &TAKEN).unwrap();
         }
         assert_eq!(lane.lock().slots.len(), 1);
     }
@@ -464,7 +474,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_slow_reader_is_waited_for_and_a_stalled_one_is_not() {
         let (_folder, lane) = lane(64 << 20);
-        lane.push(Stream::Main, &vec![0; HIGH_WATER_BYTES + 1]).unwrap();
+        lane.push(Stream::Main, &vec![0; HIGH_WATER_BYTES + 1], &TAKEN).unwrap();
         let kill = Kill::new();
         let start = tokio::time::Instant::now();
         lane.brake(&kill).await;
@@ -473,13 +483,5 @@ mod tests {
         let start = tokio::time::Instant::now();
         lane.brake(&kill).await;
         assert_eq!(start.elapsed(), Duration::ZERO, "nothing is waited for behind a stalled reader");
-    }
-
-    #[tokio::test]
-    async fn an_abandoned_lane_says_that_it_took_nothing() {
-        let (_folder, lane) = lane(1 << 20);
-        assert!(lane.push(Stream::Main, b"x").unwrap());
-        lane.abandon();
-        assert!(!lane.push(Stream::Main, b"x").unwrap());
     }
 }

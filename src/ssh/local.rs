@@ -17,7 +17,7 @@ use tokio::net::unix::pipe;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::channel::{Channel, Down, Start, Terminal, Up, count};
+use super::channel::{Channel, Down, Start, Terminal, Up};
 use super::lane::{Entry, Stream};
 use super::session::Live;
 use super::target::signal_name;
@@ -122,8 +122,7 @@ impl LocalEnd {
                 if let Err(why) = started {
                     tracing::warn!(session = %self.live.id, why, "local target did not start");
                     let line = format!("portcullis: {why}\r\n");
-                    self.channel.down.push(Stream::Stderr, line.as_bytes()).ok();
-                    count(&self.channel.account.from_target_err, line.len());
+                    self.channel.from_target(Stream::Stderr, line.as_bytes()).ok();
                 }
                 self.channel.down.control(Down::Reply(yes)).ok();
                 if !yes {
@@ -355,15 +354,8 @@ fn size(cols: u32, rows: u32, px_width: u32, px_height: u32) -> Winsize {
 
 /// Puts output into the lane; false once the session ends.
 fn took(live: &Live, channel: &Channel, stream: Stream, bytes: &[u8]) -> bool {
-    count(
-        match stream {
-            Stream::Main => &channel.account.from_target_out,
-            Stream::Stderr => &channel.account.from_target_err,
-        },
-        bytes.len(),
-    );
-    match channel.down.push(stream, bytes) {
-        Ok(taken) => taken && !channel.stop.fired(),
+    match channel.from_target(stream, bytes) {
+        Ok(()) => !channel.stop.fired(),
         Err(error) => {
             tracing::warn!(session = %live.id, %error, "local output overran");
             live.control.end_now(EndReason::Backlog);

@@ -28,6 +28,7 @@ mod lane;
 pub mod listen;
 mod local;
 mod pump;
+mod resize;
 pub mod scan;
 mod server;
 mod session;

@@ -18,6 +18,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::channel::{Channel, Down, Up, count};
 use super::lane::{Entry, Stream};
 use super::local::LocalEnd;
+use super::resize::Resizes;
 use super::session::Live;
 use super::target::{TargetChannel, signal_name};
 use crate::kernel::session::EndReason;
@@ -107,15 +108,26 @@ pub fn start(
 /// Client to target.
 async fn up(live: &Arc<Live>, channel: &Arc<Channel>, mut target: TargetEnd) {
     let mut batch = Vec::new();
+    let mut resizes = Resizes::default();
     'pumping: loop {
-        let popped = channel.stop.guard(channel.up.pop(BATCH_BYTES, &mut batch)).await;
-        match popped {
+        let popped = channel.stop.guard(async {
+            tokio::select! {
+                biased;
+                popped = channel.up.pop(BATCH_BYTES, &mut batch) => popped,
+                () = resizes.due() => Ok(true),
+            }
+        });
+        match popped.await {
             Some(Ok(true)) => {}
             Some(Ok(false)) | None => break,
             Some(Err(error)) => {
                 live.control.end_now(EndReason::RecorderFailed(error.to_string()));
                 break;
             }
+        }
+        resizes.thin(&mut batch);
+        if batch.is_empty() {
+            continue;
         }
         live.control.active();
         channel.stop.guard(live.recorder.room()).await;

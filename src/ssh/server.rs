@@ -17,9 +17,9 @@ use tokio::sync::{Semaphore, watch};
 
 use super::Gate;
 use super::admission;
-use super::channel::{Channel, Down, Start, Terminal, Up, count};
+use super::channel::{Channel, Down, Start, Terminal, Up};
 use super::gated::Kill;
-use super::lane::{HIGH_WATER_BYTES, Stream};
+use super::lane::HIGH_WATER_BYTES;
 use super::pump::ClientEnd;
 use super::session::{self, Live, NotOpened};
 use super::target::signal_name;
@@ -165,15 +165,9 @@ impl Connection {
 
     fn data(&mut self, id: ChannelId, bytes: &[u8]) -> Option<Arc<Channel>> {
         let (live, channel) = self.channel(id)?;
-        count(&channel.account.from_client, bytes.len());
-        match channel.up.push(Stream::Main, bytes) {
-            Ok(true) => {}
-            Ok(false) => count(&channel.account.undelivered_up, bytes.len()),
-            Err(error) => {
-                tracing::warn!(session = %live.id, %error, "client overran");
-                count(&channel.account.undelivered_up, bytes.len());
-                live.control.end_now(EndReason::Backlog);
-            }
+        if let Err(error) = channel.from_client(bytes) {
+            tracing::warn!(session = %live.id, %error, "client overran");
+            live.control.end_now(EndReason::Backlog);
         }
         Some(channel)
     }
@@ -293,12 +287,14 @@ impl Handler for Connection {
                     return Ok(Auth::reject());
                 }
                 // An agent's next certificate is tried first; then the words.
+                // Not as partial success: OpenSSH would begin again with its
+                // first key, and never come to the words.
                 self.shown = Some(refusal);
                 Ok(Auth::Reject {
                     proceed_with_methods: Some(MethodSet::from(
                         [MethodKind::PublicKey, MethodKind::KeyboardInteractive].as_slice(),
                     )),
-                    partial_success: true,
+                    partial_success: false,
                 })
             }
         }

@@ -18,7 +18,7 @@ use russh::{ChannelId, ChannelOpenFailure, ChannelWriteHalf, Sig};
 use tokio::net::TcpStream;
 
 use super::algorithms;
-use super::channel::{Channel, Down, count};
+use super::channel::{Channel, Down};
 use super::gated::{Gated, Kill, tune};
 use super::lane::Stream;
 use super::session::Control;
@@ -377,19 +377,9 @@ pub(super) struct Leg {
 impl Leg {
     fn take(&self, stream: Stream, bytes: &[u8]) {
         let Some(link) = self.link.get() else { return };
-        let counter = match stream {
-            Stream::Main => &link.channel.account.from_target_out,
-            Stream::Stderr => &link.channel.account.from_target_err,
-        };
-        count(counter, bytes.len());
-        match link.channel.down.push(stream, bytes) {
-            Ok(true) => {}
-            Ok(false) => count(&link.channel.account.undelivered_down, bytes.len()),
-            Err(error) => {
-                tracing::warn!(%error, "target leg overran");
-                count(&link.channel.account.undelivered_down, bytes.len());
-                link.control.end_now(EndReason::Backlog);
-            }
+        if let Err(error) = link.channel.from_target(stream, bytes) {
+            tracing::warn!(%error, "target leg overran");
+            link.control.end_now(EndReason::Backlog);
         }
     }
 

@@ -54,11 +54,14 @@ fn d05_a_host_certificate_is_no_users() {
             ("empty key", false, |c| c.public.clear()),
             ("long nonce", true, |c| c.nonce = vec![1; 4096]),
             ("no nonce", true, |c| c.nonce.clear()),
+            ("something reserved", true, |c| c.reserved = vec![1; 32]),
+            ("NUL in the key id", false, |c| c.key_id = b"alice\0".to_vec()),
+            ("key id not UTF-8", false, |c| c.key_id = vec![0xff]),
         ],
     );
     // Made by ssh-keygen, with our CA and with the host CA.
     for ca in ["admission_ca", "host_ca"] {
-        let pass = yard.granted(ca, &["-h", "-n", USER, "-V", "-1m:+10m"]);
+        let pass = yard.keygen(ca, &["-h", "-n", USER, "-V", "-1m:+10m"]);
         yard.check("ssh-keygen -h", false, &blob(&pass), &signing_key(&pass.key));
     }
 }
@@ -121,6 +124,7 @@ fn d07_critical_options_are_known_and_well_formed() {
             ("host bits set", false, |c| option(c, "source-address", text("127.0.0.1/8"))),
             ("negated", false, |c| option(c, "source-address", text("!10.0.0.0/8,127.0.0.1"))),
             ("spaces", false, |c| option(c, "source-address", text("127.0.0.1, 10.0.0.0/8"))),
+            ("NUL in the command", false, |c| option(c, "force-command", text("true\0id"))),
             ("duplicated", false, |c| {
                 option(c, "force-command", text("true"));
                 option(c, "force-command", text("id"));
@@ -160,6 +164,23 @@ fn d07_extensions_and_what_follows() {
         flipped[at] ^= 0x40;
         assert_ne!(yard.ours(USER, &flipped, &key), Answer::Success, "byte {at} flipped");
     }
+}
+
+/// The one place where we differ from OpenSSH: russh decodes a certificate and
+/// drops what follows it in the blob, so that nobody can refuse it for that.
+/// It stays the same certificate: only its own hash finds a grant.
+#[test]
+fn d07_bytes_behind_the_signature_change_nothing() {
+    let yard = Yard::new();
+    let (key, ca) = (fresh_key(), yard.key("admission_ca"));
+    let mut cert = yard.cert(&key);
+    cert.trailing = b"more".to_vec();
+    let long = cert.sign(&ca);
+    let sound = &long[..long.len() - 4];
+    yard.grant(&long, |_| {});
+    assert_ne!(yard.ours(USER, &long, &key), Answer::Success, "a grant was found by the longer blob");
+    yard.check("the certificate itself", true, sound, &key);
+    assert!(!yard.judged(&long, &key));
 }
 
 #[test]

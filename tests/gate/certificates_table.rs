@@ -158,7 +158,7 @@ fn certificate() -> Presented {
         valid_after: 0,
         valid_before: 0,
         critical_options: Vec::new(),
-        extensions: vec!["permit-pty".into()],
+        extensions: vec![("permit-pty".into(), String::new())],
         ca_key: Vec::new(),
         ca_signature_algorithm: String::new(),
         ca_rsa_bits: None,

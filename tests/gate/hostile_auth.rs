@@ -157,7 +157,7 @@ fn d04_another_user_name_starts_from_nothing() {
     for user in ["root@db2", "root", "", "root@db1 "] {
         let mut peer = served(&world.bastion);
         let half = present(&mut peer, &revoked);
-        assert!(matches!(half, Answer::Failure { partial: true, .. }), "{half:?}");
+        assert!(matches!(&half, Answer::Failure { methods, .. } if methods.contains("interactive")), "{half:?}");
         for payload in [none(user), interactive(user), interactive("root@db1")] {
             peer.send(&payload).unwrap();
             // Back at the first name the half-way state is gone as well.
@@ -258,13 +258,13 @@ fn d09_other_methods_do_not_exist() {
     }
     // Attempts are counted and end.
     let mut refused = 0;
-    for _ in 0..20 {
+    for _ in 0..50 {
         if peer.send(&request("none").done()).is_err() || peer.answer().unwrap() == Answer::Closed {
             break;
         }
         refused += 1;
     }
-    assert!(refused <= 6, "{refused} more attempts");
+    assert!(refused <= 24, "{refused} more attempts");
     // So are offers.
     let mut peer = served(&world.bastion);
     let blob = public_blob(&stranger());

@@ -12,6 +12,12 @@ mod support;
 
 mod channels;
 mod copies;
+mod crash;
+mod ends;
+mod faults;
+mod flow;
+mod flow_long;
+mod local;
 mod sessions;
 mod terminals;
 

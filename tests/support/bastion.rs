@@ -13,6 +13,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::client::Client;
+use super::fault::Tmpfs;
 use super::process::{self, Done, kill_tree, run};
 use super::recording::Record;
 use super::sshd::Sshd;
@@ -34,6 +35,9 @@ pub fn portcullis() -> PathBuf {
 pub struct Setup {
     config: Vec<(String, String)>,
     env: Vec<(String, String)>,
+    /// An account and its shell, as the server's own /etc/passwd has it.
+    account: Option<(String, String)>,
+    spool_bytes: Option<u64>,
 }
 
 impl Setup {
@@ -58,6 +62,19 @@ impl Setup {
         self
     }
 
+    /// Gives `name` another login shell, in the server's eyes only: system
+    /// accounts have none that works.
+    pub fn account(mut self, name: &str, shell: &str) -> Setup {
+        self.account = Some((name.to_owned(), shell.to_owned()));
+        self
+    }
+
+    /// Puts the spool on a file system of its own, this large.
+    pub fn small_spool(mut self, bytes: u64) -> Setup {
+        self.spool_bytes = Some(bytes);
+        self
+    }
+
     /// Makes the state folder and starts the server in it.
     #[track_caller]
     pub fn start(self) -> Bastion {
@@ -79,7 +96,9 @@ impl Setup {
         let path = state.join("config.toml");
         let text = std::fs::read_to_string(&path).unwrap();
         std::fs::write(&path, edited(&text, &self.config)).unwrap();
+        let mounted = self.spool_bytes.map(|bytes| Tmpfs::mount(&state.join("spool"), bytes));
         let bastion = Bastion {
+            spool_disk: mounted,
             dir,
             state,
             setup: self,
@@ -119,6 +138,8 @@ fn edited(text: &str, set: &[(String, String)]) -> String {
 
 /// A state folder and, mostly, the server that runs in it.
 pub struct Bastion {
+    /// Unmounted before the folder is removed.
+    pub spool_disk: Option<Tmpfs>,
     dir: TempDir,
     state: PathBuf,
     setup: Setup,
@@ -181,7 +202,8 @@ impl Bastion {
             .append(true)
             .open(self.dir().join("serve.err"))
             .unwrap();
-        let mut child = Command::new(portcullis())
+        let mut child = self
+            .server_command()
             .arg("serve")
             .arg("--config")
             .arg(self.state.join("config.toml"))
@@ -202,6 +224,24 @@ impl Bastion {
             }
         });
         self.server = Some(Server { child, out });
+    }
+
+    /// The program, in a mount namespace of its own if it is to see other accounts.
+    fn server_command(&self) -> Command {
+        let Some((name, shell)) = &self.setup.account else {
+            return Command::new(portcullis());
+        };
+        let text = std::fs::read_to_string("/etc/passwd").unwrap();
+        let lines = text.lines().map(|line| match line.strip_prefix(&format!("{name}:")) {
+            Some(_) => format!("{}:{shell}", line.rsplit_once(':').unwrap().0),
+            None => line.to_owned(),
+        });
+        let passwd = self.dir().join("passwd");
+        std::fs::write(&passwd, lines.collect::<Vec<_>>().join("\n") + "\n").unwrap();
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--propagation", "private", "sh", "-c"]);
+        command.arg("mount --bind \"$0\" /etc/passwd && exec \"$@\"").arg(passwd).arg(portcullis());
+        command
     }
 
     #[track_caller]
@@ -354,18 +394,30 @@ impl Bastion {
         self.records_within(count, secs(30))
     }
 
+    /// The same without their payload, for large ones.
+    #[track_caller]
+    pub fn skimmed(&self, count: usize) -> Vec<Record> {
+        self.await_records(count, secs(60));
+        self.archived().iter().map(|file| Record::skim(file, &self.state)).collect()
+    }
+
     #[track_caller]
     pub fn records_within(&self, count: usize, limit: Duration) -> Vec<Record> {
+        self.await_records(count, limit);
+        let files = self.archived();
+        let mut records: Vec<Record> = files.iter().map(|file| Record::load(file, &self.state)).collect();
+        records.sort_by_key(|record| record.head.opened_wall_ms);
+        records
+    }
+
+    #[track_caller]
+    pub fn await_records(&self, count: usize, limit: Duration) {
         wait_for(&format!("{count} recordings in the archive"), limit, || {
             let files = self.archived();
             let whole = files.iter().all(|file| proof_of(file).exists());
             (files.len() >= count && whole && self.spooled().is_empty()).then_some(())
         });
-        let files = self.archived();
-        assert_eq!(files.len(), count, "recordings in the archive");
-        let mut records: Vec<Record> = files.iter().map(|file| Record::load(file, &self.state)).collect();
-        records.sort_by_key(|record| record.head.opened_wall_ms);
-        records
+        assert_eq!(self.archived().len(), count, "recordings in the archive");
     }
 
     /// The one recording there is, which must be sealed and balanced.

@@ -40,12 +40,19 @@ impl Drop for Tmpfs {
 /// such as `fdatasync:error=EIO:when=2`. Lasts until the answer is dropped.
 #[track_caller]
 pub fn inject(pid: u32, fault: &str, log: &Path) -> Running {
+    inject_at(pid, fault, &[], log)
+}
+
+/// The same for calls on these files only.
+#[track_caller]
+pub fn inject_at(pid: u32, fault: &str, files: &[PathBuf], log: &Path) -> Running {
     let call = fault.split(':').next().unwrap_or(fault);
     let mut strace = Command::new("strace");
     strace
         .args(["-f", "-q", "-e", &format!("trace={call}"), "-e", &format!("inject={fault}"), "-o"])
         .arg(log)
         .args(["-p", &pid.to_string()])
+        .args(files.iter().flat_map(|file| [Path::new("-P"), file]))
         .stdin(Stdio::null());
     let strace = Running::start(&mut strace);
     // Attached once every thread has a tracer.

@@ -1,5 +1,6 @@
 //! A recording as the judge sees it: verified, whole, with its events.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
@@ -15,9 +16,19 @@ pub struct Record {
     pub head: Head,
     pub verdict: Verdict,
     pub ledger: Ledger,
+    /// All of them; of a skimmed one without payload.
     pub events: Vec<Timed<'static>>,
-    /// Of its finished chunks and tails, decompressed.
+    /// Size of the file.
     pub bytes: u64,
+    payload: BTreeMap<u32, Payload>,
+}
+
+/// Bytes of a channel's payload events.
+#[derive(Clone, Copy, Default, Debug)]
+struct Payload {
+    input: u64,
+    output: u64,
+    stderr: u64,
 }
 
 /// The trust file of a state folder.
@@ -29,6 +40,17 @@ impl Record {
     /// Verifies `file` with the trust file of `state` and the proof beside it; the test fails on any fault.
     #[track_caller]
     pub fn load(file: &Path, state: &Path) -> Record {
+        Record::read(file, state, true)
+    }
+
+    /// The same without keeping the payload, only its lengths: for large ones.
+    #[track_caller]
+    pub fn skim(file: &Path, state: &Path) -> Record {
+        Record::read(file, state, false)
+    }
+
+    #[track_caller]
+    fn read(file: &Path, state: &Path, keep: bool) -> Record {
         let proof = std::fs::read_to_string(proof_of(file)).ok();
         let reader = BufReader::new(File::open(file).unwrap());
         let mut verified = verify(reader, &trust(state), proof.as_deref())
@@ -36,8 +58,26 @@ impl Record {
         verified
             .check_content()
             .unwrap_or_else(|fault| panic!("{}: content: {fault}", file.display()));
-        let events = verified.events().map(|timed| timed.unwrap()).collect();
+        let mut events = Vec::new();
+        let mut payload: BTreeMap<u32, Payload> = BTreeMap::new();
+        for timed in verified.events().map(|timed| timed.unwrap()) {
+            let sums = payload.entry(timed.channel).or_default();
+            let (sum, bytes) = match &timed.event {
+                Event::Input(bytes) => (&mut sums.input, bytes.len()),
+                Event::Output(bytes) => (&mut sums.output, bytes.len()),
+                Event::Stderr(bytes) => (&mut sums.stderr, bytes.len()),
+                _ => {
+                    events.push(timed);
+                    continue;
+                }
+            };
+            *sum += bytes as u64;
+            if keep {
+                events.push(timed);
+            }
+        }
         Record {
+            payload,
             file: file.to_owned(),
             head: verified.head().clone(),
             verdict: verified.verdict().clone(),
@@ -67,6 +107,7 @@ impl Record {
             verdict: verified.verdict().clone(),
             ledger: verified.ledger().clone(),
             events: verified.events().map_while(Result::ok).collect(),
+            payload: BTreeMap::new(),
             bytes: std::fs::metadata(&main).unwrap().len(),
             file: main,
         }
@@ -127,11 +168,10 @@ impl Record {
             assert!(account.to_target <= account.from_client, "{account:?}");
             assert!(account.to_client_out <= account.from_target_out, "{account:?}");
             assert!(account.to_client_err <= account.from_target_err, "{account:?}");
-            let [mut out, mut err, mut noticed, mut undelivered] = [0; 4];
+            let Payload { input, output: out, stderr: err } = self.payload.get(&channel).copied().unwrap_or_default();
+            let [mut noticed, mut undelivered] = [0; 2];
             for timed in self.events.iter().filter(|timed| timed.channel == channel) {
                 match &timed.event {
-                    Event::Output(bytes) => out += bytes.len() as u64,
-                    Event::Stderr(bytes) => err += bytes.len() as u64,
                     Event::Notice { bytes, how: NoticeHow::Stderr | NoticeHow::Title } => {
                         noticed += bytes.len() as u64;
                     }
@@ -148,7 +188,6 @@ impl Record {
                 account.undelivered_up + account.undelivered_down,
                 "{account:?}"
             );
-            let input = self.input(channel).len() as u64;
             assert!(account.to_target <= input && input <= account.from_client, "input {input} {account:?}");
         }
     }
