@@ -25,7 +25,7 @@ use crate::keeper::Keeper;
 use crate::kernel::admit::AdmissionTrust;
 use crate::kernel::id::SessionId;
 use crate::ledger::{Ledger, Options};
-use crate::recorder::{Recorders, Recovered, recover_all};
+use crate::recorder::{LeftOver, Recorders, Recovered, recover_all};
 use crate::registry::{LEASE_RENEW_MS, Registry};
 use crate::ssh::{Gate, KeyExchange, Settings, listen};
 use crate::store::Store;
@@ -328,19 +328,29 @@ fn settings(config: &Config, mode: Mode) -> Settings {
 }
 
 /// Files what recovery has sealed.
-async fn recovered(gate: &Arc<Gate>, left_over: Vec<Recovered>) {
+async fn recovered(gate: &Arc<Gate>, left_over: Vec<LeftOver>) {
     for found in left_over {
         match found {
-            Recovered::Finished(finished) => {
+            LeftOver::Recovered(Recovered::Finished(finished)) => {
                 let session = SessionId(finished.sealed.head().session_id);
                 let code = finished.sealed.seal().code.clone();
                 let now = gate.clock.now().wall_ms;
-                match gate.archive_sealed(finished, now).await {
+                match gate.archive_left_over(finished, now).await {
                     Ok(()) => tracing::warn!(%session, code, "a session left over by the last run was sealed"),
                     Err(error) => tracing::error!(%session, %error, "a left-over session is sealed but not archived"),
                 }
             }
-            Recovered::Unreadable { folder, why } => {
+            LeftOver::Moved { session, folder } => {
+                let session = SessionId(session);
+                let now = gate.clock.now().wall_ms;
+                match gate.archive_moved(session, &folder, now).await {
+                    Ok(()) => tracing::warn!(%session, "an empty spool folder left over by the last run was seen to"),
+                    Err(error) => {
+                        tracing::error!(%session, %error, folder = %folder.display(), "an empty spool folder cannot be explained; it stays where it is");
+                    }
+                }
+            }
+            LeftOver::Recovered(Recovered::Unreadable { folder, why }) => {
                 tracing::error!(folder = %folder.display(), why, "a left-over spool cannot be recovered; it stays where it is");
             }
         }

@@ -1,6 +1,7 @@
 //! The SEAL: the last word about a recording (FORMAT.md section 3.6).
 
 use crate::cbor::{self, Malformed};
+use crate::frame::Skip;
 use crate::head::Head;
 use crate::leaf::{LeafKind, LedgerLeaf};
 use crate::limits::HEAD_TEXT_BYTES_MAX;
@@ -166,6 +167,13 @@ impl Sealed {
             reason: self.seal.code.clone(),
             at_wall_ms: self.head.opened_wall_ms.saturating_add(self.seal.closed_ms),
         }
+    }
+
+    /// The ledger leaf of its opening, as [`crate::Writer::open_leaf`] gave it.
+    pub fn open_leaf(&self) -> LedgerLeaf {
+        // The HEAD frame holds the statement and a signature, nothing else.
+        let frame = Skip::Head.frame(&[self.head.encode(), vec![0; 64]].concat());
+        open_leaf(&self.head, self.seal.h0, frame.len() as u64)
     }
 
     /// The entry the log stores for that leaf.
