@@ -6,7 +6,7 @@
 //! any two of them finds either no log (start over) or a whole one (do it again).
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -29,6 +29,8 @@ const KEEP_BYTES: usize = 8;
 /// Where originals go before anything of them is left out.
 const DAMAGED_FOLDER: &str = ".damaged";
 const DAMAGED_MAX: u32 = 10_000;
+/// Bytes read at a time.
+const COPY_BYTES: usize = 128 * 1024;
 /// What a seal says of a session that a crash ended.
 pub const NOT_ENDED: &str = "the recorder did not end the session itself";
 
@@ -183,7 +185,14 @@ fn keep_originals(folder: &Path) -> std::io::Result<()> {
         let copy = place.join(entry.file_name());
         let mut digest = Sha256::new();
         let mut from = File::open(entry.path())?;
-        std::io::copy(&mut from, &mut digest)?;
+        let mut buffer = vec![0; COPY_BYTES];
+        loop {
+            let read = from.read(&mut buffer)?;
+            if read == 0 {
+                break;
+            }
+            digest.update(buffer.get(..read).unwrap_or_default());
+        }
         std::fs::copy(entry.path(), &copy)?;
         File::open(&copy)?.sync_all()?;
         let sha256: String = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
