@@ -26,8 +26,8 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use landlock::{
-    ABI, Access, AccessFs, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreatedAttr,
-    RulesetStatus, Scope,
+    ABI, Access, AccessFs, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
+    RulesetCreatedAttr, RulesetStatus, Scope,
 };
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill, killpg};
@@ -35,8 +35,8 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, User};
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, recvmsg,
-    sendmsg,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -118,12 +118,21 @@ impl Helper {
     ///
     /// # Errors
     /// The system's. Nothing runs then, nor if this future is dropped halfway.
-    pub async fn start(program: &Path, flags: &[&str], streams: [OwnedFd; STREAMS], spec: &Spec) -> io::Result<Helper> {
+    pub async fn start(
+        program: &Path,
+        flags: &[&str],
+        streams: [OwnedFd; STREAMS],
+        spec: &Spec,
+    ) -> io::Result<Helper> {
         let (ours, theirs) = parcel(&streams)?;
         drop(streams);
         let mut command = tokio::process::Command::new(program);
         command.arg0("portcullis").arg(SUPERVISE).args(flags);
-        command.env_clear().current_dir("/").stdin(theirs).stdout(Stdio::null());
+        command
+            .env_clear()
+            .current_dir("/")
+            .stdin(theirs)
+            .stdout(Stdio::null());
         let mut child = Guard(Some(command.spawn()?));
         // It still holds the other end of the socket.
         drop(command);
@@ -183,7 +192,12 @@ fn parcel(streams: &[OwnedFd; STREAMS]) -> io::Result<(Socket, OwnedFd)> {
     if !control.push(SendAncillaryMessage::ScmRights(&descriptors)) {
         return Err(io::ErrorKind::InvalidInput.into());
     }
-    sendmsg(&ours, &[IoSlice::new(b"s")], &mut control, SendFlags::empty())?;
+    sendmsg(
+        &ours,
+        &[IoSlice::new(b"s")],
+        &mut control,
+        SendFlags::empty(),
+    )?;
     Ok((ours, theirs.into()))
 }
 
@@ -193,14 +207,20 @@ fn unpack() -> io::Result<(Socket, [OwnedFd; STREAMS], Spec)> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(STREAMS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut byte = [0; 1];
-    recvmsg(&socket, &mut [IoSliceMut::new(&mut byte)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    recvmsg(
+        &socket,
+        &mut [IoSliceMut::new(&mut byte)],
+        &mut control,
+        RecvFlags::CMSG_CLOEXEC,
+    )?;
     let mut streams = Vec::new();
     for message in control.drain() {
         if let RecvAncillaryMessage::ScmRights(descriptors) = message {
             streams.extend(descriptors);
         }
     }
-    let streams = <[OwnedFd; STREAMS]>::try_from(streams).map_err(|_| io::Error::other("no streams on standard input"))?;
+    let streams = <[OwnedFd; STREAMS]>::try_from(streams)
+        .map_err(|_| io::Error::other("no streams on standard input"))?;
     let mut length = [0; 4];
     socket.read_exact(&mut length)?;
     let mut bytes = vec![0; bounded(u32::from_be_bytes(length))?];
@@ -269,7 +289,10 @@ pub fn main(mut arguments: impl Iterator<Item = OsString>) -> Option<ExitCode> {
 
 fn in_runtime(work: impl Future<Output = io::Result<()>>) -> io::Result<()> {
     // One thread: a process with more cannot give its children a namespace.
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(work)
 }
 
 /// `portcullis local-supervise`: the whole of that process.
@@ -310,12 +333,20 @@ impl Events {
 }
 
 /// Starts the next process of the chain and hands it the streams and the spec.
-async fn pass_on(name: &str, streams: [OwnedFd; STREAMS], spec: &Spec) -> io::Result<(Pid, UnixStream)> {
+async fn pass_on(
+    name: &str,
+    streams: [OwnedFd; STREAMS],
+    spec: &Spec,
+) -> io::Result<(Pid, UnixStream)> {
     let (ours, theirs) = parcel(&streams)?;
     drop(streams);
     let mut command = Command::new("/proc/self/exe");
     command.arg0("portcullis").arg(name);
-    command.env_clear().current_dir("/").stdin(theirs).stdout(Stdio::null());
+    command
+        .env_clear()
+        .current_dir("/")
+        .stdin(theirs)
+        .stdout(Stdio::null());
     let mut child = command.spawn()?;
     drop(command);
     ours.set_nonblocking(true)?;
@@ -354,7 +385,10 @@ async fn relay(
         }
     };
     if last.is_none() && send(&mut to, &Order::End).await.is_ok() {
-        last = tokio::time::timeout(INIT_WAIT, words.recv()).await.ok().flatten();
+        last = tokio::time::timeout(INIT_WAIT, words.recv())
+            .await
+            .ok()
+            .flatten();
     }
     // With it the kernel kills whatever else is in the namespace, and it
     // becomes reapable only after all of that is gone.
@@ -515,10 +549,16 @@ fn descendants() -> Vec<i32> {
     let mut found: Vec<i32> = Vec::new();
     let mut parents = vec![std::process::id().cast_signed()];
     while let Some(parent) = parents.pop() {
-        let Ok(tasks) = std::fs::read_dir(format!("/proc/{parent}/task")) else { continue };
+        let Ok(tasks) = std::fs::read_dir(format!("/proc/{parent}/task")) else {
+            continue;
+        };
         for task in tasks.flatten() {
-            let children = std::fs::read_to_string(task.path().join("children")).unwrap_or_default();
-            for child in children.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()) {
+            let children =
+                std::fs::read_to_string(task.path().join("children")).unwrap_or_default();
+            for child in children
+                .split_ascii_whitespace()
+                .filter_map(|pid| pid.parse().ok())
+            {
                 if !found.contains(&child) {
                     found.push(child);
                     parents.push(child);
@@ -558,7 +598,8 @@ fn try_exec(spec: &Spec) -> Result<std::convert::Infallible, String> {
         .ok_or_else(|| format!("there is no account {run_as} on this machine"))?;
     close_descriptors();
     if spec.terminal {
-        rustix::process::ioctl_tiocsctty(io::stdin()).map_err(|error| format!("no controlling terminal: {error}"))?;
+        rustix::process::ioctl_tiocsctty(io::stdin())
+            .map_err(|error| format!("no controlling terminal: {error}"))?;
     }
     rustix::thread::set_no_new_privs(true).map_err(|error| format!("no_new_privs: {error}"))?;
     let own = nix::unistd::geteuid() == account.uid;
@@ -566,21 +607,34 @@ fn try_exec(spec: &Spec) -> Result<std::convert::Infallible, String> {
         become_account(&account)?;
     }
     if !fence(&spec.denied)? {
-        eprintln!("portcullis: this kernel has no Landlock; only file modes protect the state folder");
+        eprintln!(
+            "portcullis: this kernel has no Landlock; only file modes protect the state folder"
+        );
         if own && !spec.demo {
-            return Err("and this command would run as the server's own user, so it does not run".into());
+            return Err(
+                "and this command would run as the server's own user, so it does not run".into(),
+            );
         }
         if own {
-            eprintln!("portcullis: THIS COMMAND CAN READ AND CHANGE THE SERVER'S STATE. For a demo only.");
+            eprintln!(
+                "portcullis: THIS COMMAND CAN READ AND CHANGE THE SERVER'S STATE. For a demo only."
+            );
         }
     }
-    std::env::set_current_dir(&account.dir).or_else(|_| std::env::set_current_dir("/")).ok();
+    std::env::set_current_dir(&account.dir)
+        .or_else(|_| std::env::set_current_dir("/"))
+        .ok();
     let (program, arguments) = spec.command.split_first().ok_or("nothing to run")?;
     let mut command = Command::new(program);
     command.args(arguments);
-    command.env_clear().envs(spec.env.iter().map(|(name, value)| (name, value)));
+    command
+        .env_clear()
+        .envs(spec.env.iter().map(|(name, value)| (name, value)));
     if spec.login {
-        let name = Path::new(program).file_name().unwrap_or_default().to_string_lossy();
+        let name = Path::new(program)
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy();
         command.arg0(format!("-{name}"));
     }
     Err(format!("{program} cannot be run: {}", command.exec()))
@@ -635,7 +689,8 @@ fn fence(denied: &[PathBuf]) -> Result<bool, String> {
     if denied.is_empty() {
         return Ok(true);
     }
-    let text = |error: &dyn std::fmt::Display| format!("the state folder cannot be fenced off: {error}");
+    let text =
+        |error: &dyn std::fmt::Display| format!("the state folder cannot be fenced off: {error}");
     let abi = ABI::V6;
     let mut ruleset = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
@@ -651,7 +706,9 @@ fn fence(denied: &[PathBuf]) -> Result<bool, String> {
         .map_err(|error| text(&error))?;
     for path in allowed_beside(Path::new("/"), denied, 0) {
         // What cannot be opened cannot be reached anyway.
-        let Ok(descriptor) = PathFd::new(&path) else { continue };
+        let Ok(descriptor) = PathFd::new(&path) else {
+            continue;
+        };
         let access = match path.is_dir() {
             true => AccessFs::from_all(abi),
             false => AccessFs::from_file(abi),

@@ -118,7 +118,12 @@ impl Recorders {
         clock: Clock,
         reserve_bytes: u64,
     ) -> Result<Arc<Recorders>, RecorderError> {
-        let spool = |what| move |error: std::io::Error| RecorderError::Spool { what, why: error.to_string() };
+        let spool = |what| {
+            move |error: std::io::Error| RecorderError::Spool {
+                what,
+                why: error.to_string(),
+            }
+        };
         std::fs::create_dir_all(folder).map_err(spool("cannot be made"))?;
         let reserve = Arc::new(Reserve::hold(folder, reserve_bytes));
         Ok(Arc::new(Recorders {
@@ -139,7 +144,11 @@ impl Recorders {
     ///
     /// # Errors
     /// [`RecorderError`]; there is no session then.
-    pub async fn open(&self, mut head: Head, on_failure: OnFailure) -> Result<Recorder, RecorderError> {
+    pub async fn open(
+        &self,
+        mut head: Head,
+        on_failure: OnFailure,
+    ) -> Result<Recorder, RecorderError> {
         self.reserve.check(&self.folder)?;
         head.node_key = self.keeper.node_key();
         head.clamp();
@@ -236,7 +245,10 @@ impl Inner {
     }
 
     /// Does something to the spool; whatever fails there ends the recorder.
-    fn with<T>(self: &Arc<Self>, work: impl FnOnce(&mut Spool, u64) -> Result<T, RecorderError>) -> Result<T, RecorderError> {
+    fn with<T>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&mut Spool, u64) -> Result<T, RecorderError>,
+    ) -> Result<T, RecorderError> {
         let mut spool = self.lock();
         // Under the lock: nothing is appended behind a record that was torn.
         self.intact()?;
@@ -279,7 +291,8 @@ pub(crate) enum Part<'e> {
 impl<'e> Take<'_, 'e> {
     /// Input that is no terminal's.
     pub fn input(&mut self, bytes: &'e Bytes) {
-        self.parts.push(Part::Event(Event::Input(bytes.as_ref().into())));
+        self.parts
+            .push(Part::Event(Event::Input(bytes.as_ref().into())));
     }
 
     /// Input of a terminal.
@@ -297,7 +310,8 @@ impl<'e> Take<'_, 'e> {
 
     /// Standard error.
     pub fn stderr(&mut self, bytes: &'e Bytes) {
-        self.parts.push(Part::Event(Event::Stderr(bytes.as_ref().into())));
+        self.parts
+            .push(Part::Event(Event::Stderr(bytes.as_ref().into())));
     }
 
     /// Anything else.
@@ -314,7 +328,9 @@ impl<'e> Take<'_, 'e> {
             return Ok(());
         }
         let (channel, parts) = (self.channel, self.parts);
-        self.recorder.0.with(|spool, at_ms| spool.take(at_ms, channel, &parts))
+        self.recorder
+            .0
+            .with(|spool, at_ms| spool.take(at_ms, channel, &parts))
     }
 }
 
@@ -404,7 +420,8 @@ impl Recorder {
         code: &str,
         text: &str,
     ) -> Result<(), RecorderError> {
-        self.0.with(|spool, at_ms| spool.end(at_ms, || accounts(self), code, text))
+        self.0
+            .with(|spool, at_ms| spool.end(at_ms, || accounts(self), code, text))
     }
 
     async fn seal(&self, code: &str, text: &str) -> Result<Finished, RecorderError> {
@@ -448,7 +465,12 @@ impl Recorder {
         };
         match tokio::time::timeout(SEAL_WAIT, idle).await {
             Ok(()) => {
-                let failed = self.0.failed.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                let failed = self
+                    .0
+                    .failed
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .clone();
                 if let Some(RecorderError::Full { .. } | RecorderError::NoRoom { .. }) = failed {
                     self.0.reserve.release();
                 }

@@ -137,21 +137,28 @@ impl Registry {
     /// The system's, if it gives no thread.
     pub fn watch(self: &Arc<Self>) -> std::io::Result<std::thread::JoinHandle<()>> {
         let registry = self.clone();
-        std::thread::Builder::new().name("gate".into()).spawn(move || {
-            let _fatal = AbortOnPanic;
-            loop {
-                let wait = registry.tick();
-                let state = registry.lock();
-                if state.stopping {
-                    return;
+        std::thread::Builder::new()
+            .name("gate".into())
+            .spawn(move || {
+                let _fatal = AbortOnPanic;
+                loop {
+                    let wait = registry.tick();
+                    let state = registry.lock();
+                    if state.stopping {
+                        return;
+                    }
+                    let wait = match state.inside.is_empty() {
+                        true => Duration::from_millis(LEASE_RENEW_MS),
+                        false => Duration::from_millis(wait.clamp(1, TICK_MS)),
+                    };
+                    drop(
+                        registry
+                            .wake
+                            .wait_timeout(state, wait)
+                            .unwrap_or_else(PoisonError::into_inner),
+                    );
                 }
-                let wait = match state.inside.is_empty() {
-                    true => Duration::from_millis(LEASE_RENEW_MS),
-                    false => Duration::from_millis(wait.clamp(1, TICK_MS)),
-                };
-                drop(registry.wake.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner));
-            }
-        })
+            })
     }
 
     /// Looks at both clocks once and gives the orders that are due. Answers
@@ -165,7 +172,10 @@ impl Registry {
         let lease_lost = self.lease_held.load(Ordering::SeqCst) && !self.store_alive();
         {
             let mut state = self.lock();
-            let expected = state.last.wall_ms.saturating_add(now.boot_ms.saturating_sub(state.last.boot_ms));
+            let expected = state
+                .last
+                .wall_ms
+                .saturating_add(now.boot_ms.saturating_sub(state.last.boot_ms));
             let stepped = expected.abs_diff(now.wall_ms) >= STEP_MS_MIN;
             state.last = now;
             for inside in state.inside.values_mut().filter(|inside| !inside.ordered) {
@@ -175,9 +185,10 @@ impl Registry {
                 }
                 let left = entry.until.left_ms(now.wall_ms, now.boot_ms);
                 let age_left = entry.oldest_boot_ms.saturating_sub(now.boot_ms);
-                let idle_left = self
-                    .idle_ms
-                    .map(|idle| (entry.held.last_activity_boot_ms().saturating_add(idle)).saturating_sub(now.boot_ms));
+                let idle_left = self.idle_ms.map(|idle| {
+                    (entry.held.last_activity_boot_ms().saturating_add(idle))
+                        .saturating_sub(now.boot_ms)
+                });
                 let reason = if left == 0 {
                     Some(EndReason::GrantExpired)
                 } else if lease_lost {
@@ -198,7 +209,10 @@ impl Registry {
                         if let Some(before) = inside.warnings.due(left) {
                             warnings.push((entry.held.clone(), before));
                         }
-                        next = next.min(left).min(age_left).min(idle_left.unwrap_or(u64::MAX));
+                        next = next
+                            .min(left)
+                            .min(age_left)
+                            .min(idle_left.unwrap_or(u64::MAX));
                         next = next.min(inside.warnings.next_in_ms(left).unwrap_or(u64::MAX));
                     }
                 }
@@ -283,7 +297,8 @@ impl Registry {
             // Hearing from the store means both: it took our row and told its
             // revocations. Either alone does not keep a session alive.
             Ok(()) => {
-                self.lease_until.store(asked.boot_ms.saturating_add(LEASE_MS), Ordering::SeqCst);
+                self.lease_until
+                    .store(asked.boot_ms.saturating_add(LEASE_MS), Ordering::SeqCst);
                 self.lease_held.store(true, Ordering::SeqCst);
             }
             Err(StoreError::Corrupt(_)) => {
@@ -465,7 +480,10 @@ mod tests {
         }
     }
 
-    const START: Now = Now { wall_ms: 1_000_000, boot_ms: 5_000 };
+    const START: Now = Now {
+        wall_ms: 1_000_000,
+        boot_ms: 5_000,
+    };
 
     fn inside(registry: &Arc<Registry>, minutes: u64, id: u8) -> (Arc<Probe>, Ticket) {
         registry.lease_until.store(u64::MAX, Ordering::SeqCst);
@@ -540,7 +558,9 @@ mod tests {
         let registry = Registry::new(clock.clone(), None, vec![300_000, 60_000]);
         let (probe, _two) = inside(&registry, 10, 2);
         registry.lease_held.store(true, Ordering::SeqCst);
-        registry.lease_until.store(clock.now().boot_ms + LEASE_MS, Ordering::SeqCst);
+        registry
+            .lease_until
+            .store(clock.now().boot_ms + LEASE_MS, Ordering::SeqCst);
         clock.advance(LEASE_MS - 1);
         registry.tick();
         assert!(probe.ended.lock().unwrap().is_empty());

@@ -86,10 +86,22 @@ impl Running {
             ("node", new.node == old.node),
             ("state", new.layout == old.layout),
             ("ssh.listen", new.ssh.listen == old.ssh.listen),
-            ("session.idle_timeout_mins", new.session.idle_timeout == old.session.idle_timeout),
-            ("session.warn_before_secs", new.session.warn_before == old.session.warn_before),
-            ("session.grant_max_mins", new.session.grant_max == old.session.grant_max),
-            ("recording.spool_reserve_mib", new.recording.spool_reserve_bytes == old.recording.spool_reserve_bytes),
+            (
+                "session.idle_timeout_mins",
+                new.session.idle_timeout == old.session.idle_timeout,
+            ),
+            (
+                "session.warn_before_secs",
+                new.session.warn_before == old.session.warn_before,
+            ),
+            (
+                "session.grant_max_mins",
+                new.session.grant_max == old.session.grant_max,
+            ),
+            (
+                "recording.spool_reserve_mib",
+                new.recording.spool_reserve_bytes == old.recording.spool_reserve_bytes,
+            ),
         ] {
             anyhow::ensure!(same, "{key} changes only with a restart");
         }
@@ -161,7 +173,11 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
     };
     let keeper: Arc<dyn Keeper> =
         Arc::new(FileKeeper::load(&layout.keys(), rules, clock.clone()).context("the keys")?);
-    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&layout.store()).await.context("the store")?);
+    let store: Arc<dyn Store> = Arc::new(
+        SqliteStore::open(&layout.store())
+            .await
+            .context("the store")?,
+    );
     let ledger = Ledger::open(
         &layout.ledger(),
         Options {
@@ -175,7 +191,9 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
     .context("the ledger")?;
     let ledger = Arc::new(ledger);
     let archive = Arc::new(Files::open(&layout.archive()).context("the archive")?);
-    let left_over = recover_all(&layout.spool(), &*keeper).await.context("the spool")?;
+    let left_over = recover_all(&layout.spool(), &*keeper)
+        .await
+        .context("the spool")?;
     let recorders = Recorders::start(
         &layout.spool(),
         keeper.clone(),
@@ -198,7 +216,12 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
         ledger: ledger.clone(),
         archive,
         trust: AdmissionTrust {
-            ca_keys: vec![keeper.admission_ca().to_bytes().context("the admission CA's key")?],
+            ca_keys: vec![
+                keeper
+                    .admission_ca()
+                    .to_bytes()
+                    .context("the admission CA's key")?,
+            ],
             lifetime_secs_max: config.session.grant_max.as_secs(),
         },
         settings: RwLock::new(Arc::new(settings(&config, mode))),
@@ -206,13 +229,19 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
         metrics: metrics.clone(),
     });
     gate.ledger
-        .append_event("start", serde_json::json!({ "node": config.node, "version": env!("CARGO_PKG_VERSION") }))
+        .append_event(
+            "start",
+            serde_json::json!({ "node": config.node, "version": env!("CARGO_PKG_VERSION") }),
+        )
         .await
         .context("the ledger does not take the start")?;
     recovered(&gate, left_over).await;
     close_orphans(&gate).await;
 
-    registry.renew(&*store, &config.node).await.context("the first lease")?;
+    registry
+        .renew(&*store, &config.node)
+        .await
+        .context("the first lease")?;
     registry.watch().context("the gate's thread")?;
     let (stop, stopping) = watch::channel(false);
     let lease = tokio::spawn(lease(gate.clone()));
@@ -231,7 +260,12 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
         certificates,
     };
     let (russh, russh_now) = watch::channel(keys.config(&gate.settings()));
-    let accepting = tokio::spawn(listen::accept(gate.clone(), russh_now, listener, stopping.clone()));
+    let accepting = tokio::spawn(listen::accept(
+        gate.clone(),
+        russh_now,
+        listener,
+        stopping.clone(),
+    ));
 
     let socket = api::bind(&layout.api_socket()).context("the API's socket")?;
     let api = Api {
@@ -259,17 +293,29 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
         stopped.wait_for(|stop| *stop).await.ok();
         accepting.await.ok();
         registry.drain(false);
-        if tokio::time::timeout(drain, registry.wait_empty()).await.is_err() {
+        if tokio::time::timeout(drain, registry.wait_empty())
+            .await
+            .is_err()
+        {
             registry.drain(true);
-            if tokio::time::timeout(SEAL_WAIT, registry.wait_empty()).await.is_err() {
-                tracing::error!(left = registry.count(), "sessions were not sealed in time; the next start recovers them");
+            if tokio::time::timeout(SEAL_WAIT, registry.wait_empty())
+                .await
+                .is_err()
+            {
+                tracing::error!(
+                    left = registry.count(),
+                    "sessions were not sealed in time; the next start recovers them"
+                );
             }
         }
         api_stop.send_replace(true);
         serving.await.ok();
         lease.abort();
         registry.stop();
-        ledger.append_event("stop", serde_json::json!({})).await.context("the ledger does not take the stop")?;
+        ledger
+            .append_event("stop", serde_json::json!({}))
+            .await
+            .context("the ledger does not take the stop")?;
         ledger.close().await.context("closing the ledger")?;
         Ok(())
     });
@@ -290,7 +336,9 @@ fn ms(duration: Duration) -> u64 {
 }
 
 fn host_key(layout: &crate::layout::Layout) -> anyhow::Result<russh::keys::PrivateKey> {
-    Ok(keys::load(&layout.keys(), keys::CaSource::Files).context("the SSH host key")?.ssh_host)
+    Ok(keys::load(&layout.keys(), keys::CaSource::Files)
+        .context("the SSH host key")?
+        .ssh_host)
 }
 
 /// SHA-256 of the rules in force: until policies are files, of their version.
@@ -336,15 +384,21 @@ async fn recovered(gate: &Arc<Gate>, left_over: Vec<LeftOver>) {
                 let code = finished.sealed.seal().code.clone();
                 let now = gate.clock.now().wall_ms;
                 match gate.archive_left_over(finished, now).await {
-                    Ok(()) => tracing::warn!(%session, code, "a session left over by the last run was sealed"),
-                    Err(error) => tracing::error!(%session, %error, "a left-over session is sealed but not archived"),
+                    Ok(()) => {
+                        tracing::warn!(%session, code, "a session left over by the last run was sealed")
+                    }
+                    Err(error) => {
+                        tracing::error!(%session, %error, "a left-over session is sealed but not archived")
+                    }
                 }
             }
             LeftOver::Moved { session, folder } => {
                 let session = SessionId(session);
                 let now = gate.clock.now().wall_ms;
                 match gate.archive_moved(session, &folder, now).await {
-                    Ok(()) => tracing::warn!(%session, "an empty spool folder left over by the last run was seen to"),
+                    Ok(()) => {
+                        tracing::warn!(%session, "an empty spool folder left over by the last run was seen to")
+                    }
                     Err(error) => {
                         tracing::error!(%session, %error, folder = %folder.display(), "an empty spool folder cannot be explained; it stays where it is");
                     }
@@ -368,7 +422,11 @@ async fn close_orphans(gate: &Arc<Gate>) {
     };
     let now = gate.clock.now().wall_ms;
     for row in live.iter().filter(|row| row.node == gate.node) {
-        if let Err(error) = gate.store.close_session(row.id, now, "crash_recovered").await {
+        if let Err(error) = gate
+            .store
+            .close_session(row.id, now, "crash_recovered")
+            .await
+        {
             tracing::error!(session = %row.id, %error, "the store did not take the end of a left-over session");
         }
     }
@@ -401,7 +459,11 @@ struct Cut {
 }
 
 impl Cutter for Cut {
-    fn wait_cut<'a>(&'a self, sessions: &'a [SessionId], within: Duration) -> api::Answer<'a, Vec<SessionId>> {
+    fn wait_cut<'a>(
+        &'a self,
+        sessions: &'a [SessionId],
+        within: Duration,
+    ) -> api::Answer<'a, Vec<SessionId>> {
         Box::pin(async move {
             if let Err(error) = self.gate.registry.pull(&*self.gate.store).await {
                 tracing::error!(%error, "the revocation journal cannot be read");

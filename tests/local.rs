@@ -50,11 +50,21 @@ fn folder() -> (tempfile::TempDir, PathBuf) {
 }
 
 async fn start(flags: &[&str], streams: [OwnedFd; 3], spec: &Spec) -> Helper {
-    Helper::start(Path::new(env!("CARGO_BIN_EXE_portcullis")), flags, streams, spec).await.unwrap()
+    Helper::start(
+        Path::new(env!("CARGO_BIN_EXE_portcullis")),
+        flags,
+        streams,
+        spec,
+    )
+    .await
+    .unwrap()
 }
 
 async fn last(helper: &mut Helper) -> Last {
-    tokio::time::timeout(LIMIT, helper.last()).await.unwrap().unwrap()
+    tokio::time::timeout(LIMIT, helper.last())
+        .await
+        .unwrap()
+        .unwrap()
 }
 
 async fn end(helper: &mut Helper) -> Last {
@@ -70,14 +80,27 @@ struct Shell {
 
 impl Shell {
     async fn start(command: &[&str], modes: &[(Pty, u32)]) -> Shell {
-        let size = Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
+        let size = Winsize {
+            ws_row: 24,
+            ws_col: 80,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
         let (master, slave) = terminal::open(size, modes).unwrap();
         if Uid::effective().is_root() {
             terminal::give(&slave, account().uid, account().gid).unwrap();
         }
-        let streams = [slave.try_clone().unwrap(), slave.try_clone().unwrap(), slave];
+        let streams = [
+            slave.try_clone().unwrap(),
+            slave.try_clone().unwrap(),
+            slave,
+        ];
         let helper = start(&[], streams, &spec(command, true)).await;
-        Shell { helper, master, seen: String::new() }
+        Shell {
+            helper,
+            master,
+            seen: String::new(),
+        }
     }
 
     async fn say(&self, mut bytes: &[u8]) {
@@ -98,7 +121,9 @@ impl Shell {
             }
             let left = limit.saturating_duration_since(Instant::now());
             let n = tokio::time::timeout(left, self.master.read(&mut buffer)).await;
-            let n = n.unwrap_or_else(|_| panic!("no {text:?} in {:?}", self.seen)).unwrap();
+            let n = n
+                .unwrap_or_else(|_| panic!("no {text:?} in {:?}", self.seen))
+                .unwrap();
             assert!(n > 0, "the terminal ended before {text:?}: {:?}", self.seen);
             self.seen.push_str(&String::from_utf8_lossy(&buffer[..n]));
         }
@@ -112,11 +137,21 @@ fn bash() -> [&'static str; 3] {
 #[tokio::test]
 async fn a_half_typed_line_is_not_executed_at_the_cut() {
     let (_keep, at) = folder();
-    for command in [&bash()[..], &["/bin/sh", "-i"], &["/bin/sh", "-c", "trap '' HUP TERM; while read -r line; do eval \"$line\"; done"]] {
+    for command in [
+        &bash()[..],
+        &["/bin/sh", "-i"],
+        &[
+            "/bin/sh",
+            "-c",
+            "trap '' HUP TERM; while read -r line; do eval \"$line\"; done",
+        ],
+    ] {
         let marker = at.join("executed");
         let mut shell = Shell::start(command, &[]).await;
         tokio::time::sleep(Duration::from_millis(300)).await;
-        shell.say(format!("touch {}", marker.display()).as_bytes()).await;
+        shell
+            .say(format!("touch {}", marker.display()).as_bytes())
+            .await;
         tokio::time::sleep(Duration::from_millis(200)).await;
         assert!(end(&mut shell.helper).await.survivors.is_empty());
         drop(shell);
@@ -131,7 +166,15 @@ async fn every_process_is_gone_after_the_cut() {
         let (_keep, at) = folder();
         // Six links that each fork their successor, note the time and exit; three daemons.
         let link = at.join("link.sh");
-        std::fs::write(&link, format!("sh {0} $1 &\necho x > {1}/$1\nexit 0\n", link.display(), at.display())).unwrap();
+        std::fs::write(
+            &link,
+            format!(
+                "sh {0} $1 &\necho x > {1}/$1\nexit 0\n",
+                link.display(),
+                at.display()
+            ),
+        )
+        .unwrap();
         let script = format!(
             "for n in 1 2 3 4 5 6; do sh {} chain$n & done; for n in 1 2 3; do (setsid sh -c 'trap \"\" HUP TERM; while :; do echo x > {}/daemon'$n'; sleep 0.05; done' &) ; done; sleep 1000",
             link.display(),
@@ -150,7 +193,11 @@ async fn every_process_is_gone_after_the_cut() {
             }
         }
         tokio::time::sleep(Duration::from_millis(500)).await;
-        assert_eq!(std::fs::read_dir(&at).unwrap().count(), 1, "{flags:?}: somebody still writes");
+        assert_eq!(
+            std::fs::read_dir(&at).unwrap().count(),
+            1,
+            "{flags:?}: somebody still writes"
+        );
         drop(stdin);
     }
 }
@@ -176,11 +223,27 @@ async fn job_control_works() {
 
 #[tokio::test]
 async fn the_window_and_the_modes_are_the_clients() {
-    let mut shell = Shell::start(&bash(), &[(Pty::VINTR, 7), (Pty::ECHO, 0), (Pty::IXON, 0), (Pty::VQUIT, 255)]).await;
+    let mut shell = Shell::start(
+        &bash(),
+        &[
+            (Pty::VINTR, 7),
+            (Pty::ECHO, 0),
+            (Pty::IXON, 0),
+            (Pty::VQUIT, 255),
+        ],
+    )
+    .await;
     shell.see("ready> ").await;
-    let size = Winsize { ws_row: 50, ws_col: 132, ws_xpixel: 0, ws_ypixel: 0 };
+    let size = Winsize {
+        ws_row: 50,
+        ws_col: 132,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
     shell.master.resize(size).unwrap();
-    shell.say(b"stty size; stty -a; (echo opened > /dev/tty); (echo by-name > $(tty))\n").await;
+    shell
+        .say(b"stty size; stty -a; (echo opened > /dev/tty); (echo by-name > $(tty))\n")
+        .await;
     shell.see("50 132").await;
     shell.see("intr = ^G").await;
     shell.see("quit = <undef>").await;
@@ -192,14 +255,26 @@ async fn the_window_and_the_modes_are_the_clients() {
 
 fn pipes() -> (pipe::Sender, [OwnedFd; 3]) {
     let (stdin, theirs) = pipe::pipe().unwrap();
-    let null = || OwnedFd::from(std::fs::OpenOptions::new().write(true).open("/dev/null").unwrap());
+    let null = || {
+        OwnedFd::from(
+            std::fs::OpenOptions::new()
+                .write(true)
+                .open("/dev/null")
+                .unwrap(),
+        )
+    };
     (stdin, [theirs.into_blocking_fd().unwrap(), null(), null()])
 }
 
 #[tokio::test]
 async fn statuses_signals_and_the_end_of_input() {
     let (stdin, streams) = pipes();
-    let mut helper = start(&[], streams, &spec(&["/bin/sh", "-c", "cat; exit 42"], false)).await;
+    let mut helper = start(
+        &[],
+        streams,
+        &spec(&["/bin/sh", "-c", "cat; exit 42"], false),
+    )
+    .await;
     drop(stdin);
     assert_eq!(last(&mut helper).await.exit, Some(Exit::Status(42)));
 
@@ -208,13 +283,20 @@ async fn statuses_signals_and_the_end_of_input() {
     tokio::time::sleep(Duration::from_millis(500)).await;
     helper.order(&Order::Signal("USR1".into())).await.unwrap();
     let name = "USR1".to_owned();
-    assert_eq!(last(&mut helper).await.exit, Some(Exit::Signal { name, core: false }));
+    assert_eq!(
+        last(&mut helper).await.exit,
+        Some(Exit::Signal { name, core: false })
+    );
 }
 
 #[tokio::test]
 async fn without_a_terminal_there_is_no_controlling_one() {
     let (_stdin, streams) = pipes();
-    let command = ["/bin/sh", "-c", "if (: > /dev/tty) 2>/dev/null; then exit 1; else exit 9; fi"];
+    let command = [
+        "/bin/sh",
+        "-c",
+        "if (: > /dev/tty) 2>/dev/null; then exit 1; else exit 9; fi",
+    ];
     let mut helper = start(&[], streams, &spec(&command, false)).await;
     assert_eq!(last(&mut helper).await.exit, Some(Exit::Status(9)));
 }
@@ -223,7 +305,9 @@ async fn without_a_terminal_there_is_no_controlling_one() {
 async fn a_megabyte_through_a_terminal_both_ways() {
     const BYTES: usize = 1 << 20;
     let command = ["/bin/sh", "-c", "stty raw -echo; echo go; head -c 1048576"];
-    let Shell { mut helper, master, .. } = {
+    let Shell {
+        mut helper, master, ..
+    } = {
         let mut shell = Shell::start(&command, &[]).await;
         shell.see("go\n").await;
         shell
@@ -245,14 +329,25 @@ async fn a_megabyte_through_a_terminal_both_ways() {
         }
         got
     };
-    let ((), got) = tokio::time::timeout(LIMIT, async { tokio::join!(typing, reading) }).await.unwrap();
+    let ((), got) = tokio::time::timeout(LIMIT, async { tokio::join!(typing, reading) })
+        .await
+        .unwrap();
     assert!(got == sent);
     assert_eq!(last(&mut helper).await.exit, Some(Exit::Status(0)));
 }
 
 #[tokio::test]
 async fn nothing_is_written_once_the_switch_is_off() {
-    let (master, slave) = terminal::open(Winsize { ws_row: 1, ws_col: 1, ws_xpixel: 0, ws_ypixel: 0 }, &[(Pty::ICANON, 0), (Pty::ECHO, 0)]).unwrap();
+    let (master, slave) = terminal::open(
+        Winsize {
+            ws_row: 1,
+            ws_col: 1,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        },
+        &[(Pty::ICANON, 0), (Pty::ECHO, 0)],
+    )
+    .unwrap();
     assert!(master.write(b"x", || false).await.is_err());
     drop(master);
     let mut buffer = [0; 8];
@@ -267,27 +362,45 @@ async fn a_link_beside_does_not_open_the_denied_folder() {
     std::fs::write(state.join("secret"), "x").unwrap();
     std::os::unix::fs::symlink(&state, at.join("link")).unwrap();
     let (_stdin, streams) = pipes();
-    let command = format!("cat {0}/state/secret || cat {0}/link/secret || {{ echo ok > {0}/free && exit 5; }}", at.display());
+    let command = format!(
+        "cat {0}/state/secret || cat {0}/link/secret || {{ echo ok > {0}/free && exit 5; }}",
+        at.display()
+    );
     let mut spec = spec(&["/bin/sh", "-c", &command], false);
     spec.denied = vec![state];
     std::fs::create_dir(at.join("beside")).unwrap();
     let mut helper = start(&[], streams, &spec).await;
     // A new file in the parent itself is outside what Landlock allows here, so the last part may fail too.
     let exit = last(&mut helper).await.exit;
-    assert!(matches!(exit, Some(Exit::Status(status)) if status != 0), "{exit:?}");
+    assert!(
+        matches!(exit, Some(Exit::Status(status)) if status != 0),
+        "{exit:?}"
+    );
 }
 
 #[tokio::test]
 async fn output_comes_back_over_pipes() {
     let (mut stdin, theirs) = pipe::pipe().unwrap();
     let (out, mut output) = pipe::pipe().unwrap();
-    let null = OwnedFd::from(std::fs::OpenOptions::new().write(true).open("/dev/null").unwrap());
-    let streams = [theirs.into_blocking_fd().unwrap(), out.into_blocking_fd().unwrap(), null];
+    let null = OwnedFd::from(
+        std::fs::OpenOptions::new()
+            .write(true)
+            .open("/dev/null")
+            .unwrap(),
+    );
+    let streams = [
+        theirs.into_blocking_fd().unwrap(),
+        out.into_blocking_fd().unwrap(),
+        null,
+    ];
     let mut helper = start(&[], streams, &spec(&["/bin/cat"], false)).await;
     stdin.write_all(b"there and back").await.unwrap();
     drop(stdin);
     let mut got = String::new();
-    tokio::time::timeout(LIMIT, output.read_to_string(&mut got)).await.unwrap().unwrap();
+    tokio::time::timeout(LIMIT, output.read_to_string(&mut got))
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(got, "there and back");
     assert_eq!(last(&mut helper).await.exit, Some(Exit::Status(0)));
 }

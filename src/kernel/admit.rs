@@ -146,10 +146,14 @@ impl Refusal {
         match self {
             Refusal::Oversized => "the certificate is too large".into(),
             Refusal::Nested => "the certificate holds another certificate".into(),
-            Refusal::Malformed => "a field of the certificate holds what OpenSSH would not take".into(),
+            Refusal::Malformed => {
+                "a field of the certificate holds what OpenSSH would not take".into()
+            }
             Refusal::WrongType => "this is a host certificate, not a user's".into(),
             Refusal::UnknownCa => "the certificate is not from our admission CA".into(),
-            Refusal::SignatureAlgorithm(name) => format!("the CA's signature algorithm {name} is not accepted"),
+            Refusal::SignatureAlgorithm(name) => {
+                format!("the CA's signature algorithm {name} is not accepted")
+            }
             Refusal::KeyAlgorithm(name) => format!("keys of type {name} are not accepted"),
             Refusal::NoPrincipals => "the certificate names no principal".into(),
             Refusal::BadPrincipal => "a principal of the certificate is not login@target".into(),
@@ -158,11 +162,15 @@ impl Refusal {
             Refusal::LifetimeTooLong => "the certificate lives longer than this gate allows".into(),
             Refusal::NotYetValid => "the certificate is not valid yet".into(),
             Refusal::Expired => "the certificate has expired".into(),
-            Refusal::CriticalOption(name) => format!("the certificate demands `{name}`, which this gate cannot enforce"),
+            Refusal::CriticalOption(name) => {
+                format!("the certificate demands `{name}`, which this gate cannot enforce")
+            }
             Refusal::BadSourceAddress => "the certificate's source-address cannot be read".into(),
             Refusal::SourceAddress => "the certificate may not be used from this address".into(),
             Refusal::NoGrant => "no grant was issued for this certificate".into(),
-            Refusal::OtherGrant => "the grant of this certificate is for another destination".into(),
+            Refusal::OtherGrant => {
+                "the grant of this certificate is for another destination".into()
+            }
             Refusal::GrantNotYet => "the grant has not begun".into(),
             Refusal::GrantExpired => "the grant has ended".into(),
             Refusal::GrantRevoked => "the grant was revoked".into(),
@@ -297,7 +305,12 @@ pub fn admit(
         return Err(Refusal::GrantSource);
     }
 
-    let permits = |extension: &str| presented.extensions.iter().any(|(name, _)| name == extension);
+    let permits = |extension: &str| {
+        presented
+            .extensions
+            .iter()
+            .any(|(name, _)| name == extension)
+    };
     let capabilities = grant
         .capabilities
         .iter()
@@ -313,13 +326,20 @@ pub fn admit(
         identity: grant.identity.clone(),
         grant: grant.id,
         destination: wanted.clone(),
-        until_ms: grant.until_ms.min(presented.valid_before.saturating_mul(1000)),
+        until_ms: grant
+            .until_ms
+            .min(presented.valid_before.saturating_mul(1000)),
         capabilities,
         permits_pty: permits("permit-pty"),
         force_command,
         certificate_sha256: presented.sha256,
         certificate_serial: presented.serial,
-        certificate_key_id: presented.key_id.chars().filter(|c| !c.is_control()).take(KEY_ID_CHARS_MAX).collect(),
+        certificate_key_id: presented
+            .key_id
+            .chars()
+            .filter(|c| !c.is_control())
+            .take(KEY_ID_CHARS_MAX)
+            .collect(),
         policy_digest: grant.policy_digest,
     })
 }
@@ -338,7 +358,8 @@ fn check_shape(presented: &Presented, trust: &AdmissionTrust) -> Result<(), Refu
         return Err(Refusal::WrongType);
     }
     // OpenSSH refuses the whole certificate for each of these.
-    let flag_with_data = |(name, data): &(String, String)| FLAGS.contains(&name.as_str()) && !data.is_empty();
+    let flag_with_data =
+        |(name, data): &(String, String)| FLAGS.contains(&name.as_str()) && !data.is_empty();
     if presented.key_id.contains('\0') || presented.extensions.iter().any(flag_with_data) {
         return Err(Refusal::Malformed);
     }
@@ -383,7 +404,11 @@ fn check_principals(presented: &Presented, wanted: &Destination) -> Result<(), R
     }
 }
 
-fn check_validity(presented: &Presented, trust: &AdmissionTrust, now: WallMs) -> Result<(), Refusal> {
+fn check_validity(
+    presented: &Presented,
+    trust: &AdmissionTrust,
+    now: WallMs,
+) -> Result<(), Refusal> {
     let lifetime = presented
         .valid_before
         .checked_sub(presented.valid_after)
@@ -409,7 +434,13 @@ fn check_critical_options(presented: &Presented, peer: IpAddr) -> Result<Option<
             "source-address" => {
                 let blocks: Vec<Cidr> = value
                     .split(',')
-                    .map(|block| block.parse().ok().filter(Cidr::is_exact).ok_or(Refusal::BadSourceAddress))
+                    .map(|block| {
+                        block
+                            .parse()
+                            .ok()
+                            .filter(Cidr::is_exact)
+                            .ok_or(Refusal::BadSourceAddress)
+                    })
                     .collect::<Result<_, _>>()?;
                 if !blocks.iter().any(|block| block.contains(peer)) {
                     return Err(Refusal::SourceAddress);

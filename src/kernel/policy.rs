@@ -50,10 +50,24 @@ pub struct Context<'a> {
 ///
 /// # Errors
 /// A [`Denial`] with the rule that made it.
-pub fn decide(admitted: &Admitted, request: Request, context: &Context<'_>) -> Result<Permit, Denial> {
-    let deny = |rule, code, sentence: String| Err(Denial { rule, code, sentence });
+pub fn decide(
+    admitted: &Admitted,
+    request: Request,
+    context: &Context<'_>,
+) -> Result<Permit, Denial> {
+    let deny = |rule, code, sentence: String| {
+        Err(Denial {
+            rule,
+            code,
+            sentence,
+        })
+    };
     if context.now >= admitted.until_ms() {
-        return deny("grant.window", "grant_expired", "the grant has ended".into());
+        return deny(
+            "grant.window",
+            "grant_expired",
+            "the grant has ended".into(),
+        );
     }
     if !context.store_alive {
         return deny(
@@ -66,16 +80,26 @@ pub fn decide(admitted: &Admitted, request: Request, context: &Context<'_>) -> R
     let lacks = |capability: Capability| Denial {
         rule: "grant.capabilities",
         code: "capability_missing",
-        sentence: format!("the grant does not allow {capability}; ask for one with --allow {capability}"),
+        sentence: format!(
+            "the grant does not allow {capability}; ask for one with --allow {capability}"
+        ),
     };
     let rule = match &request {
         Request::Connect => "grant.destination",
         Request::Channel | Request::WindowChange | Request::Signal { .. } => "grant.session",
         Request::Env { name } => {
-            if context.env_allowed.iter().any(|pattern| env_matches(pattern, name)) {
+            if context
+                .env_allowed
+                .iter()
+                .any(|pattern| env_matches(pattern, name))
+            {
                 "gate.env"
             } else {
-                return deny("gate.env", "env_not_allowed", format!("the variable {name} is not passed on"));
+                return deny(
+                    "gate.env",
+                    "env_not_allowed",
+                    format!("the variable {name} is not passed on"),
+                );
             }
         }
         Request::Pty => {
@@ -96,11 +120,15 @@ pub fn decide(admitted: &Admitted, request: Request, context: &Context<'_>) -> R
         {
             "certificate.force-command"
         }
-        Request::Shell => has(Capability::Shell).then_some("grant.shell").ok_or_else(|| lacks(Capability::Shell))?,
-        Request::Exec { .. } => has(Capability::Exec).then_some("grant.exec").ok_or_else(|| lacks(Capability::Exec))?,
-        Request::Subsystem { name } if name == "sftp" => {
-            has(Capability::Sftp).then_some("grant.sftp").ok_or_else(|| lacks(Capability::Sftp))?
-        }
+        Request::Shell => has(Capability::Shell)
+            .then_some("grant.shell")
+            .ok_or_else(|| lacks(Capability::Shell))?,
+        Request::Exec { .. } => has(Capability::Exec)
+            .then_some("grant.exec")
+            .ok_or_else(|| lacks(Capability::Exec))?,
+        Request::Subsystem { name } if name == "sftp" => has(Capability::Sftp)
+            .then_some("grant.sftp")
+            .ok_or_else(|| lacks(Capability::Sftp))?,
         Request::Subsystem { .. } => {
             return deny(
                 "gate.subsystems",
@@ -114,13 +142,33 @@ pub fn decide(admitted: &Admitted, request: Request, context: &Context<'_>) -> R
         | Request::TcpipForward { .. }
         | Request::DirectStreamlocal { .. }
         | Request::StreamlocalForward { .. } => {
-            return deny("gate.forward", "forward_not_carried", "forwarding is not carried by this gate".into());
+            return deny(
+                "gate.forward",
+                "forward_not_carried",
+                "forwarding is not carried by this gate".into(),
+            );
         }
-        Request::Agent => return deny("gate.agent", "agent_not_carried", "agent forwarding is off".into()),
-        Request::X11 => return deny("gate.x11", "x11_not_carried", "X11 forwarding is off".into()),
+        Request::Agent => {
+            return deny(
+                "gate.agent",
+                "agent_not_carried",
+                "agent forwarding is off".into(),
+            );
+        }
+        Request::X11 => {
+            return deny(
+                "gate.x11",
+                "x11_not_carried",
+                "X11 forwarding is off".into(),
+            );
+        }
         Request::Unknown { kind } => {
             let kind: String = kind.chars().take(64).filter(|c| !c.is_control()).collect();
-            return deny("gate.unknown", "request_unknown", format!("`{kind}` is not carried"));
+            return deny(
+                "gate.unknown",
+                "request_unknown",
+                format!("`{kind}` is not carried"),
+            );
         }
     };
     Ok(Permit { request, rule })

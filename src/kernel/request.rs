@@ -19,22 +19,42 @@ pub enum Request {
     /// A further session channel.
     Channel,
     Pty,
-    Env { name: String },
+    Env {
+        name: String,
+    },
     Shell,
-    Exec { command: Vec<u8> },
-    Subsystem { name: String },
+    Exec {
+        command: Vec<u8>,
+    },
+    Subsystem {
+        name: String,
+    },
     WindowChange,
-    Signal { name: String },
+    Signal {
+        name: String,
+    },
     /// `direct-tcpip` (ssh -L, -D): the target dials host and port.
-    DirectTcpip { host: String, port: u32 },
+    DirectTcpip {
+        host: String,
+        port: u32,
+    },
     /// `tcpip-forward` (ssh -R).
-    TcpipForward { host: String, port: u32 },
-    DirectStreamlocal { path: String },
-    StreamlocalForward { path: String },
+    TcpipForward {
+        host: String,
+        port: u32,
+    },
+    DirectStreamlocal {
+        path: String,
+    },
+    StreamlocalForward {
+        path: String,
+    },
     Agent,
     X11,
     /// A channel type or request that no client should send to a server.
-    Unknown { kind: String },
+    Unknown {
+        kind: String,
+    },
 }
 
 impl Request {

@@ -63,7 +63,9 @@ impl EndReason {
             EndReason::Idle => "the session was idle for too long".into(),
             EndReason::MaxDuration => "the session reached the longest time allowed".into(),
             EndReason::Drain => "the gate is being stopped; connect again in a moment".into(),
-            EndReason::RecorderFailed(why) => format!("the session cannot be recorded any more: {why}"),
+            EndReason::RecorderFailed(why) => {
+                format!("the session cannot be recorded any more: {why}")
+            }
             EndReason::LeaseLost => "the gate cannot check grants any more".into(),
             EndReason::Backlog => "too much output was waiting for a reader that stopped".into(),
             EndReason::Protocol(why) => format!("protocol error: {why}"),
@@ -128,7 +130,11 @@ pub struct Warnings {
 impl Warnings {
     /// Warnings at each of `before_ms` before the end, `left_ms` from now.
     pub fn new(before_ms: &[u64], left_ms: u64) -> Warnings {
-        let mut ahead: Vec<u64> = before_ms.iter().copied().filter(|before| *before < left_ms).collect();
+        let mut ahead: Vec<u64> = before_ms
+            .iter()
+            .copied()
+            .filter(|before| *before < left_ms)
+            .collect();
         ahead.sort_unstable_by(|a, b| b.cmp(a));
         Warnings { ahead }
     }
@@ -148,7 +154,9 @@ impl Warnings {
 
     /// Milliseconds until the next one is due, given what is left.
     pub fn next_in_ms(&self, left_ms: u64) -> Option<u64> {
-        self.ahead.first().map(|before| left_ms.saturating_sub(*before))
+        self.ahead
+            .first()
+            .map(|before| left_ms.saturating_sub(*before))
     }
 }
 

@@ -10,8 +10,8 @@ use nix::unistd::{Gid, Group, Uid};
 use russh::Pty;
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{
-    ControlModes, InputModes, LocalModes, OptionalActions, OutputModes, SpecialCodeIndex, SpecialCodes, Termios, Winsize,
-    tcgetattr, tcsetattr, tcsetwinsize,
+    ControlModes, InputModes, LocalModes, OptionalActions, OutputModes, SpecialCodeIndex,
+    SpecialCodes, Termios, Winsize, tcgetattr, tcsetattr, tcsetwinsize,
 };
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -39,7 +39,10 @@ pub fn open(size: Winsize, modes: &[(Pty, u32)]) -> io::Result<(Master, OwnedFd)
     }
     tcsetattr(&slave, OptionalActions::Now, &termios)?;
     rustix::io::ioctl_fionbio(&master, true)?;
-    #[expect(deprecated, reason = "an OwnedFd keeps the I/O safety that the unsafe replacement asks for")]
+    #[expect(
+        deprecated,
+        reason = "an OwnedFd keeps the I/O safety that the unsafe replacement asks for"
+    )]
     let master = AsyncFd::with_interest(master, Interest::READABLE | Interest::WRITABLE)?;
     Ok((Master(master), slave))
 }
@@ -67,7 +70,9 @@ impl Master {
     pub async fn read(&self, into: &mut [u8]) -> io::Result<usize> {
         let read = self
             .0
-            .async_io(Interest::READABLE, |fd| Ok(rustix::io::read(fd.as_fd(), &mut *into)?))
+            .async_io(Interest::READABLE, |fd| {
+                Ok(rustix::io::read(fd.as_fd(), &mut *into)?)
+            })
             .await;
         match read {
             // How Linux says that the other side is closed.
@@ -100,7 +105,11 @@ impl Master {
 
 fn apply(termios: &mut Termios, mode: Pty, value: u32) {
     if let Some(index) = special(mode) {
-        let code = if value == OFF { 0 } else { u8::try_from(value).unwrap_or(0) };
+        let code = if value == OFF {
+            0
+        } else {
+            u8::try_from(value).unwrap_or(0)
+        };
         set_special(&mut termios.special_codes, index, code);
         return;
     }

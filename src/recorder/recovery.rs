@@ -10,10 +10,12 @@ use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use portcullis_recording::recover::RecoverError;
-use portcullis_recording::spool::{MAIN_FILE, RECOVERING_FILE, parse_session_name, parse_tail_file};
 use portcullis_recording::limits::HEAD_TEXT_BYTES_MAX;
 use portcullis_recording::recover::LeftOut;
+use portcullis_recording::recover::RecoverError;
+use portcullis_recording::spool::{
+    MAIN_FILE, RECOVERING_FILE, parse_session_name, parse_tail_file,
+};
 use portcullis_recording::{Sealed, Why, recover};
 use sha2::{Digest, Sha256};
 
@@ -39,7 +41,10 @@ pub enum LeftOver {
     Recovered(Recovered),
     /// A folder without a recording in it: either it is in the archive already
     /// and the last steps are missing, or nothing was ever taken.
-    Moved { session: [u8; 16], folder: PathBuf },
+    Moved {
+        session: [u8; 16],
+        folder: PathBuf,
+    },
 }
 
 /// One spool that was to be sealed.
@@ -85,13 +90,24 @@ fn holds_nothing(folder: &Path) -> bool {
     };
     let mut all = true;
     for entry in entries {
-        all &= entry.is_ok_and(|entry| entry.file_name() == MAIN_FILE && entry.metadata().is_ok_and(|meta| meta.is_file() && meta.len() == 0));
+        all &= entry.is_ok_and(|entry| {
+            entry.file_name() == MAIN_FILE
+                && entry
+                    .metadata()
+                    .is_ok_and(|meta| meta.is_file() && meta.len() == 0)
+        });
     }
     all
 }
 
 /// Seals one spool.
-pub async fn recover_one(folder: &Path, keeper: &dyn Keeper, code: &str, text: &str, reserve: &Reserve) -> Recovered {
+pub async fn recover_one(
+    folder: &Path,
+    keeper: &dyn Keeper,
+    code: &str,
+    text: &str,
+    reserve: &Reserve,
+) -> Recovered {
     match try_recover(folder, keeper, code, text, reserve).await {
         Ok(finished) => Recovered::Finished(finished),
         Err(why) => Recovered::Unreadable {
@@ -108,13 +124,17 @@ async fn try_recover(
     reason: &str,
     reserve: &Reserve,
 ) -> Result<Finished, String> {
-    let fits = (0..=HEAD_TEXT_BYTES_MAX).rev().find_map(|end| reason.get(..end.min(reason.len())));
+    let fits = (0..=HEAD_TEXT_BYTES_MAX)
+        .rev()
+        .find_map(|end| reason.get(..end.min(reason.len())));
     let reason = fits.unwrap_or(NOT_ENDED);
     let text = |error: std::io::Error| error.to_string();
     let main_path = folder.join(MAIN_FILE);
     let redo_path = folder.join(RECOVERING_FILE);
     if let Some((keep, append)) = read_redo(&redo_path) {
-        reserve.with_room(|| apply(&main_path, keep, &append)).map_err(text)?;
+        reserve
+            .with_room(|| apply(&main_path, keep, &append))
+            .map_err(text)?;
     }
     let main = File::open(&main_path).map_err(text)?;
     let mut tails = Vec::new();
@@ -138,10 +158,16 @@ async fn try_recover(
                 .sign_recording(&unsigned.statement())
                 .await
                 .map_err(|error| error.to_string())?;
-            let recovery = unsigned.sign(&signature).map_err(|error| error.to_string())?;
+            let recovery = unsigned
+                .sign(&signature)
+                .map_err(|error| error.to_string())?;
             let (keep, append) = (recovery.keep_bytes, &recovery.append);
-            reserve.with_room(|| write_redo(&redo_path, keep, append)).map_err(text)?;
-            reserve.with_room(|| apply(&main_path, keep, append)).map_err(text)?;
+            reserve
+                .with_room(|| write_redo(&redo_path, keep, append))
+                .map_err(text)?;
+            reserve
+                .with_room(|| apply(&main_path, keep, append))
+                .map_err(text)?;
             recovery.sealed
         }
         Err(RecoverError::AlreadySealed(sealed)) => *sealed,
@@ -163,7 +189,10 @@ fn merely_torn(left: &LeftOut) -> bool {
 
 /// Copies the whole spool to `.damaged/<session>-N/` and logs what it was.
 fn keep_originals(folder: &Path) -> std::io::Result<()> {
-    let name = folder.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let name = folder
+        .file_name()
+        .and_then(|name| name.to_str())
+        .unwrap_or_default();
     let damaged = folder.parent().unwrap_or(folder).join(DAMAGED_FOLDER);
     let mut builder = std::fs::DirBuilder::new();
     builder.mode(0o700).recursive(true).create(&damaged)?;
@@ -195,7 +224,11 @@ fn keep_originals(folder: &Path) -> std::io::Result<()> {
         }
         std::fs::copy(entry.path(), &copy)?;
         File::open(&copy)?.sync_all()?;
-        let sha256: String = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        let sha256: String = digest
+            .finalize()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
         tracing::error!(file = %copy.display(), sha256, "the original of a damaged spool was kept");
     }
     for folder in [&place, &damaged] {
@@ -223,7 +256,12 @@ fn apply(main: &Path, keep: u64, append: &[u8]) -> std::io::Result<()> {
 }
 
 fn write_redo(path: &Path, keep: u64, append: &[u8]) -> std::io::Result<()> {
-    let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    let mut file = File::options()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)?;
     let mut digest = Sha256::new();
     digest.update(keep.to_be_bytes());
     digest.update(append);
@@ -265,7 +303,10 @@ mod tests {
         keep_originals(&folder).unwrap();
         keep_originals(&folder).unwrap();
         for number in [1, 2] {
-            let kept = spools.path().join(DAMAGED_FOLDER).join(format!("{}-{number}", "ab".repeat(16)));
+            let kept = spools
+                .path()
+                .join(DAMAGED_FOLDER)
+                .join(format!("{}-{number}", "ab".repeat(16)));
             assert_eq!(std::fs::read(kept.join(MAIN_FILE)).unwrap(), b"main");
             assert_eq!(std::fs::read(kept.join("tail-000003")).unwrap(), b"tail");
         }

@@ -16,7 +16,9 @@ const ZEROS_BYTES: usize = 1 << 20;
 /// Whether it says that the disk, or the quota, is full.
 pub fn is_full(error: &std::io::Error) -> bool {
     use rustix::io::Errno;
-    [Errno::NOSPC, Errno::DQUOT].iter().any(|full| error.raw_os_error() == Some(full.raw_os_error()))
+    [Errno::NOSPC, Errno::DQUOT]
+        .iter()
+        .any(|full| error.raw_os_error() == Some(full.raw_os_error()))
 }
 
 /// A preallocated file that is given up when a seal finds no room.
@@ -70,7 +72,12 @@ impl Reserve {
             .mode(0o600)
             .open(&self.path)?;
         use rustix::io::Errno;
-        let allocated = match rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, self.bytes.max(1)) {
+        let allocated = match rustix::fs::fallocate(
+            &file,
+            rustix::fs::FallocateFlags::empty(),
+            0,
+            self.bytes.max(1),
+        ) {
             Err(Errno::OPNOTSUPP | Errno::INVAL) => self.fill(&file),
             Err(error) => Err(error.into()),
             Ok(()) => Ok(()),
@@ -90,7 +97,11 @@ impl Reserve {
         let mut left = self.bytes.max(1);
         while left > 0 {
             let now = left.min(ZEROS_BYTES as u64);
-            file.write_all(zeros.get(..usize::try_from(now).unwrap_or(ZEROS_BYTES)).unwrap_or(&zeros))?;
+            file.write_all(
+                zeros
+                    .get(..usize::try_from(now).unwrap_or(ZEROS_BYTES))
+                    .unwrap_or(&zeros),
+            )?;
             left -= now;
         }
         file.sync_all()
@@ -111,7 +122,8 @@ impl Reserve {
         match self.allocate() {
             Ok(()) => Ok(()),
             Err(error) if is_full(&error) => {
-                let free = rustix::fs::statvfs(folder).map_or(0, |fs| fs.f_bavail.saturating_mul(fs.f_frsize));
+                let free = rustix::fs::statvfs(folder)
+                    .map_or(0, |fs| fs.f_bavail.saturating_mul(fs.f_frsize));
                 Err(RecorderError::NoRoom {
                     free: free / MIB,
                     floor: self.bytes / MIB,

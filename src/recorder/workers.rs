@@ -2,8 +2,8 @@
 //! the sealer re-encodes. None of them runs while nobody does anything.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak, mpsc};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak, mpsc};
 use std::time::Duration;
 
 use super::spool::{Dirty, Job, encode};
@@ -60,7 +60,10 @@ impl Workers {
             jobs,
         }));
         let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
-            std::thread::Builder::new().name(name.into()).spawn(work).map(drop)
+            std::thread::Builder::new()
+                .name(name.into())
+                .spawn(work)
+                .map(drop)
         };
         let shared = workers.0.clone();
         spawn("clerk", Box::new(move || clerk(&shared)))?;
@@ -80,7 +83,12 @@ impl Workers {
     /// Sees to it that a dirty spool is signed and synced in time.
     pub fn watch(&self, inner: &Arc<Inner>, dirty: &Dirty) {
         if dirty.sign {
-            let at = self.0.clock.now().boot_ms.saturating_add(UNSIGNED_MS_MAX - SIGN_EARLY_MS);
+            let at = self
+                .0
+                .clock
+                .now()
+                .boot_ms
+                .saturating_add(UNSIGNED_MS_MAX - SIGN_EARLY_MS);
             self.tick_at(inner, at);
         }
         if let Some(at_ms) = dirty.echo_at {
@@ -101,7 +109,10 @@ impl Workers {
         let mut due = lock(&self.0.due);
         due.next += 1;
         let key = (boot_ms, due.next);
-        let first = due.at.first_key_value().is_none_or(|(first, _)| key < *first);
+        let first = due
+            .at
+            .first_key_value()
+            .is_none_or(|(first, _)| key < *first);
         due.at.insert(key, Arc::downgrade(inner));
         drop(due);
         if first {
@@ -113,7 +124,9 @@ impl Workers {
     pub fn seal(&self, inner: Arc<Inner>, jobs: Vec<Job>) {
         for job in jobs {
             if let Err(error) = self.0.jobs.try_send((inner.clone(), job)) {
-                inner.fail(RecorderError::Failed(format!("the sealer cannot take a segment: {error}")));
+                inner.fail(RecorderError::Failed(format!(
+                    "the sealer cannot take a segment: {error}"
+                )));
                 // It is a tail again, and nobody waits for it.
                 inner.lock().segment_done();
                 inner.segments_done.notify_waiters();
@@ -141,19 +154,32 @@ fn clerk(shared: &Shared) {
                 if !ready.is_empty() {
                     break;
                 }
-                let wait = due.at.first_key_value().map(|((at, _), _)| at.saturating_sub(now));
+                let wait = due
+                    .at
+                    .first_key_value()
+                    .map(|((at, _), _)| at.saturating_sub(now));
                 due = match wait {
                     Some(ms) => {
                         let wait = Duration::from_millis(ms.max(1));
-                        shared.wake.wait_timeout(due, wait).unwrap_or_else(PoisonError::into_inner).0
+                        shared
+                            .wake
+                            .wait_timeout(due, wait)
+                            .unwrap_or_else(PoisonError::into_inner)
+                            .0
                     }
-                    None => shared.wake.wait(due).unwrap_or_else(PoisonError::into_inner),
+                    None => shared
+                        .wake
+                        .wait(due)
+                        .unwrap_or_else(PoisonError::into_inner),
                 };
             }
         }
         for inner in ready.iter().filter_map(Weak::upgrade) {
             // The failure is told to the session; there is nobody else to tell.
-            guarded(&inner, "the clerk failed", || inner.with(|spool, at_ms| spool.tick(at_ms))).ok();
+            guarded(&inner, "the clerk failed", || {
+                inner.with(|spool, at_ms| spool.tick(at_ms))
+            })
+            .ok();
         }
     }
 }
@@ -166,7 +192,10 @@ fn syncer(shared: &Shared) {
                 if sync.stopping {
                     return;
                 }
-                sync = shared.sync_wake.wait(sync).unwrap_or_else(PoisonError::into_inner);
+                sync = shared
+                    .sync_wake
+                    .wait(sync)
+                    .unwrap_or_else(PoisonError::into_inner);
             }
             drop(sync);
             std::thread::sleep(Duration::from_millis(SYNC_MS));
@@ -200,10 +229,20 @@ pub fn sync(inner: &Arc<Inner>) -> Result<(), RecorderError> {
         .files
         .iter()
         .try_for_each(|file| file.sync_data())
-        .and_then(|()| unsynced.folders.iter().try_for_each(|folder| std::fs::File::open(folder)?.sync_all()))
+        .and_then(|()| {
+            unsynced
+                .folders
+                .iter()
+                .try_for_each(|folder| std::fs::File::open(folder)?.sync_all())
+        })
         .and_then(|()| unsynced.tails.iter().try_for_each(std::fs::remove_file));
     drop(one);
-    synced.map_err(|error| inner.fail(RecorderError::io("cannot be synced; its durability is unknown", &error)))?;
+    synced.map_err(|error| {
+        inner.fail(RecorderError::io(
+            "cannot be synced; its durability is unknown",
+            &error,
+        ))
+    })?;
     inner.intact()
 }
 

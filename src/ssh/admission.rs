@@ -12,7 +12,6 @@ use super::session::bounded;
 use crate::kernel::admit::{self, Admitted, CertificateType, Presented, Refusal};
 use crate::kernel::id::Destination;
 
-
 /// The one way in.
 ///
 /// The certificate is judged by itself first: whoever has none of ours costs
@@ -20,7 +19,12 @@ use crate::kernel::id::Destination;
 ///
 /// # Errors
 /// The refusal.
-pub async fn admit(gate: &Gate, peer: IpAddr, user: &str, certificate: &Certificate) -> Result<Admitted, Refusal> {
+pub async fn admit(
+    gate: &Gate,
+    peer: IpAddr,
+    user: &str,
+    certificate: &Certificate,
+) -> Result<Admitted, Refusal> {
     let wanted: Destination = user.parse().map_err(|_| Refusal::WrongPrincipal)?;
     let presented = present(certificate).ok_or(Refusal::Oversized)?;
     let now = || gate.clock.now().wall_ms;
@@ -33,14 +37,24 @@ pub async fn admit(gate: &Gate, peer: IpAddr, user: &str, certificate: &Certific
         (Ok(grant), true) => grant,
         (Ok(_) | Err(_), _) => return Err(Refusal::StoreUnavailable),
     };
-    admit::admit(&presented, &gate.trust, &wanted, peer, now(), grant.as_ref())
+    admit::admit(
+        &presented,
+        &gate.trust,
+        &wanted,
+        peer,
+        now(),
+        grant.as_ref(),
+    )
 }
 
 /// A certificate in plain fields; nothing if its blob cannot be made again.
 fn present(certificate: &Certificate) -> Option<Presented> {
     let blob = certificate.to_bytes().ok()?;
     let rsa_bits = |key: &KeyData| match key {
-        KeyData::Rsa(rsa) => rsa.n().as_positive_bytes().map(|n| u32::try_from(n.len() * 8).unwrap_or(u32::MAX)),
+        KeyData::Rsa(rsa) => rsa
+            .n()
+            .as_positive_bytes()
+            .map(|n| u32::try_from(n.len() * 8).unwrap_or(u32::MAX)),
         _ => None,
     };
     let plain = |key: &KeyData| match key.algorithm() {
@@ -72,9 +86,13 @@ fn present(certificate: &Certificate) -> Option<Presented> {
             .iter()
             .map(|(name, data)| (name.clone(), data.clone()))
             .collect(),
-        ca_key: russh::keys::PublicKey::new(ca.clone(), "").to_bytes().ok()?,
+        ca_key: russh::keys::PublicKey::new(ca.clone(), "")
+            .to_bytes()
+            .ok()?,
         ca_signature_algorithm: certificate.signature().algorithm().as_str().to_owned(),
         ca_rsa_bits: rsa_bits(ca),
-        nested: [certificate.public_key(), ca].iter().any(|key| matches!(key, KeyData::Certificate(_))),
+        nested: [certificate.public_key(), ca]
+            .iter()
+            .any(|key| matches!(key, KeyData::Certificate(_))),
     })
 }

@@ -34,9 +34,17 @@ pub struct Terminal {
 #[derive(Clone, Debug)]
 pub enum Up {
     Pty(Terminal),
-    Env { name: String, value: String },
+    Env {
+        name: String,
+        value: String,
+    },
     Start(Start),
-    WindowChange { cols: u32, rows: u32, px_width: u32, px_height: u32 },
+    WindowChange {
+        cols: u32,
+        rows: u32,
+        px_width: u32,
+        px_height: u32,
+    },
     Signal(Sig),
     Eof,
     Close,
@@ -49,7 +57,11 @@ pub enum Down {
     Reply(bool),
     Eof,
     ExitStatus(u32),
-    ExitSignal { name: String, core: bool, message: String },
+    ExitSignal {
+        name: String,
+        core: bool,
+        message: String,
+    },
     /// A line of ours for the terminal, when it can take one.
     Notice(String),
     /// A refusal in words, at once, and then the answer to the request.
@@ -149,8 +161,14 @@ impl Channel {
 
     /// Drops what still waits in both directions and books it as undelivered.
     pub fn abandon(&self) {
-        count(&self.account.undelivered_up, usize::try_from(self.up.abandon()).unwrap_or(usize::MAX));
-        count(&self.account.undelivered_down, usize::try_from(self.down.abandon()).unwrap_or(usize::MAX));
+        count(
+            &self.account.undelivered_up,
+            usize::try_from(self.up.abandon()).unwrap_or(usize::MAX),
+        );
+        count(
+            &self.account.undelivered_down,
+            usize::try_from(self.down.abandon()).unwrap_or(usize::MAX),
+        );
     }
 
     /// The accounts, with `hidden` bytes of unechoed input left out on both legs.

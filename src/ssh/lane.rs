@@ -76,8 +76,16 @@ pub enum LaneError {
 }
 
 enum Slot<C> {
-    Memory { stream: Stream, bytes: BytesMut },
-    Spilled { stream: Stream, offset: u64, length: usize, nonce: u64 },
+    Memory {
+        stream: Stream,
+        bytes: BytesMut,
+    },
+    Spilled {
+        stream: Stream,
+        offset: u64,
+        length: usize,
+        nonce: u64,
+    },
     Control(C),
 }
 
@@ -151,7 +159,9 @@ impl<C> Lane<C> {
         }
         taken.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         if state.backlog.saturating_add(bytes.len() as u64) > self.backlog_max {
-            return Err(LaneError::Full { max: self.backlog_max });
+            return Err(LaneError::Full {
+                max: self.backlog_max,
+            });
         }
         if state.slots.len() >= ENTRIES_MAX {
             return Err(LaneError::TooMany);
@@ -160,10 +170,12 @@ impl<C> Lane<C> {
         if state.memory.saturating_add(bytes.len()) <= MEMORY_BYTES_MAX {
             state.memory += bytes.len();
             match state.slots.back_mut() {
-                Some(Slot::Memory { stream: last, bytes: joined })
-                    if *last == stream
-                        && bytes.len() < JOIN_BYTES_MAX
-                        && joined.len() + bytes.len() <= JOINED_BYTES_MAX =>
+                Some(Slot::Memory {
+                    stream: last,
+                    bytes: joined,
+                }) if *last == stream
+                    && bytes.len() < JOIN_BYTES_MAX
+                    && joined.len() + bytes.len() <= JOINED_BYTES_MAX =>
                 {
                     joined.extend_from_slice(bytes);
                 }
@@ -272,7 +284,8 @@ impl<C> Lane<C> {
         }
         if popped.elapsed() >= STALL {
             if backlog > SLOW_WALK_BYTES {
-                kill.guard(tokio::time::timeout(SLOW_WALK, self.drained.notified())).await;
+                kill.guard(tokio::time::timeout(SLOW_WALK, self.drained.notified()))
+                    .await;
             }
             return;
         }
@@ -292,7 +305,8 @@ impl<C> Lane<C> {
     /// waited for before the backlog is far past what windows explain.
     pub async fn walk(&self, kill: &Kill) {
         if self.backlog() > SHARED_WALK_BYTES {
-            kill.guard(tokio::time::timeout(SLOW_WALK, self.drained.notified())).await;
+            kill.guard(tokio::time::timeout(SLOW_WALK, self.drained.notified()))
+                .await;
         }
     }
 
@@ -336,10 +350,18 @@ impl<C> State<C> {
         match slot {
             Slot::Memory { stream, bytes } => {
                 self.memory = self.memory.saturating_sub(bytes.len());
-                Ok(Entry::Data { stream, bytes: bytes.freeze() })
+                Ok(Entry::Data {
+                    stream,
+                    bytes: bytes.freeze(),
+                })
             }
             Slot::Control(control) => Ok(Entry::Control(control)),
-            Slot::Spilled { stream, offset, length, nonce } => {
+            Slot::Spilled {
+                stream,
+                offset,
+                length,
+                nonce,
+            } => {
                 let overflow = self.overflow.as_mut().ok_or(LaneError::Tampered)?;
                 let bytes = overflow.read(offset, length, nonce)?;
                 if overflow.slots == 0 {
@@ -430,7 +452,10 @@ mod tests {
             lane.push(Stream::Main, &block, &TAKEN).unwrap();
             lane.control(n).unwrap();
         }
-        assert!(lane.lock().overflow.is_some(), "9.6 MB do not fit in memory");
+        assert!(
+            lane.lock().overflow.is_some(),
+            "9.6 MB do not fit in memory"
+        );
         lane.lock().closed = true;
         let (mut bytes, mut controls) = (0, Vec::new());
         let mut batch = Vec::new();
@@ -448,14 +473,20 @@ mod tests {
         assert_eq!(bytes, 300 * block.len());
         assert_eq!(controls, (0..300).collect::<Vec<_>>());
         assert_eq!(lane.backlog(), 0);
-        assert!(lane.lock().overflow.is_none(), "a drained file is given back");
+        assert!(
+            lane.lock().overflow.is_none(),
+            "a drained file is given back"
+        );
     }
 
     #[tokio::test]
     async fn the_bound_is_kept() {
         let (_folder, lane) = lane(1 << 20);
         lane.push(Stream::Main, &vec![0; 1 << 20], &TAKEN).unwrap();
-        assert!(matches!(lane.push(Stream::Main, b"x", &TAKEN), Err(LaneError::Full { .. })));
+        assert!(matches!(
+            lane.push(Stream::Main, b"x", &TAKEN),
+            Err(LaneError::Full { .. })
+        ));
         assert_eq!(lane.abandon(), 1 << 20);
         let late = AtomicU64::new(0);
         lane.push(Stream::Main, b"late", &late).unwrap();
@@ -474,7 +505,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_slow_reader_is_waited_for_and_a_stalled_one_is_not() {
         let (_folder, lane) = lane(64 << 20);
-        lane.push(Stream::Main, &vec![0; HIGH_WATER_BYTES + 1], &TAKEN).unwrap();
+        lane.push(Stream::Main, &vec![0; HIGH_WATER_BYTES + 1], &TAKEN)
+            .unwrap();
         let kill = Kill::new();
         let start = tokio::time::Instant::now();
         lane.brake(&kill).await;
@@ -482,6 +514,10 @@ mod tests {
         tokio::time::advance(STALL).await;
         let start = tokio::time::Instant::now();
         lane.brake(&kill).await;
-        assert_eq!(start.elapsed(), Duration::ZERO, "nothing is waited for behind a stalled reader");
+        assert_eq!(
+            start.elapsed(),
+            Duration::ZERO,
+            "nothing is waited for behind a stalled reader"
+        );
     }
 }

@@ -10,10 +10,10 @@ use russh::keys::{Certificate, PrivateKey};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 
-use super::{Gate, Settings};
 use super::algorithms;
 use super::gated::{Gated, Kill, tune};
 use super::server::{Connection, WINDOW_BYTES};
+use super::{Gate, Settings};
 
 /// How long the accept loop rests when the system has no descriptor left.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
@@ -24,7 +24,11 @@ const EVENTS_QUEUED: usize = 4;
 const SOURCES_SWEEP: usize = 4096;
 
 /// russh's server configuration from ours.
-pub fn config(settings: &Settings, keys: Vec<PrivateKey>, certificates: Vec<Certificate>) -> Arc<russh::server::Config> {
+pub fn config(
+    settings: &Settings,
+    keys: Vec<PrivateKey>,
+    certificates: Vec<Certificate>,
+) -> Arc<russh::server::Config> {
     Arc::new(russh::server::Config {
         server_id: russh::SshId::Standard("SSH-2.0-Portcullis".into()),
         methods: russh::MethodSet::from([russh::MethodKind::PublicKey].as_slice()),
@@ -156,7 +160,8 @@ struct Sources {
 
 impl Sources {
     fn new(settings: &super::Settings) -> Sources {
-        let per_second = NonZeroU32::new(settings.connections_per_second).unwrap_or(NonZeroU32::MIN);
+        let per_second =
+            NonZeroU32::new(settings.connections_per_second).unwrap_or(NonZeroU32::MIN);
         let burst = NonZeroU32::new(settings.connections_burst).unwrap_or(NonZeroU32::MIN);
         Sources {
             limiter: RateLimiter::keyed(Quota::per_second(per_second).allow_burst(burst)),

@@ -51,7 +51,9 @@ const NO_SHELLS: [&str; 2] = ["/nologin", "/false"];
 
 /// This machine's sftp-server, if it has one.
 pub fn sftp_server() -> Option<&'static str> {
-    SFTP_SERVERS.into_iter().find(|path| std::path::Path::new(path).exists())
+    SFTP_SERVERS
+        .into_iter()
+        .find(|path| std::path::Path::new(path).exists())
 }
 
 /// What a local target runs.
@@ -122,7 +124,9 @@ impl LocalEnd {
                 if let Err(why) = started {
                     tracing::warn!(session = %self.live.id, why, "local target did not start");
                     let line = format!("portcullis: {why}\r\n");
-                    self.channel.from_target(Stream::Stderr, line.as_bytes()).ok();
+                    self.channel
+                        .from_target(Stream::Stderr, line.as_bytes())
+                        .ok();
                 }
                 self.channel.down.control(Down::Reply(yes)).ok();
                 if !yes {
@@ -130,22 +134,34 @@ impl LocalEnd {
                 }
                 Ok(())
             }
-            Entry::Control(Up::WindowChange { cols, rows, px_width, px_height }) => {
+            Entry::Control(Up::WindowChange {
+                cols,
+                rows,
+                px_width,
+                px_height,
+            }) => {
                 let size = size(cols, rows, px_width, px_height);
-                if let Some(Input::Terminal(master)) = self.running.as_ref().map(|running| &running.input) {
+                if let Some(Input::Terminal(master)) =
+                    self.running.as_ref().map(|running| &running.input)
+                {
                     master.resize(size).ok();
                 }
                 Ok(())
             }
             Entry::Control(Up::Signal(signal)) => {
                 if let Some(running) = &self.running {
-                    running.orders.send(Order::Signal(signal_name(&signal))).await.ok();
+                    running
+                        .orders
+                        .send(Order::Signal(signal_name(&signal)))
+                        .await
+                        .ok();
                 }
                 Ok(())
             }
             Entry::Control(Up::Eof) => {
                 if let Some(Running {
-                    input: Input::Pipe(pipe), ..
+                    input: Input::Pipe(pipe),
+                    ..
                 }) = &mut self.running
                 {
                     pipe.take();
@@ -205,7 +221,10 @@ impl LocalEnd {
         if let Some(running) = self.running.take() {
             running.orders.send(Order::End).await.ok();
             drop(running.orders);
-            if tokio::time::timeout(LEAVE_WAIT, running.watch).await.is_err() {
+            if tokio::time::timeout(LEAVE_WAIT, running.watch)
+                .await
+                .is_err()
+            {
                 tracing::error!(session = %self.live.id, "the supervisor of a local target does not end");
             }
             drop(running.input);
@@ -214,8 +233,18 @@ impl LocalEnd {
 
     async fn start(&mut self, start: Start) -> Result<(), String> {
         let account = nix::unistd::User::from_name(&self.program.run_as)
-            .map_err(|error| format!("the account {} cannot be looked up: {error}", self.program.run_as))?
-            .ok_or_else(|| format!("there is no account {} on this machine", self.program.run_as))?;
+            .map_err(|error| {
+                format!(
+                    "the account {} cannot be looked up: {error}",
+                    self.program.run_as
+                )
+            })?
+            .ok_or_else(|| {
+                format!(
+                    "there is no account {} on this machine",
+                    self.program.run_as
+                )
+            })?;
         let own = nix::unistd::geteuid() == account.uid;
         if own && !self.live.gate.settings().local_as_server {
             return Err("this local target would run as the server's own user".into());
@@ -229,7 +258,8 @@ impl LocalEnd {
             (Start::Shell, true) => (vec![shell.clone()], true),
             (Start::Shell, false) => (self.program.command.clone(), false),
             (Start::Exec(command), true) => {
-                let command = String::from_utf8(command).map_err(|_| "the command is not UTF-8".to_owned())?;
+                let command = String::from_utf8(command)
+                    .map_err(|_| "the command is not UTF-8".to_owned())?;
                 (vec![shell.clone(), "-c".into(), command], false)
             }
             (Start::Subsystem(name), true) if name == "sftp" => {
@@ -241,27 +271,45 @@ impl LocalEnd {
             }
         };
         let mut env = vec![
-            ("HOME".to_owned(), account.dir.to_string_lossy().into_owned()),
+            (
+                "HOME".to_owned(),
+                account.dir.to_string_lossy().into_owned(),
+            ),
             ("USER".to_owned(), account.name.clone()),
             ("LOGNAME".to_owned(), account.name.clone()),
             ("SHELL".to_owned(), shell),
-            ("PATH".to_owned(), "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin".to_owned()),
+            (
+                "PATH".to_owned(),
+                "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin".to_owned(),
+            ),
         ];
         if let Some(terminal) = &self.terminal {
             env.push(("TERM".to_owned(), terminal.term.clone()));
         }
         env.append(&mut self.env);
-        env.retain(|(name, value)| !name.is_empty() && !name.contains(['=', '\0']) && !value.contains('\0'));
+        env.retain(|(name, value)| {
+            !name.is_empty() && !name.contains(['=', '\0']) && !value.contains('\0')
+        });
         let spec = Spec {
             command,
             login,
             terminal: self.terminal.is_some(),
             run_as: self.program.run_as.clone(),
             env,
-            denied: self.live.gate.settings().denied_to_local.iter().map(|path| real(path)).collect(),
+            denied: self
+                .live
+                .gate
+                .settings()
+                .denied_to_local
+                .iter()
+                .map(|path| real(path))
+                .collect(),
             demo: self.live.gate.settings().local_as_server,
         };
-        let running = self.spawn(&spec, &account).await.map_err(|error| format!("it did not start: {error}"))?;
+        let running = self
+            .spawn(&spec, &account)
+            .await
+            .map_err(|error| format!("it did not start: {error}"))?;
         self.running = Some(running);
         Ok(())
     }
@@ -269,32 +317,62 @@ impl LocalEnd {
     async fn spawn(&self, spec: &Spec, account: &nix::unistd::User) -> io::Result<Running> {
         let (input, outputs, streams) = match &self.terminal {
             Some(terminal) => {
-                let size = size(terminal.cols, terminal.rows, terminal.px_width, terminal.px_height);
+                let size = size(
+                    terminal.cols,
+                    terminal.rows,
+                    terminal.px_width,
+                    terminal.px_height,
+                );
                 let (master, slave) = terminal::open(size, &terminal.modes)?;
                 if nix::unistd::geteuid() != account.uid {
                     terminal::give(&slave, account.uid, account.gid)?;
                 }
                 let master = Arc::new(master);
                 let streams = [slave.try_clone()?, slave.try_clone()?, slave];
-                (Input::Terminal(master.clone()), vec![Output::Terminal(master)], streams)
+                (
+                    Input::Terminal(master.clone()),
+                    vec![Output::Terminal(master)],
+                    streams,
+                )
             }
             None => {
                 let (input, stdin) = pipe::pipe()?;
                 let (stdout, output) = pipe::pipe()?;
                 let (stderr, error) = pipe::pipe()?;
-                let outputs = vec![Output::Pipe(Stream::Main, output), Output::Pipe(Stream::Stderr, error)];
-                let streams = [stdin.into_blocking_fd()?, stdout.into_blocking_fd()?, stderr.into_blocking_fd()?];
+                let outputs = vec![
+                    Output::Pipe(Stream::Main, output),
+                    Output::Pipe(Stream::Stderr, error),
+                ];
+                let streams = [
+                    stdin.into_blocking_fd()?,
+                    stdout.into_blocking_fd()?,
+                    stderr.into_blocking_fd()?,
+                ];
                 (Input::Pipe(Some(input)), outputs, streams)
             }
         };
-        let helper = tokio::time::timeout(HAND_OVER, Helper::start(Path::new(PROGRAM), &[], streams, spec)).await??;
+        let helper = tokio::time::timeout(
+            HAND_OVER,
+            Helper::start(Path::new(PROGRAM), &[], streams, spec),
+        )
+        .await??;
         let outputs = outputs
             .into_iter()
             .map(|output| tokio::spawn(read(self.live.clone(), self.channel.clone(), output)))
             .collect();
         let (orders, queue) = mpsc::channel(ORDERS_QUEUED);
-        let watch = tokio::spawn(watch(self.live.clone(), self.channel.clone(), helper, queue, outputs));
-        Ok(Running { input, orders, watch })
+        let watch = tokio::spawn(watch(
+            self.live.clone(),
+            self.channel.clone(),
+            helper,
+            queue,
+            outputs,
+        ));
+        Ok(Running {
+            input,
+            orders,
+            watch,
+        })
     }
 }
 
@@ -368,8 +446,13 @@ async fn read(live: Arc<Live>, channel: Arc<Channel>, mut output: Output) {
     let mut buffer = vec![0u8; READ_BYTES];
     loop {
         let (stream, read) = match &mut output {
-            Output::Terminal(master) => (Stream::Main, channel.stop.guard(master.read(&mut buffer)).await),
-            Output::Pipe(stream, pipe) => (*stream, channel.stop.guard(pipe.read(&mut buffer)).await),
+            Output::Terminal(master) => (
+                Stream::Main,
+                channel.stop.guard(master.read(&mut buffer)).await,
+            ),
+            Output::Pipe(stream, pipe) => {
+                (*stream, channel.stop.guard(pipe.read(&mut buffer)).await)
+            }
         };
         match read {
             Some(Ok(n)) if n > 0 => {
@@ -411,7 +494,9 @@ async fn watch(
         Some(Last { survivors, .. }) => {
             tracing::error!(session = %live.id, pids = ?survivors, "PROCESSES OF A LOCAL TARGET SURVIVED THE CUT");
         }
-        None => tracing::error!(session = %live.id, supervisor = ?helper.pid(), "the supervisor left without a word; processes may live on"),
+        None => {
+            tracing::error!(session = %live.id, supervisor = ?helper.pid(), "the supervisor left without a word; processes may live on")
+        }
     }
     if last.as_ref().is_none_or(|last| !last.survivors.is_empty()) {
         tokio::time::sleep(OUTPUT_WAIT).await;
@@ -420,7 +505,10 @@ async fn watch(
     for output in outputs.drain(..) {
         output.await.ok();
     }
-    if tokio::time::timeout(OUTPUT_WAIT, helper.gone()).await.is_err() {
+    if tokio::time::timeout(OUTPUT_WAIT, helper.gone())
+        .await
+        .is_err()
+    {
         tracing::error!(session = %live.id, "the supervisor of a local target does not end");
     }
     let down = &channel.down;
@@ -431,7 +519,12 @@ async fn watch(
         }
         Some(Exit::Signal { name, core }) => {
             let message = String::new();
-            down.control(Down::ExitSignal { name, core, message }).ok();
+            down.control(Down::ExitSignal {
+                name,
+                core,
+                message,
+            })
+            .ok();
         }
         None => {}
     }

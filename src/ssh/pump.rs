@@ -121,7 +121,8 @@ async fn up(live: &Arc<Live>, channel: &Arc<Channel>, mut target: TargetEnd) {
             Some(Ok(true)) => {}
             Some(Ok(false)) | None => break,
             Some(Err(error)) => {
-                live.control.end_now(EndReason::RecorderFailed(error.to_string()));
+                live.control
+                    .end_now(EndReason::RecorderFailed(error.to_string()));
                 break;
             }
         }
@@ -154,7 +155,9 @@ async fn up(live: &Arc<Live>, channel: &Arc<Channel>, mut target: TargetEnd) {
             }
             if closing {
                 // The target's own CLOSE comes through the other lane and stops us.
-                tokio::time::timeout(CLOSE_WAIT, channel.stop.wait()).await.ok();
+                tokio::time::timeout(CLOSE_WAIT, channel.stop.wait())
+                    .await
+                    .ok();
                 channel.stop.fire();
                 break 'pumping;
             }
@@ -173,19 +176,25 @@ async fn down(live: &Arc<Live>, channel: &Arc<Channel>, client: &ClientEnd) {
     let mut held_eof = false;
     'pumping: loop {
         if held_eof && !channel.client_eof.load(Ordering::SeqCst) {
-            let filled = channel.stop.guard(tokio::time::timeout(EOF_WAIT, channel.down.filled()));
+            let filled = channel
+                .stop
+                .guard(tokio::time::timeout(EOF_WAIT, channel.down.filled()));
             if let Some(Err(_)) = filled.await {
                 // A true half-close: the program goes on.
                 held_eof = false;
                 channel.stop.guard(pass_control(client, Down::Eof)).await;
             }
         }
-        let popped = channel.stop.guard(channel.down.pop(BATCH_BYTES, &mut batch)).await;
+        let popped = channel
+            .stop
+            .guard(channel.down.pop(BATCH_BYTES, &mut batch))
+            .await;
         match popped {
             Some(Ok(true)) => {}
             Some(Ok(false)) | None => break,
             Some(Err(error)) => {
-                live.control.end_now(EndReason::RecorderFailed(error.to_string()));
+                live.control
+                    .end_now(EndReason::RecorderFailed(error.to_string()));
                 break;
             }
         }
@@ -239,14 +248,28 @@ async fn down(live: &Arc<Live>, channel: &Arc<Channel>, client: &ClientEnd) {
                 Entry::Control(Down::Notice(text)) => waiting_notice = Some(text),
                 Entry::Control(Down::Refused(text)) => {
                     say(live, channel, client, format!("portcullis: {text}\r\n")).await;
-                    channel.stop.guard(pass_control(client, Down::Reply(false))).await;
+                    channel
+                        .stop
+                        .guard(pass_control(client, Down::Reply(false)))
+                        .await;
                 }
                 Entry::Control(Down::Lost) => {
-                    say(live, channel, client, "portcullis: the connection to the target broke\r\n".into()).await;
+                    say(
+                        live,
+                        channel,
+                        client,
+                        "portcullis: the connection to the target broke\r\n".into(),
+                    )
+                    .await;
                 }
                 Entry::Control(control) => {
                     let ended = matches!(control, Down::ExitStatus(_) | Down::ExitSignal { .. });
-                    if channel.stop.guard(pass_control(client, control)).await.is_none() {
+                    if channel
+                        .stop
+                        .guard(pass_control(client, control))
+                        .await
+                        .is_none()
+                    {
                         undelivered_down(channel, entries);
                         break 'pumping;
                     }
@@ -272,12 +295,20 @@ async fn say(live: &Live, channel: &Channel, client: &ClientEnd, line: String) {
     };
     if live.record(channel.number, event) {
         count(&channel.account.injected, line.len());
-        channel.stop.guard(client.stderr(line.into_bytes().into())).await;
+        channel
+            .stop
+            .guard(client.stderr(line.into_bytes().into()))
+            .await;
     }
 }
 
 /// Tells the terminal something if it can take it now; gives the text back if not.
-async fn give_notice(live: &Live, channel: &Channel, client: &ClientEnd, text: String) -> Option<String> {
+async fn give_notice(
+    live: &Live,
+    channel: &Channel,
+    client: &ClientEnd,
+    text: String,
+) -> Option<String> {
     let (bytes, how) = {
         let screen = channel.screen();
         if !screen.is_ground() {
@@ -297,7 +328,10 @@ async fn give_notice(live: &Live, channel: &Channel, client: &ClientEnd, text: S
     );
     if recorded {
         count(&channel.account.injected, bytes.len());
-        channel.stop.guard(client.stderr(bytes.into_bytes().into())).await;
+        channel
+            .stop
+            .guard(client.stderr(bytes.into_bytes().into()))
+            .await;
     }
     None
 }
@@ -317,7 +351,11 @@ async fn pass_control(client: &ClientEnd, control: Down) {
         Down::ExitStatus(status) => {
             client.write.exit_status(status).await.ok();
         }
-        Down::ExitSignal { name, core, message } => {
+        Down::ExitSignal {
+            name,
+            core,
+            message,
+        } => {
             let signal = Sig::Custom(name);
             client
                 .handle
@@ -343,7 +381,12 @@ async fn record_input(live: &Live, channel: &Channel, batch: &[Entry<Up>]) -> Re
                     take.typed(bytes);
                 }
                 Entry::Data { bytes, .. } => take.input(bytes),
-                Entry::Control(Up::WindowChange { cols, rows, px_width, px_height }) => take.event(Event::Resize {
+                Entry::Control(Up::WindowChange {
+                    cols,
+                    rows,
+                    px_width,
+                    px_height,
+                }) => take.event(Event::Resize {
                     cols: *cols,
                     rows: *rows,
                     px_width: *px_width,
@@ -359,7 +402,10 @@ async fn record_input(live: &Live, channel: &Channel, batch: &[Entry<Up>]) -> Re
         take.done().map_err(|error| error.to_string())?;
     }
     if enter && live.gate.settings().durable {
-        live.recorder.sync().await.map_err(|error| error.to_string())?;
+        live.recorder
+            .sync()
+            .await
+            .map_err(|error| error.to_string())?;
     }
     Ok(())
 }
@@ -369,10 +415,20 @@ fn record_output(live: &Live, channel: &Channel, batch: &[Entry<Down>]) -> Resul
     let mut take = live.recorder.take(channel.number);
     for entry in batch {
         match entry {
-            Entry::Data { stream: Stream::Main, bytes } => take.output(bytes, terminal),
-            Entry::Data { stream: Stream::Stderr, bytes } => take.stderr(bytes),
+            Entry::Data {
+                stream: Stream::Main,
+                bytes,
+            } => take.output(bytes, terminal),
+            Entry::Data {
+                stream: Stream::Stderr,
+                bytes,
+            } => take.stderr(bytes),
             Entry::Control(Down::ExitStatus(status)) => take.event(Event::ExitStatus(*status)),
-            Entry::Control(Down::ExitSignal { name, core, message }) => take.event(Event::ExitSignal {
+            Entry::Control(Down::ExitSignal {
+                name,
+                core,
+                message,
+            }) => take.event(Event::ExitSignal {
                 name: name.as_str().into(),
                 core: *core,
                 message: message.as_str().into(),
@@ -414,9 +470,12 @@ impl TargetEnd {
                 Entry::Control(Up::Pty(terminal)) => target.pty(&terminal).await,
                 Entry::Control(Up::Env { name, value }) => target.env(&name, &value).await,
                 Entry::Control(Up::Start(start)) => target.start(start).await,
-                Entry::Control(Up::WindowChange { cols, rows, px_width, px_height }) => {
-                    target.window_change(cols, rows, px_width, px_height).await
-                }
+                Entry::Control(Up::WindowChange {
+                    cols,
+                    rows,
+                    px_width,
+                    px_height,
+                }) => target.window_change(cols, rows, px_width, px_height).await,
                 Entry::Control(Up::Signal(signal)) => {
                     tracing::debug!(signal = %signal_name(&signal), "passing a signal on");
                     target.signal(signal).await
@@ -434,7 +493,9 @@ impl TargetEnd {
             TargetEnd::Local(local) => local.leave().await,
             TargetEnd::Ssh(target) => {
                 if cut {
-                    tokio::time::timeout(LEAVE_WAIT, target.signal(Sig::TERM)).await.ok();
+                    tokio::time::timeout(LEAVE_WAIT, target.signal(Sig::TERM))
+                        .await
+                        .ok();
                 }
                 target.leave(LEAVE_WAIT).await;
             }

@@ -12,7 +12,9 @@ use russh::keys::{Algorithm, Certificate};
 use russh::server::{
     Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Response, Session, VerifiedPublicKey,
 };
-use russh::{Channel as RusshChannel, ChannelId, ChannelOpenFailure, MethodKind, MethodSet, Pty, Sig};
+use russh::{
+    Channel as RusshChannel, ChannelId, ChannelOpenFailure, MethodKind, MethodSet, Pty, Sig,
+};
 use tokio::sync::{Semaphore, watch};
 
 use super::Gate;
@@ -82,7 +84,12 @@ fn lock(channels: &Channels) -> MutexGuard<'_, HashMap<ChannelId, (Arc<Channel>,
 
 impl Connection {
     /// A fresh connection; `authenticated` turns true once it is.
-    pub fn new(gate: Arc<Gate>, peer: IpAddr, kill: Kill, authenticated: watch::Sender<bool>) -> Connection {
+    pub fn new(
+        gate: Arc<Gate>,
+        peer: IpAddr,
+        kill: Kill,
+        authenticated: watch::Sender<bool>,
+    ) -> Connection {
         let places = Arc::new(Semaphore::new(gate.settings().channels_max));
         Connection {
             gate,
@@ -106,7 +113,9 @@ impl Connection {
     }
 
     fn channel(&self, id: ChannelId) -> Option<(Arc<Live>, Arc<Channel>)> {
-        let channel = lock(&self.channels).get(&id).map(|(channel, _)| channel.clone())?;
+        let channel = lock(&self.channels)
+            .get(&id)
+            .map(|(channel, _)| channel.clone())?;
         Some((self.live()?, channel))
     }
 
@@ -129,14 +138,27 @@ impl Connection {
     }
 
     /// Asks policy for a program and passes it on; the target answers.
-    fn start(&mut self, id: ChannelId, start: Start, session: &mut Session) -> Result<(), russh::Error> {
+    fn start(
+        &mut self,
+        id: ChannelId,
+        start: Start,
+        session: &mut Session,
+    ) -> Result<(), russh::Error> {
         let Some((live, channel)) = self.channel(id) else {
             return session.channel_failure(id);
         };
         let (request, detail): (Request, Vec<u8>) = match &start {
             Start::Shell => (Request::Shell, Vec::new()),
-            Start::Exec(command) => (Request::Exec { command: command.clone() }, command.clone()),
-            Start::Subsystem(name) => (Request::Subsystem { name: name.clone() }, name.clone().into_bytes()),
+            Start::Exec(command) => (
+                Request::Exec {
+                    command: command.clone(),
+                },
+                command.clone(),
+            ),
+            Start::Subsystem(name) => (
+                Request::Subsystem { name: name.clone() },
+                name.clone().into_bytes(),
+            ),
         };
         match live.decide(channel.number, request, &detail, "") {
             Ok(_permit) => {}
@@ -148,7 +170,11 @@ impl Connection {
         }
         if channel.started.swap(true, Ordering::SeqCst) {
             // One program a channel (RFC 4254 section 6.5).
-            refuse_in_words(&live, &channel, "this channel runs a program already".into());
+            refuse_in_words(
+                &live,
+                &channel,
+                "this channel runs a program already".into(),
+            );
             return Ok(());
         }
         let start = match live.admitted.force_command() {
@@ -202,7 +228,8 @@ async fn opened_session(opening: &mut Opening) -> Result<Arc<Live>, String> {
 /// pump, so that the client's window counts. Who asks on and on is cut off.
 fn refuse_in_words(live: &Live, channel: &Channel, said: String) {
     if channel.denials.fetch_add(1, Ordering::SeqCst) >= DENIALS_MAX {
-        live.control.end_now(EndReason::Protocol("too many refused requests".into()));
+        live.control
+            .end_now(EndReason::Protocol("too many refused requests".into()));
         return;
     }
     if channel.down.control(Down::Refused(said)).is_err() {
@@ -215,7 +242,10 @@ fn refuse_in_words(live: &Live, channel: &Channel, said: String) {
 async fn end_closed(channel: Arc<Channel>) {
     loop {
         let before = channel.account.to_target.load(Ordering::Relaxed);
-        if tokio::time::timeout(CLOSED_WAIT, channel.stop.wait()).await.is_ok() {
+        if tokio::time::timeout(CLOSED_WAIT, channel.stop.wait())
+            .await
+            .is_ok()
+        {
             return;
         }
         if channel.account.to_target.load(Ordering::Relaxed) == before {
@@ -228,7 +258,9 @@ async fn end_closed(channel: Arc<Channel>) {
 /// Whether a signal's name is one (RFC 4254 section 6.10, or `name@domain`).
 fn is_signal_name(name: &str) -> bool {
     (1..=SIGNAL_BYTES_MAX).contains(&name.len())
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"@.-".contains(&byte))
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"@.-".contains(&byte))
 }
 
 fn enqueue(live: &Live, channel: &Channel, up: Up) {
@@ -250,7 +282,11 @@ impl Handler for Connection {
         Ok(Auth::reject())
     }
 
-    async fn auth_publickey_offered(&mut self, _: &str, offer: PublicKeyOffer<'_>) -> Result<Auth, Self::Error> {
+    async fn auth_publickey_offered(
+        &mut self,
+        _: &str,
+        offer: PublicKeyOffer<'_>,
+    ) -> Result<Auth, Self::Error> {
         // Nothing is proved yet, and a certificate cannot be told from its bare
         // key here: only count, and refuse SHA-1.
         self.offers += 1;
@@ -263,11 +299,19 @@ impl Handler for Connection {
         }
     }
 
-    async fn auth_publickey(&mut self, _: &str, _: VerifiedPublicKey<'_>) -> Result<Auth, Self::Error> {
+    async fn auth_publickey(
+        &mut self,
+        _: &str,
+        _: VerifiedPublicKey<'_>,
+    ) -> Result<Auth, Self::Error> {
         Ok(Auth::reject())
     }
 
-    async fn auth_openssh_certificate(&mut self, user: &str, certificate: &Certificate) -> Result<Auth, Self::Error> {
+    async fn auth_openssh_certificate(
+        &mut self,
+        user: &str,
+        certificate: &Certificate,
+    ) -> Result<Auth, Self::Error> {
         self.admitted = None;
         self.named(user);
         match admission::admit(&self.gate, self.peer, user, certificate).await {
@@ -317,7 +361,11 @@ impl Handler for Connection {
                 });
             }
         };
-        let text = format!("portcullis: refused ({}): {}", refusal.code(), refusal.sentence());
+        let text = format!(
+            "portcullis: refused ({}): {}",
+            refusal.code(),
+            refusal.sentence()
+        );
         Ok(Auth::Partial {
             name: "".into(),
             instructions: text.into(),
@@ -333,13 +381,20 @@ impl Handler for Connection {
         let (send, receive) = watch::channel(None);
         self.opening = Some(receive);
         let (gate, peer, kill) = (self.gate.clone(), self.peer, self.kill.clone());
-        let client_id: String = String::from_utf8_lossy(session.remote_sshid()).chars().filter(|c| !c.is_control()).collect();
+        let client_id: String = String::from_utf8_lossy(session.remote_sshid())
+            .chars()
+            .filter(|c| !c.is_control())
+            .collect();
         let client = session.handle();
         tokio::spawn(async move {
             let opened = session::open(gate, admitted, peer, client_id, client, kill.clone()).await;
             let live = opened.as_ref().ok().cloned();
             if let Err(refused) = &opened {
-                tracing::info!(code = refused.code, sentence = refused.sentence, "session not opened");
+                tracing::info!(
+                    code = refused.code,
+                    sentence = refused.sentence,
+                    "session not opened"
+                );
             }
             let failed = opened.is_err();
             send.send_replace(Some(opened));
@@ -460,7 +515,9 @@ impl Handler for Connection {
             port,
         };
         self.refuse(0, request, &format!("{host}:{port}"));
-        reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
+        reply
+            .reject(ChannelOpenFailure::AdministrativelyProhibited)
+            .await;
         Ok(())
     }
 
@@ -486,9 +543,13 @@ impl Handler for Connection {
         reply: ChannelOpenHandle,
         _: &mut Session,
     ) -> Result<(), Self::Error> {
-        let request = Request::DirectStreamlocal { path: path.to_owned() };
+        let request = Request::DirectStreamlocal {
+            path: path.to_owned(),
+        };
         self.refuse(0, request, path);
-        reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
+        reply
+            .reject(ChannelOpenFailure::AdministrativelyProhibited)
+            .await;
         Ok(())
     }
 
@@ -502,7 +563,12 @@ impl Handler for Connection {
         Ok(())
     }
 
-    async fn data(&mut self, id: ChannelId, data: &[u8], _: &mut Session) -> Result<(), Self::Error> {
+    async fn data(
+        &mut self,
+        id: ChannelId,
+        data: &[u8],
+        _: &mut Session,
+    ) -> Result<(), Self::Error> {
         let channel = Connection::data(self, id, data);
         if let Some(channel) = &channel {
             channel.up.walk(&self.kill).await;
@@ -516,22 +582,36 @@ impl Handler for Connection {
         Ok(())
     }
 
-    async fn extended_data(&mut self, id: ChannelId, code: u32, _: &[u8], _: &mut Session) -> Result<(), Self::Error> {
+    async fn extended_data(
+        &mut self,
+        id: ChannelId,
+        code: u32,
+        _: &[u8],
+        _: &mut Session,
+    ) -> Result<(), Self::Error> {
         // No client sends extended data to a server (RFC 4254 section 5.2 names
         // none); passing it on as input would be a lie, dropping it a loss.
         if let Some((live, _)) = self.channel(id) {
-            live.control
-                .end_now(EndReason::Protocol(format!("extended data {code} from a client")));
+            live.control.end_now(EndReason::Protocol(format!(
+                "extended data {code} from a client"
+            )));
         }
         Ok(())
     }
 
-    async fn window_adjusted(&mut self, _: ChannelId, _: u32, _: &mut Session) -> Result<(), Self::Error> {
+    async fn window_adjusted(
+        &mut self,
+        _: ChannelId,
+        _: u32,
+        _: &mut Session,
+    ) -> Result<(), Self::Error> {
         Ok(())
     }
 
     fn adjust_window(&mut self, id: ChannelId, _: u32) -> u32 {
-        let backlog = lock(&self.channels).get(&id).map_or(0, |(channel, _)| channel.up.backlog());
+        let backlog = lock(&self.channels)
+            .get(&id)
+            .map_or(0, |(channel, _)| channel.up.backlog());
         match backlog > HIGH_WATER_BYTES as u64 {
             true => TRICKLE_BYTES,
             false => WINDOW_BYTES,
@@ -553,12 +633,23 @@ impl Handler for Connection {
             return session.channel_failure(id);
         };
         let (cols, rows) = clamp_terminal(cols, rows);
-        let term: String = term.chars().filter(|c| !c.is_control()).take(TERM_BYTES_MAX).collect();
+        let term: String = term
+            .chars()
+            .filter(|c| !c.is_control())
+            .take(TERM_BYTES_MAX)
+            .collect();
         let again = channel.is_terminal() || channel.started.load(Ordering::SeqCst);
         // Modes reach the target, so they are recorded: opcode=value, as sent.
-        let asked: Vec<String> = modes.iter().map(|(mode, value)| format!("{}={value}", *mode as u8)).collect();
+        let asked: Vec<String> = modes
+            .iter()
+            .map(|(mode, value)| format!("{}={value}", *mode as u8))
+            .collect();
         let want = asked.join(" ");
-        if live.decide(channel.number, Request::Pty, term.as_bytes(), &want).is_err() || again {
+        if live
+            .decide(channel.number, Request::Pty, term.as_bytes(), &want)
+            .is_err()
+            || again
+        {
             return session.channel_failure(id);
         }
         live.record(
@@ -623,17 +714,23 @@ impl Handler for Connection {
         };
         let count = channel.env_count.fetch_add(1, Ordering::SeqCst) as usize;
         if count >= ENV_COUNT_MAX * 4 {
-            live.control.end_now(EndReason::Protocol("too many variables".into()));
+            live.control
+                .end_now(EndReason::Protocol("too many variables".into()));
             return session.channel_failure(id);
         }
-        if name.len() > ENV_NAME_BYTES_MAX || value.len() > ENV_VALUE_BYTES_MAX || name.contains('=') {
+        if name.len() > ENV_NAME_BYTES_MAX
+            || value.len() > ENV_VALUE_BYTES_MAX
+            || name.contains('=')
+        {
             let kind = format!("env of {} bytes", name.len() + value.len());
             let _denied = live.decide(channel.number, Request::Unknown { kind }, b"", "");
             return session.channel_failure(id);
         }
         // The whole of it is recorded: what passes reaches the target.
         let detail = format!("{name}={value}").into_bytes();
-        let request = Request::Env { name: name.to_owned() };
+        let request = Request::Env {
+            name: name.to_owned(),
+        };
         let allowed = live.decide(channel.number, request, &detail, "").is_ok()
             && count < ENV_COUNT_MAX
             && !channel.started.load(Ordering::SeqCst);
@@ -645,22 +742,37 @@ impl Handler for Connection {
         session.channel_success(id)
     }
 
-    async fn shell_request(&mut self, id: ChannelId, session: &mut Session) -> Result<(), Self::Error> {
+    async fn shell_request(
+        &mut self,
+        id: ChannelId,
+        session: &mut Session,
+    ) -> Result<(), Self::Error> {
         self.start(id, Start::Shell, session)
     }
 
-    async fn exec_request(&mut self, id: ChannelId, command: &[u8], session: &mut Session) -> Result<(), Self::Error> {
+    async fn exec_request(
+        &mut self,
+        id: ChannelId,
+        command: &[u8],
+        session: &mut Session,
+    ) -> Result<(), Self::Error> {
         if command.len() > EXEC_BYTES_MAX {
             if let Some((live, channel)) = self.channel(id) {
                 let kind = format!("exec of {} bytes", command.len());
-                live.decide(channel.number, Request::Unknown { kind }, b"", "").ok();
+                live.decide(channel.number, Request::Unknown { kind }, b"", "")
+                    .ok();
             }
             return session.channel_failure(id);
         }
         self.start(id, Start::Exec(command.to_vec()), session)
     }
 
-    async fn subsystem_request(&mut self, id: ChannelId, name: &str, session: &mut Session) -> Result<(), Self::Error> {
+    async fn subsystem_request(
+        &mut self,
+        id: ChannelId,
+        name: &str,
+        session: &mut Session,
+    ) -> Result<(), Self::Error> {
         self.start(id, Start::Subsystem(name.to_owned()), session)
     }
 
@@ -698,7 +810,12 @@ impl Handler for Connection {
         Ok(false)
     }
 
-    async fn signal(&mut self, id: ChannelId, signal: Sig, _: &mut Session) -> Result<(), Self::Error> {
+    async fn signal(
+        &mut self,
+        id: ChannelId,
+        signal: Sig,
+        _: &mut Session,
+    ) -> Result<(), Self::Error> {
         if let Some((live, channel)) = self.channel(id) {
             let name = signal_name(&signal);
             if !is_signal_name(&name) {
@@ -707,14 +824,22 @@ impl Handler for Connection {
                 return Ok(());
             }
             let request = Request::Signal { name: name.clone() };
-            if live.decide(channel.number, request, name.as_bytes(), "").is_ok() {
+            if live
+                .decide(channel.number, request, name.as_bytes(), "")
+                .is_ok()
+            {
                 enqueue(&live, &channel, Up::Signal(signal));
             }
         }
         Ok(())
     }
 
-    async fn tcpip_forward(&mut self, host: &str, port: &mut u32, _: &mut Session) -> Result<bool, Self::Error> {
+    async fn tcpip_forward(
+        &mut self,
+        host: &str,
+        port: &mut u32,
+        _: &mut Session,
+    ) -> Result<bool, Self::Error> {
         let request = Request::TcpipForward {
             host: host.to_owned(),
             port: *port,
@@ -723,17 +848,32 @@ impl Handler for Connection {
         Ok(false)
     }
 
-    async fn cancel_tcpip_forward(&mut self, _: &str, _: u32, _: &mut Session) -> Result<bool, Self::Error> {
+    async fn cancel_tcpip_forward(
+        &mut self,
+        _: &str,
+        _: u32,
+        _: &mut Session,
+    ) -> Result<bool, Self::Error> {
         Ok(false)
     }
 
-    async fn streamlocal_forward(&mut self, path: &str, _: &mut Session) -> Result<bool, Self::Error> {
-        let request = Request::StreamlocalForward { path: path.to_owned() };
+    async fn streamlocal_forward(
+        &mut self,
+        path: &str,
+        _: &mut Session,
+    ) -> Result<bool, Self::Error> {
+        let request = Request::StreamlocalForward {
+            path: path.to_owned(),
+        };
         self.refuse(0, request, path);
         Ok(false)
     }
 
-    async fn cancel_streamlocal_forward(&mut self, _: &str, _: &mut Session) -> Result<bool, Self::Error> {
+    async fn cancel_streamlocal_forward(
+        &mut self,
+        _: &str,
+        _: &mut Session,
+    ) -> Result<bool, Self::Error> {
         Ok(false)
     }
 

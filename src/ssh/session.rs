@@ -84,11 +84,15 @@ impl Control {
 
     /// Books a byte moving in either direction.
     pub fn active(&self) {
-        self.activity.store(self.clock.now().boot_ms, Ordering::Relaxed);
+        self.activity
+            .store(self.clock.now().boot_ms, Ordering::Relaxed);
     }
 
     fn order(&self, order: Order) {
-        self.orders.lock().unwrap_or_else(PoisonError::into_inner).push(order);
+        self.orders
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(order);
         self.ordered.notify_one();
     }
 }
@@ -161,7 +165,12 @@ pub async fn open(
     let target = bounded(gate.store.target(&admitted.destination().target))
         .await
         .map_err(|e| refused("store_unavailable", e.to_string()))?
-        .ok_or_else(|| refused("target_unknown", "the target is not in the inventory any more".into()))?;
+        .ok_or_else(|| {
+            refused(
+                "target_unknown",
+                "the target is not in the inventory any more".into(),
+            )
+        })?;
     if !target.logins.contains(&admitted.destination().login) {
         return Err(refused(
             "login_unknown",
@@ -202,16 +211,27 @@ pub async fn open(
     bounded(gate.store.open_session(&row, now.wall_ms))
         .await
         .map_err(|error| match error {
-            StoreError::GrantNotLive(why) => refused(why, format!("the grant is not live any more ({why})")),
+            StoreError::GrantNotLive(why) => {
+                refused(why, format!("the grant is not live any more ({why})"))
+            }
             other => refused("store_unavailable", other.to_string()),
         })?;
 
-    let recorder = match record(&gate, &admitted, &target, id, peer, client_id, now, &control).await {
+    let recorder = match record(
+        &gate, &admitted, &target, id, peer, client_id, now, &control,
+    )
+    .await
+    {
         Ok(recorder) => recorder,
         Err(error) => {
             let code = "recorder_failed";
-            bounded(gate.store.close_session(id, gate.clock.now().wall_ms, code)).await.ok();
-            return Err(refused(code, format!("the session cannot be recorded: {error}")));
+            bounded(gate.store.close_session(id, gate.clock.now().wall_ms, code))
+                .await
+                .ok();
+            return Err(refused(
+                code,
+                format!("the session cannot be recorded: {error}"),
+            ));
         }
     };
 
@@ -251,7 +271,10 @@ pub async fn open(
     }
 }
 
-#[expect(clippy::too_many_arguments, reason = "one recording's head needs them all, once")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "one recording's head needs them all, once"
+)]
 async fn record(
     gate: &Arc<Gate>,
     admitted: &Admitted,
@@ -334,7 +357,8 @@ impl Live {
         match self.recorder.event(channel, event) {
             Ok(()) => true,
             Err(error) => {
-                self.control.end_now(EndReason::RecorderFailed(error.to_string()));
+                self.control
+                    .end_now(EndReason::RecorderFailed(error.to_string()));
                 false
             }
         }
@@ -344,7 +368,13 @@ impl Live {
     ///
     /// # Errors
     /// The denial.
-    pub fn decide(&self, channel: u32, request: Request, detail: &[u8], want: &str) -> Result<Permit, Denial> {
+    pub fn decide(
+        &self,
+        channel: u32,
+        request: Request,
+        detail: &[u8],
+        want: &str,
+    ) -> Result<Permit, Denial> {
         let action = request.action();
         self.record(
             channel,
@@ -395,7 +425,9 @@ impl Live {
             .ledger
             .append_open(self.recorder.open_leaf().clone(), self.recorder.head().salt)
             .await;
-        opened.map_err(|error| EndReason::RecorderFailed(format!("the ledger does not answer: {error}")))?;
+        opened.map_err(|error| {
+            EndReason::RecorderFailed(format!("the ledger does not answer: {error}"))
+        })?;
         self.record(
             0,
             Event::Decision {
@@ -480,7 +512,11 @@ impl Live {
                 channel.clone(),
             )),
             Reach::Ssh { .. } => {
-                let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).take();
+                let spare = self
+                    .spare
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .take();
                 let dialled = match spare.filter(Dialled::alive) {
                     Some(spare) => spare,
                     None => {
@@ -500,18 +536,26 @@ impl Live {
         if self.control.stop.fired() {
             return Err(self.reason().sentence());
         }
-        self.channels().insert(number, (channel.clone(), Some(client.clone())));
+        self.channels()
+            .insert(number, (channel.clone(), Some(client.clone())));
         pump::start(self.clone(), channel.clone(), client, end, place);
         Ok(channel)
     }
 
     fn reason(&self) -> EndReason {
-        self.control.reason.get().cloned().unwrap_or(EndReason::ClientLost)
+        self.control
+            .reason
+            .get()
+            .cloned()
+            .unwrap_or(EndReason::ClientLost)
     }
 
     /// The client's connection is gone.
     pub fn client_gone(&self) {
-        let clean = self.channels().values().all(|(channel, _)| channel.stop.fired());
+        let clean = self
+            .channels()
+            .values()
+            .all(|(channel, _)| channel.stop.fired());
         self.control.end_now(match clean {
             true => EndReason::Exit,
             false => EndReason::ClientLost,
@@ -522,7 +566,13 @@ impl Live {
     async fn run(self: Arc<Self>, ticket: Ticket, client: russh::server::Handle) {
         while !self.control.stop.fired() {
             self.control.ordered.notified().await;
-            let orders = std::mem::take(&mut *self.control.orders.lock().unwrap_or_else(PoisonError::into_inner));
+            let orders = std::mem::take(
+                &mut *self
+                    .control
+                    .orders
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner),
+            );
             for order in orders {
                 match order {
                     Order::Warn(left_ms) => self.warn(left_ms),
@@ -543,7 +593,9 @@ impl Live {
             self.say_goodbye(&reason, &client).await;
         } else if let EndReason::TargetLost(_) = reason {
             // The client gets what was delivered before, then the reason.
-            tokio::time::timeout(LINGER, self.say_goodbye(&reason, &client)).await.ok();
+            tokio::time::timeout(LINGER, self.say_goodbye(&reason, &client))
+                .await
+                .ok();
         }
         self.kill.fire();
         self.wait_pumps().await;
@@ -594,7 +646,11 @@ impl Live {
                         let screen = channel.screen();
                         // An open sequence is cancelled, the alternate screen left.
                         let cancel = if screen.is_ground() { "" } else { "\x18" };
-                        let leave = if screen.is_alternate() { "\x1b[?1049l\x1b[0m\x1b[?25h" } else { "\x1b[0m" };
+                        let leave = if screen.is_alternate() {
+                            "\x1b[?1049l\x1b[0m\x1b[?25h"
+                        } else {
+                            "\x1b[0m"
+                        };
                         format!("{cancel}{leave}\r\nportcullis: {sentence}\r\n")
                     }
                     false => format!("portcullis: {sentence}\n"),
@@ -619,13 +675,23 @@ impl Live {
 
     fn record_notice(&self, channel: u32, bytes: &[u8], how: NoticeHow) -> bool {
         self.recorder
-            .event(channel, Event::Notice { bytes: bytes.into(), how })
+            .event(
+                channel,
+                Event::Notice {
+                    bytes: bytes.into(),
+                    how,
+                },
+            )
             .is_ok()
     }
 
     /// Accounts, the end's reason, the seal, the ledger's seal leaf, the store.
     async fn finish(&self, reason: &EndReason) {
-        let channels: Vec<Arc<Channel>> = self.channels().values().map(|(channel, _)| channel.clone()).collect();
+        let channels: Vec<Arc<Channel>> = self
+            .channels()
+            .values()
+            .map(|(channel, _)| channel.clone())
+            .collect();
         for channel in &channels {
             channel.abandon();
             let account = channel.accounts(0);
@@ -645,13 +711,20 @@ impl Live {
                 .collect()
         };
         let sentence = reason.sentence();
-        let sealed = self.recorder.finish(accounts, reason.code(), &sentence).await;
+        let sealed = self
+            .recorder
+            .finish(accounts, reason.code(), &sentence)
+            .await;
         let ended = self.gate.clock.now().wall_ms;
         let sealed = match sealed {
             Ok(finished) => Some(finished),
             Err(error) => {
                 tracing::error!(session = %self.id, %error, "the session could not seal itself; the node seals what was taken");
-                match self.recorder.salvage(&*self.gate.keeper, reason.code()).await {
+                match self
+                    .recorder
+                    .salvage(&*self.gate.keeper, reason.code())
+                    .await
+                {
                     Recovered::Finished(finished) => Some(finished),
                     Recovered::Unreadable { folder, why } => {
                         tracing::error!(session = %self.id, folder = %folder.display(), why, "not sealed; the next start tries again");
@@ -671,7 +744,9 @@ impl Live {
                 }
             }
         }
-        if let Err(error) = bounded(self.gate.store.close_session(self.id, ended, reason.code())).await {
+        if let Err(error) =
+            bounded(self.gate.store.close_session(self.id, ended, reason.code())).await
+        {
             tracing::error!(session = %self.id, %error, "the store did not take the session's end");
         }
         self.gate.metrics.sessions_active.dec();

@@ -53,7 +53,9 @@ pub enum DialError {
     HostKey(String, String),
     #[error("the target's pinned host key cannot be read: {0}")]
     BadPin(String),
-    #[error("the target {0} refused the login {1}: does it trust the target CA, and does the account exist?")]
+    #[error(
+        "the target {0} refused the login {1}: does it trust the target CA, and does the account exist?"
+    )]
     Login(String, String),
     #[error("no certificate for the target: {0}")]
     Certificate(#[from] crate::keeper::KeeperError),
@@ -138,11 +140,23 @@ pub async fn dial(
     }
 }
 
-async fn connect(dial: &Dial, keeper: &dyn Keeper, now_ms: u64, kill: Kill) -> Result<Dialled, DialError> {
-    let unreachable = |why: &dyn std::fmt::Display| DialError::Connect(dial.addr.clone(), clean(&why.to_string()));
-    let host = dial.addr.rsplit_once(':').map_or(dial.addr.as_str(), |(host, _)| host);
+async fn connect(
+    dial: &Dial,
+    keeper: &dyn Keeper,
+    now_ms: u64,
+    kill: Kill,
+) -> Result<Dialled, DialError> {
+    let unreachable = |why: &dyn std::fmt::Display| {
+        DialError::Connect(dial.addr.clone(), clean(&why.to_string()))
+    };
+    let host = dial
+        .addr
+        .rsplit_once(':')
+        .map_or(dial.addr.as_str(), |(host, _)| host);
     let check = HostCheck::new(&dial.proof, host.trim_matches(['[', ']']), now_ms)?;
-    let stream = TcpStream::connect(dial.addr.as_str()).await.map_err(|e| unreachable(&e))?;
+    let stream = TcpStream::connect(dial.addr.as_str())
+        .await
+        .map_err(|e| unreachable(&e))?;
     tune(&stream).map_err(|e| unreachable(&e))?;
     let ours: Option<SocketAddr> = stream.local_addr().ok();
 
@@ -164,7 +178,8 @@ async fn connect(dial: &Dial, keeper: &dyn Keeper, now_ms: u64, kill: Kill) -> R
         kill: kill.clone(),
         closed: false,
     };
-    let connected = client::connect_stream(Arc::new(config), Gated::new(stream, kill.clone()), leg).await;
+    let connected =
+        client::connect_stream(Arc::new(config), Gated::new(stream, kill.clone()), leg).await;
     let mut handle = connected.map_err(|error| {
         match shown.lock().unwrap_or_else(PoisonError::into_inner).take() {
             Some(fingerprint) => DialError::HostKey(dial.addr.clone(), fingerprint),
@@ -183,9 +198,15 @@ async fn connect(dial: &Dial, keeper: &dyn Keeper, now_ms: u64, kill: Kill) -> R
             key_id: dial.key_id.clone(),
             principal: dial.login.clone(),
             valid_after_ms: now_ms.saturating_sub(BACKDATE_MS),
-            valid_before_ms: now_ms.saturating_add(CERTIFICATE_MS).min(dial.until_ms.saturating_add(1_000)),
+            valid_before_ms: now_ms
+                .saturating_add(CERTIFICATE_MS)
+                .min(dial.until_ms.saturating_add(1_000)),
             source_address: ours.map(|addr| addr.ip().to_canonical().to_string()),
-            extensions: if dial.permits_pty { vec!["permit-pty"] } else { Vec::new() },
+            extensions: if dial.permits_pty {
+                vec!["permit-pty"]
+            } else {
+                Vec::new()
+            },
         })
         .await?;
     let answer = handle
@@ -213,7 +234,11 @@ impl Dialled {
     ///
     /// # Errors
     /// [`DialError::Channel`] with the target's reason.
-    pub async fn open(self, channel: Arc<Channel>, control: Arc<Control>) -> Result<TargetChannel, DialError> {
+    pub async fn open(
+        self,
+        channel: Arc<Channel>,
+        control: Arc<Control>,
+    ) -> Result<TargetChannel, DialError> {
         let expected = Arc::new(Mutex::new(VecDeque::new()));
         self.link.get_or_init(|| Link {
             channel,
@@ -269,12 +294,22 @@ impl TargetChannel {
         match start {
             super::channel::Start::Shell => self.write.request_shell(true).await,
             super::channel::Start::Exec(command) => self.write.exec(true, command).await,
-            super::channel::Start::Subsystem(name) => self.write.request_subsystem(true, name).await,
+            super::channel::Start::Subsystem(name) => {
+                self.write.request_subsystem(true, name).await
+            }
         }
     }
 
-    pub async fn window_change(&self, cols: u32, rows: u32, px_width: u32, px_height: u32) -> Result<(), russh::Error> {
-        self.write.window_change(cols, rows, px_width, px_height).await
+    pub async fn window_change(
+        &self,
+        cols: u32,
+        rows: u32,
+        px_width: u32,
+        px_height: u32,
+    ) -> Result<(), russh::Error> {
+        self.write
+            .window_change(cols, rows, px_width, px_height)
+            .await
     }
 
     pub async fn signal(&self, signal: Sig) -> Result<(), russh::Error> {
@@ -291,15 +326,20 @@ impl TargetChannel {
 
     /// Says goodbye and drops the connection.
     pub async fn leave(&self, wait: Duration) {
-        let goodbye = self
-            .handle
-            .disconnect(russh::Disconnect::ByApplication, "closed by the gate", "");
-        tokio::time::timeout(wait, self.kill.guard(goodbye)).await.ok();
+        let goodbye =
+            self.handle
+                .disconnect(russh::Disconnect::ByApplication, "closed by the gate", "");
+        tokio::time::timeout(wait, self.kill.guard(goodbye))
+            .await
+            .ok();
         self.kill.fire();
     }
 
     fn expect(&self, what: Expected) {
-        self.expected.lock().unwrap_or_else(PoisonError::into_inner).push_back(what);
+        self.expected
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push_back(what);
     }
 }
 
@@ -351,7 +391,10 @@ impl HostCheck {
                         russh::keys::Algorithm::Rsa { hash: None } | russh::keys::Algorithm::Dsa
                     )
                     && (certificate.valid_after()..certificate.valid_before()).contains(&now)
-                    && certificate.valid_principals().iter().any(|name| name.eq_ignore_ascii_case(&self.host))
+                    && certificate
+                        .valid_principals()
+                        .iter()
+                        .any(|name| name.eq_ignore_ascii_case(&self.host))
                     && certificate.critical_options().is_empty()
             }
             (false, Some(_)) | (true, None) => false,
@@ -361,7 +404,10 @@ impl HostCheck {
 
 /// Makes a target's text fit for a log line and a terminal.
 fn clean(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(TEXT_CHARS_MAX).collect()
+    text.chars()
+        .filter(|c| !c.is_control())
+        .take(TEXT_CHARS_MAX)
+        .collect()
 }
 
 /// The handler of a target connection: it moves what arrives into the lane.
@@ -392,7 +438,11 @@ impl Leg {
 
     fn answered(&self, yes: bool) {
         let Some(link) = self.link.get() else { return };
-        let first = link.expected.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+        let first = link
+            .expected
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop_front();
         match first {
             Some(Expected::Start) => self.tell(Down::Reply(yes)),
             Some(Expected::Pty) if !yes => {
@@ -423,11 +473,15 @@ impl client::Handler for Leg {
         Ok(())
     }
 
-    async fn check_server_key(&mut self, shown: &russh::keys::PublicKeyOrCertificate) -> Result<bool, Self::Error> {
+    async fn check_server_key(
+        &mut self,
+        shown: &russh::keys::PublicKeyOrCertificate,
+    ) -> Result<bool, Self::Error> {
         let trusted = self.check.trusts(shown);
         if !trusted {
             let fingerprint = shown.public_key().fingerprint(russh::keys::HashAlg::Sha256);
-            *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = Some(fingerprint.to_string());
+            *self.shown.lock().unwrap_or_else(PoisonError::into_inner) =
+                Some(fingerprint.to_string());
         }
         Ok(trusted)
     }
@@ -451,23 +505,39 @@ impl client::Handler for Leg {
         Ok(())
     }
 
-    async fn channel_success(&mut self, _: ChannelId, _: &mut client::Session) -> Result<(), Self::Error> {
+    async fn channel_success(
+        &mut self,
+        _: ChannelId,
+        _: &mut client::Session,
+    ) -> Result<(), Self::Error> {
         self.answered(true);
         Ok(())
     }
 
-    async fn channel_failure(&mut self, _: ChannelId, _: &mut client::Session) -> Result<(), Self::Error> {
+    async fn channel_failure(
+        &mut self,
+        _: ChannelId,
+        _: &mut client::Session,
+    ) -> Result<(), Self::Error> {
         self.answered(false);
         Ok(())
     }
 
-    async fn channel_close(&mut self, _: ChannelId, _: &mut client::Session) -> Result<(), Self::Error> {
+    async fn channel_close(
+        &mut self,
+        _: ChannelId,
+        _: &mut client::Session,
+    ) -> Result<(), Self::Error> {
         self.closed = true;
         self.tell(Down::Close);
         Ok(())
     }
 
-    async fn channel_eof(&mut self, _: ChannelId, _: &mut client::Session) -> Result<(), Self::Error> {
+    async fn channel_eof(
+        &mut self,
+        _: ChannelId,
+        _: &mut client::Session,
+    ) -> Result<(), Self::Error> {
         self.tell(Down::Eof);
         Ok(())
     }
@@ -572,7 +642,12 @@ impl client::Handler for Leg {
         Ok(())
     }
 
-    async fn data(&mut self, _: ChannelId, data: &[u8], _: &mut client::Session) -> Result<(), Self::Error> {
+    async fn data(
+        &mut self,
+        _: ChannelId,
+        data: &[u8],
+        _: &mut client::Session,
+    ) -> Result<(), Self::Error> {
         self.take(Stream::Main, data);
         if let Some(link) = self.link.get() {
             link.channel.down.brake(&self.kill).await;
@@ -594,11 +669,21 @@ impl client::Handler for Leg {
         Ok(())
     }
 
-    async fn xon_xoff(&mut self, _: ChannelId, _: bool, _: &mut client::Session) -> Result<(), Self::Error> {
+    async fn xon_xoff(
+        &mut self,
+        _: ChannelId,
+        _: bool,
+        _: &mut client::Session,
+    ) -> Result<(), Self::Error> {
         Ok(())
     }
 
-    async fn exit_status(&mut self, _: ChannelId, status: u32, _: &mut client::Session) -> Result<(), Self::Error> {
+    async fn exit_status(
+        &mut self,
+        _: ChannelId,
+        status: u32,
+        _: &mut client::Session,
+    ) -> Result<(), Self::Error> {
         self.tell(Down::ExitStatus(status));
         Ok(())
     }
@@ -620,7 +705,12 @@ impl client::Handler for Leg {
         Ok(())
     }
 
-    async fn window_adjusted(&mut self, _: ChannelId, _: u32, _: &mut client::Session) -> Result<(), Self::Error> {
+    async fn window_adjusted(
+        &mut self,
+        _: ChannelId,
+        _: u32,
+        _: &mut client::Session,
+    ) -> Result<(), Self::Error> {
         Ok(())
     }
 
@@ -636,7 +726,10 @@ impl client::Handler for Leg {
         Ok(())
     }
 
-    async fn disconnected(&mut self, reason: client::DisconnectReason<Self::Error>) -> Result<(), Self::Error> {
+    async fn disconnected(
+        &mut self,
+        reason: client::DisconnectReason<Self::Error>,
+    ) -> Result<(), Self::Error> {
         match reason {
             client::DisconnectReason::ReceivedDisconnect(_) => Ok(()),
             client::DisconnectReason::Error(error) => Err(error),

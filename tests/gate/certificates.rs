@@ -41,12 +41,20 @@ impl Yard {
         let principals = bastion.dir().join("principals");
         std::fs::write(&principals, format!("{USER}\n")).unwrap();
         let variant = Variant::default()
-            .line(&format!("AuthorizedPrincipalsFile {}", principals.display()))
+            .line(&format!(
+                "AuthorizedPrincipalsFile {}",
+                principals.display()
+            ))
             .line("StrictModes no")
             .line("MaxStartups 100");
         let judge = Sshd::trusting(&bastion.state().join("keys/admission_ca.pub"), variant);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let store = runtime.block_on(SqliteStore::open(&bastion.state().join("store.db"))).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let store = runtime
+            .block_on(SqliteStore::open(&bastion.state().join("store.db")))
+            .unwrap();
         Yard {
             world,
             judge,
@@ -120,9 +128,19 @@ impl Yard {
         self.grant(blob, |_| {});
         let ours = self.ours(USER, blob, key);
         let judged = self.judged(blob, key);
-        assert_eq!(ours == Answer::Success, admits, "{name}: {ours:?}; sshd admits: {judged}");
-        assert!(judged || !admits, "{name}: sshd refuses what is let in here");
-        let bare = matches!(ours, Answer::Success | Answer::Failure { .. } | Answer::Closed);
+        assert_eq!(
+            ours == Answer::Success,
+            admits,
+            "{name}: {ours:?}; sshd admits: {judged}"
+        );
+        assert!(
+            judged || !admits,
+            "{name}: sshd refuses what is let in here"
+        );
+        let bare = matches!(
+            ours,
+            Answer::Success | Answer::Failure { .. } | Answer::Closed
+        );
         assert!(bare, "{name}: {ours:?}");
     }
 
@@ -131,10 +149,14 @@ impl Yard {
     pub fn keygen(&self, ca: &str, arguments: &[&str]) -> Pass {
         let key = self.bastion().fresh("id", "");
         let mut make = Command::new("ssh-keygen");
-        make.args(["-q", "-t", "ed25519", "-N", "", "-C", "test", "-f"]).arg(&key);
+        make.args(["-q", "-t", "ed25519", "-N", "", "-C", "test", "-f"])
+            .arg(&key);
         run(&mut make, secs(20)).ok();
         let mut sign = Command::new("ssh-keygen");
-        sign.args(["-q", "-s"]).arg(self.key_file(ca)).args(["-I", "test"]).args(arguments);
+        sign.args(["-q", "-s"])
+            .arg(self.key_file(ca))
+            .args(["-I", "test"])
+            .args(arguments);
         run(sign.arg(key.with_extension("pub")), secs(20)).ok();
         let name = format!("{}-cert.pub", key.file_name().unwrap().to_str().unwrap());
         Pass {

@@ -48,21 +48,30 @@ fn d05_a_host_certificate_is_no_users() {
             ("no type", false, |c| c.kind = 0),
             ("type 3", false, |c| c.kind = 3),
             ("type of all ones", false, |c| c.kind = u32::MAX),
-            ("another algorithm's name", false, |c| c.algorithm = "ssh-rsa-cert-v01@openssh.com".into()),
+            ("another algorithm's name", false, |c| {
+                c.algorithm = "ssh-rsa-cert-v01@openssh.com".into()
+            }),
             ("no algorithm", false, |c| c.algorithm = String::new()),
             ("short key", false, |c| c.public.truncate(31)),
             ("empty key", false, |c| c.public.clear()),
             ("long nonce", true, |c| c.nonce = vec![1; 4096]),
             ("no nonce", true, |c| c.nonce.clear()),
             ("something reserved", true, |c| c.reserved = vec![1; 32]),
-            ("NUL in the key id", false, |c| c.key_id = b"alice\0".to_vec()),
+            ("NUL in the key id", false, |c| {
+                c.key_id = b"alice\0".to_vec()
+            }),
             ("key id not UTF-8", false, |c| c.key_id = vec![0xff]),
         ],
     );
     // Made by ssh-keygen, with our CA and with the host CA.
     for ca in ["admission_ca", "host_ca"] {
         let pass = yard.keygen(ca, &["-h", "-n", USER, "-V", "-1m:+10m"]);
-        yard.check("ssh-keygen -h", false, &blob(&pass), &signing_key(&pass.key));
+        yard.check(
+            "ssh-keygen -h",
+            false,
+            &blob(&pass),
+            &signing_key(&pass.key),
+        );
     }
 }
 
@@ -72,25 +81,47 @@ fn d06_principals_are_exact() {
     check_rows(
         &yard,
         &[
-            ("two, one of them ours", true, |c| c.principals = names(&[b"root@db2", b"root@db1"])),
+            ("two, one of them ours", true, |c| {
+                c.principals = names(&[b"root@db2", b"root@db1"])
+            }),
             ("none", false, |c| c.principals.clear()),
             ("star", false, |c| c.principals = names(&[b"*"])),
-            ("star beside it", false, |c| c.principals = names(&[b"root@db1", b"*"])),
-            ("comma", false, |c| c.principals = names(&[b"alice,root@db1"])),
-            ("comma before", false, |c| c.principals = names(&[b",root@db1"])),
-            ("trailing NUL", false, |c| c.principals = names(&[b"root@db1\0"])),
-            ("NUL and more", false, |c| c.principals = names(&[b"root@db1\0@x"])),
-            ("wrong case", false, |c| c.principals = names(&[b"Root@db1"])),
-            ("wrong case of the target", false, |c| c.principals = names(&[b"root@DB1"])),
+            ("star beside it", false, |c| {
+                c.principals = names(&[b"root@db1", b"*"])
+            }),
+            ("comma", false, |c| {
+                c.principals = names(&[b"alice,root@db1"])
+            }),
+            ("comma before", false, |c| {
+                c.principals = names(&[b",root@db1"])
+            }),
+            ("trailing NUL", false, |c| {
+                c.principals = names(&[b"root@db1\0"])
+            }),
+            ("NUL and more", false, |c| {
+                c.principals = names(&[b"root@db1\0@x"])
+            }),
+            ("wrong case", false, |c| {
+                c.principals = names(&[b"Root@db1"])
+            }),
+            ("wrong case of the target", false, |c| {
+                c.principals = names(&[b"root@DB1"])
+            }),
             ("space", false, |c| c.principals = names(&[b"root@db1 "])),
             ("newline", false, |c| c.principals = names(&[b"root@db1\n"])),
             ("empty name", false, |c| c.principals = names(&[b""])),
-            ("empty name beside it", false, |c| c.principals = names(&[b"root@db1", b""])),
+            ("empty name beside it", false, |c| {
+                c.principals = names(&[b"root@db1", b""])
+            }),
             ("login only", false, |c| c.principals = names(&[b"root"])),
             ("target only", false, |c| c.principals = names(&[b"@db1"])),
             ("plus form", false, |c| c.principals = names(&[b"root+db1"])),
-            ("not UTF-8", false, |c| c.principals = names(&[b"root@db1", b"\xff\xfe"])),
-            ("a thousand", false, |c| c.principals = vec![b"root@db1".to_vec(); 1000]),
+            ("not UTF-8", false, |c| {
+                c.principals = names(&[b"root@db1", b"\xff\xfe"])
+            }),
+            ("a thousand", false, |c| {
+                c.principals = vec![b"root@db1".to_vec(); 1000]
+            }),
         ],
     );
 }
@@ -101,30 +132,66 @@ fn d07_critical_options_are_known_and_well_formed() {
     check_rows(
         &yard,
         &[
-            ("force-command", true, |c| option(c, "force-command", text("true"))),
-            ("source-address", true, |c| option(c, "source-address", text("127.0.0.0/8"))),
+            ("force-command", true, |c| {
+                option(c, "force-command", text("true"))
+            }),
+            ("source-address", true, |c| {
+                option(c, "source-address", text("127.0.0.0/8"))
+            }),
             ("both in order", true, |c| {
                 option(c, "force-command", text("true"));
                 option(c, "source-address", text("127.0.0.1"));
             }),
-            ("unknown", false, |c| option(c, "only-on-sundays@example.com", text("yes"))),
+            ("unknown", false, |c| {
+                option(c, "only-on-sundays@example.com", text("yes"))
+            }),
             ("unknown and empty", false, |c| option(c, "x", Vec::new())),
             ("no name", false, |c| option(c, "", text("x"))),
-            ("wrong case", false, |c| option(c, "Source-Address", text("127.0.0.1"))),
-            ("name with NUL", false, |c| option(c, "force-command\0", text("true"))),
-            ("verify-required", false, |c| option(c, "verify-required", Vec::new())),
-            ("data not a string", false, |c| option(c, "force-command", b"true".to_vec())),
-            ("data longer than said", false, |c| option(c, "force-command", [text("true"), b"x".to_vec()].concat())),
-            ("two strings", false, |c| option(c, "force-command", [text("true"), text("id")].concat())),
-            ("address not a string", false, |c| option(c, "source-address", b"127.0.0.1".to_vec())),
-            ("address without data", false, |c| option(c, "source-address", Vec::new())),
-            ("empty address", false, |c| option(c, "source-address", text(""))),
-            ("address with a bad part", false, |c| option(c, "source-address", text("127.0.0.1,x"))),
-            ("prefix too long", false, |c| option(c, "source-address", text("127.0.0.1/33"))),
-            ("host bits set", false, |c| option(c, "source-address", text("127.0.0.1/8"))),
-            ("negated", false, |c| option(c, "source-address", text("!10.0.0.0/8,127.0.0.1"))),
-            ("spaces", false, |c| option(c, "source-address", text("127.0.0.1, 10.0.0.0/8"))),
-            ("NUL in the command", false, |c| option(c, "force-command", text("true\0id"))),
+            ("wrong case", false, |c| {
+                option(c, "Source-Address", text("127.0.0.1"))
+            }),
+            ("name with NUL", false, |c| {
+                option(c, "force-command\0", text("true"))
+            }),
+            ("verify-required", false, |c| {
+                option(c, "verify-required", Vec::new())
+            }),
+            ("data not a string", false, |c| {
+                option(c, "force-command", b"true".to_vec())
+            }),
+            ("data longer than said", false, |c| {
+                option(c, "force-command", [text("true"), b"x".to_vec()].concat())
+            }),
+            ("two strings", false, |c| {
+                option(c, "force-command", [text("true"), text("id")].concat())
+            }),
+            ("address not a string", false, |c| {
+                option(c, "source-address", b"127.0.0.1".to_vec())
+            }),
+            ("address without data", false, |c| {
+                option(c, "source-address", Vec::new())
+            }),
+            ("empty address", false, |c| {
+                option(c, "source-address", text(""))
+            }),
+            ("address with a bad part", false, |c| {
+                option(c, "source-address", text("127.0.0.1,x"))
+            }),
+            ("prefix too long", false, |c| {
+                option(c, "source-address", text("127.0.0.1/33"))
+            }),
+            ("host bits set", false, |c| {
+                option(c, "source-address", text("127.0.0.1/8"))
+            }),
+            ("negated", false, |c| {
+                option(c, "source-address", text("!10.0.0.0/8,127.0.0.1"))
+            }),
+            ("spaces", false, |c| {
+                option(c, "source-address", text("127.0.0.1, 10.0.0.0/8"))
+            }),
+            ("NUL in the command", false, |c| {
+                option(c, "force-command", text("true\0id"))
+            }),
             ("duplicated", false, |c| {
                 option(c, "force-command", text("true"));
                 option(c, "force-command", text("id"));
@@ -133,7 +200,9 @@ fn d07_critical_options_are_known_and_well_formed() {
                 option(c, "source-address", text("127.0.0.1"));
                 option(c, "force-command", text("true"));
             }),
-            ("not UTF-8", false, |c| c.critical.push((vec![0xff], Vec::new()))),
+            ("not UTF-8", false, |c| {
+                c.critical.push((vec![0xff], Vec::new()))
+            }),
         ],
     );
 }
@@ -145,24 +214,44 @@ fn d07_extensions_and_what_follows() {
         &yard,
         &[
             ("none", true, |c| c.extensions.clear()),
-            ("an unknown one", true, |c| c.extensions = vec![(b"grant@example.com".to_vec(), text("x"))]),
-            ("a flag with data", false, |c| c.extensions = vec![(b"permit-pty".to_vec(), text("x"))]),
+            ("an unknown one", true, |c| {
+                c.extensions = vec![(b"grant@example.com".to_vec(), text("x"))]
+            }),
+            ("a flag with data", false, |c| {
+                c.extensions = vec![(b"permit-pty".to_vec(), text("x"))]
+            }),
             ("duplicated", false, |c| {
-                c.extensions = vec![(b"permit-pty".to_vec(), Vec::new()), (b"permit-pty".to_vec(), Vec::new())];
+                c.extensions = vec![
+                    (b"permit-pty".to_vec(), Vec::new()),
+                    (b"permit-pty".to_vec(), Vec::new()),
+                ];
             }),
         ],
     );
     // Options cut short, in the middle of a length.
     let (key, ca) = (fresh_key(), yard.key("admission_ca"));
     let sound = yard.cert(&key).option("force-command", "true").sign(&ca);
-    for cut in [1, 40, 64, 80, 100, sound.len() / 2, sound.len() - 100, sound.len() - 20] {
+    for cut in [
+        1,
+        40,
+        64,
+        80,
+        100,
+        sound.len() / 2,
+        sound.len() - 100,
+        sound.len() - 20,
+    ] {
         let cut = &sound[..sound.len() - cut];
         yard.check("cut short", false, cut, &key);
     }
     for at in (0..sound.len()).step_by(7) {
         let mut flipped = sound.clone();
         flipped[at] ^= 0x40;
-        assert_ne!(yard.ours(USER, &flipped, &key), Answer::Success, "byte {at} flipped");
+        assert_ne!(
+            yard.ours(USER, &flipped, &key),
+            Answer::Success,
+            "byte {at} flipped"
+        );
     }
 }
 
@@ -178,7 +267,11 @@ fn d07_bytes_behind_the_signature_change_nothing() {
     let long = cert.sign(&ca);
     let sound = &long[..long.len() - 4];
     yard.grant(&long, |_| {});
-    assert_ne!(yard.ours(USER, &long, &key), Answer::Success, "a grant was found by the longer blob");
+    assert_ne!(
+        yard.ours(USER, &long, &key),
+        Answer::Success,
+        "a grant was found by the longer blob"
+    );
     yard.check("the certificate itself", true, sound, &key);
     assert!(!yard.judged(&long, &key));
 }
@@ -205,7 +298,12 @@ fn d10_only_the_admission_ca_counts() {
         liar.ca = Some(public_blob(&yard.key("admission_ca")));
         yard.check(&format!("{name}, lying"), false, &liar.sign(ca), &key);
     }
-    yard.check("admission CA", true, &yard.cert(&key).sign(&yard.key("admission_ca")), &key);
+    yard.check(
+        "admission CA",
+        true,
+        &yard.cert(&key).sign(&yard.key("admission_ca")),
+        &key,
+    );
     assert_unharmed(&yard.world, yard.bastion().pid());
 }
 
@@ -239,20 +337,30 @@ fn d10_a_certificate_is_no_authority() {
 fn d10_a_retired_ca_admits_nobody() {
     let mut yard = Yard::new();
     let pass = yard.granted("admission_ca", &["-n", USER, "-V", "-1m:+10m"]);
-    yard.check("before", true, &{
-        let key = signing_key(&pass.key);
-        yard.cert(&key).sign(&yard.key("admission_ca"))
-    }, &signing_key(&pass.key));
+    yard.check(
+        "before",
+        true,
+        &{
+            let key = signing_key(&pass.key);
+            yard.cert(&key).sign(&yard.key("admission_ca"))
+        },
+        &signing_key(&pass.key),
+    );
     let old = yard.key_file("admission_ca");
     std::fs::remove_file(&old).unwrap();
     std::fs::remove_file(old.with_extension("pub")).unwrap();
     let mut keygen = std::process::Command::new("ssh-keygen");
-    keygen.args(["-q", "-t", "ed25519", "-N", "", "-C", "new", "-f"]).arg(&old);
+    keygen
+        .args(["-q", "-t", "ed25519", "-N", "", "-C", "new", "-f"])
+        .arg(&old);
     crate::support::run(&mut keygen, crate::support::secs(20)).ok();
     yard.world.bastion.stop(crate::support::secs(40));
     yard.world.bastion.serve();
     let answer = yard.ours(USER, &blob(&pass), &signing_key(&pass.key));
-    assert!(matches!(answer, Answer::Failure { partial: false, .. }), "{answer:?}");
+    assert!(
+        matches!(answer, Answer::Failure { partial: false, .. }),
+        "{answer:?}"
+    );
 }
 
 #[test]

@@ -10,7 +10,12 @@ const FILE_BYTES: usize = 5_000_003;
 
 fn same(a: &Path, b: &Path) {
     let [a_bytes, b_bytes] = [a, b].map(|path| std::fs::read(path).unwrap());
-    assert!(a_bytes == b_bytes, "{} and {} differ", a.display(), b.display());
+    assert!(
+        a_bytes == b_bytes,
+        "{} and {} differ",
+        a.display(),
+        b.display()
+    );
 }
 
 #[test]
@@ -32,7 +37,10 @@ fn sftp_puts_and_gets() {
     same(&here, &back);
     same(&here, &there.with_extension("2"));
     let record = world.bastion.only_record();
-    assert_eq!(record.requests(1)[1], ("subsystem".into(), b"sftp".to_vec()));
+    assert_eq!(
+        record.requests(1)[1],
+        ("subsystem".into(), b"sftp".to_vec())
+    );
     let account = record.accounts()[0];
     assert!(account.to_target > FILE_BYTES as u64 && account.to_client_out > FILE_BYTES as u64);
 }
@@ -82,7 +90,12 @@ fn what_the_grant_does_not_allow_is_refused() {
     sftp.args(["-b", "-", "gate"]);
     finish(&mut sftp, b"pwd\n", secs(20)).ok();
     let records = world.bastion.records(2);
-    assert!(records[0].decisions(1).iter().any(|(action, allowed, _)| action == "exec" && !allowed));
+    assert!(
+        records[0]
+            .decisions(1)
+            .iter()
+            .any(|(action, allowed, _)| action == "exec" && !allowed)
+    );
     assert_eq!(records[0].output(1), b"");
     assert!(!world.sshd.log().contains("Starting session: command"));
 }
@@ -95,8 +108,12 @@ fn git_pushes_and_clones() {
     let folder = world.bastion.dir();
     let git = |at: &Path, args: &[&str]| {
         let mut git = Command::new("git");
-        git.arg("-C").arg(at).args(["-c", "user.name=t", "-c", "user.email=t@example.org"]).args(args);
-        git.env("GIT_SSH_COMMAND", &ssh).env("GIT_CONFIG_GLOBAL", "/dev/null");
+        git.arg("-C")
+            .arg(at)
+            .args(["-c", "user.name=t", "-c", "user.email=t@example.org"])
+            .args(args);
+        git.env("GIT_SSH_COMMAND", &ssh)
+            .env("GIT_CONFIG_GLOBAL", "/dev/null");
         run(&mut git, secs(60)).ok()
     };
     let bare = world.sshd.folder().join("bare.git");

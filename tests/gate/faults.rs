@@ -22,14 +22,33 @@ fn d22_a_full_spool_ends_the_session_and_seals_it() {
     let mut flood = client.exec("cat /dev/urandom");
     let done = run(&mut flood, secs(60));
     assert_eq!(done.code(), 255);
-    assert!(done.err().contains("the session cannot be recorded any more"), "{}", done.err());
+    assert!(
+        done.err()
+            .contains("the session cannot be recorded any more"),
+        "{}",
+        done.err()
+    );
     let record = &world.bastion.records(1)[0];
     assert_eq!(record.code(), "recorder_failed");
-    assert!(done.stdout.len() > MIB as usize, "ended too early: {}", done.stdout.len());
-    assert!(record.output(1).starts_with(&done.stdout), "the client has what the recording has not");
-    wait_until("no process of the session left at the target", secs(5), || world.sshd.sessions().is_empty());
+    assert!(
+        done.stdout.len() > MIB as usize,
+        "ended too early: {}",
+        done.stdout.len()
+    );
+    assert!(
+        record.output(1).starts_with(&done.stdout),
+        "the client has what the recording has not"
+    );
+    wait_until(
+        "no process of the session left at the target",
+        secs(5),
+        || world.sshd.sessions().is_empty(),
+    );
     // The recording left the spool: there is room again.
-    assert_eq!(run(&mut client.exec("echo on"), secs(20)).ok().out(), "on\n");
+    assert_eq!(
+        run(&mut client.exec("echo on"), secs(20)).ok().out(),
+        "on\n"
+    );
     world.bastion.assert_ledger_clean();
 }
 
@@ -38,22 +57,48 @@ fn d22_a_full_spool_ends_the_session_and_seals_it() {
 fn a_spool_that_turns_read_only_ends_the_session() {
     let world = World::new();
     let client = world.client();
-    let ssh = Running::start(client.exec("while :; do echo x; sleep 0.02; done").stdin(Stdio::null()));
+    let ssh = Running::start(
+        client
+            .exec("while :; do echo x; sleep 0.02; done")
+            .stdin(Stdio::null()),
+    );
     ssh.await_out("x\nx\n", secs(20));
     let folder = world.bastion.spooled().remove(0);
-    let files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let files: Vec<_> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
     let log = world.bastion.fresh("strace", "");
-    let strace = inject_at(world.bastion.pid(), "write,writev,pwrite64,pwritev:error=EROFS", &files, &log);
+    let strace = inject_at(
+        world.bastion.pid(),
+        "write,writev,pwrite64,pwritev:error=EROFS",
+        &files,
+        &log,
+    );
     let done = ssh.finish(secs(20));
     strace.signal(nix::sys::signal::Signal::SIGINT);
     strace.finish(secs(20));
-    assert!(std::fs::read_to_string(&log).unwrap().contains("EROFS"), "nothing was injected");
+    assert!(
+        std::fs::read_to_string(&log).unwrap().contains("EROFS"),
+        "nothing was injected"
+    );
     assert_eq!(done.code(), 255);
-    assert!(done.err().contains("the session cannot be recorded any more"), "{}", done.err());
+    assert!(
+        done.err()
+            .contains("the session cannot be recorded any more"),
+        "{}",
+        done.err()
+    );
     let record = &world.bastion.records(1)[0];
     assert_eq!(record.code(), "recorder_failed");
-    assert!(record.output(1).starts_with(&done.stdout), "the client has what the recording has not");
-    assert_eq!(run(&mut client.exec("echo on"), secs(20)).ok().out(), "on\n");
+    assert!(
+        record.output(1).starts_with(&done.stdout),
+        "the client has what the recording has not"
+    );
+    assert_eq!(
+        run(&mut client.exec("echo on"), secs(20)).ok().out(),
+        "on\n"
+    );
 }
 
 /// A spool that is read-only, full or gone before the session: refused with a reason.
@@ -65,8 +110,15 @@ fn no_spool_no_session() {
     let refused = |what: &str| {
         let done = run(&mut client.exec("echo never"), secs(20));
         assert_eq!((done.code(), done.out().as_str()), (255, ""), "{what}");
-        assert!(done.err().contains("cannot be recorded"), "{what}: {}", done.err());
-        assert!(!world.sshd.log().contains("Accepted"), "{what}: the target was dialled");
+        assert!(
+            done.err().contains("cannot be recorded"),
+            "{what}: {}",
+            done.err()
+        );
+        assert!(
+            !world.sshd.log().contains("Accepted"),
+            "{what}: the target was dialled"
+        );
     };
     disk.remount("ro");
     refused("read-only");
@@ -76,7 +128,10 @@ fn no_spool_no_session() {
     assert!(filled.is_err());
     refused("full");
     std::fs::remove_file(&filler).unwrap();
-    assert_eq!(run(&mut client.exec("echo on"), secs(20)).ok().out(), "on\n");
+    assert_eq!(
+        run(&mut client.exec("echo on"), secs(20)).ok().out(),
+        "on\n"
+    );
 }
 
 /// D24: fdatasync fails once and works again: the session ends all the same.
@@ -84,19 +139,34 @@ fn no_spool_no_session() {
 fn d24_a_failed_sync_is_never_forgiven() {
     let world = World::new();
     let client = world.client();
-    let ssh = Running::start(client.exec("while :; do echo x; sleep 0.02; done").stdin(Stdio::null()));
+    let ssh = Running::start(
+        client
+            .exec("while :; do echo x; sleep 0.02; done")
+            .stdin(Stdio::null()),
+    );
     ssh.await_out("x\nx\n", secs(20));
     let log = world.bastion.fresh("strace", "");
     let strace = inject(world.bastion.pid(), "fdatasync:error=EIO:when=1", &log);
     let done = ssh.finish(secs(30));
     strace.signal(nix::sys::signal::Signal::SIGINT);
     strace.finish(secs(20));
-    assert!(std::fs::read_to_string(&log).unwrap().contains("EIO"), "nothing was injected");
+    assert!(
+        std::fs::read_to_string(&log).unwrap().contains("EIO"),
+        "nothing was injected"
+    );
     assert_eq!(done.code(), 255, "{}", done.err());
-    assert!(done.err().contains("the session cannot be recorded any more"), "{}", done.err());
+    assert!(
+        done.err()
+            .contains("the session cannot be recorded any more"),
+        "{}",
+        done.err()
+    );
     let record = &world.bastion.records(1)[0];
     assert_eq!(record.code(), "recorder_failed");
-    assert!(record.output(1).starts_with(&done.stdout), "the client has what the recording has not");
+    assert!(
+        record.output(1).starts_with(&done.stdout),
+        "the client has what the recording has not"
+    );
 }
 
 /// A store that is another file than before: sessions end at the next lease renewal.
@@ -105,7 +175,11 @@ fn a_replaced_store_ends_sessions_and_admits_nobody() {
     for remove in [true, false] {
         let world = World::new();
         let client = world.client();
-        let ssh = Running::start(client.exec("while :; do echo x; sleep 0.05; done").stdin(Stdio::null()));
+        let ssh = Running::start(
+            client
+                .exec("while :; do echo x; sleep 0.05; done")
+                .stdin(Stdio::null()),
+        );
         ssh.await_out("x\n", secs(20));
         let store = world.bastion.state().join("store.db");
         if remove {
@@ -118,13 +192,20 @@ fn a_replaced_store_ends_sessions_and_admits_nobody() {
         let began = Instant::now();
         let done = ssh.finish(secs(20));
         assert_eq!(done.code(), 255, "removed: {remove}");
-        assert!(done.err().contains("portcullis: the gate cannot check grants any more"), "{}", done.err());
+        assert!(
+            done.err()
+                .contains("portcullis: the gate cannot check grants any more"),
+            "{}",
+            done.err()
+        );
         assert!(began.elapsed() < secs(14), "{:?}", began.elapsed());
         let refused = run(&mut client.exec("echo never"), secs(30));
         assert_eq!((refused.code(), refused.out().as_str()), (255, ""));
-        wait_until("the recording in the archive or in the spool", secs(20), || {
-            !world.bastion.archived().is_empty() || !world.bastion.spooled().is_empty()
-        });
+        wait_until(
+            "the recording in the archive or in the spool",
+            secs(20),
+            || !world.bastion.archived().is_empty() || !world.bastion.spooled().is_empty(),
+        );
         assert!(std::path::Path::new(&format!("/proc/{}", world.bastion.pid())).exists());
     }
 }
@@ -134,10 +215,20 @@ fn a_replaced_store_ends_sessions_and_admits_nobody() {
 fn a_locked_store_delays_and_then_refuses() {
     let mut world = World::new();
     let client = world.client();
-    let ssh = Running::start(client.exec("while :; do echo x; sleep 0.05; done").stdin(Stdio::null()));
+    let ssh = Running::start(
+        client
+            .exec("while :; do echo x; sleep 0.05; done")
+            .stdin(Stdio::null()),
+    );
     ssh.await_out("x\n", secs(20));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let url = format!("sqlite://{}", world.bastion.state().join("store.db").display());
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let url = format!(
+        "sqlite://{}",
+        world.bastion.state().join("store.db").display()
+    );
     runtime.block_on(async {
         let mut holder = sqlx::SqliteConnection::connect(&url).await.unwrap();
         holder.execute("BEGIN IMMEDIATE").await.unwrap();
@@ -145,8 +236,13 @@ fn a_locked_store_delays_and_then_refuses() {
         holder.execute("ROLLBACK").await.unwrap();
     });
     let before = ssh.stdout().len();
-    wait_until("the session to print on", secs(5), || ssh.stdout().len() > before);
-    assert_eq!(run(&mut client.exec("echo new"), secs(20)).ok().out(), "new\n");
+    wait_until("the session to print on", secs(5), || {
+        ssh.stdout().len() > before
+    });
+    assert_eq!(
+        run(&mut client.exec("echo new"), secs(20)).ok().out(),
+        "new\n"
+    );
     // Longer than the lease: everybody out, with a reason.
     let began = Instant::now();
     let (done, refused) = runtime.block_on(async {
@@ -159,7 +255,12 @@ fn a_locked_store_delays_and_then_refuses() {
     });
     assert!(began.elapsed() < secs(40), "{:?}", began.elapsed());
     assert_eq!(done.code(), 255);
-    assert!(done.err().contains("portcullis: the gate cannot check grants any more"), "{}", done.err());
+    assert!(
+        done.err()
+            .contains("portcullis: the gate cannot check grants any more"),
+        "{}",
+        done.err()
+    );
     assert_eq!((refused.code(), refused.out().as_str()), (255, ""));
     wait_until("the gate to admit again", secs(20), || {
         run(&mut client.exec("echo on"), secs(20)).out() == "on\n"
@@ -184,9 +285,15 @@ fn an_archive_without_room_keeps_the_spool() {
     let small = crate::support::fault::Tmpfs::mount(&archive, 64 * 1024);
     let client = world.bastion.client(&pass);
     let done = run(&mut client.exec("head -c 3000000 /dev/urandom"), secs(20)).ok();
-    wait_until("the session's end", secs(20), || world.bastion.live_sessions().is_empty());
+    wait_until("the session's end", secs(20), || {
+        world.bastion.live_sessions().is_empty()
+    });
     assert_eq!(world.bastion.spooled().len(), 1, "the spool was given up");
-    assert!(world.bastion.log().contains("archived"), "{}", world.bastion.log());
+    assert!(
+        world.bastion.log().contains("archived"),
+        "{}",
+        world.bastion.log()
+    );
     small.remount("size=64m");
     world.bastion.stop(secs(30));
     world.bastion.serve();

@@ -38,8 +38,17 @@ pub fn transfer(
     limit: Duration,
 ) -> Moved {
     let began = Instant::now();
-    let stdin = if send.is_some() { Stdio::piped() } else { Stdio::null() };
-    let mut child = command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
+    let stdin = if send.is_some() {
+        Stdio::piped()
+    } else {
+        Stdio::null()
+    };
+    let mut child = command
+        .stdin(stdin)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::inherit())
+        .spawn()
+        .unwrap();
     let stdin = child.stdin.take();
     let writer = std::thread::spawn(move || match (stdin, send) {
         (Some(stdin), Some((seed, length))) => Pattern::new(seed).write_to(stdin, length),
@@ -55,7 +64,10 @@ pub fn transfer(
             kill_tree(child.id());
             child.wait().unwrap();
             let got = reader.join().unwrap();
-            panic!("hung: {limit:?} are over; written {:?}, read {got:?}", writer.join().unwrap());
+            panic!(
+                "hung: {limit:?} are over; written {:?}, read {got:?}",
+                writer.join().unwrap()
+            );
         }
         std::thread::sleep(Duration::from_millis(10));
     };
@@ -68,7 +80,9 @@ pub fn transfer(
 }
 
 /// Reads to the end and compares with a pattern.
-pub fn check(seed: u64) -> impl FnOnce(ChildStdout) -> Result<u64, u64> + std::marker::Send + 'static {
+pub fn check(
+    seed: u64,
+) -> impl FnOnce(ChildStdout) -> Result<u64, u64> + std::marker::Send + 'static {
     move |from| Pattern::new(seed).check(from)
 }
 
@@ -87,7 +101,9 @@ pub fn zeros(mut from: ChildStdout) -> Result<u64, u64> {
 }
 
 /// The same, but does something once after the first MiB.
-pub fn zeros_with_break(pause: impl FnOnce() + std::marker::Send + 'static) -> impl FnOnce(ChildStdout) -> Result<u64, u64> + std::marker::Send + 'static {
+pub fn zeros_with_break(
+    pause: impl FnOnce() + std::marker::Send + 'static,
+) -> impl FnOnce(ChildStdout) -> Result<u64, u64> + std::marker::Send + 'static {
     move |mut from| {
         use std::io::Read;
         let mut first = vec![0; MIB as usize];
@@ -101,7 +117,10 @@ pub fn zeros_with_break(pause: impl FnOnce() + std::marker::Send + 'static) -> i
 #[track_caller]
 pub fn assert_peak(world: &World) {
     let peak = status_kb(world.bastion.pid(), "VmHWM");
-    assert!(peak < PEAK_KB_MAX, "the server's memory peaked at {peak} kB");
+    assert!(
+        peak < PEAK_KB_MAX,
+        "the server's memory peaked at {peak} kB"
+    );
 }
 
 /// Every recording sealed and balanced.
@@ -120,8 +139,17 @@ fn through_cat_and_back_eleven_times() {
     let client = world.client();
     for round in 0..11 {
         let bytes = if round == 0 { 256 * MIB } else { 64 * MIB };
-        let moved = transfer(&mut client.exec("cat"), Some((round, bytes)), check(round), secs(90));
-        assert_eq!((moved.got, moved.sent, moved.code), (Ok(bytes), bytes, Some(0)), "{moved:?}");
+        let moved = transfer(
+            &mut client.exec("cat"),
+            Some((round, bytes)),
+            check(round),
+            secs(90),
+        );
+        assert_eq!(
+            (moved.got, moved.sent, moved.code),
+            (Ok(bytes), bytes, Some(0)),
+            "{moved:?}"
+        );
     }
     assert_peak(&world);
     assert_records(&world, 11);
@@ -137,7 +165,11 @@ fn ignored_input_and_much_output() {
         zeros,
         secs(60),
     );
-    assert_eq!((moved.got, moved.code), (Ok(300_000_000), Some(0)), "{moved:?}");
+    assert_eq!(
+        (moved.got, moved.code),
+        (Ok(300_000_000), Some(0)),
+        "{moved:?}"
+    );
     assert_peak(&world);
     assert_records(&world, 1);
 }
@@ -147,12 +179,18 @@ fn ignored_input_and_much_output() {
 fn output_first_and_input_afterwards() {
     let world = World::new();
     let moved = transfer(
-        &mut world.client().exec("head -c 300000000 /dev/zero; wc -c >&2"),
+        &mut world
+            .client()
+            .exec("head -c 300000000 /dev/zero; wc -c >&2"),
         Some((1, 100_000_000)),
         zeros,
         secs(60),
     );
-    assert_eq!((moved.got, moved.sent, moved.code), (Ok(300_000_000), 100_000_000, Some(0)), "{moved:?}");
+    assert_eq!(
+        (moved.got, moved.sent, moved.code),
+        (Ok(300_000_000), 100_000_000, Some(0)),
+        "{moved:?}"
+    );
     assert_peak(&world);
     let record = &world.bastion.skimmed(1)[0];
     record.assert_sealed();
@@ -168,7 +206,12 @@ fn writes_first_and_reads_afterwards() {
     let file = world.sshd.folder().join("all");
     // The client reads nothing before it has written everything.
     let command = format!("cat > {0}; cat {0}", file.display());
-    let mut child = client.exec(&command).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child = client
+        .exec(&command)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
     let stdin = child.stdin.take().unwrap();
     let stdout = child.stdout.take().unwrap();
     let both = std::thread::spawn(move || {
@@ -192,7 +235,11 @@ fn writes_first_and_reads_afterwards() {
         zeros,
         secs(60),
     );
-    assert_eq!((moved.got, moved.sent, moved.code), (Ok(100_000_000), 100_000_000, Some(0)), "{moved:?}");
+    assert_eq!(
+        (moved.got, moved.sent, moved.code),
+        (Ok(100_000_000), 100_000_000, Some(0)),
+        "{moved:?}"
+    );
     assert_peak(&world);
     assert_records(&world, 2);
 }
@@ -204,24 +251,54 @@ fn beside(stall: &str, stdin: Stdio, stdout: Stdio) {
     let client = world.client();
     let (_open, socket) = master(&world, &client);
     let mut stalled = client.through(&socket);
-    let mut stalled = stalled.arg(stall).stdin(stdin).stdout(stdout).stderr(Stdio::null()).spawn().unwrap();
+    let mut stalled = stalled
+        .arg(stall)
+        .stdin(stdin)
+        .stdout(stdout)
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
     // Long enough that every window on its way is used up.
     let_pass(secs(3));
     for round in 0..3 {
-        let moved = transfer(client.through(&socket).arg("cat > /dev/null"), Some((round, 32 * MIB)), zeros, secs(30));
-        assert_eq!((moved.sent, moved.code), (32 * MIB, Some(0)), "up: {moved:?}");
+        let moved = transfer(
+            client.through(&socket).arg("cat > /dev/null"),
+            Some((round, 32 * MIB)),
+            zeros,
+            secs(30),
+        );
+        assert_eq!(
+            (moved.sent, moved.code),
+            (32 * MIB, Some(0)),
+            "up: {moved:?}"
+        );
         let down = format!("head -c {} /dev/zero", 32 * MIB);
         let moved = transfer(client.through(&socket).arg(down), None, zeros, secs(30));
-        assert_eq!((moved.got, moved.code), (Ok(32 * MIB), Some(0)), "down: {moved:?}");
+        assert_eq!(
+            (moved.got, moved.code),
+            (Ok(32 * MIB), Some(0)),
+            "down: {moved:?}"
+        );
         let opened = run(client.through(&socket).arg("echo a new one"), secs(10)).ok();
         assert_eq!(opened.out(), "a new one\n");
         assert!(opened.took < secs(5), "{:?}", opened.took);
     }
-    assert!(stalled.try_wait().unwrap().is_none(), "the stalled one ended");
+    assert!(
+        stalled.try_wait().unwrap().is_none(),
+        "the stalled one ended"
+    );
     assert_peak(&world);
     stalled.kill().unwrap();
     stalled.wait().unwrap();
-    run(client.ssh().arg("-S").arg(&socket).args(["-O", "exit", "gate"]), secs(20)).ok();
+    run(
+        client
+            .ssh()
+            .arg("-S")
+            .arg(&socket)
+            .args(["-O", "exit", "gate"]),
+        secs(20),
+    )
+    .ok();
     assert_records(&world, 1);
 }
 

@@ -32,8 +32,17 @@ fn slowly(per_sec: u64) -> impl FnOnce(ChildStdout) -> Result<u64, u64> + Send +
 fn a_slow_reader_gets_everything() {
     let world = World::new();
     let command = format!("head -c {} /dev/zero", 192 * MIB);
-    let moved = transfer(&mut world.client().exec(&command), None, slowly(16_000_000), secs(90));
-    assert_eq!((moved.got, moved.code), (Ok(192 * MIB), Some(0)), "{moved:?}");
+    let moved = transfer(
+        &mut world.client().exec(&command),
+        None,
+        slowly(16_000_000),
+        secs(90),
+    );
+    assert_eq!(
+        (moved.got, moved.code),
+        (Ok(192 * MIB), Some(0)),
+        "{moved:?}"
+    );
     assert_peak(&world);
     assert_records(&world, 1);
 }
@@ -45,7 +54,11 @@ fn a_reader_that_stops_for_ten_seconds() {
     let command = format!("head -c {} /dev/zero", 256 * MIB);
     let stop = zeros_with_break(|| let_pass(secs(10)));
     let moved = transfer(&mut world.client().exec(&command), None, stop, secs(90));
-    assert_eq!((moved.got, moved.code), (Ok(256 * MIB), Some(0)), "{moved:?}");
+    assert_eq!(
+        (moved.got, moved.code),
+        (Ok(256 * MIB), Some(0)),
+        "{moved:?}"
+    );
     assert_peak(&world);
     assert_records(&world, 1);
 }
@@ -58,8 +71,16 @@ fn a_paused_user_outlives_the_targets_client_alive() {
     let command = format!("head -c {} /dev/zero", 256 * MIB);
     let pause = zeros_with_break(|| let_pass(secs(30)));
     let moved = transfer(&mut world.client().exec(&command), None, pause, secs(120));
-    assert_eq!((moved.got, moved.code), (Ok(256 * MIB), Some(0)), "{moved:?}");
-    assert!(!world.sshd.log().contains("Timeout"), "{}", world.sshd.log());
+    assert_eq!(
+        (moved.got, moved.code),
+        (Ok(256 * MIB), Some(0)),
+        "{moved:?}"
+    );
+    assert!(
+        !world.sshd.log().contains("Timeout"),
+        "{}",
+        world.sshd.log()
+    );
     assert_peak(&world);
     assert_records(&world, 1);
 }
@@ -73,18 +94,37 @@ fn at_once(channels: u64, bytes: u64) {
         .map(|seed| {
             let mut command = client.through(&socket);
             command.arg("cat");
-            std::thread::spawn(move || transfer(&mut command, Some((seed, bytes)), check(seed), secs(120)))
+            std::thread::spawn(move || {
+                transfer(&mut command, Some((seed, bytes)), check(seed), secs(120))
+            })
         })
         .collect();
     for thread in threads {
         let moved = thread.join().unwrap();
-        assert_eq!((moved.got, moved.sent, moved.code), (Ok(bytes), bytes, Some(0)), "{moved:?}");
+        assert_eq!(
+            (moved.got, moved.sent, moved.code),
+            (Ok(bytes), bytes, Some(0)),
+            "{moved:?}"
+        );
     }
     let peak = status_kb(world.bastion.pid(), "VmHWM");
-    assert!(peak < (64 + 6 * channels) * 1024, "{peak} kB for {channels} channels");
-    crate::support::run(client.ssh().arg("-S").arg(&socket).args(["-O", "exit", "gate"]), secs(20)).ok();
+    assert!(
+        peak < (64 + 6 * channels) * 1024,
+        "{peak} kB for {channels} channels"
+    );
+    crate::support::run(
+        client
+            .ssh()
+            .arg("-S")
+            .arg(&socket)
+            .args(["-O", "exit", "gate"]),
+        secs(20),
+    )
+    .ok();
     assert_records(&world, 1);
-    wait_until("no connection left at the target", secs(20), || world.sshd.sessions().is_empty());
+    wait_until("no connection left at the target", secs(20), || {
+        world.sshd.sessions().is_empty()
+    });
 }
 
 #[test]
@@ -100,7 +140,10 @@ fn thirty_channels_at_once() {
 /// Hard cap: what a reader who never comes back leaves unread is bounded, and the end has a reason.
 #[test]
 fn the_backlog_is_bounded() {
-    let world = World::with(Setup::new().set("recording.overflow_max_mib", "16"), Variant::default());
+    let world = World::with(
+        Setup::new().set("recording.overflow_max_mib", "16"),
+        Variant::default(),
+    );
     let began = Instant::now();
     let mut ssh = world.client().exec("cat /dev/zero");
     let mut child = ssh
@@ -110,9 +153,11 @@ fn the_backlog_is_bounded() {
         .spawn()
         .unwrap();
     // Nobody reads: bounded in memory and on disk, alive or ended with a reason.
-    wait_until("the overflow to be full or the session braked", secs(30), || {
-        began.elapsed() > secs(8) || world.bastion.live_sessions().is_empty()
-    });
+    wait_until(
+        "the overflow to be full or the session braked",
+        secs(30),
+        || began.elapsed() > secs(8) || world.bastion.live_sessions().is_empty(),
+    );
     assert_peak(&world);
     child.kill().unwrap();
     child.wait().unwrap();
@@ -121,5 +166,9 @@ fn the_backlog_is_bounded() {
     record.assert_balanced();
     let account = record.accounts()[0];
     assert!(account.undelivered_down < 20 * MIB, "{account:?}");
-    assert!(["backlog", "client_lost"].contains(&record.code().as_str()), "{}", record.code());
+    assert!(
+        ["backlog", "client_lost"].contains(&record.code().as_str()),
+        "{}",
+        record.code()
+    );
 }

@@ -41,7 +41,8 @@ pub fn served(bastion: &Bastion) -> Peer {
 /// Presents a pass; whatever the answer.
 pub fn present(peer: &mut Peer, pass: &Pass) -> Answer {
     let blob = certificate_of(pass);
-    peer.certificate(&pass.destination, &blob, &signing_key(&pass.key)).unwrap()
+    peer.certificate(&pass.destination, &blob, &signing_key(&pass.key))
+        .unwrap()
 }
 
 /// A connection that is in.
@@ -58,13 +59,21 @@ pub fn assert_unharmed(world: &World, pid: u32) {
     assert_eq!(world.bastion.pid(), pid);
     assert_no_panic(&world.bastion);
     let done = run(&mut world.client().exec("echo alive"), secs(15));
-    assert_eq!((done.code(), done.out()), (0, "alive\n".into()), "a bystander: {}", done.err());
+    assert_eq!(
+        (done.code(), done.out()),
+        (0, "alive\n".into()),
+        "a bystander: {}",
+        done.err()
+    );
 }
 
 #[track_caller]
 pub fn assert_no_panic(bastion: &Bastion) {
     let log = bastion.log();
-    let panics: Vec<&str> = log.lines().filter(|line| line.contains("panicked")).collect();
+    let panics: Vec<&str> = log
+        .lines()
+        .filter(|line| line.contains("panicked"))
+        .collect();
     assert!(panics.is_empty(), "{panics:#?}");
 }
 
@@ -72,8 +81,14 @@ pub fn assert_no_panic(bastion: &Bastion) {
 pub fn is_before_login(packet: &[u8]) -> bool {
     matches!(
         packet[0],
-        msg::DISCONNECT | msg::IGNORE | msg::UNIMPLEMENTED | msg::DEBUG | msg::SERVICE_ACCEPT | msg::EXT_INFO
-            | msg::USERAUTH_FAILURE | msg::USERAUTH_PK_OK
+        msg::DISCONNECT
+            | msg::IGNORE
+            | msg::UNIMPLEMENTED
+            | msg::DEBUG
+            | msg::SERVICE_ACCEPT
+            | msg::EXT_INFO
+            | msg::USERAUTH_FAILURE
+            | msg::USERAUTH_PK_OK
     )
 }
 
@@ -89,7 +104,11 @@ pub fn still_outside(peer: &mut Peer, key: &SigningKey) -> Result<bool, Fault> {
         match peer.receive(secs(5)) {
             Ok(packet) if packet[0] == msg::USERAUTH_PK_OK => return Ok(true),
             Ok(packet) if packet[0] == msg::DISCONNECT => return Ok(false),
-            Ok(packet) => assert!(is_before_login(&packet), "message {} before login", packet[0]),
+            Ok(packet) => assert!(
+                is_before_login(&packet),
+                "message {} before login",
+                packet[0]
+            ),
             Err(Fault::Closed) => return Ok(false),
             Err(fault) => return Err(fault),
         }
@@ -99,7 +118,9 @@ pub fn still_outside(peer: &mut Peer, key: &SigningKey) -> Result<bool, Fault> {
 /// After login: a global request that nobody knows, answered once everything
 /// before it is done. `Ok(false)` if the connection has ended.
 pub fn still_inside(peer: &mut Peer) -> Result<bool, Fault> {
-    let request = Put::message(msg::GLOBAL_REQUEST).string("are-you-there@example.com").bool(true);
+    let request = Put::message(msg::GLOBAL_REQUEST)
+        .string("are-you-there@example.com")
+        .bool(true);
     if peer.send(&request.done()).is_err() {
         return Ok(false);
     }
@@ -107,7 +128,11 @@ pub fn still_inside(peer: &mut Peer) -> Result<bool, Fault> {
         match peer.receive(secs(10)) {
             Ok(packet) if packet[0] == msg::REQUEST_FAILURE => return Ok(true),
             Ok(packet) if packet[0] == msg::DISCONNECT => return Ok(false),
-            Ok(packet) => assert_ne!(packet[0], msg::CHANNEL_OPEN_CONFIRMATION, "a channel was opened"),
+            Ok(packet) => assert_ne!(
+                packet[0],
+                msg::CHANNEL_OPEN_CONFIRMATION,
+                "a channel was opened"
+            ),
             Err(Fault::Closed) => return Ok(false),
             Err(fault) => return Err(fault),
         }

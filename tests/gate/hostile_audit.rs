@@ -10,12 +10,19 @@ const INSTALL: &str = "ssh-audit is missing; install it with: pip install ssh-au
 /// Lines of its report that fail and that warn.
 fn audit(bastion: &Bastion) -> (Vec<String>, Vec<String>) {
     let version = Command::new("ssh-audit").arg("--help").output();
-    assert!(version.is_ok_and(|output| output.status.success()), "{INSTALL}");
+    assert!(
+        version.is_ok_and(|output| output.status.success()),
+        "{INSTALL}"
+    );
     let mut audit = Command::new("ssh-audit");
     audit.args(["-n", "-p", &bastion.addr().port().to_string(), "127.0.0.1"]);
     let done = run(&mut audit, secs(120));
     let report = done.out();
-    assert!(report.contains("(kex)") && report.contains("(key)") && report.contains("(enc)"), "{report}{}", done.err());
+    assert!(
+        report.contains("(kex)") && report.contains("(key)") && report.contains("(enc)"),
+        "{report}{}",
+        done.err()
+    );
     let marked = |mark: &str| {
         // A finding stands on its algorithm's line or, as a further one, below it.
         let mut subject = "";
@@ -25,7 +32,10 @@ fn audit(bastion: &Bastion) -> (Vec<String>, Vec<String>) {
                 subject = line.split("--").next().unwrap_or(line).trim();
             }
             if line.contains(mark) {
-                found.push(format!("{subject} {}", line.split("--").last().unwrap_or(line).trim()));
+                found.push(format!(
+                    "{subject} {}",
+                    line.split("--").last().unwrap_or(line).trim()
+                ));
             }
         }
         found
@@ -42,14 +52,22 @@ fn ssh_audit_finds_nothing_but_curve25519() {
     assert!(fails.is_empty(), "{fails:#?}");
     // The one that is allowed is there: the report is read rightly.
     assert!(!warnings.is_empty());
-    let others: Vec<&String> = warnings.iter().filter(|line| !line.starts_with("(kex) curve25519-sha256")).collect();
+    let others: Vec<&String> = warnings
+        .iter()
+        .filter(|line| !line.starts_with("(kex) curve25519-sha256"))
+        .collect();
     assert!(others.is_empty(), "{others:#?}");
 }
 
 #[test]
 fn ssh_audit_finds_nothing_with_post_quantum_only() {
-    let setup = Setup::new().set("ssh.exempt_networks", "[]").set("ssh.kex", "\"pq-only\"");
+    let setup = Setup::new()
+        .set("ssh.exempt_networks", "[]")
+        .set("ssh.kex", "\"pq-only\"");
     let bastion = setup.start();
     let (fails, warnings) = audit(&bastion);
-    assert!(fails.is_empty() && warnings.is_empty(), "{fails:#?} {warnings:#?}");
+    assert!(
+        fails.is_empty() && warnings.is_empty(),
+        "{fails:#?} {warnings:#?}"
+    );
 }

@@ -31,7 +31,10 @@ fn exec(peer: &mut Peer, channel: &Channel, command: &str) -> Outcome {
 
 fn details(record: &Record, kind: &str) -> Vec<Vec<u8>> {
     let requests = record.requests(1).into_iter();
-    requests.filter(|(name, _)| name == kind).map(|(_, detail)| detail).collect()
+    requests
+        .filter(|(name, _)| name == kind)
+        .map(|(_, detail)| detail)
+        .collect()
 }
 
 #[test]
@@ -59,19 +62,33 @@ fn d18_only_listed_variables_pass_and_all_are_recorded() {
         assert!(peer.replied().unwrap(), "{name} refused");
     }
     // A value beyond what anything needs.
-    peer.env(&channel, "LC_BIG", "x".repeat(200 * 1024)).unwrap();
+    peer.env(&channel, "LC_BIG", "x".repeat(200 * 1024))
+        .unwrap();
     assert!(!peer.replied().unwrap());
     let outcome = exec(&mut peer, &channel, "env");
     let out = String::from_utf8_lossy(&outcome.out).into_owned();
     assert_eq!(outcome.status, Some(0), "{outcome:?}");
-    assert!(out.contains("LANG=C.UTF-8\n") && out.contains("LC_PORTCULLIS=two words\n\n"), "{out}");
-    for word in ["LD_PRELOAD", "BASH_ENV", "SSH_ORIGINAL_COMMAND", "PATH=/tmp", "LC_BIG", "LANGUAGE"] {
+    assert!(
+        out.contains("LANG=C.UTF-8\n") && out.contains("LC_PORTCULLIS=two words\n\n"),
+        "{out}"
+    );
+    for word in [
+        "LD_PRELOAD",
+        "BASH_ENV",
+        "SSH_ORIGINAL_COMMAND",
+        "PATH=/tmp",
+        "LC_BIG",
+        "LANGUAGE",
+    ] {
         assert!(!out.contains(word), "{word} reached the target:\n{out}");
     }
     let record = record_after(&world, peer);
     let seen = details(&record, "env");
     for (name, value) in bad {
-        assert!(seen.contains(&format!("{name}={value}").into_bytes()), "{name:?} is not recorded");
+        assert!(
+            seen.contains(&format!("{name}={value}").into_bytes()),
+            "{name:?} is not recorded"
+        );
     }
     assert_eq!(seen.len(), bad.len() + 3);
 }
@@ -89,7 +106,11 @@ fn d18_ten_thousand_variables_and_a_value_of_a_mebibyte() {
     peer.drained(secs(10)).unwrap();
     let record = record_after(&world, peer);
     assert_eq!(record.code(), "protocol");
-    let passed = record.decisions(1).iter().filter(|(action, allowed, _)| action == "env" && *allowed).count();
+    let passed = record
+        .decisions(1)
+        .iter()
+        .filter(|(action, allowed, _)| action == "env" && *allowed)
+        .count();
     assert!(details(&record, "env").len() < 1000 && passed < 1000);
 
     // No packet is that long.
@@ -104,19 +125,40 @@ fn d19_subsystems_by_their_exact_name_only() {
     let world = World::new();
     let pid = world.bastion.pid();
     let (mut peer, _) = inside(&world);
-    for name in ["sftp\0x", "sftp\0", "../sftp", "SFTP", "sftp ", " sftp", "", "netconf", "/usr/lib/openssh/sftp-server"] {
+    for name in [
+        "sftp\0x",
+        "sftp\0",
+        "../sftp",
+        "SFTP",
+        "sftp ",
+        " sftp",
+        "",
+        "netconf",
+        "/usr/lib/openssh/sftp-server",
+    ] {
         let channel = peer.session().unwrap().unwrap();
         peer.subsystem(&channel, name).unwrap();
         let mut outcome = Outcome::default();
-        peer.collect(&channel, &mut outcome, secs(10), |outcome| outcome.failures + outcome.successes > 0).unwrap();
+        peer.collect(&channel, &mut outcome, secs(10), |outcome| {
+            outcome.failures + outcome.successes > 0
+        })
+        .unwrap();
         assert_eq!((outcome.failures, outcome.successes), (1, 0), "{name:?}");
         peer.close(channel.theirs).unwrap();
     }
     assert!(still_inside(&mut peer).unwrap());
     let record = record_after(&world, peer);
-    let asked: Vec<Vec<u8>> = record.channels().iter().flat_map(|channel| record.requests(*channel)).map(|(_, detail)| detail).collect();
+    let asked: Vec<Vec<u8>> = record
+        .channels()
+        .iter()
+        .flat_map(|channel| record.requests(*channel))
+        .map(|(_, detail)| detail)
+        .collect();
     for name in ["sftp\0x", "../sftp"] {
-        assert!(asked.contains(&name.as_bytes().to_vec()), "{name:?} is not recorded");
+        assert!(
+            asked.contains(&name.as_bytes().to_vec()),
+            "{name:?} is not recorded"
+        );
     }
     assert_unharmed(&world, pid);
 }
@@ -131,7 +173,11 @@ fn d19_commands_long_and_odd() {
     assert!(!peer.replied().unwrap());
     let odd = "printf 'a\\nb'\n# \x1b]0;title\x07 \x1b[2J \u{9b}31m \r\n";
     let outcome = exec(&mut peer, &channel, odd);
-    assert_eq!((outcome.out.as_slice(), outcome.status), (b"a\nb".as_slice(), Some(0)), "{outcome:?}");
+    assert_eq!(
+        (outcome.out.as_slice(), outcome.status),
+        (b"a\nb".as_slice(), Some(0)),
+        "{outcome:?}"
+    );
     // A second program on the same channel: refused.
     let channel = peer.session().unwrap().unwrap();
     peer.exec(&channel, "cat").unwrap();
@@ -141,14 +187,20 @@ fn d19_commands_long_and_odd() {
     peer.ask(&channel, "shell", true, &[]).unwrap();
     assert!(!peer.replied().unwrap());
     let record = record_after(&world, peer);
-    assert!(details(&record, "exec").contains(&odd.as_bytes().to_vec()), "not byte for byte");
+    assert!(
+        details(&record, "exec").contains(&odd.as_bytes().to_vec()),
+        "not byte for byte"
+    );
 
     let (mut peer, channel) = inside(&world);
     peer.exec(&channel, "x".repeat(1024 * 1024)).ok();
     peer.drained(secs(10)).unwrap();
 
     let log = world.bastion.log();
-    assert!(!log.bytes().any(|byte| byte == 0x1b || byte == 7), "a control byte in the log");
+    assert!(
+        !log.bytes().any(|byte| byte == 0x1b || byte == 7),
+        "a control byte in the log"
+    );
     assert_unharmed(&world, pid);
 }
 
@@ -162,13 +214,22 @@ fn d20_a_thousand_channels_at_once() {
     }
     let (mut accepted, mut refused) = (Vec::new(), 0);
     while accepted.len() + refused < 1000 {
-        let answer = peer.expect_within(&[msg::CHANNEL_OPEN_CONFIRMATION, msg::CHANNEL_OPEN_FAILURE], secs(60)).unwrap();
+        let answer = peer
+            .expect_within(
+                &[msg::CHANNEL_OPEN_CONFIRMATION, msg::CHANNEL_OPEN_FAILURE],
+                secs(60),
+            )
+            .unwrap();
         match opened(&answer) {
             Ok(channel) => accepted.push(channel),
             Err(_) => refused += 1,
         }
     }
-    assert!(!accepted.is_empty() && accepted.len() <= 64, "{} channels", accepted.len());
+    assert!(
+        !accepted.is_empty() && accepted.len() <= 64,
+        "{} channels",
+        accepted.len()
+    );
     // Closing makes room again.
     for channel in &accepted {
         peer.close(channel.theirs).unwrap();
@@ -181,7 +242,9 @@ fn d20_a_thousand_channels_at_once() {
     let channel = peer.session().unwrap().unwrap();
     assert_eq!(exec(&mut peer, &channel, "echo room").out, b"room\n");
     drop(peer);
-    wait_until("the end of its session", secs(20), || world.bastion.live_sessions().is_empty());
+    wait_until("the end of its session", secs(20), || {
+        world.bastion.live_sessions().is_empty()
+    });
     assert_unharmed(&world, pid);
 }
 
@@ -196,8 +259,18 @@ fn d20_data_where_none_belongs() {
         peer.data(unknown, b"to nobody").unwrap();
         peer.eof(unknown).unwrap();
         peer.close(unknown).unwrap();
-        peer.send(&Put::message(msg::CHANNEL_WINDOW_ADJUST).u32(unknown).u32(u32::MAX).done()).unwrap();
-        let stray = Channel { ours: 9, theirs: unknown, window: 0 };
+        peer.send(
+            &Put::message(msg::CHANNEL_WINDOW_ADJUST)
+                .u32(unknown)
+                .u32(u32::MAX)
+                .done(),
+        )
+        .unwrap();
+        let stray = Channel {
+            ours: 9,
+            theirs: unknown,
+            window: 0,
+        };
         peer.exec(&stray, "id").unwrap();
     }
     assert!(still_inside(&mut peer).unwrap());
@@ -239,29 +312,46 @@ fn d20_sixteen_mebibytes_past_the_window() {
     let grown = status_kb(pid, "VmHWM").saturating_sub(before);
     assert!(grown < 48 * 1024, "{grown} kB more");
     drop(peer);
-    wait_until("the end of every session", secs(20), || world.bastion.live_sessions().is_empty());
+    wait_until("the end of every session", secs(20), || {
+        world.bastion.live_sessions().is_empty()
+    });
 }
 
 #[test]
 fn d20_a_largest_packet_of_nothing() {
     let world = World::new();
     let pid = world.bastion.pid();
-    for (window, packet) in [(WINDOW, 0), (0, PACKET), (0, 0), (1, 1), (u32::MAX, u32::MAX)] {
+    for (window, packet) in [
+        (WINDOW, 0),
+        (0, PACKET),
+        (0, 0),
+        (1, 1),
+        (u32::MAX, u32::MAX),
+    ] {
         let mut peer = login(&world.bastion, &world.pass());
         // Refusing such a channel, or the connection, is right too.
-        let Ok(Ok(channel)) = peer.session_with(window, packet) else { continue };
+        let Ok(Ok(channel)) = peer.session_with(window, packet) else {
+            continue;
+        };
         peer.exec(&channel, "head -c 100000 /dev/zero").unwrap();
         if packet != 0 {
             // A window of one byte: the output comes byte by byte, or not at all.
-            assert!(still_inside(&mut peer).unwrap(), "window {window}, packet {packet}");
+            assert!(
+                still_inside(&mut peer).unwrap(),
+                "window {window}, packet {packet}"
+            );
         }
         for _ in 0..64 {
-            let more = Put::message(msg::CHANNEL_WINDOW_ADJUST).u32(channel.theirs).u32(u32::MAX);
+            let more = Put::message(msg::CHANNEL_WINDOW_ADJUST)
+                .u32(channel.theirs)
+                .u32(u32::MAX);
             peer.send(&more.done()).ok();
         }
         assert_unharmed(&world, pid);
     }
-    wait_until("the end of every session", secs(20), || world.bastion.live_sessions().is_empty());
+    wait_until("the end of every session", secs(20), || {
+        world.bastion.live_sessions().is_empty()
+    });
     // Nothing spins behind a closed door.
     let spent = || cpu_ticks(pid);
     let start = spent();
@@ -272,7 +362,12 @@ fn d20_a_largest_packet_of_nothing() {
 /// Processor time of a process, in hundredths of a second.
 fn cpu_ticks(pid: u32) -> u64 {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+    let fields: Vec<&str> = stat
+        .rsplit_once(')')
+        .unwrap()
+        .1
+        .split_whitespace()
+        .collect();
     fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
 }
 
@@ -283,23 +378,40 @@ fn d21_windows_of_any_size_and_many_of_them() {
     let (mut peer, channel) = inside(&world);
     peer.pty(&channel, 0, 0).unwrap();
     assert!(peer.replied().unwrap());
-    peer.exec(&channel, "stty -echo; echo ready; read line; stty size").unwrap();
+    peer.exec(&channel, "stty -echo; echo ready; read line; stty size")
+        .unwrap();
     let mut outcome = Outcome::default();
-    let says = |text: &'static [u8]| move |outcome: &Outcome| outcome.out.windows(text.len()).any(|window| window == text);
-    peer.collect(&channel, &mut outcome, secs(10), says(b"ready")).unwrap();
+    let says = |text: &'static [u8]| {
+        move |outcome: &Outcome| outcome.out.windows(text.len()).any(|window| window == text)
+    };
+    peer.collect(&channel, &mut outcome, secs(10), says(b"ready"))
+        .unwrap();
     let before = status_kb(pid, "VmRSS");
-    for size in [(0, 0), (u32::MAX, u32::MAX), (1, 1), (0, u32::MAX), (500, 200)] {
+    for size in [
+        (0, 0),
+        (u32::MAX, u32::MAX),
+        (1, 1),
+        (0, u32::MAX),
+        (500, 200),
+    ] {
         peer.window_change(&channel, size.0, size.1).unwrap();
     }
     for number in 0..100_000u32 {
-        peer.window_change(&channel, 20 + number % 200, 10 + number % 50).unwrap();
+        peer.window_change(&channel, 20 + number % 200, 10 + number % 50)
+            .unwrap();
     }
     peer.window_change(&channel, 123, 45).unwrap();
-    assert!(still_inside(&mut peer).unwrap(), "the flood ended the connection");
+    assert!(
+        still_inside(&mut peer).unwrap(),
+        "the flood ended the connection"
+    );
     peer.data(channel.theirs, b"\n").unwrap();
     let rest = peer.outcome(&channel, secs(30)).unwrap();
     let out = String::from_utf8_lossy(&rest.out).into_owned();
-    assert!(out.contains("45 123"), "the last size did not arrive: {out:?}");
+    assert!(
+        out.contains("45 123"),
+        "the last size did not arrive: {out:?}"
+    );
     assert!(status_kb(pid, "VmHWM").saturating_sub(before) < 48 * 1024);
     let record = record_after(&world, peer);
     let sizes: Vec<(u32, u32)> = record
@@ -310,8 +422,16 @@ fn d21_windows_of_any_size_and_many_of_them() {
             _ => None,
         })
         .collect();
-    assert!(sizes.iter().all(|(cols, rows)| (1..=4096).contains(cols) && (1..=4096).contains(rows)));
-    assert!(sizes.len() < 10_000, "{} sizes are recorded: nothing limits their rate", sizes.len());
+    assert!(
+        sizes
+            .iter()
+            .all(|(cols, rows)| (1..=4096).contains(cols) && (1..=4096).contains(rows))
+    );
+    assert!(
+        sizes.len() < 10_000,
+        "{} sizes are recorded: nothing limits their rate",
+        sizes.len()
+    );
     assert_unharmed(&world, pid);
 }
 
@@ -321,37 +441,73 @@ fn d17_channels_and_forwards_that_are_not_carried() {
     let world = World::new();
     let pid = world.bastion.pid();
     let (mut peer, channel) = inside(&world);
-    let dial = || Put::default().string("127.0.0.1").u32(22).string("127.0.0.1").u32(1);
+    let dial = || {
+        Put::default()
+            .string("127.0.0.1")
+            .u32(22)
+            .string("127.0.0.1")
+            .u32(1)
+    };
     for (kind, extra) in [
         ("direct-tcpip", dial().done()),
         ("forwarded-tcpip", dial().done()),
         ("x11", Put::default().string("127.0.0.1").u32(1).done()),
-        ("direct-streamlocal@openssh.com", Put::default().string("/tmp/x").string("").u32(0).done()),
+        (
+            "direct-streamlocal@openssh.com",
+            Put::default().string("/tmp/x").string("").u32(0).done(),
+        ),
         ("auth-agent@openssh.com", Vec::new()),
         ("tun@openssh.com", Put::default().u32(1).u32(0).done()),
         ("session\0", Vec::new()),
         ("nonsense@example.com", Vec::new()),
     ] {
         peer.ask_channel(kind, WINDOW, PACKET, &extra).unwrap();
-        let answer = peer.expect(&[msg::CHANNEL_OPEN_CONFIRMATION, msg::CHANNEL_OPEN_FAILURE]).unwrap();
+        let answer = peer
+            .expect(&[msg::CHANNEL_OPEN_CONFIRMATION, msg::CHANNEL_OPEN_FAILURE])
+            .unwrap();
         assert_eq!(answer[0], msg::CHANNEL_OPEN_FAILURE, "{kind} was opened");
         // russh refuses some kinds twice; what may not come is a confirmation.
         assert!(still_inside(&mut peer).unwrap());
     }
     for (kind, extra) in [
         ("auth-agent-req@openssh.com", Vec::new()),
-        ("x11-req", Put::default().bool(false).string("MIT-MAGIC-COOKIE-1").string("00").u32(0).done()),
+        (
+            "x11-req",
+            Put::default()
+                .bool(false)
+                .string("MIT-MAGIC-COOKIE-1")
+                .string("00")
+                .u32(0)
+                .done(),
+        ),
         ("nonsense@example.com", Vec::new()),
     ] {
         peer.ask(&channel, kind, true, &extra).unwrap();
         assert!(!peer.replied().unwrap(), "{kind}");
     }
     for (kind, extra) in [
-        ("tcpip-forward", Put::default().string("0.0.0.0").u32(0).done()),
-        ("streamlocal-forward@openssh.com", Put::default().string("/tmp/pc-test").done()),
+        (
+            "tcpip-forward",
+            Put::default().string("0.0.0.0").u32(0).done(),
+        ),
+        (
+            "streamlocal-forward@openssh.com",
+            Put::default().string("/tmp/pc-test").done(),
+        ),
     ] {
-        peer.send(&Put::message(msg::GLOBAL_REQUEST).string(kind).bool(true).raw(&extra).done()).unwrap();
-        assert_eq!(peer.expect(&[81, msg::REQUEST_FAILURE]).unwrap()[0], msg::REQUEST_FAILURE, "{kind}");
+        peer.send(
+            &Put::message(msg::GLOBAL_REQUEST)
+                .string(kind)
+                .bool(true)
+                .raw(&extra)
+                .done(),
+        )
+        .unwrap();
+        assert_eq!(
+            peer.expect(&[81, msg::REQUEST_FAILURE]).unwrap()[0],
+            msg::REQUEST_FAILURE,
+            "{kind}"
+        );
     }
     assert_eq!(exec(&mut peer, &channel, "echo well").out, b"well\n");
     let record = record_after(&world, peer);
@@ -363,8 +519,10 @@ fn d17_channels_and_forwards_that_are_not_carried() {
         .map(|(action, ..)| action)
         .collect();
     for action in ["forward", "remote-forward", "agent", "x11"] {
-        assert!(denied.iter().any(|denied| denied == action), "{action} is not in the recording: {denied:?}");
+        assert!(
+            denied.iter().any(|denied| denied == action),
+            "{action} is not in the recording: {denied:?}"
+        );
     }
     assert_unharmed(&world, pid);
 }
-

@@ -8,11 +8,17 @@ use crate::hostile::{CUT, assert_unharmed, is_before_login, login, still_inside,
 use crate::raw::channels::Channel;
 use crate::raw::wire::{Put, msg};
 use crate::raw::{Fault, Hello, Peer};
-use crate::support::{Pass, World, wait_until, secs};
+use crate::support::{Pass, World, secs, wait_until};
 
 /// Bodies that parse as something for many messages, and as nothing for others.
 fn bodies(channel: u32) -> [Vec<u8>; 2] {
-    let rich = Put::default().u32(channel).string("exec").bool(true).string("id").u32(1).u32(32768);
+    let rich = Put::default()
+        .u32(channel)
+        .string("exec")
+        .bool(true)
+        .string("id")
+        .u32(1)
+        .u32(32768);
     [Vec::new(), rich.done()]
 }
 
@@ -34,7 +40,11 @@ fn s2_before_the_key_exchange() {
             assert!(keyed.is_err(), "a key exchange after message {number}");
             match peer.drained(CUT) {
                 Ok(packets) => {
-                    assert!(packets.iter().all(|packet| is_before_login(packet) || packet[0] == msg::KEXINIT));
+                    assert!(
+                        packets
+                            .iter()
+                            .all(|packet| is_before_login(packet) || packet[0] == msg::KEXINIT)
+                    );
                 }
                 Err(fault) => panic!("open after message {number}: {fault:?}"),
             }
@@ -116,18 +126,22 @@ fn after_login(with_channel: bool) {
         for body in 0..2 {
             let payload = message(number, &bodies(channel)[body]);
             let lives = match peer.send(&payload) {
-                Ok(()) => still_inside(&mut peer).unwrap_or_else(|fault| panic!("message {number}: {fault:?}")),
+                Ok(()) => still_inside(&mut peer)
+                    .unwrap_or_else(|fault| panic!("message {number}: {fault:?}")),
                 Err(_) => false,
             };
             // What ended the channel or the connection: begin again.
-            let spent = with_channel && (msg::CHANNEL_OPEN..=msg::CHANNEL_FAILURE).contains(&number);
+            let spent =
+                with_channel && (msg::CHANNEL_OPEN..=msg::CHANNEL_FAILURE).contains(&number);
             if !lives || spent {
                 (peer, channel) = inside(&world, &pass, with_channel);
             }
         }
     }
     drop(peer);
-    wait_until("the end of every session", secs(30), || world.bastion.live_sessions().is_empty());
+    wait_until("the end of every session", secs(30), || {
+        world.bastion.live_sessions().is_empty()
+    });
     assert_unharmed(&world, pid);
 }
 
@@ -156,7 +170,11 @@ fn s2_in_a_key_exchange() {
         peer.send(&kexinit).unwrap();
         peer.send(&message(number, &bodies(0)[1])).unwrap();
         match peer.drained(CUT) {
-            Ok(packets) => assert!(packets.iter().all(|packet| is_before_login(packet) || packet[0] == msg::KEXINIT)),
+            Ok(packets) => assert!(
+                packets
+                    .iter()
+                    .all(|packet| is_before_login(packet) || packet[0] == msg::KEXINIT)
+            ),
             Err(fault) => panic!("open after message {number}: {fault:?}"),
         }
     }

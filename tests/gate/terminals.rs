@@ -19,7 +19,8 @@ fn a_terminal_has_its_size_its_modes_and_its_resizes() {
     let client = world.client();
     // The terminal's own setting of ssh's side travels as a mode.
     let mut ssh = std::process::Command::new("sh");
-    ssh.args(["-c", "stty erase ^H -ixon; exec ssh -F \"$0\" -tt gate"]).arg(client.config());
+    ssh.args(["-c", "stty erase ^H -ixon; exec ssh -F \"$0\" -tt gate"])
+        .arg(client.config());
     let mut terminal = Terminal::start(&ssh, 101, 31);
     terminal.line("stty size; stty -a; echo sized");
     terminal.expect("31 101", secs(20));
@@ -50,7 +51,11 @@ fn d21_odd_sizes_are_clamped() {
     terminal.expect("up 42", secs(20));
     terminal.line("trap 'echo now $(stty size)' WINCH; echo trap-$((40 + 2))");
     terminal.expect("trap-42", secs(20));
-    for (asked, given) in [((u16::MAX, u16::MAX), "4096 4096"), ((1, 1), "1 1"), ((0, 0), "24 80")] {
+    for (asked, given) in [
+        ((u16::MAX, u16::MAX), "4096 4096"),
+        ((1, 1), "1 1"),
+        ((0, 0), "24 80"),
+    ] {
         terminal.resize(asked.0, asked.1);
         terminal.expect(&format!("now {given}"), secs(20));
     }
@@ -64,14 +69,23 @@ fn d21_odd_sizes_are_clamped() {
 fn what_is_shown_is_what_is_recorded() {
     let world = World::new();
     let mut ssh = world.client().ssh();
-    ssh.args(["-tt", "gate", "seq 1 2000; printf '\\033[2J\\033[1;31mred\\033[0m\\n'"]);
+    ssh.args([
+        "-tt",
+        "gate",
+        "seq 1 2000; printf '\\033[2J\\033[1;31mred\\033[0m\\n'",
+    ]);
     let mut terminal = Terminal::start(&ssh, 80, 24);
     terminal.finish(secs(30));
     let record = world.bastion.only_record();
     let shown = terminal.shown_bytes();
     let output = record.output(1);
     // ssh itself adds its last line on a terminal.
-    assert!(shown.starts_with(&output), "{} recorded, {} shown", output.len(), shown.len());
+    assert!(
+        shown.starts_with(&output),
+        "{} recorded, {} shown",
+        output.len(),
+        shown.len()
+    );
     assert!(find(&output, b"\x1b[1;31mred").is_some());
 }
 
@@ -82,7 +96,8 @@ fn interrupt_and_end_of_file_keys() {
     let mut ssh = world.client().ssh();
     ssh.args(["-tt", "gate"]);
     let mut terminal = Terminal::start(&ssh, 80, 24);
-    terminal.line("sh -c 'trap \"echo got-\\$((1 + 2)); exit\" INT; echo ready-$((1 + 1)); sleep 300'");
+    terminal
+        .line("sh -c 'trap \"echo got-\\$((1 + 2)); exit\" INT; echo ready-$((1 + 1)); sleep 300'");
     terminal.expect("ready-2", secs(20));
     terminal.keys("\x03");
     terminal.expect("got-3", secs(20));
@@ -124,12 +139,26 @@ fn a_password_is_nowhere_and_a_command_is_readable() {
     terminal.finish(secs(20));
     let record = world.bastion.only_record();
     nowhere(&world, PASSWORD);
-    for text in ["echo the-echoed-command\r", "read -r -s -p 'Password: ' PW; echo; echo length ${#PW}\r"] {
+    for text in [
+        "echo the-echoed-command\r",
+        "read -r -s -p 'Password: ' PW; echo; echo length ${#PW}\r",
+    ] {
         let input = record.input(1);
-        assert!(find(&input, text.as_bytes()).is_some(), "{text} is not readable in {:?}", String::from_utf8_lossy(&input));
+        assert!(
+            find(&input, text.as_bytes()).is_some(),
+            "{text} is not readable in {:?}",
+            String::from_utf8_lossy(&input)
+        );
     }
-    let hidden = record.events.iter().filter(|timed| matches!(timed.event, Event::HiddenInput { .. })).count();
-    assert!(hidden >= 1, "the password is not there as hidden input either");
+    let hidden = record
+        .events
+        .iter()
+        .filter(|timed| matches!(timed.event, Event::HiddenInput { .. }))
+        .count();
+    assert!(
+        hidden >= 1,
+        "the password is not there as hidden input either"
+    );
     for timed in &record.events {
         let text = format!("{timed:?}");
         assert!(!text.contains(PASSWORD), "{text}");
@@ -137,7 +166,11 @@ fn a_password_is_nowhere_and_a_command_is_readable() {
     let readable: Vec<u8> = [record.input(1), record.output(1), record.stderr(1)].concat();
     assert!(find(&readable, PASSWORD.as_bytes()).is_none());
     // Not in pieces either: one event a key, one after the other.
-    let letters: Vec<u8> = record.input(1).into_iter().filter(|byte| PASSWORD.as_bytes().contains(byte)).collect();
+    let letters: Vec<u8> = record
+        .input(1)
+        .into_iter()
+        .filter(|byte| PASSWORD.as_bytes().contains(byte))
+        .collect();
     assert!(find(&letters, PASSWORD.as_bytes()).is_none());
 }
 
@@ -153,7 +186,11 @@ fn nowhere(world: &World, word: &str) {
                 folders.push(path);
             } else if let Ok(bytes) = std::fs::read(&path) {
                 looked += 1;
-                assert!(find(&bytes, word.as_bytes()).is_none(), "{} holds it", path.display());
+                assert!(
+                    find(&bytes, word.as_bytes()).is_none(),
+                    "{} holds it",
+                    path.display()
+                );
             }
         }
     }

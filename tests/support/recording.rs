@@ -100,8 +100,12 @@ impl Record {
                 tails.extend(std::fs::read(entry.path()).ok().map(|bytes| (index, bytes)));
             }
         }
-        let mut verified = verify_spool(BufReader::new(File::open(&main).unwrap()), tails, &trust(state))
-            .unwrap_or_else(|fault| panic!("{}: {fault}", folder.display()));
+        let mut verified = verify_spool(
+            BufReader::new(File::open(&main).unwrap()),
+            tails,
+            &trust(state),
+        )
+        .unwrap_or_else(|fault| panic!("{}: {fault}", folder.display()));
         Record {
             head: verified.head().clone(),
             verdict: verified.verdict().clone(),
@@ -120,7 +124,11 @@ impl Record {
             "{:?}",
             self.verdict
         );
-        assert!(matches!(self.ledger, Ledger::Proven(_)), "{:?}", self.ledger);
+        assert!(
+            matches!(self.ledger, Ledger::Proven(_)),
+            "{:?}",
+            self.ledger
+        );
     }
 
     /// `(code, text)` of its end.
@@ -143,10 +151,14 @@ impl Record {
     /// The accounts that the seal names.
     #[track_caller]
     pub fn accounts(&self) -> Vec<ChannelAccount> {
-        let last = self.events.iter().rev().find_map(|timed| match &timed.event {
-            Event::Accounts(accounts) => Some(accounts.clone()),
-            _ => None,
-        });
+        let last = self
+            .events
+            .iter()
+            .rev()
+            .find_map(|timed| match &timed.event {
+                Event::Accounts(accounts) => Some(accounts.clone()),
+                _ => None,
+            });
         last.expect("a recording ends with accounts")
     }
 
@@ -166,13 +178,26 @@ impl Record {
                 "{account:?}"
             );
             assert!(account.to_target <= account.from_client, "{account:?}");
-            assert!(account.to_client_out <= account.from_target_out, "{account:?}");
-            assert!(account.to_client_err <= account.from_target_err, "{account:?}");
-            let Payload { input, output: out, stderr: err } = self.payload.get(&channel).copied().unwrap_or_default();
+            assert!(
+                account.to_client_out <= account.from_target_out,
+                "{account:?}"
+            );
+            assert!(
+                account.to_client_err <= account.from_target_err,
+                "{account:?}"
+            );
+            let Payload {
+                input,
+                output: out,
+                stderr: err,
+            } = self.payload.get(&channel).copied().unwrap_or_default();
             let [mut noticed, mut undelivered] = [0; 2];
             for timed in self.events.iter().filter(|timed| timed.channel == channel) {
                 match &timed.event {
-                    Event::Notice { bytes, how: NoticeHow::Stderr | NoticeHow::Title } => {
+                    Event::Notice {
+                        bytes,
+                        how: NoticeHow::Stderr | NoticeHow::Title,
+                    } => {
                         noticed += bytes.len() as u64;
                     }
                     Event::Undelivered { bytes, .. } => undelivered += bytes,
@@ -180,15 +205,24 @@ impl Record {
                 }
             }
             // What never reached the recorder never moved on either: it is undelivered.
-            assert!(account.to_client_out <= out && out <= account.from_target_out, "{out} {account:?}");
-            assert!(account.to_client_err <= err && err <= account.from_target_err, "{err} {account:?}");
+            assert!(
+                account.to_client_out <= out && out <= account.from_target_out,
+                "{out} {account:?}"
+            );
+            assert!(
+                account.to_client_err <= err && err <= account.from_target_err,
+                "{err} {account:?}"
+            );
             assert_eq!(noticed, account.injected, "{account:?}");
             assert_eq!(
                 undelivered,
                 account.undelivered_up + account.undelivered_down,
                 "{account:?}"
             );
-            assert!(account.to_target <= input && input <= account.from_client, "input {input} {account:?}");
+            assert!(
+                account.to_target <= input && input <= account.from_client,
+                "input {input} {account:?}"
+            );
         }
     }
 
@@ -232,7 +266,12 @@ impl Record {
     ) -> Vec<u8> {
         let of = |timed: &&Timed<'_>| timed.channel == channel;
         let mut all = Vec::new();
-        for bytes in self.events.iter().filter(of).filter_map(|timed| pick(&timed.event)) {
+        for bytes in self
+            .events
+            .iter()
+            .filter(of)
+            .filter_map(|timed| pick(&timed.event))
+        {
             all.extend_from_slice(bytes);
         }
         all
@@ -252,9 +291,12 @@ impl Record {
     /// `(action, allowed, code)` of every decision of a channel.
     pub fn decisions(&self, channel: u32) -> Vec<(String, bool, String)> {
         let decisions = self.events.iter().filter_map(|timed| match &timed.event {
-            Event::Decision { action, allowed, code, .. } if timed.channel == channel => {
-                Some((action.to_string(), *allowed, code.to_string()))
-            }
+            Event::Decision {
+                action,
+                allowed,
+                code,
+                ..
+            } if timed.channel == channel => Some((action.to_string(), *allowed, code.to_string())),
             _ => None,
         });
         decisions.collect()
@@ -281,7 +323,10 @@ impl Record {
     /// Wall time of the last payload event.
     pub fn last_payload_wall_ms(&self) -> u64 {
         let payload = self.events.iter().rev().find(|timed| {
-            matches!(timed.event, Event::Output(_) | Event::Stderr(_) | Event::Input(_) | Event::SealedInput { .. })
+            matches!(
+                timed.event,
+                Event::Output(_) | Event::Stderr(_) | Event::Input(_) | Event::SealedInput { .. }
+            )
         });
         self.head.opened_wall_ms + payload.map_or(0, |timed| timed.at_ms)
     }

@@ -9,7 +9,10 @@ use super::wire::{Get, Put, msg};
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Answer {
     Success,
-    Failure { methods: String, partial: bool },
+    Failure {
+        methods: String,
+        partial: bool,
+    },
     /// The key would do, if signed with.
     KeyOk,
     /// The connection ended instead.
@@ -18,12 +21,18 @@ pub enum Answer {
 
 /// The public key blob of an ed25519 key.
 pub fn public_blob(key: &SigningKey) -> Vec<u8> {
-    Put::default().string("ssh-ed25519").string(key.verifying_key().as_bytes()).done()
+    Put::default()
+        .string("ssh-ed25519")
+        .string(key.verifying_key().as_bytes())
+        .done()
 }
 
 /// An ed25519 signature blob.
 pub fn signature_blob(key: &SigningKey, data: &[u8]) -> Vec<u8> {
-    Put::default().string("ssh-ed25519").string(key.sign(data).to_bytes()).done()
+    Put::default()
+        .string("ssh-ed25519")
+        .string(key.sign(data).to_bytes())
+        .done()
 }
 
 pub const ED25519: &str = "ssh-ed25519";
@@ -43,12 +52,20 @@ pub fn request(user: &str, signed: bool, algorithm: &str, blob: &[u8]) -> Put {
 impl Peer {
     /// Asks for the user authentication service.
     pub fn service(&mut self) -> Result<(), Fault> {
-        self.send(&Put::message(msg::SERVICE_REQUEST).string("ssh-userauth").done())?;
+        self.send(
+            &Put::message(msg::SERVICE_REQUEST)
+                .string("ssh-userauth")
+                .done(),
+        )?;
         self.expect(&[msg::SERVICE_ACCEPT]).map(drop)
     }
 
     pub fn answer(&mut self) -> Result<Answer, Fault> {
-        let packet = match self.expect(&[msg::USERAUTH_SUCCESS, msg::USERAUTH_FAILURE, msg::USERAUTH_PK_OK]) {
+        let packet = match self.expect(&[
+            msg::USERAUTH_SUCCESS,
+            msg::USERAUTH_FAILURE,
+            msg::USERAUTH_PK_OK,
+        ]) {
             Ok(packet) => packet,
             Err(Fault::Closed) => return Ok(Answer::Closed),
             Err(fault) => return Err(fault),
@@ -86,7 +103,12 @@ impl Peer {
     }
 
     /// Logs in with an ed25519 certificate.
-    pub fn certificate(&mut self, user: &str, blob: &[u8], key: &SigningKey) -> Result<Answer, Fault> {
+    pub fn certificate(
+        &mut self,
+        user: &str,
+        blob: &[u8],
+        key: &SigningKey,
+    ) -> Result<Answer, Fault> {
         self.prove(user, ED25519_CERT, blob, |data| signature_blob(key, data))
     }
 }

@@ -31,10 +31,21 @@ pub struct Outcome {
 
 impl Peer {
     /// Sends a channel open; the answer comes later.
-    pub fn ask_channel(&mut self, kind: &str, window: u32, packet: u32, extra: &[u8]) -> Result<u32, Fault> {
+    pub fn ask_channel(
+        &mut self,
+        kind: &str,
+        window: u32,
+        packet: u32,
+        extra: &[u8],
+    ) -> Result<u32, Fault> {
         let ours = self.channels;
         self.channels += 1;
-        let open = Put::message(msg::CHANNEL_OPEN).string(kind).u32(ours).u32(window).u32(packet).raw(extra);
+        let open = Put::message(msg::CHANNEL_OPEN)
+            .string(kind)
+            .u32(ours)
+            .u32(window)
+            .u32(packet)
+            .raw(extra);
         self.send(&open.done())?;
         Ok(ours)
     }
@@ -44,7 +55,11 @@ impl Peer {
         self.session_with(WINDOW, PACKET)
     }
 
-    pub fn session_with(&mut self, window: u32, packet: u32) -> Result<Result<Channel, String>, Fault> {
+    pub fn session_with(
+        &mut self,
+        window: u32,
+        packet: u32,
+    ) -> Result<Result<Channel, String>, Fault> {
         let ours = self.ask_channel("session", window, packet, &[])?;
         let until = Instant::now() + PATIENCE * 2;
         loop {
@@ -63,25 +78,61 @@ impl Peer {
     }
 
     /// A channel request with its answer wanted or not.
-    pub fn ask(&mut self, channel: &Channel, kind: impl AsRef<[u8]>, reply: bool, extra: &[u8]) -> Result<(), Fault> {
-        let request = Put::message(msg::CHANNEL_REQUEST).u32(channel.theirs).string(kind).bool(reply).raw(extra);
+    pub fn ask(
+        &mut self,
+        channel: &Channel,
+        kind: impl AsRef<[u8]>,
+        reply: bool,
+        extra: &[u8],
+    ) -> Result<(), Fault> {
+        let request = Put::message(msg::CHANNEL_REQUEST)
+            .u32(channel.theirs)
+            .string(kind)
+            .bool(reply)
+            .raw(extra);
         self.send(&request.done())
     }
 
     pub fn exec(&mut self, channel: &Channel, command: impl AsRef<[u8]>) -> Result<(), Fault> {
-        self.ask(channel, "exec", true, &Put::default().string(command).done())
+        self.ask(
+            channel,
+            "exec",
+            true,
+            &Put::default().string(command).done(),
+        )
     }
 
-    pub fn env(&mut self, channel: &Channel, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<(), Fault> {
-        self.ask(channel, "env", true, &Put::default().string(name).string(value).done())
+    pub fn env(
+        &mut self,
+        channel: &Channel,
+        name: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+    ) -> Result<(), Fault> {
+        self.ask(
+            channel,
+            "env",
+            true,
+            &Put::default().string(name).string(value).done(),
+        )
     }
 
     pub fn subsystem(&mut self, channel: &Channel, name: impl AsRef<[u8]>) -> Result<(), Fault> {
-        self.ask(channel, "subsystem", true, &Put::default().string(name).done())
+        self.ask(
+            channel,
+            "subsystem",
+            true,
+            &Put::default().string(name).done(),
+        )
     }
 
     pub fn pty(&mut self, channel: &Channel, cols: u32, rows: u32) -> Result<(), Fault> {
-        let extra = Put::default().string("xterm").u32(cols).u32(rows).u32(0).u32(0).string([0]);
+        let extra = Put::default()
+            .string("xterm")
+            .u32(cols)
+            .u32(rows)
+            .u32(0)
+            .u32(0)
+            .string([0]);
         self.ask(channel, "pty-req", true, &extra.done())
     }
 
@@ -91,7 +142,12 @@ impl Peer {
     }
 
     pub fn data(&mut self, channel: u32, bytes: &[u8]) -> Result<(), Fault> {
-        self.send(&Put::message(msg::CHANNEL_DATA).u32(channel).string(bytes).done())
+        self.send(
+            &Put::message(msg::CHANNEL_DATA)
+                .u32(channel)
+                .string(bytes)
+                .done(),
+        )
     }
 
     pub fn eof(&mut self, channel: u32) -> Result<(), Fault> {
@@ -132,8 +188,12 @@ impl Peer {
             let mut fields = Get(&packet[1..]);
             match packet[0] {
                 msg::DISCONNECT => return Err(Fault::Closed),
-                msg::CHANNEL_DATA | msg::CHANNEL_EXTENDED_DATA | msg::CHANNEL_CLOSE | msg::CHANNEL_REQUEST
-                | msg::CHANNEL_SUCCESS | msg::CHANNEL_FAILURE => {}
+                msg::CHANNEL_DATA
+                | msg::CHANNEL_EXTENDED_DATA
+                | msg::CHANNEL_CLOSE
+                | msg::CHANNEL_REQUEST
+                | msg::CHANNEL_SUCCESS
+                | msg::CHANNEL_FAILURE => {}
                 _ => continue,
             }
             if fields.u32() != Some(channel.ours) {
@@ -141,10 +201,14 @@ impl Peer {
             }
             let short = || Fault::Bad("short channel message".into());
             match packet[0] {
-                msg::CHANNEL_DATA => outcome.out.extend_from_slice(fields.string().ok_or_else(short)?),
+                msg::CHANNEL_DATA => outcome
+                    .out
+                    .extend_from_slice(fields.string().ok_or_else(short)?),
                 msg::CHANNEL_EXTENDED_DATA => {
                     fields.u32();
-                    outcome.err.extend_from_slice(fields.string().ok_or_else(short)?);
+                    outcome
+                        .err
+                        .extend_from_slice(fields.string().ok_or_else(short)?);
                 }
                 msg::CHANNEL_REQUEST => {
                     let kind = fields.text().ok_or_else(short)?;

@@ -119,7 +119,11 @@ pub struct Peer {
 impl Peer {
     /// A TCP connection, nothing said yet.
     pub fn dial(addr: SocketAddr, hello: Hello) -> Result<Peer, Fault> {
-        let domain = if addr.is_ipv4() { socket2::Domain::IPV4 } else { socket2::Domain::IPV6 };
+        let domain = if addr.is_ipv4() {
+            socket2::Domain::IPV4
+        } else {
+            socket2::Domain::IPV6
+        };
         let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None)?;
         if let Some(from) = hello.from {
             socket.bind(&SocketAddr::new(from, 0).into())?;
@@ -234,10 +238,15 @@ impl Peer {
             self.session_id = hash.to_vec();
         }
         let derive = |letter: u8| {
-            let input = Put::default().mpint(&shared).raw(&hash).u8(letter).raw(&self.session_id);
+            let input = Put::default()
+                .mpint(&shared)
+                .raw(&hash)
+                .u8(letter)
+                .raw(&self.session_id);
             Sha256::digest(input.done()).to_vec()
         };
-        let (iv_out, iv_in, key_out, key_in) = (derive(b'A'), derive(b'B'), derive(b'C'), derive(b'D'));
+        let (iv_out, iv_in, key_out, key_in) =
+            (derive(b'A'), derive(b'B'), derive(b'C'), derive(b'D'));
         self.send(&[msg::NEWKEYS])?;
         self.seal = Some(Cipher::new(&key_out, &iv_out[..12]));
         self.expect(&[msg::NEWKEYS])?;
@@ -256,7 +265,9 @@ impl Peer {
         if padding < 4 {
             padding += block;
         }
-        let length = u32::try_from(1 + payload.len() + padding).expect("fits").to_be_bytes();
+        let length = u32::try_from(1 + payload.len() + padding)
+            .expect("fits")
+            .to_be_bytes();
         let mut body = vec![u8::try_from(padding).expect("small")];
         body.extend_from_slice(payload);
         body.resize(body.len() + padding, 0);
@@ -275,7 +286,11 @@ impl Peer {
     }
 
     /// A packet changed after it was encrypted: bad tags, lengths, halves.
-    pub fn send_spoilt(&mut self, payload: &[u8], spoil: impl FnOnce(&mut Vec<u8>)) -> Result<(), Fault> {
+    pub fn send_spoilt(
+        &mut self,
+        payload: &[u8],
+        spoil: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<(), Fault> {
         let mut packet = self.packet(payload);
         spoil(&mut packet);
         self.send_bytes(&packet)
@@ -314,7 +329,11 @@ impl Peer {
         }
         let tag = if self.open.is_some() { TAG } else { 0 };
         self.fill(LENGTH + body + tag, until)?;
-        let mut packet: Vec<u8> = self.inbox.drain(..LENGTH + body + tag).skip(LENGTH).collect();
+        let mut packet: Vec<u8> = self
+            .inbox
+            .drain(..LENGTH + body + tag)
+            .skip(LENGTH)
+            .collect();
         if let Some(open) = &mut self.open {
             let nonce = open.next();
             open.key
@@ -340,7 +359,13 @@ impl Peer {
             let packet = self.receive(until.saturating_duration_since(Instant::now()))?;
             match packet.first() {
                 Some(number) if numbers.contains(number) => return Ok(packet),
-                Some(&(msg::IGNORE | msg::DEBUG | msg::EXT_INFO | msg::GLOBAL_REQUEST | msg::CHANNEL_WINDOW_ADJUST)) => {}
+                Some(
+                    &(msg::IGNORE
+                    | msg::DEBUG
+                    | msg::EXT_INFO
+                    | msg::GLOBAL_REQUEST
+                    | msg::CHANNEL_WINDOW_ADJUST),
+                ) => {}
                 Some(&msg::DISCONNECT) => return Err(Fault::Closed),
                 other => return Err(Fault::Bad(format!("message {other:?}, wanted {numbers:?}"))),
             }
@@ -376,7 +401,10 @@ fn check_host(blob: &[u8], hash: &[u8], signature: &[u8]) -> Result<(), Fault> {
     if key.string() != Some(b"ssh-ed25519") || proof.string() != Some(b"ssh-ed25519") {
         return Err(bad("not ssh-ed25519"));
     }
-    let key = key.string().and_then(|bytes| bytes.try_into().ok()).ok_or_else(|| bad("length"))?;
+    let key = key
+        .string()
+        .and_then(|bytes| bytes.try_into().ok())
+        .ok_or_else(|| bad("length"))?;
     let proof = proof.string().ok_or_else(|| bad("no signature"))?;
     VerifyingKey::from_bytes(key)
         .and_then(|key| key.verify_strict(hash, &Signature::from_slice(proof)?))

@@ -29,11 +29,15 @@ impl Put {
     }
     pub fn string(self, bytes: impl AsRef<[u8]>) -> Put {
         let bytes = bytes.as_ref();
-        self.u32(u32::try_from(bytes.len()).expect("a string fits in 32 bits")).raw(bytes)
+        self.u32(u32::try_from(bytes.len()).expect("a string fits in 32 bits"))
+            .raw(bytes)
     }
     /// A positive number from its big-endian bytes.
     pub fn mpint(self, bytes: &[u8]) -> Put {
-        let start = bytes.iter().position(|byte| *byte != 0).unwrap_or(bytes.len());
+        let start = bytes
+            .iter()
+            .position(|byte| *byte != 0)
+            .unwrap_or(bytes.len());
         let digits = &bytes[start..];
         match digits.first() {
             Some(first) if first & 0x80 != 0 => self.string([&[0], digits].concat()),
@@ -59,14 +63,16 @@ impl<'a> Get<'a> {
         self.take(1).map(|bytes| bytes[0])
     }
     pub fn u32(&mut self) -> Option<u32> {
-        self.take(4).map(|bytes| u32::from_be_bytes(bytes.try_into().expect("four bytes")))
+        self.take(4)
+            .map(|bytes| u32::from_be_bytes(bytes.try_into().expect("four bytes")))
     }
     pub fn string(&mut self) -> Option<&'a [u8]> {
         let count = self.u32()?;
         self.take(usize::try_from(count).ok()?)
     }
     pub fn text(&mut self) -> Option<String> {
-        self.string().map(|bytes| String::from_utf8_lossy(bytes).into_owned())
+        self.string()
+            .map(|bytes| String::from_utf8_lossy(bytes).into_owned())
     }
 }
 
