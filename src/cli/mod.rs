@@ -1,5 +1,9 @@
 //! The command line: one file per noun. Parses, asks the server or the state
 //! folder, prints. Data goes to standard output, talk to standard error.
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "only the two commands that run without a server runtime are named"
+)]
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

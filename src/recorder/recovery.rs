@@ -37,6 +37,7 @@ const COPY_BYTES: usize = 128 * 1024;
 pub const NOT_ENDED: &str = "the recorder did not end the session itself";
 
 /// What was found at start.
+#[expect(clippy::large_enum_variant, reason = "few at a time, and moved once")]
 pub enum LeftOver {
     Recovered(Recovered),
     /// A folder without a recording in it: either it is in the archive already
@@ -48,6 +49,7 @@ pub enum LeftOver {
 }
 
 /// One spool that was to be sealed.
+#[expect(clippy::large_enum_variant, reason = "few at a time, and moved once")]
 pub enum Recovered {
     /// It is sealed now, by the session itself before the crash or by the node.
     Finished(Finished),

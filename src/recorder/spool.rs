@@ -5,6 +5,10 @@
 //! tail, which its length tells; a tail whose chunk is in the main file
 //! already, which its index tells; a torn chunk at the end of the main file,
 //! which its missing leaf tells. Recovery reads exactly that.
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "only the kinds that carry data are looked at here"
+)]
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -67,6 +71,7 @@ pub struct Job {
     pub terminals: Vec<u32>,
 }
 
+#[expect(clippy::large_enum_variant, reason = "few at a time, and moved once")]
 enum Mode {
     Tail(Writer),
     Bulk(Box<Flood>),

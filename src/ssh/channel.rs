@@ -141,7 +141,7 @@ impl Channel {
     ///
     /// # Errors
     /// As [`Lane::push`]; the bytes are booked as undelivered then.
-    pub fn from_client(&self, bytes: &[u8]) -> Result<(), LaneError> {
+    pub fn take_from_client(&self, bytes: &[u8]) -> Result<(), LaneError> {
         let pushed = self.up.push(Stream::Main, bytes, &self.account.from_client);
         pushed.inspect_err(|_| count(&self.account.undelivered_up, bytes.len()))
     }
@@ -150,7 +150,7 @@ impl Channel {
     ///
     /// # Errors
     /// As [`Lane::push`]; the bytes are booked as undelivered then.
-    pub fn from_target(&self, stream: Stream, bytes: &[u8]) -> Result<(), LaneError> {
+    pub fn take_from_target(&self, stream: Stream, bytes: &[u8]) -> Result<(), LaneError> {
         let taken = match stream {
             Stream::Main => &self.account.from_target_out,
             Stream::Stderr => &self.account.from_target_err,

@@ -125,7 +125,7 @@ impl LocalEnd {
                     tracing::warn!(session = %self.live.id, why, "local target did not start");
                     let line = format!("portcullis: {why}\r\n");
                     self.channel
-                        .from_target(Stream::Stderr, line.as_bytes())
+                        .take_from_target(Stream::Stderr, line.as_bytes())
                         .ok();
                 }
                 self.channel.down.control(Down::Reply(yes)).ok();
@@ -432,7 +432,7 @@ fn size(cols: u32, rows: u32, px_width: u32, px_height: u32) -> Winsize {
 
 /// Puts output into the lane; false once the session ends.
 fn took(live: &Live, channel: &Channel, stream: Stream, bytes: &[u8]) -> bool {
-    match channel.from_target(stream, bytes) {
+    match channel.take_from_target(stream, bytes) {
         Ok(()) => !channel.stop.fired(),
         Err(error) => {
             tracing::warn!(session = %live.id, %error, "local output overran");

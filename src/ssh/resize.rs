@@ -88,7 +88,7 @@ mod tests {
     fn cols(batch: &[Entry<Up>]) -> Vec<Option<u32>> {
         let one = |entry: &Entry<Up>| match entry {
             Entry::Control(Up::WindowChange { cols, .. }) => Some(*cols),
-            _ => None,
+            Entry::Data { .. } | Entry::Control(_) => None,
         };
         batch.iter().map(one).collect()
     }

@@ -4,6 +4,10 @@
 //! recording, ledger leaf (durable), and only then the target is dialled. A
 //! crash after any step leaves a row without a seal, a spool that recovery
 //! seals, or an open leaf that `ledger fsck` names; never a silent session.
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "store errors other than a dead grant all mean that the store does not answer"
+)]
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -119,6 +123,9 @@ pub struct NotOpened {
     pub sentence: String,
 }
 
+/// Every channel by its number, with the client's side once it is open.
+type Channels = BTreeMap<u32, (Arc<Channel>, Option<ClientEnd>)>;
+
 /// A session that is being recorded.
 pub struct Live {
     pub id: SessionId,
@@ -130,7 +137,7 @@ pub struct Live {
     pub kill: Kill,
     target: Target,
     next_channel: AtomicU32,
-    channels: Mutex<BTreeMap<u32, (Arc<Channel>, Option<ClientEnd>)>>,
+    channels: Mutex<Channels>,
     /// Logged in already, for the first channel.
     spare: Mutex<Option<Dialled>>,
     pumps: AtomicU32,
@@ -348,7 +355,7 @@ impl Live {
         PumpGuard(self.clone())
     }
 
-    fn channels(&self) -> MutexGuard<'_, BTreeMap<u32, (Arc<Channel>, Option<ClientEnd>)>> {
+    fn channels(&self) -> MutexGuard<'_, Channels> {
         self.channels.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

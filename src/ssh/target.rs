@@ -423,7 +423,7 @@ pub(super) struct Leg {
 impl Leg {
     fn take(&self, stream: Stream, bytes: &[u8]) {
         let Some(link) = self.link.get() else { return };
-        if let Err(error) = link.channel.from_target(stream, bytes) {
+        if let Err(error) = link.channel.take_from_target(stream, bytes) {
             tracing::warn!(%error, "target leg overran");
             link.control.end_now(EndReason::Backlog);
         }
