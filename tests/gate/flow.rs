@@ -23,6 +23,7 @@ pub struct Moved {
     /// Bytes that came back, or where they were wrong.
     pub got: Result<u64, u64>,
     pub code: Option<i32>,
+    #[expect(dead_code, reason = "told by failures, through Debug")]
     pub took: Duration,
 }
 

@@ -5,7 +5,7 @@ use std::process::ChildStdout;
 use std::time::{Duration, Instant};
 
 use crate::channels::master;
-use crate::flow::{MIB, assert_peak, assert_records, check, transfer, zeros, zeros_with_break};
+use crate::flow::{MIB, assert_peak, assert_records, check, transfer, zeros_with_break};
 use crate::support::process::status_kb;
 use crate::support::wait::let_pass;
 use crate::support::{Setup, Variant, World, secs, wait_until};
