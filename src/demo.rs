@@ -93,9 +93,7 @@ async fn open(state: Option<&Path>) -> anyhow::Result<(Demo, Running)> {
         )
         .await?;
     house.log_to_file()?;
-    let mode = Mode {
-        local_as_server: true,
-    };
+    let mode = Mode { local_as_server: true };
     let running = talk
         .during("starting the server", serve::start(house.config()?, mode))
         .await?;
@@ -111,11 +109,7 @@ async fn open(state: Option<&Path>) -> anyhow::Result<(Demo, Running)> {
     talk.line("state", &house.root().display().to_string());
     talk.line(
         "server",
-        &format!(
-            "{} (ssh), {} (api)",
-            running.ssh,
-            demo.api.socket().display()
-        ),
+        &format!("{} (ssh), {} (api)", running.ssh, demo.api.socket().display()),
     );
     talk.line("client", &ssh);
     talk.line(
@@ -154,11 +148,9 @@ impl Demo {
     /// One session with a person in it.
     async fn attended_session(&self) -> anyhow::Result<()> {
         let grant = self.grant(&Key::TenMinutes, 600).await?;
-        self.talk
-            .line("grant", &format!("10 minutes, until {}", grant.until));
+        self.talk.line("grant", &format!("10 minutes, until {}", grant.until));
         self.talk.gap();
-        self.talk
-            .say(&format!("$ {}", self.house.ssh_line(&Key::TenMinutes)));
+        self.talk.say(&format!("$ {}", self.house.ssh_line(&Key::TenMinutes)));
         self.talk
             .say("You are in a recorded session now. Leave it with `exit`.");
         self.talk.gap();
@@ -198,10 +190,7 @@ impl Demo {
     }
 
     async fn unattended(&self, running: Running) -> anyhow::Result<Played> {
-        let (mut interrupt, mut terminate) = (
-            signal(SignalKind::interrupt())?,
-            signal(SignalKind::terminate())?,
-        );
+        let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
         let played = tokio::select! {
             played = self.script() => played,
             () = either(&mut interrupt, &mut terminate) => Err(anyhow::anyhow!("told to stop")),
@@ -222,23 +211,15 @@ impl Demo {
             .during("holding ledger and archive against each other", self.fsck())
             .await?;
         self.talk.line("ledger", &ledger.text);
-        let sealed = played
-            .iter()
-            .filter(|(_, said)| said.checked.sealed())
-            .count();
+        let sealed = played.iter().filter(|(_, said)| said.checked.sealed()).count();
         Ok(Played {
-            good: good
-                && ledger.good
-                && sealed == scripted::SESSIONS
-                && played.len() == scripted::SESSIONS,
+            good: good && ledger.good && sealed == scripted::SESSIONS && played.len() == scripted::SESSIONS,
             last_line: Some(count(played.len(), sealed)),
         })
     }
 
     async fn stop(&self, running: Running) -> anyhow::Result<()> {
-        self.talk
-            .during("stopping the server", running.stop())
-            .await
+        self.talk.during("stopping the server", running.stop()).await
     }
 
     /// What a verifier found, and how to look at it oneself.
@@ -264,8 +245,7 @@ impl Demo {
         let program = own_program();
         let state = word(self.house.root());
         self.talk.gap();
-        self.talk
-            .say("The server still runs. From a second terminal:");
+        self.talk.say("The server still runs. From a second terminal:");
         for command in [
             self.house.ssh_line(&Key::TenMinutes),
             format!("{program} sessions --state {state}"),
@@ -288,20 +268,15 @@ async fn either(one: &mut Signal, other: &mut Signal) {
 
 /// Until Enter, the end of input, ctrl-c or SIGTERM.
 async fn wait_for_enter() -> anyhow::Result<()> {
-    let (mut interrupt, mut terminate) = (
-        signal(SignalKind::interrupt())?,
-        signal(SignalKind::terminate())?,
-    );
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let (pressed, enter) = tokio::sync::oneshot::channel();
     // A thread of its own: one that belongs to the runtime would keep it from
     // ending until somebody presses Enter after all.
-    std::thread::Builder::new()
-        .name("enter".into())
-        .spawn(move || {
-            let mut line = String::new();
-            std::io::stdin().read_line(&mut line).ok();
-            pressed.send(()).ok();
-        })?;
+    std::thread::Builder::new().name("enter".into()).spawn(move || {
+        let mut line = String::new();
+        std::io::stdin().read_line(&mut line).ok();
+        pressed.send(()).ok();
+    })?;
     tokio::select! {
         _ = enter => {}
         () = either(&mut interrupt, &mut terminate) => {}

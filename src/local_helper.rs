@@ -23,11 +23,11 @@ use std::os::unix::net::UnixStream as Socket;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use landlock::{
-    ABI, Access, AccessFs, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
-    RulesetCreatedAttr, RulesetStatus, Scope,
+    ABI, Access, AccessFs, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreatedAttr,
+    RulesetStatus, Scope,
 };
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill, killpg};
@@ -35,8 +35,8 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, User};
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+    recvmsg, sendmsg,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -118,21 +118,12 @@ impl Helper {
     ///
     /// # Errors
     /// The system's. Nothing runs then, nor if this future is dropped halfway.
-    pub async fn start(
-        program: &Path,
-        flags: &[&str],
-        streams: [OwnedFd; STREAMS],
-        spec: &Spec,
-    ) -> io::Result<Helper> {
+    pub async fn start(program: &Path, flags: &[&str], streams: [OwnedFd; STREAMS], spec: &Spec) -> io::Result<Helper> {
         let (ours, theirs) = parcel(&streams)?;
         drop(streams);
         let mut command = tokio::process::Command::new(program);
         command.arg0("portcullis").arg(SUPERVISE).args(flags);
-        command
-            .env_clear()
-            .current_dir("/")
-            .stdin(theirs)
-            .stdout(Stdio::null());
+        command.env_clear().current_dir("/").stdin(theirs).stdout(Stdio::null());
         let mut child = Guard(Some(command.spawn()?));
         // It still holds the other end of the socket.
         drop(command);
@@ -192,12 +183,7 @@ fn parcel(streams: &[OwnedFd; STREAMS]) -> io::Result<(Socket, OwnedFd)> {
     if !control.push(SendAncillaryMessage::ScmRights(&descriptors)) {
         return Err(io::ErrorKind::InvalidInput.into());
     }
-    sendmsg(
-        &ours,
-        &[IoSlice::new(b"s")],
-        &mut control,
-        SendFlags::empty(),
-    )?;
+    sendmsg(&ours, &[IoSlice::new(b"s")], &mut control, SendFlags::empty())?;
     Ok((ours, theirs.into()))
 }
 
@@ -219,8 +205,8 @@ fn unpack() -> io::Result<(Socket, [OwnedFd; STREAMS], Spec)> {
             streams.extend(descriptors);
         }
     }
-    let streams = <[OwnedFd; STREAMS]>::try_from(streams)
-        .map_err(|_| io::Error::other("no streams on standard input"))?;
+    let streams =
+        <[OwnedFd; STREAMS]>::try_from(streams).map_err(|_| io::Error::other("no streams on standard input"))?;
     let mut length = [0; 4];
     socket.read_exact(&mut length)?;
     let mut bytes = vec![0; bounded(u32::from_be_bytes(length))?];
@@ -333,20 +319,12 @@ impl Events {
 }
 
 /// Starts the next process of the chain and hands it the streams and the spec.
-async fn pass_on(
-    name: &str,
-    streams: [OwnedFd; STREAMS],
-    spec: &Spec,
-) -> io::Result<(Pid, UnixStream)> {
+async fn pass_on(name: &str, streams: [OwnedFd; STREAMS], spec: &Spec) -> io::Result<(Pid, UnixStream)> {
     let (ours, theirs) = parcel(&streams)?;
     drop(streams);
     let mut command = Command::new("/proc/self/exe");
     command.arg0("portcullis").arg(name);
-    command
-        .env_clear()
-        .current_dir("/")
-        .stdin(theirs)
-        .stdout(Stdio::null());
+    command.env_clear().current_dir("/").stdin(theirs).stdout(Stdio::null());
     let mut child = command.spawn()?;
     drop(command);
     ours.set_nonblocking(true)?;
@@ -385,18 +363,15 @@ async fn relay(
         }
     };
     if last.is_none() && send(&mut to, &Order::End).await.is_ok() {
-        last = tokio::time::timeout(INIT_WAIT, words.recv())
-            .await
-            .ok()
-            .flatten();
+        last = tokio::time::timeout(INIT_WAIT, words.recv()).await.ok().flatten();
     }
     // With it the kernel kills whatever else is in the namespace, and it
     // becomes reapable only after all of that is gone.
     kill(init, Signal::SIGKILL).ok();
     let mut last = last.unwrap_or_default();
-    let limit = Instant::now() + KILL_WAIT;
+    let limit = crate::clock::tick() + KILL_WAIT;
     while !reap(init).empty {
-        if Instant::now() > limit {
+        if crate::clock::tick() > limit {
             last.survivors = descendants();
             break;
         }
@@ -488,8 +463,8 @@ async fn keep(
     exit = exit.or(reaped.exit.take());
     if !reaped.empty {
         tree.ask_to_end();
-        let limit = Instant::now() + TERM_WAIT;
-        while !reaped.empty && Instant::now() < limit {
+        let limit = crate::clock::tick() + TERM_WAIT;
+        while !reaped.empty && crate::clock::tick() < limit {
             tokio::time::sleep(Duration::from_millis(5)).await;
             reaped = reap(main);
             exit = exit.or(reaped.exit.take());
@@ -527,12 +502,12 @@ fn reap(main: Pid) -> Reaped {
 
 /// Kills below us, without a pause, until nobody is left. The command's end may be seen only here.
 fn kill_below(main: Pid, mut exit: Option<Exit>) -> Last {
-    let limit = Instant::now() + KILL_WAIT;
+    let limit = crate::clock::tick() + KILL_WAIT;
     loop {
         let reaped = reap(main);
         exit = exit.or(reaped.exit);
         let survivors = descendants();
-        if reaped.empty || Instant::now() > limit {
+        if reaped.empty || crate::clock::tick() > limit {
             let survivors = if reaped.empty { Vec::new() } else { survivors };
             return Last { exit, survivors };
         }
@@ -553,12 +528,8 @@ fn descendants() -> Vec<i32> {
             continue;
         };
         for task in tasks.flatten() {
-            let children =
-                std::fs::read_to_string(task.path().join("children")).unwrap_or_default();
-            for child in children
-                .split_ascii_whitespace()
-                .filter_map(|pid| pid.parse().ok())
-            {
+            let children = std::fs::read_to_string(task.path().join("children")).unwrap_or_default();
+            for child in children.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()) {
                 if !found.contains(&child) {
                     found.push(child);
                     parents.push(child);
@@ -598,8 +569,7 @@ fn try_exec(spec: &Spec) -> Result<std::convert::Infallible, String> {
         .ok_or_else(|| format!("there is no account {run_as} on this machine"))?;
     close_descriptors();
     if spec.terminal {
-        rustix::process::ioctl_tiocsctty(io::stdin())
-            .map_err(|error| format!("no controlling terminal: {error}"))?;
+        rustix::process::ioctl_tiocsctty(io::stdin()).map_err(|error| format!("no controlling terminal: {error}"))?;
     }
     rustix::thread::set_no_new_privs(true).map_err(|error| format!("no_new_privs: {error}"))?;
     let own = nix::unistd::geteuid() == account.uid;
@@ -607,18 +577,12 @@ fn try_exec(spec: &Spec) -> Result<std::convert::Infallible, String> {
         become_account(&account)?;
     }
     if !fence(&spec.denied)? {
-        eprintln!(
-            "portcullis: this kernel has no Landlock; only file modes protect the state folder"
-        );
+        eprintln!("portcullis: this kernel has no Landlock; only file modes protect the state folder");
         if own && !spec.demo {
-            return Err(
-                "and this command would run as the server's own user, so it does not run".into(),
-            );
+            return Err("and this command would run as the server's own user, so it does not run".into());
         }
         if own {
-            eprintln!(
-                "portcullis: THIS COMMAND CAN READ AND CHANGE THE SERVER'S STATE. For a demo only."
-            );
+            eprintln!("portcullis: THIS COMMAND CAN READ AND CHANGE THE SERVER'S STATE. For a demo only.");
         }
     }
     std::env::set_current_dir(&account.dir)
@@ -631,10 +595,7 @@ fn try_exec(spec: &Spec) -> Result<std::convert::Infallible, String> {
         .env_clear()
         .envs(spec.env.iter().map(|(name, value)| (name, value)));
     if spec.login {
-        let name = Path::new(program)
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy();
+        let name = Path::new(program).file_name().unwrap_or_default().to_string_lossy();
         command.arg0(format!("-{name}"));
     }
     Err(format!("{program} cannot be run: {}", command.exec()))
@@ -689,8 +650,7 @@ fn fence(denied: &[PathBuf]) -> Result<bool, String> {
     if denied.is_empty() {
         return Ok(true);
     }
-    let text =
-        |error: &dyn std::fmt::Display| format!("the state folder cannot be fenced off: {error}");
+    let text = |error: &dyn std::fmt::Display| format!("the state folder cannot be fenced off: {error}");
     let abi = ABI::V6;
     let mut ruleset = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)

@@ -144,11 +144,7 @@ impl Recorders {
     ///
     /// # Errors
     /// [`RecorderError`]; there is no session then.
-    pub async fn open(
-        &self,
-        mut head: Head,
-        on_failure: OnFailure,
-    ) -> Result<Recorder, RecorderError> {
+    pub async fn open(&self, mut head: Head, on_failure: OnFailure) -> Result<Recorder, RecorderError> {
         self.reserve.check(&self.folder)?;
         head.node_key = self.keeper.node_key();
         head.clamp();
@@ -291,8 +287,7 @@ pub(crate) enum Part<'e> {
 impl<'e> Take<'_, 'e> {
     /// Input that is no terminal's.
     pub fn input(&mut self, bytes: &'e Bytes) {
-        self.parts
-            .push(Part::Event(Event::Input(bytes.as_ref().into())));
+        self.parts.push(Part::Event(Event::Input(bytes.as_ref().into())));
     }
 
     /// Input of a terminal.
@@ -310,8 +305,7 @@ impl<'e> Take<'_, 'e> {
 
     /// Standard error.
     pub fn stderr(&mut self, bytes: &'e Bytes) {
-        self.parts
-            .push(Part::Event(Event::Stderr(bytes.as_ref().into())));
+        self.parts.push(Part::Event(Event::Stderr(bytes.as_ref().into())));
     }
 
     /// Anything else.
@@ -328,9 +322,7 @@ impl<'e> Take<'_, 'e> {
             return Ok(());
         }
         let (channel, parts) = (self.channel, self.parts);
-        self.recorder
-            .0
-            .with(|spool, at_ms| spool.take(at_ms, channel, &parts))
+        self.recorder.0.with(|spool, at_ms| spool.take(at_ms, channel, &parts))
     }
 }
 
@@ -465,12 +457,7 @@ impl Recorder {
         };
         match tokio::time::timeout(SEAL_WAIT, idle).await {
             Ok(()) => {
-                let failed = self
-                    .0
-                    .failed
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .clone();
+                let failed = self.0.failed.lock().unwrap_or_else(PoisonError::into_inner).clone();
                 if let Some(RecorderError::Full { .. } | RecorderError::NoRoom { .. }) = failed {
                     self.0.reserve.release();
                 }

@@ -137,28 +137,26 @@ impl Registry {
     /// The system's, if it gives no thread.
     pub fn watch(self: &Arc<Self>) -> std::io::Result<std::thread::JoinHandle<()>> {
         let registry = self.clone();
-        std::thread::Builder::new()
-            .name("gate".into())
-            .spawn(move || {
-                let _fatal = AbortOnPanic;
-                loop {
-                    let wait = registry.tick();
-                    let state = registry.lock();
-                    if state.stopping {
-                        return;
-                    }
-                    let wait = match state.inside.is_empty() {
-                        true => Duration::from_millis(LEASE_RENEW_MS),
-                        false => Duration::from_millis(wait.clamp(1, TICK_MS)),
-                    };
-                    drop(
-                        registry
-                            .wake
-                            .wait_timeout(state, wait)
-                            .unwrap_or_else(PoisonError::into_inner),
-                    );
+        std::thread::Builder::new().name("gate".into()).spawn(move || {
+            let _fatal = AbortOnPanic;
+            loop {
+                let wait = registry.tick();
+                let state = registry.lock();
+                if state.stopping {
+                    return;
                 }
-            })
+                let wait = match state.inside.is_empty() {
+                    true => Duration::from_millis(LEASE_RENEW_MS),
+                    false => Duration::from_millis(wait.clamp(1, TICK_MS)),
+                };
+                drop(
+                    registry
+                        .wake
+                        .wait_timeout(state, wait)
+                        .unwrap_or_else(PoisonError::into_inner),
+                );
+            }
+        })
     }
 
     /// Looks at both clocks once and gives the orders that are due. Answers
@@ -185,10 +183,9 @@ impl Registry {
                 }
                 let left = entry.until.left_ms(now.wall_ms, now.boot_ms);
                 let age_left = entry.oldest_boot_ms.saturating_sub(now.boot_ms);
-                let idle_left = self.idle_ms.map(|idle| {
-                    (entry.held.last_activity_boot_ms().saturating_add(idle))
-                        .saturating_sub(now.boot_ms)
-                });
+                let idle_left = self
+                    .idle_ms
+                    .map(|idle| (entry.held.last_activity_boot_ms().saturating_add(idle)).saturating_sub(now.boot_ms));
                 let reason = if left == 0 {
                     Some(EndReason::GrantExpired)
                 } else if lease_lost {
@@ -209,10 +206,7 @@ impl Registry {
                         if let Some(before) = inside.warnings.due(left) {
                             warnings.push((entry.held.clone(), before));
                         }
-                        next = next
-                            .min(left)
-                            .min(age_left)
-                            .min(idle_left.unwrap_or(u64::MAX));
+                        next = next.min(left).min(age_left).min(idle_left.unwrap_or(u64::MAX));
                         next = next.min(inside.warnings.next_in_ms(left).unwrap_or(u64::MAX));
                     }
                 }

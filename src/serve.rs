@@ -56,7 +56,7 @@ struct HostKeys {
 }
 
 impl HostKeys {
-    fn config(&self, settings: &Settings) -> Arc<russh::server::Config> {
+    fn config(&self, settings: &Settings) -> listen::Served {
         listen::config(settings, self.keys.clone(), self.certificates.clone())
     }
 }
@@ -68,7 +68,7 @@ pub struct Running {
     config: Config,
     mode: Mode,
     keys: HostKeys,
-    russh: watch::Sender<Arc<russh::server::Config>>,
+    russh: watch::Sender<listen::Served>,
     stop: watch::Sender<bool>,
     task: tokio::task::JoinHandle<anyhow::Result<()>>,
 }
@@ -94,10 +94,7 @@ impl Running {
                 "session.warn_before_secs",
                 new.session.warn_before == old.session.warn_before,
             ),
-            (
-                "session.grant_max_mins",
-                new.session.grant_max == old.session.grant_max,
-            ),
+            ("session.grant_max_mins", new.session.grant_max == old.session.grant_max),
             (
                 "recording.spool_reserve_mib",
                 new.recording.spool_reserve_bytes == old.recording.spool_reserve_bytes,
@@ -171,13 +168,8 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
         // A certificate begins a little before its grant.
         grant_ms_max: ms(config.session.grant_max).saturating_add(api::rules::BACKDATE_MS),
     };
-    let keeper: Arc<dyn Keeper> =
-        Arc::new(FileKeeper::load(&layout.keys(), rules, clock.clone()).context("the keys")?);
-    let store: Arc<dyn Store> = Arc::new(
-        SqliteStore::open(&layout.store())
-            .await
-            .context("the store")?,
-    );
+    let keeper: Arc<dyn Keeper> = Arc::new(FileKeeper::load(&layout.keys(), rules, clock.clone()).context("the keys")?);
+    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&layout.store()).await.context("the store")?);
     let ledger = Ledger::open(
         &layout.ledger(),
         Options {
@@ -191,9 +183,7 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
     .context("the ledger")?;
     let ledger = Arc::new(ledger);
     let archive = Arc::new(Files::open(&layout.archive()).context("the archive")?);
-    let left_over = recover_all(&layout.spool(), &*keeper)
-        .await
-        .context("the spool")?;
+    let left_over = recover_all(&layout.spool(), &*keeper).await.context("the spool")?;
     let recorders = Recorders::start(
         &layout.spool(),
         keeper.clone(),
@@ -216,12 +206,7 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
         ledger: ledger.clone(),
         archive,
         trust: AdmissionTrust {
-            ca_keys: vec![
-                keeper
-                    .admission_ca()
-                    .to_bytes()
-                    .context("the admission CA's key")?,
-            ],
+            ca_keys: vec![keeper.admission_ca().to_bytes().context("the admission CA's key")?],
             lifetime_secs_max: config.session.grant_max.as_secs(),
         },
         settings: RwLock::new(Arc::new(settings(&config, mode))),
@@ -238,10 +223,7 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
     recovered(&gate, left_over).await;
     close_orphans(&gate).await;
 
-    registry
-        .renew(&*store, &config.node)
-        .await
-        .context("the first lease")?;
+    registry.renew(&*store, &config.node).await.context("the first lease")?;
     registry.watch().context("the gate's thread")?;
     let (stop, stopping) = watch::channel(false);
     let lease = tokio::spawn(lease(gate.clone()));
@@ -260,12 +242,7 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
         certificates,
     };
     let (russh, russh_now) = watch::channel(keys.config(&gate.settings()));
-    let accepting = tokio::spawn(listen::accept(
-        gate.clone(),
-        russh_now,
-        listener,
-        stopping.clone(),
-    ));
+    let accepting = tokio::spawn(listen::accept(gate.clone(), russh_now, listener, stopping.clone()));
 
     let socket = api::bind(&layout.api_socket()).context("the API's socket")?;
     let api = Api {
@@ -293,15 +270,9 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
         stopped.wait_for(|stop| *stop).await.ok();
         accepting.await.ok();
         registry.drain(false);
-        if tokio::time::timeout(drain, registry.wait_empty())
-            .await
-            .is_err()
-        {
+        if tokio::time::timeout(drain, registry.wait_empty()).await.is_err() {
             registry.drain(true);
-            if tokio::time::timeout(SEAL_WAIT, registry.wait_empty())
-                .await
-                .is_err()
-            {
+            if tokio::time::timeout(SEAL_WAIT, registry.wait_empty()).await.is_err() {
                 tracing::error!(
                     left = registry.count(),
                     "sessions were not sealed in time; the next start recovers them"
@@ -422,11 +393,7 @@ async fn close_orphans(gate: &Arc<Gate>) {
     };
     let now = gate.clock.now().wall_ms;
     for row in live.iter().filter(|row| row.node == gate.node) {
-        if let Err(error) = gate
-            .store
-            .close_session(row.id, now, "crash_recovered")
-            .await
-        {
+        if let Err(error) = gate.store.close_session(row.id, now, "crash_recovered").await {
             tracing::error!(session = %row.id, %error, "the store did not take the end of a left-over session");
         }
     }
@@ -459,11 +426,7 @@ struct Cut {
 }
 
 impl Cutter for Cut {
-    fn wait_cut<'a>(
-        &'a self,
-        sessions: &'a [SessionId],
-        within: Duration,
-    ) -> api::Answer<'a, Vec<SessionId>> {
+    fn wait_cut<'a>(&'a self, sessions: &'a [SessionId], within: Duration) -> api::Answer<'a, Vec<SessionId>> {
         Box::pin(async move {
             if let Err(error) = self.gate.registry.pull(&*self.gate.store).await {
                 tracing::error!(%error, "the revocation journal cannot be read");

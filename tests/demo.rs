@@ -54,11 +54,7 @@ fn four_scripted_sessions_all_hold() {
         String::from_utf8(output.stdout).unwrap(),
         String::from_utf8(output.stderr).unwrap(),
     );
-    assert_eq!(
-        text.lines().last(),
-        Some("demo: 4 sessions, 4 SEALED"),
-        "{text}{talk}"
-    );
+    assert_eq!(text.lines().last(), Some("demo: 4 sessions, 4 SEALED"), "{text}{talk}");
     assert!(output.status.success(), "{text}{talk}");
     assert_eq!(talk, "", "no spinner where there is no terminal");
     assert!(text.contains("4 recordings verified: everything fits"));
@@ -92,10 +88,7 @@ fn a_person_is_led_in_and_out() {
     assert_eq!(by_hand.status.code(), Some(5), "{by_hand:?}");
     assert_eq!(by_hand.stdout, b"by hand\n");
     let after = text.rsplit("From a second terminal:").next().unwrap();
-    let commands = after
-        .lines()
-        .map(str::trim)
-        .filter(|line| line.contains("--state"));
+    let commands = after.lines().map(str::trim).filter(|line| line.contains("--state"));
     for command in commands {
         let ran = Command::new("sh").args(["-c", command]).output().unwrap();
         assert!(ran.status.success(), "{command}: {ran:?}");
@@ -123,11 +116,7 @@ fn ctrl_c_stops_it_in_order() {
 
 #[test]
 fn without_a_terminal_it_says_what_to_do() {
-    let output = Command::new(PROGRAM)
-        .arg("demo")
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
+    let output = Command::new(PROGRAM).arg("demo").stdin(Stdio::null()).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("--unattended"));
 }
@@ -152,7 +141,6 @@ fn a_state_that_is_there_is_left_alone() {
 fn left_behind(state: &Path) -> bool {
     let state = state.to_string_lossy().into_owned();
     std::fs::read_dir("/proc").unwrap().flatten().any(|entry| {
-        std::fs::read(entry.path().join("cmdline"))
-            .is_ok_and(|line| String::from_utf8_lossy(&line).contains(&state))
+        std::fs::read(entry.path().join("cmdline")).is_ok_and(|line| String::from_utf8_lossy(&line).contains(&state))
     })
 }

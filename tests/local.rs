@@ -50,21 +50,13 @@ fn folder() -> (tempfile::TempDir, PathBuf) {
 }
 
 async fn start(flags: &[&str], streams: [OwnedFd; 3], spec: &Spec) -> Helper {
-    Helper::start(
-        Path::new(env!("CARGO_BIN_EXE_portcullis")),
-        flags,
-        streams,
-        spec,
-    )
-    .await
-    .unwrap()
+    Helper::start(Path::new(env!("CARGO_BIN_EXE_portcullis")), flags, streams, spec)
+        .await
+        .unwrap()
 }
 
 async fn last(helper: &mut Helper) -> Last {
-    tokio::time::timeout(LIMIT, helper.last())
-        .await
-        .unwrap()
-        .unwrap()
+    tokio::time::timeout(LIMIT, helper.last()).await.unwrap().unwrap()
 }
 
 async fn end(helper: &mut Helper) -> Last {
@@ -90,11 +82,7 @@ impl Shell {
         if Uid::effective().is_root() {
             terminal::give(&slave, account().uid, account().gid).unwrap();
         }
-        let streams = [
-            slave.try_clone().unwrap(),
-            slave.try_clone().unwrap(),
-            slave,
-        ];
+        let streams = [slave.try_clone().unwrap(), slave.try_clone().unwrap(), slave];
         let helper = start(&[], streams, &spec(command, true)).await;
         Shell {
             helper,
@@ -121,9 +109,7 @@ impl Shell {
             }
             let left = limit.saturating_duration_since(Instant::now());
             let n = tokio::time::timeout(left, self.master.read(&mut buffer)).await;
-            let n = n
-                .unwrap_or_else(|_| panic!("no {text:?} in {:?}", self.seen))
-                .unwrap();
+            let n = n.unwrap_or_else(|_| panic!("no {text:?} in {:?}", self.seen)).unwrap();
             assert!(n > 0, "the terminal ended before {text:?}: {:?}", self.seen);
             self.seen.push_str(&String::from_utf8_lossy(&buffer[..n]));
         }
@@ -149,9 +135,7 @@ async fn a_half_typed_line_is_not_executed_at_the_cut() {
         let marker = at.join("executed");
         let mut shell = Shell::start(command, &[]).await;
         tokio::time::sleep(Duration::from_millis(300)).await;
-        shell
-            .say(format!("touch {}", marker.display()).as_bytes())
-            .await;
+        shell.say(format!("touch {}", marker.display()).as_bytes()).await;
         tokio::time::sleep(Duration::from_millis(200)).await;
         assert!(end(&mut shell.helper).await.survivors.is_empty());
         drop(shell);
@@ -168,11 +152,7 @@ async fn every_process_is_gone_after_the_cut() {
         let link = at.join("link.sh");
         std::fs::write(
             &link,
-            format!(
-                "sh {0} $1 &\necho x > {1}/$1\nexit 0\n",
-                link.display(),
-                at.display()
-            ),
+            format!("sh {0} $1 &\necho x > {1}/$1\nexit 0\n", link.display(), at.display()),
         )
         .unwrap();
         let script = format!(
@@ -225,12 +205,7 @@ async fn job_control_works() {
 async fn the_window_and_the_modes_are_the_clients() {
     let mut shell = Shell::start(
         &bash(),
-        &[
-            (Pty::VINTR, 7),
-            (Pty::ECHO, 0),
-            (Pty::IXON, 0),
-            (Pty::VQUIT, 255),
-        ],
+        &[(Pty::VINTR, 7), (Pty::ECHO, 0), (Pty::IXON, 0), (Pty::VQUIT, 255)],
     )
     .await;
     shell.see("ready> ").await;
@@ -255,26 +230,14 @@ async fn the_window_and_the_modes_are_the_clients() {
 
 fn pipes() -> (pipe::Sender, [OwnedFd; 3]) {
     let (stdin, theirs) = pipe::pipe().unwrap();
-    let null = || {
-        OwnedFd::from(
-            std::fs::OpenOptions::new()
-                .write(true)
-                .open("/dev/null")
-                .unwrap(),
-        )
-    };
+    let null = || OwnedFd::from(std::fs::OpenOptions::new().write(true).open("/dev/null").unwrap());
     (stdin, [theirs.into_blocking_fd().unwrap(), null(), null()])
 }
 
 #[tokio::test]
 async fn statuses_signals_and_the_end_of_input() {
     let (stdin, streams) = pipes();
-    let mut helper = start(
-        &[],
-        streams,
-        &spec(&["/bin/sh", "-c", "cat; exit 42"], false),
-    )
-    .await;
+    let mut helper = start(&[], streams, &spec(&["/bin/sh", "-c", "cat; exit 42"], false)).await;
     drop(stdin);
     assert_eq!(last(&mut helper).await.exit, Some(Exit::Status(42)));
 
@@ -283,10 +246,7 @@ async fn statuses_signals_and_the_end_of_input() {
     tokio::time::sleep(Duration::from_millis(500)).await;
     helper.order(&Order::Signal("USR1".into())).await.unwrap();
     let name = "USR1".to_owned();
-    assert_eq!(
-        last(&mut helper).await.exit,
-        Some(Exit::Signal { name, core: false })
-    );
+    assert_eq!(last(&mut helper).await.exit, Some(Exit::Signal { name, core: false }));
 }
 
 #[tokio::test]
@@ -305,9 +265,7 @@ async fn without_a_terminal_there_is_no_controlling_one() {
 async fn a_megabyte_through_a_terminal_both_ways() {
     const BYTES: usize = 1 << 20;
     let command = ["/bin/sh", "-c", "stty raw -echo; echo go; head -c 1048576"];
-    let Shell {
-        mut helper, master, ..
-    } = {
+    let Shell { mut helper, master, .. } = {
         let mut shell = Shell::start(&command, &[]).await;
         shell.see("go\n").await;
         shell
@@ -372,22 +330,14 @@ async fn a_link_beside_does_not_open_the_denied_folder() {
     let mut helper = start(&[], streams, &spec).await;
     // A new file in the parent itself is outside what Landlock allows here, so the last part may fail too.
     let exit = last(&mut helper).await.exit;
-    assert!(
-        matches!(exit, Some(Exit::Status(status)) if status != 0),
-        "{exit:?}"
-    );
+    assert!(matches!(exit, Some(Exit::Status(status)) if status != 0), "{exit:?}");
 }
 
 #[tokio::test]
 async fn output_comes_back_over_pipes() {
     let (mut stdin, theirs) = pipe::pipe().unwrap();
     let (out, mut output) = pipe::pipe().unwrap();
-    let null = OwnedFd::from(
-        std::fs::OpenOptions::new()
-            .write(true)
-            .open("/dev/null")
-            .unwrap(),
-    );
+    let null = OwnedFd::from(std::fs::OpenOptions::new().write(true).open("/dev/null").unwrap());
     let streams = [
         theirs.into_blocking_fd().unwrap(),
         out.into_blocking_fd().unwrap(),

@@ -93,9 +93,7 @@ impl Sandbox {
         sandbox.script("sudo", "if [ \"$1\" = -u ]; then shift 2; fi\nexec \"$@\"");
         sandbox.script(
             "useradd",
-            &format!(
-                "case \"$*\" in *--create-home*{state}*) mkdir -m 700 {state} ;; *) exit 2 ;; esac"
-            ),
+            &format!("case \"$*\" in *--create-home*{state}*) mkdir -m 700 {state} ;; *) exit 2 ;; esac"),
         );
         sandbox.script(
             "systemctl",
@@ -111,10 +109,7 @@ impl Sandbox {
         );
         // The clone is where cargo runs; everything else happens in `cwd`.
         let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-        sandbox.script(
-            "cargo",
-            &format!("cd {} && exec {cargo} \"$@\"", root().display()),
-        );
+        sandbox.script("cargo", &format!("cd {} && exec {cargo} \"$@\"", root().display()));
         sandbox
     }
 
@@ -134,29 +129,21 @@ impl Sandbox {
         let built = built().display().to_string();
         let pairs = [
             ("/usr/local/bin", self.path("bin").display().to_string()),
-            (
-                "/etc/systemd/system",
-                self.path("units").display().to_string(),
-            ),
+            ("/etc/systemd/system", self.path("units").display().to_string()),
             ("/var/lib/portcullis", state),
             ("target/release/", format!("{built}/")),
             ("dist/", format!("{}/dist/", root().display())),
             ("[::]:2222", format!("127.0.0.1:{}", self.gate_port)),
             ("2222", self.gate_port.to_string()),
             ("bastion.example.org", "127.0.0.1".to_owned()),
-            (
-                "db1.example.org:22",
-                format!("127.0.0.1:{}", self.sshd_port),
-            ),
+            ("db1.example.org:22", format!("127.0.0.1:{}", self.sshd_port)),
             ("--login root", format!("--login {}", self.login)),
             ("root@db1", format!("{}@db1", self.login)),
             ("FILE.pcr", self.newest_recording().display().to_string()),
         ];
         pairs
             .iter()
-            .fold(command.to_owned(), |command, (from, to)| {
-                command.replace(from, to)
-            })
+            .fold(command.to_owned(), |command, (from, to)| command.replace(from, to))
     }
 
     fn newest_recording(&self) -> PathBuf {
@@ -283,9 +270,7 @@ fn whoami() -> String {
 
 /// The folder with what cargo has built in this profile.
 fn built() -> &'static Path {
-    Path::new(env!("CARGO_BIN_EXE_portcullis"))
-        .parent()
-        .unwrap()
+    Path::new(env!("CARGO_BIN_EXE_portcullis")).parent().unwrap()
 }
 
 fn cargo_home() -> String {
@@ -334,9 +319,7 @@ fn every_command_works_as_written() {
             let (text, status) = demo.end();
             assert_eq!(status, 0, "{text}");
             assert!(text.contains("demo: 1 session, 1 SEALED"), "{text}");
-            let made = text
-                .lines()
-                .find_map(|line| line.trim().split("rm -rf ").nth(1));
+            let made = text.lines().find_map(|line| line.trim().split("rm -rf ").nth(1));
             std::fs::remove_dir_all(made.unwrap()).unwrap();
         } else if command.contains("player play") {
             let mut player = sandbox.terminal(command);

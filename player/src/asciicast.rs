@@ -81,11 +81,7 @@ pub fn write(cursor: &mut Cursor, export: &Export, out: &mut dyn Write) -> Resul
             Event::Output(bytes) => sheet.line(last_ms, "o", &outs.push(bytes))?,
             Event::Stderr(bytes) => {
                 if !std::mem::replace(&mut sheet.told.stderr_merged, true) {
-                    sheet.line(
-                        last_ms,
-                        "m",
-                        "standard error from here on is among the output",
-                    )?;
+                    sheet.line(last_ms, "m", "standard error from here on is among the output")?;
                 }
                 sheet.line(last_ms, "o", &errs.push(bytes))?;
             }
@@ -103,9 +99,7 @@ pub fn write(cursor: &mut Cursor, export: &Export, out: &mut dyn Write) -> Resul
                     exit = Some(*status);
                 }
                 // Players stop at markers: what belongs to the machinery is left to `text`.
-                if let Some((kind, words)) =
-                    text::remark(event).filter(|(kind, _)| !QUIET.contains(kind))
-                {
+                if let Some((kind, words)) = text::remark(event).filter(|(kind, _)| !QUIET.contains(kind)) {
                     sheet.line(last_ms, "m", &format!("{kind}: {words}"))?;
                 }
             }
@@ -121,10 +115,7 @@ pub fn write(cursor: &mut Cursor, export: &Export, out: &mut dyn Write) -> Resul
 }
 
 /// The size the terminal has before it shows anything.
-#[expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "the other events have no size"
-)]
+#[expect(clippy::wildcard_enum_match_arm, reason = "the other events have no size")]
 fn first_size(cursor: &mut Cursor, channel: u32) -> Result<(u32, u32), Failure> {
     let mut size = SIZE_DEFAULT;
     while cursor.chunk() < LOOK_CHUNKS_MAX {
@@ -198,11 +189,7 @@ impl Sheet<'_> {
         self.before_ms = at_ms;
         self.told.events += 1;
         let data = Value::from(data);
-        self.json(&format!(
-            "[{}.{:03}, \"{code}\", {data}]",
-            ms / 1000,
-            ms % 1000
-        ))
+        self.json(&format!("[{}.{:03}, \"{code}\", {data}]", ms / 1000, ms % 1000))
     }
 
     fn json(&mut self, json: &str) -> Result<(), Failure> {

@@ -51,9 +51,7 @@ pub struct Channels(BTreeMap<u32, Channel>);
 impl Channels {
     /// Learns from one event.
     pub fn note(&mut self, timed: &Timed<'_>) {
-        if timed.channel == 0
-            || (self.0.len() >= CHANNELS_MAX && !self.0.contains_key(&timed.channel))
-        {
+        if timed.channel == 0 || (self.0.len() >= CHANNELS_MAX && !self.0.contains_key(&timed.channel)) {
             return;
         }
         let channel = self.0.entry(timed.channel).or_default();
@@ -117,10 +115,7 @@ impl Channels {
     /// The one to show if nobody chose: the first terminal, otherwise the first that said something, otherwise the first.
     pub fn first(&self) -> Option<u32> {
         let said = || self.0.iter().find(|(_, c)| c.output).map(|(n, _)| *n);
-        self.terminals()
-            .next()
-            .or_else(said)
-            .or_else(|| self.numbers().next())
+        self.terminals().next().or_else(said).or_else(|| self.numbers().next())
     }
 }
 

@@ -22,17 +22,14 @@ pub fn open(path: &Path) -> Result<Bytes, Failure> {
 /// Reads a small file; one over its bound is cut one byte behind it, which whoever parses it refuses.
 fn read_bounded(path: &Path, bytes_max: usize) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    File::open(path)?
-        .take(bytes_max as u64 + 1)
-        .read_to_end(&mut bytes)?;
+    File::open(path)?.take(bytes_max as u64 + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
 /// Reads trusted keys.
 pub fn read_trust(path: &Path) -> Result<Trust, Failure> {
     let shown = path.display().to_string();
-    let bytes = read_bounded(path, TRUST_BYTES_MAX)
-        .map_err(|e| Failure::io(&format!("trust file {shown}"), &e))?;
+    let bytes = read_bounded(path, TRUST_BYTES_MAX).map_err(|e| Failure::io(&format!("trust file {shown}"), &e))?;
     let refused = |why: String| {
         Failure::new(Exit::Failed, format!("{shown}: {why}"))
             .hint("get it again from the server: portcullis trust export > trust.toml")
@@ -72,10 +69,7 @@ pub fn read_tails(folder: &Path) -> Result<Vec<(u64, Vec<u8>)>, Failure> {
         if tails.len() == TAILS_MAX {
             return Err(Failure::new(
                 Exit::Failed,
-                format!(
-                    "spool folder {}: more than {TAILS_MAX} tails",
-                    folder.display()
-                ),
+                format!("spool folder {}: more than {TAILS_MAX} tails", folder.display()),
             ));
         }
         match read_bounded(&entry.path(), TAIL_BYTES_MAX) {

@@ -77,12 +77,7 @@ impl Grid {
     }
 
     /// The same, watched.
-    pub fn feed_with<O: Observer>(
-        &mut self,
-        stream: Stream,
-        bytes: &[u8],
-        observer: O,
-    ) -> O::Output {
+    pub fn feed_with<O: Observer>(&mut self, stream: Stream, bytes: &[u8], observer: O) -> O::Output {
         let text = match stream {
             Stream::Out => self.out.push(bytes),
             Stream::Err => self.err.push(bytes),
@@ -151,19 +146,13 @@ impl Work {
                 let n = u64::from(n).clamp(1, screen);
                 (n, Function::Rep(u16::try_from(n).unwrap_or(u16::MAX)))
             }
-            Function::Decaln
-            | Function::Ed(_)
-            | Function::Ris
-            | Function::Decset(_)
-            | Function::Decrst(_) => (screen, function),
+            Function::Decaln | Function::Ed(_) | Function::Ris | Function::Decset(_) | Function::Decrst(_) => {
+                (screen, function)
+            }
             Function::Il(n) | Function::Dl(n) | Function::Su(n) | Function::Sd(n) => {
                 (cols * u64::from(n).clamp(1, u64::from(ROWS_MAX)), function)
             }
-            Function::Dch(_)
-            | Function::Ech(_)
-            | Function::El(_)
-            | Function::Ich(_)
-            | Function::Ri => (cols, function),
+            Function::Dch(_) | Function::Ech(_) | Function::El(_) | Function::Ich(_) | Function::Ri => (cols, function),
             // Plain text and line feeds are the recording's own size, and the rest moves the cursor or sets a mode.
             Function::Bs
             | Function::Cbt(_)
@@ -226,11 +215,7 @@ mod tests {
 
     #[test]
     fn sizes_are_clamped_and_the_true_one_is_kept() {
-        for (cols, rows, grid_size) in [
-            (0, 0, (1, 1)),
-            (65_535, 65_535, (500, 200)),
-            (u32::MAX, 3, (500, 3)),
-        ] {
+        for (cols, rows, grid_size) in [(0, 0, (1, 1)), (65_535, 65_535, (500, 200)), (u32::MAX, 3, (500, 3))] {
             let mut grid = Grid::new(80, 24);
             grid.resize(cols, rows);
             assert_eq!(grid.terminal().size(), grid_size);

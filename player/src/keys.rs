@@ -36,10 +36,7 @@ pub const SEEK_MS: u64 = 5000;
 pub const HELP: &str = "space pause  . step  ←/→ 5 s  home/end  +/- or >/< speed  c channel  q quit  ? close this line";
 
 /// What a key asks for.
-#[expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "every other key does nothing"
-)]
+#[expect(clippy::wildcard_enum_match_arm, reason = "every other key does nothing")]
 pub fn act(key: KeyEvent) -> Option<Act> {
     if key.kind == KeyEventKind::Release {
         return None;

@@ -126,9 +126,7 @@ mod tests {
         for c in (0..0x20).chain(0x7F..0xA0).filter_map(char::from_u32) {
             assert!(!is_shown(c), "{c:?}");
         }
-        for c in
-            "\u{202E}\u{2066}\u{200B}\u{200D}\u{FEFF}\u{AD}\u{301}\u{E0041}\u{2028}\u{61C}".chars()
-        {
+        for c in "\u{202E}\u{2066}\u{200B}\u{200D}\u{FEFF}\u{AD}\u{301}\u{E0041}\u{2028}\u{61C}".chars() {
             assert!(!is_shown(c), "{c:?}");
             assert_eq!(cell(c, 1), REPLACEMENT);
         }

@@ -118,10 +118,7 @@ impl Playback {
         while let Some(at_ms) = self.next_ms() {
             let drawn = self.cursor.peek().ok().flatten().is_some_and(|next| {
                 next.channel == self.channel
-                    && matches!(
-                        next.event,
-                        Event::Output(_) | Event::Stderr(_) | Event::Resize { .. }
-                    )
+                    && matches!(next.event, Event::Output(_) | Event::Stderr(_) | Event::Resize { .. })
             });
             self.take();
             self.timeline.seek(at_ms);
@@ -155,9 +152,7 @@ impl Playback {
 
     /// Whether what was on that screen before the place that was gone to is not known.
     pub fn is_guessed(&self) -> bool {
-        self.grids
-            .get(&self.channel)
-            .is_some_and(|drawn| drawn.guessed)
+        self.grids.get(&self.channel).is_some_and(|drawn| drawn.guessed)
     }
 
     /// Length of the recording.
@@ -215,29 +210,19 @@ impl Playback {
                 // Its first size is what makes a terminal, so nothing was drawn on it before.
                 match self.grids.get_mut(&timed.channel) {
                     Some(drawn) => drawn.grid.resize(*cols, *rows),
-                    None => self.put(
-                        timed.channel,
-                        Grid::new(*cols, *rows),
-                        self.cursor.chunk() > 0,
-                    ),
+                    None => self.put(timed.channel, Grid::new(*cols, *rows), self.cursor.chunk() > 0),
                 }
                 0
             }
             // Playing on from the chunk before, the screen is known better than the keyframe tells it.
             Event::Keyframe { .. } if self.grids.contains_key(&timed.channel) => 0,
             Event::Keyframe { cols, rows, dump } => {
-                self.put(
-                    timed.channel,
-                    Grid::from_keyframe(*cols, *rows, dump),
-                    false,
-                );
+                self.put(timed.channel, Grid::from_keyframe(*cols, *rows, dump), false);
                 dump.len()
             }
             Event::Notice { bytes, .. } => self.say(timed.at_ms, "notice: ", bytes),
             Event::Marker { text } => self.say(timed.at_ms, "marker: ", text.as_bytes()),
-            Event::End { code, text } => {
-                self.say(timed.at_ms, "end: ", format!("{code}: {text}").as_bytes())
-            }
+            Event::End { code, text } => self.say(timed.at_ms, "end: ", format!("{code}: {text}").as_bytes()),
             Event::Input(_)
             | Event::SealedInput { .. }
             | Event::LineKey { .. }

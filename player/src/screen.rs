@@ -63,17 +63,15 @@ impl Drop for Screen {
 fn watch_signals() -> io::Result<Handle> {
     let mut signals = Signals::new([SIGTERM, SIGHUP, SIGINT])?;
     let watch = signals.handle();
-    std::thread::Builder::new()
-        .name("signals".to_owned())
-        .spawn(move || {
-            if let Some(signal) = signals.forever().next() {
-                restore();
-                // Held, so that no picture is drawn on what was given back.
-                let _stdout = io::stdout().lock();
-                // Ends the process as the signal would have; this cannot fail for the three above.
-                signal_hook::low_level::emulate_default_handler(signal).ok();
-            }
-        })?;
+    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        if let Some(signal) = signals.forever().next() {
+            restore();
+            // Held, so that no picture is drawn on what was given back.
+            let _stdout = io::stdout().lock();
+            // Ends the process as the signal would have; this cannot fail for the three above.
+            signal_hook::low_level::emulate_default_handler(signal).ok();
+        }
+    })?;
     Ok(watch)
 }
 
@@ -92,8 +90,7 @@ pub fn play(playback: &mut Playback, standing: &str) -> Result<(), Failure> {
     let _screen = Screen::enter().map_err(failed("cannot take over the terminal"))?;
     let backend = CrosstermBackend::new(io::stdout());
     let mut terminal = ratatui::Terminal::new(backend).map_err(failed("cannot draw"))?;
-    show(&mut terminal, playback, standing)
-        .map_err(failed("cannot draw on the terminal or read its keys"))
+    show(&mut terminal, playback, standing).map_err(failed("cannot draw on the terminal or read its keys"))
 }
 
 fn show(
@@ -112,13 +109,8 @@ fn show(
                 view::draw(frame.buffer_mut(), area, playback, standing, help);
             })?;
         }
-        let resting =
-            playback.timeline.is_paused() || playback.is_at_end() || playback.fault().is_some();
-        let wait_ms = if resting {
-            RESTING_WAIT_MS
-        } else {
-            PLAYING_WAIT_MS
-        };
+        let resting = playback.timeline.is_paused() || playback.is_at_end() || playback.fault().is_some();
+        let wait_ms = if resting { RESTING_WAIT_MS } else { PLAYING_WAIT_MS };
         let mut wait = Duration::from_millis(wait_ms);
         // All keys that wait are taken before the next picture, so that a held arrow does not lag behind.
         while event::poll(wait)? {
@@ -131,11 +123,7 @@ fn show(
                     Some(act) => obey(playback, act),
                     None => {}
                 },
-                Event::Resize(..)
-                | Event::FocusGained
-                | Event::FocusLost
-                | Event::Mouse(_)
-                | Event::Paste(_) => {}
+                Event::Resize(..) | Event::FocusGained | Event::FocusLost | Event::Mouse(_) | Event::Paste(_) => {}
             }
         }
     }

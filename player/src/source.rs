@@ -52,11 +52,7 @@ impl Source {
 
     /// Time of the last event.
     pub fn last_ms(&self) -> u64 {
-        self.chunks()
-            .iter()
-            .map(|info| info.last_ms)
-            .max()
-            .unwrap_or(0)
+        self.chunks().iter().map(|info| info.last_ms).max().unwrap_or(0)
     }
 
     /// The last chunk at or before a time that drawing can start from: one that begins with the screens, or the first.

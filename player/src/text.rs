@@ -97,11 +97,7 @@ impl Lines {
         for c in self.utf8.push(bytes).chars() {
             match self.parser.feed(c) {
                 Some(Function::Print(c)) => {
-                    self.line.push(if plain::is_shown(c) {
-                        c
-                    } else {
-                        plain::REPLACEMENT
-                    });
+                    self.line.push(if plain::is_shown(c) { c } else { plain::REPLACEMENT });
                     self.chars += 1;
                     if self.chars < LINE_CHARS_MAX {
                         continue;
@@ -183,10 +179,7 @@ impl Teller<'_> {
                 }
                 Some(_) => Ok(()),
                 None => {
-                    self.add(
-                        channel,
-                        Voice::Terminal(Box::new(Transcript::new(*cols, *rows))),
-                    );
+                    self.add(channel, Voice::Terminal(Box::new(Transcript::new(*cols, *rows))));
                     Ok(())
                 }
             },
@@ -218,9 +211,7 @@ impl Teller<'_> {
         if !self.voices.contains_key(&channel) {
             let known = self.channels.get(channel);
             let voice = match known {
-                Some(c) if c.terminal => {
-                    Voice::Terminal(Box::new(Transcript::new(SIZE_DEFAULT.0, SIZE_DEFAULT.1)))
-                }
+                Some(c) if c.terminal => Voice::Terminal(Box::new(Transcript::new(SIZE_DEFAULT.0, SIZE_DEFAULT.1))),
                 Some(c) if matches!(c.runs, Runs::Subsystem | Runs::Forward) => Voice::Binary(0),
                 _ => Voice::Plain(Box::default()),
             };
@@ -237,12 +228,8 @@ impl Teller<'_> {
             Some(Voice::Plain(streams)) => {
                 let [out, err] = &mut **streams;
                 match stream {
-                    Stream::Out => {
-                        out.push(bytes, |text| lines.push(Piece::Line { channel, text }))
-                    }
-                    Stream::Err => {
-                        err.push(bytes, |text| lines.push(Piece::ErrorLine { channel, text }))
-                    }
+                    Stream::Out => out.push(bytes, |text| lines.push(Piece::Line { channel, text })),
+                    Stream::Err => err.push(bytes, |text| lines.push(Piece::ErrorLine { channel, text })),
                 }
             }
         }
@@ -263,10 +250,10 @@ impl Teller<'_> {
                 },
             );
         }
-        let (began_ms, utf8, line) =
-            self.typed
-                .entry(channel)
-                .or_insert((at_ms, Utf8::default(), String::new()));
+        let (began_ms, utf8, line) = self
+            .typed
+            .entry(channel)
+            .or_insert((at_ms, Utf8::default(), String::new()));
         if line.is_empty() {
             *began_ms = at_ms;
         }
@@ -337,9 +324,7 @@ impl Teller<'_> {
                     err.finish(|text| lines.push(Piece::ErrorLine { channel, text }));
                     lines.into_iter().try_for_each(&mut *self.each)?;
                 }
-                Voice::Binary(n) => {
-                    self.note(channel, format!("{n} bytes that are no text are not shown"))?
-                }
+                Voice::Binary(n) => self.note(channel, format!("{n} bytes that are no text are not shown"))?,
             }
         }
         for remark in std::mem::take(&mut self.last_words) {
@@ -369,15 +354,10 @@ pub fn remark(event: &Event<'_>) -> Option<(&'static str, String)> {
                 1u64 << (*len_class).min(63)
             ),
         ),
-        Event::ChannelOpen { kind, detail } => {
-            ("channel", shown(format!("{kind} {detail}").as_bytes()))
-        }
+        Event::ChannelOpen { kind, detail } => ("channel", shown(format!("{kind} {detail}").as_bytes())),
         Event::Request { kind, detail, .. } => {
             let kind = plain::bytes(kind.as_bytes(), 64);
-            (
-                "request",
-                format!("{kind} {}", shown(detail)).trim_end().to_owned(),
-            )
+            ("request", format!("{kind} {}", shown(detail)).trim_end().to_owned())
         }
         Event::Decision {
             action,
@@ -399,28 +379,15 @@ pub fn remark(event: &Event<'_>) -> Option<(&'static str, String)> {
             };
             ("notice", format!("{how}{}", shown(bytes)))
         }
-        Event::Withheld {
-            direction,
-            bytes,
-            why,
-        } => (
+        Event::Withheld { direction, bytes, why } => (
             "withheld",
             shown(format!("{bytes} bytes {}: {why}", way(*direction)).as_bytes()),
         ),
-        Event::Undelivered { direction, bytes } => {
-            ("undelivered", format!("{bytes} bytes {}", way(*direction)))
-        }
+        Event::Undelivered { direction, bytes } => ("undelivered", format!("{bytes} bytes {}", way(*direction))),
         Event::ExitStatus(status) => ("exit", format!("status {status}")),
-        Event::ExitSignal {
-            name,
-            core,
-            message,
-        } => {
+        Event::ExitSignal { name, core, message } => {
             let core = if *core { ", core dumped" } else { "" };
-            (
-                "exit",
-                shown(format!("signal {name}{core} {message}").as_bytes()),
-            )
+            ("exit", shown(format!("signal {name}{core} {message}").as_bytes()))
         }
         Event::ChannelClose { by } => {
             let by = match by {

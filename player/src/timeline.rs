@@ -64,8 +64,7 @@ impl Timeline {
 
     /// Where the playhead is.
     pub fn position_ms(&self) -> u64 {
-        self.last_ms
-            .saturating_add(self.spare_us.min(self.cap_us) / 1000)
+        self.last_ms.saturating_add(self.spare_us.min(self.cap_us) / 1000)
     }
 
     /// Goes somewhere else; what was played towards the next event is forgotten.

@@ -78,10 +78,7 @@ impl<R> Transcript<R> {
             None => return Some(Item::Remark(remark)),
         }
         if self.waiting.len() > REMARKS_WAITING_MAX {
-            return self
-                .waiting
-                .pop_front()
-                .map(|(_, remark)| Item::Remark(remark));
+            return self.waiting.pop_front().map(|(_, remark)| Item::Remark(remark));
         }
         None
     }
@@ -124,8 +121,7 @@ impl<R> Scribe<'_, R> {
     fn line(&mut self, line: &Line) {
         self.partial.extend(line.chars());
         if !line.is_wrapped() || self.partial.len() > LINE_CHARS_MAX {
-            self.ready
-                .push(Item::Line(plain::line(self.partial.trim_end())));
+            self.ready.push(Item::Line(plain::line(self.partial.trim_end())));
             self.partial.clear();
         }
     }
@@ -133,9 +129,7 @@ impl<R> Scribe<'_, R> {
     /// Remarks whose place is gone, or at or above a row that is about to be printed.
     fn flush(&mut self, row_of: impl Fn(&Anchor) -> Option<Position>, up_to_row: isize) {
         while let Some((anchor, _)) = self.waiting.front() {
-            if row_of(anchor)
-                .is_some_and(|at| at.screen == ScreenKind::Primary && at.row > up_to_row)
-            {
+            if row_of(anchor).is_some_and(|at| at.screen == ScreenKind::Primary && at.row > up_to_row) {
                 return;
             }
             if let Some((_, remark)) = self.waiting.pop_front() {
@@ -146,8 +140,7 @@ impl<R> Scribe<'_, R> {
 
     fn flush_all(&mut self) {
         let rest = self.waiting.drain(..);
-        self.ready
-            .extend(rest.map(|(_, remark)| Item::Remark(remark)));
+        self.ready.extend(rest.map(|(_, remark)| Item::Remark(remark)));
     }
 
     /// Everything on the primary screen, without the empty rows below it.
@@ -201,12 +194,10 @@ impl<R> Observer for Scribe<'_, R> {
             }
             Operation::Function(Function::Decrst(modes))
                 if context.terminal().active_screen_kind() == ScreenKind::Alternate
-                    && modes.as_slice().iter().any(|mode| {
-                        matches!(
-                            mode,
-                            DecMode::AltScreenBuffer | DecMode::SaveCursorAltScreenBuffer
-                        )
-                    }) =>
+                    && modes
+                        .as_slice()
+                        .iter()
+                        .any(|mode| matches!(mode, DecMode::AltScreenBuffer | DecMode::SaveCursorAltScreenBuffer)) =>
             {
                 self.snapshot(context.terminal());
             }
@@ -262,10 +253,7 @@ mod tests {
         let mut all = t.feed(Stream::Out, b"$ vi\r\n\x1b[?1049h\x1b[Htext\x1b[31m!");
         all.extend(t.remark("notice"));
         all.extend(t.feed(Stream::Out, b"\x1b[?1049l$ "));
-        all.extend(t.feed(
-            Stream::Out,
-            &b"\x1b[?1049h\x1b[Htext!\x1b[?1049l".repeat(100),
-        ));
+        all.extend(t.feed(Stream::Out, &b"\x1b[?1049h\x1b[Htext!\x1b[?1049l".repeat(100)));
         all.extend(t.finish());
         assert_eq!(lines(all), ["[text!]", "$ vi", "<notice>", "$"]);
     }

@@ -167,9 +167,8 @@ pub fn examine(ask: &Ask) -> Result<Examined, Failure> {
     let proof = read_proof(&ask.file, ask.proof.as_deref())?;
     let found = if meta.is_dir() {
         let tails = read_tails(&ask.file)?;
-        let main = open(&ask.file.join(spool::MAIN_FILE)).map_err(|f| {
-            f.hint("a folder must be the spool of one session, with main.pcr in it")
-        })?;
+        let main = open(&ask.file.join(spool::MAIN_FILE))
+            .map_err(|f| f.hint("a folder must be the spool of one session, with main.pcr in it"))?;
         verify_spool(main, tails, trust.as_ref().unwrap_or(&Trust::default()))
     } else if meta.is_file() {
         verify(
@@ -193,11 +192,7 @@ pub fn examine(ask: &Ask) -> Result<Examined, Failure> {
     Ok(examined)
 }
 
-fn good(
-    mut verified: Verified<Bytes>,
-    trust: Option<&Trust>,
-    content: bool,
-) -> Result<Examined, Failure> {
+fn good(mut verified: Verified<Bytes>, trust: Option<&Trust>, content: bool) -> Result<Examined, Failure> {
     let mut report = Report::default();
     let head = verified.head().clone();
     if content && let Err(fault) = verified.check_content() {
@@ -213,26 +208,15 @@ fn good(
     report.word = verified.verdict().word();
     report.verdict = verified.verdict().to_string();
     let (exit, reason, closed_ms) = match verified.verdict() {
-        Verdict::Sealed {
-            closed_ms,
-            code,
-            text,
-        } => (Exit::Ok, Some((code.clone(), text.clone())), *closed_ms),
+        Verdict::Sealed { closed_ms, code, text } => (Exit::Ok, Some((code.clone(), text.clone())), *closed_ms),
         Verdict::Recovered {
-            closed_ms,
-            code,
-            text,
-            ..
+            closed_ms, code, text, ..
         } => {
             report.missing.push(
                 "the session's own seal: the node put this together after a crash, and vouches for what follows that time"
                     .to_owned(),
             );
-            (
-                Exit::Recovered,
-                Some((code.clone(), text.clone())),
-                *closed_ms,
-            )
+            (Exit::Recovered, Some((code.clone(), text.clone())), *closed_ms)
         }
         Verdict::Prefix { .. } => {
             report.missing.push(
@@ -283,19 +267,12 @@ fn good(
     report.session = Some(session(&head, Some((closed_ms, reason))));
     report.content = Some(sizes(verified.chunks()));
     if let Some(trust) = trust {
-        report.signers.extend(signer(
-            trust,
-            "the opening",
-            &head.node_key,
-            head.opened_wall_ms,
-        ));
-        if let Some(SealKind::Recovered { node_key, .. }) =
-            verified.sealed().map(|s| &s.seal().kind)
-        {
+        report
+            .signers
+            .extend(signer(trust, "the opening", &head.node_key, head.opened_wall_ms));
+        if let Some(SealKind::Recovered { node_key, .. }) = verified.sealed().map(|s| &s.seal().kind) {
             let at = head.opened_wall_ms.saturating_add(closed_ms);
-            report
-                .signers
-                .extend(signer(trust, "the recovery", node_key, at));
+            report.signers.extend(signer(trust, "the recovery", node_key, at));
         }
     }
     if let Some(first) = report.signers.first()
@@ -330,8 +307,7 @@ fn bad(ask: &Ask, folder: bool, fault: Fault, trusted: bool) -> Result<Examined,
         Err(fault) => Some(fault.clone()),
     };
     // A spool's main file has no end, and that is no fault.
-    let own_fault =
-        own_fault.filter(|f| !(folder && matches!(f.why, Why::NotSealed | Why::Truncated)));
+    let own_fault = own_fault.filter(|f| !(folder && matches!(f.why, Why::NotSealed | Why::Truncated)));
     let mut report = match own_fault {
         Some(own) if unknown => invalid(own)?,
         None if unknown => {
@@ -350,13 +326,10 @@ fn bad(ask: &Ask, folder: bool, fault: Fault, trusted: bool) -> Result<Examined,
         }
         _ => invalid(fault.clone())?,
     };
-    if !folder
-        && fault.why == Why::NotSealed
-        && ask.file.file_name().is_some_and(|n| n == spool::MAIN_FILE)
-    {
-        report.missing.push(
-            "the tails: to look at a running session give its folder, not main.pcr".to_owned(),
-        );
+    if !folder && fault.why == Why::NotSealed && ask.file.file_name().is_some_and(|n| n == spool::MAIN_FILE) {
+        report
+            .missing
+            .push("the tails: to look at a running session give its folder, not main.pcr".to_owned());
     }
     let Ok(unverified) = readable else {
         return Ok(Examined {
@@ -423,9 +396,7 @@ fn sizes(chunks: &[portcullis_recording::ChunkInfo]) -> Content {
 
 fn signer(trust: &Trust, signed: &'static str, key: &[u8; 32], at_wall_ms: u64) -> Option<Signer> {
     let held = |n: &&NodeKey| {
-        n.key == *key
-            && n.from_wall_ms <= at_wall_ms
-            && n.until_wall_ms.is_none_or(|until| at_wall_ms < until)
+        n.key == *key && n.from_wall_ms <= at_wall_ms && n.until_wall_ms.is_none_or(|until| at_wall_ms < until)
     };
     let node = trust.nodes.iter().find(held)?;
     let revoked = trust

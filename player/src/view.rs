@@ -53,10 +53,7 @@ pub fn status(playback: &Playback, standing: &str, shown: (u16, u16)) -> String 
         None => "playing".to_owned(),
     };
     let speed = line.speed_percent();
-    let (at, of) = (
-        times::clock(line.position_ms()),
-        times::clock(playback.length_ms()),
-    );
+    let (at, of) = (times::clock(line.position_ms()), times::clock(playback.length_ms()));
     let mut parts = vec![
         standing.to_owned(),
         format!("{state} {at}/{of} {}.{:02}x", speed / 100, speed % 100),
@@ -92,20 +89,11 @@ pub fn status(playback: &Playback, standing: &str, shown: (u16, u16)) -> String 
 fn draw_grid(buffer: &mut Buffer, area: Rect, grid: &Grid) -> (u16, u16) {
     let terminal = grid.terminal();
     let (cols, rows) = terminal.size();
-    let (width, height) = (
-        usize::from(area.width).min(cols),
-        usize::from(area.height).min(rows),
-    );
+    let (width, height) = (usize::from(area.width).min(cols), usize::from(area.height).min(rows));
     let cursor = terminal.cursor();
     let top = (cursor.row + 1).saturating_sub(height).min(rows - height);
     let left = (cursor.col + 1).saturating_sub(width).min(cols - width);
-    for (y, line) in terminal
-        .screen()
-        .visible_lines()
-        .skip(top)
-        .take(height)
-        .enumerate()
-    {
+    for (y, line) in terminal.screen().visible_lines().skip(top).take(height).enumerate() {
         let cells = line.cells().iter().skip(left).take(width);
         for (x, cell) in cells.enumerate() {
             let here = (area.x + x as u16, area.y + y as u16);

@@ -58,14 +58,8 @@ fn version_2() {
     assert_eq!(header["timestamp"], OPENED / 1000);
     assert_eq!(header["env"]["PORTCULLIS_VERDICT"], "SEALED, in the ledger");
     let output: String = of(&events, "o").into_iter().map(|e| e.1).collect();
-    assert_eq!(
-        output,
-        "$ echo grüße\r\ngrüße\u{FFFD}\r\n$ oops\r\nexit\r\n"
-    );
-    assert_eq!(
-        of(&events, "i"),
-        [(0.5, "echo gr".into()), (0.51, "üße\r".into())]
-    );
+    assert_eq!(output, "$ echo grüße\r\ngrüße\u{FFFD}\r\n$ oops\r\nexit\r\n");
+    assert_eq!(of(&events, "i"), [(0.5, "echo gr".into()), (0.51, "üße\r".into())]);
     assert_eq!(of(&events, "r"), [(62.0, "100x30".into())]);
     let markers: Vec<String> = of(&events, "m").into_iter().map(|e| e.1).collect();
     assert!(
@@ -75,15 +69,11 @@ fn version_2() {
         "{markers:?}"
     );
     assert!(
-        markers.iter().any(|m| m.contains("standard error"))
-            && markers.iter().any(|m| m.starts_with("end: exit")),
+        markers.iter().any(|m| m.contains("standard error")) && markers.iter().any(|m| m.starts_with("end: exit")),
         "{markers:?}"
     );
     assert!(of(&events, "x").is_empty());
-    assert!(
-        events.windows(2).all(|w| w[0].1 <= w[1].1),
-        "times only grow"
-    );
+    assert!(events.windows(2).all(|w| w[0].1 <= w[1].1), "times only grow");
 }
 
 #[test]
@@ -93,11 +83,7 @@ fn version_3_has_the_same_times_and_the_exit() {
     let (header, v3) = export(&here, &["a.pcr", "--format", "asciicast-v3"]);
     let (_, v2) = export(&here, &["a.pcr", "--format", "asciicast-v2"]);
     assert_eq!(
-        (
-            &header["version"],
-            &header["term"]["cols"],
-            &header["term"]["rows"]
-        ),
+        (&header["version"], &header["term"]["cols"], &header["term"]["rows"]),
         (&3.into(), &40.into(), &10.into())
     );
     assert_eq!(header["tags"][1], "verdict:SEALED");
@@ -133,10 +119,7 @@ fn hostile_streams_come_back_exactly_and_sizes_are_sane() {
     let output: String = of(&events, "o").into_iter().map(|e| e.1).collect();
     assert_eq!(output, String::from_utf8_lossy(&expected));
     assert_eq!(
-        of(&events, "r")
-            .into_iter()
-            .map(|e| e.1)
-            .collect::<Vec<_>>(),
+        of(&events, "r").into_iter().map(|e| e.1).collect::<Vec<_>>(),
         ["1x1", "500x200"]
     );
 }
@@ -160,8 +143,5 @@ fn a_file_is_written_once() {
     assert_eq!(parse(&written).0["version"], 3);
     let again = here.run(&args);
     assert_eq!(again.code, Some(1), "{}", again.err);
-    assert_eq!(
-        std::fs::read_to_string(here.path("a.cast")).unwrap(),
-        written
-    );
+    assert_eq!(std::fs::read_to_string(here.path("a.cast")).unwrap(), written);
 }

@@ -29,12 +29,8 @@ fn sealed_and_in_the_ledger_is_zero() {
         assert!(ran.out.contains(part), "{part}: {}", ran.out);
     }
     assert!(!ran.out.contains(['\x1b', '\x07']));
-    let json: serde_json::Value = serde_json::from_str(
-        &here
-            .run(&["verify", "a.pcr", "--trust", "trust.toml", "--json"])
-            .out,
-    )
-    .unwrap();
+    let json: serde_json::Value =
+        serde_json::from_str(&here.run(&["verify", "a.pcr", "--trust", "trust.toml", "--json"]).out).unwrap();
     assert_eq!(json["word"], "SEALED");
     assert_eq!(json["schema"], 1);
     assert_eq!(json["exit"], 0);
@@ -63,10 +59,7 @@ fn nothing_else_is_zero() {
     here.put("junk.pcr", b"\x1b]0;SECRET\x07 not a recording");
     here.put("empty.pcr", b"");
     here.put("torn.proof", &proof.as_bytes()[..proof.len() / 2]);
-    here.put(
-        "forged.proof",
-        proof.replace("index 0", "index 1").as_bytes(),
-    );
+    here.put("forged.proof", proof.replace("index 0", "index 1").as_bytes());
     here.put("binary.proof", &[0xFF; 100]);
     here.put("nobody.toml", b"quorum = 0\n");
     here.put("bad.toml", b"colour = 1\n");
@@ -104,11 +97,7 @@ fn nothing_else_is_zero() {
         (&["cut.pcr", t[0], t[1]], 5, "INVALID"),
         (&["junk.pcr", t[0], t[1]], 5, "INVALID"),
         (&["empty.pcr"], 5, "INVALID"),
-        (
-            &["recovered.pcr", t[0], t[1]],
-            10,
-            "RECOVERED up to 64.000 s",
-        ),
+        (&["recovered.pcr", t[0], t[1]], 10, "RECOVERED up to 64.000 s"),
         (&["spool", t[0], t[1]], 11, "PREFIX up to 64.000 s"),
         (&["spool"], 12, "UNVERIFIED"),
         (&["spool/main.pcr", t[0], t[1]], 5, "INVALID"),
@@ -124,15 +113,8 @@ fn nothing_else_is_zero() {
         let ran = here.run(&[&["verify"], *args].concat());
         assert_eq!(ran.code, Some(*code), "{args:?}: {}{}", ran.out, ran.err);
         assert!(ran.out.starts_with(word), "{args:?}: {}", ran.out);
-        assert!(
-            !word.is_empty() || ran.out.is_empty(),
-            "{args:?}: {}",
-            ran.out
-        );
-        assert!(
-            !(ran.out.clone() + &ran.err).contains(['\x1b', '\x07']),
-            "{args:?}"
-        );
+        assert!(!word.is_empty() || ran.out.is_empty(), "{args:?}: {}", ran.out);
+        assert!(!(ran.out.clone() + &ran.err).contains(['\x1b', '\x07']), "{args:?}");
     }
     let ran = here.run(&["verify", "a.pcr"]);
     assert!(ran.out.contains("--trust FILE"), "{}", ran.out);
@@ -180,11 +162,7 @@ fn what_is_not_verified_is_not_shown_unless_asked() {
     ] {
         for (file, code) in [("a.pcr", 12), ("bad.pcr", 5)] {
             let ran = here.run(&[verb, &[file]].concat());
-            assert_eq!(
-                (ran.code, ran.out.as_str()),
-                (Some(code), ""),
-                "{verb:?} {file}"
-            );
+            assert_eq!((ran.code, ran.out.as_str()), (Some(code), ""), "{verb:?} {file}");
             assert!(ran.err.contains("--unverified"), "{}", ran.err);
             let ran = here.run(&[verb, &[file, "--unverified"]].concat());
             assert_eq!(ran.code, Some(0), "{verb:?} {file}: {}", ran.err);

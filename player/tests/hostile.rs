@@ -56,11 +56,7 @@ struct Viewer {
 fn viewer(cols: u16, rows: u16) -> Viewer {
     let viewport = Viewport::Fixed(Rect::new(0, 0, cols, rows));
     let wire = Wire::default();
-    let terminal = Terminal::with_options(
-        CrosstermBackend::new(wire.clone()),
-        TerminalOptions { viewport },
-    )
-    .unwrap();
+    let terminal = Terminal::with_options(CrosstermBackend::new(wire.clone()), TerminalOptions { viewport }).unwrap();
     Viewer { terminal, wire }
 }
 
@@ -137,12 +133,7 @@ fn every_verb_prints_text_only() {
     let here = Desk::new();
     here.sealed("h.pcr", &hostile_session());
     let exec = vec![vec![
-        request(
-            0,
-            1,
-            "exec",
-            b"cat \x1b]0;SECRET\x07 \xc2\x9b6n \xe2\x80\xae",
-        ),
+        request(0, 1, "exec", b"cat \x1b]0;SECRET\x07 \xc2\x9b6n \xe2\x80\xae"),
         out(1, hostile()),
         (2, 1, portcullis_recording::Event::Stderr(hostile().into())),
         end(3),
@@ -183,14 +174,12 @@ fn every_verb_prints_text_only() {
 #[test]
 fn titles_and_clipboards_are_not_text_either() {
     let here = Desk::new();
-    let titles = b"a\x1b]0;SECRET\x07b\x1b]52;c;SECRET\x1b\\c\x1b_SECRET\x1b\\d\x1bPSECRET\x1b\\e\xc2\x9dSECRET\xc2\x9cf";
+    let titles =
+        b"a\x1b]0;SECRET\x07b\x1b]52;c;SECRET\x1b\\c\x1b_SECRET\x1b\\d\x1bPSECRET\x1b\\e\xc2\x9dSECRET\xc2\x9cf";
     here.sealed("t.pcr", &[vec![size(0, 80, 24), out(1, titles)]]);
     let ran = here.run(&["text", "t.pcr", "--trust", "trust.toml"]);
     assert_eq!(ran.out.trim_end(), "abcdef");
-    here.sealed(
-        "e.pcr",
-        &[vec![request(0, 1, "exec", b"x"), out(1, titles)]],
-    );
+    here.sealed("e.pcr", &[vec![request(0, 1, "exec", b"x"), out(1, titles)]]);
     let ran = here.run(&["text", "e.pcr", "--trust", "trust.toml"]);
     assert!(ran.out.ends_with("\nabcdef\n"), "{}", ran.out);
 }

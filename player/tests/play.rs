@@ -49,20 +49,14 @@ fn time_passes_and_seeks_agree_with_it() {
     assert_eq!(screen(&p), "$ echo grüße|gr");
     p.seek(61_500);
     assert_eq!(screen(&p), "$ echo grüße|grüße\u{FFFD}|$ oops");
-    assert_eq!(
-        p.message(),
-        Some("notice: portcullis: ends in 5 min\u{FFFD}")
-    );
+    assert_eq!(p.message(), Some("notice: portcullis: ends in 5 min\u{FFFD}"));
     p.seek(0);
     assert_eq!(screen(&p), "");
     p.seek(u64::MAX);
     assert!(p.is_at_end());
     assert_eq!(p.grid().unwrap().true_size(), (100, 30));
     p.seek(20);
-    assert_eq!(
-        (screen(&p).as_str(), p.grid().unwrap().true_size()),
-        ("$", (40, 10))
-    );
+    assert_eq!((screen(&p).as_str(), p.grid().unwrap().true_size()), ("$", (40, 10)));
     p.step();
     assert_eq!(screen(&p), "$ echo grüße|gr");
     assert!(p.timeline.is_paused());
@@ -147,11 +141,7 @@ fn without_a_terminal_it_is_text() {
     ]);
     assert_eq!(ran.code, Some(0), "{}", ran.err);
     assert!(ran.err.contains("no terminal"), "{}", ran.err);
-    assert!(
-        ran.out.contains("$ echo grüße\ngrüße\u{FFFD}\n"),
-        "{}",
-        ran.out
-    );
+    assert!(ran.out.contains("$ echo grüße\ngrüße\u{FFFD}\n"), "{}", ran.out);
 }
 
 #[test]
@@ -208,20 +198,11 @@ fn execs_and_transfers_are_told_apart() {
         ]],
     );
     let ran = here.run(&["text", "e.pcr", "--trust", "trust.toml"]);
-    for part in [
-        "Linux db1\n",
-        "2> warn\n",
-        "second\n",
-        "500 bytes that are no text",
-    ] {
+    for part in ["Linux db1\n", "2> warn\n", "second\n", "500 bytes that are no text"] {
         assert!(ran.out.contains(part), "{part}: {}", ran.out);
     }
     let ran = here.run(&["commands", "e.pcr", "--trust", "trust.toml", "--json"]);
-    let rows: Vec<serde_json::Value> = ran
-        .out
-        .lines()
-        .map(|l| serde_json::from_str(l).unwrap())
-        .collect();
+    let rows: Vec<serde_json::Value> = ran.out.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
     assert_eq!(
         (&rows[0]["command"], &rows[0]["allowed"]),
         (&"uname -a".into(), &true.into())

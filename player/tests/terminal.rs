@@ -1,10 +1,5 @@
 //! In a real terminal: what it gets is cells, keys work, and it is given back however the player ends.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    reason = "tests"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests")]
 
 mod support;
 
@@ -27,9 +22,7 @@ const HUNG_SECS: u64 = 60;
 fn watch(mut killer: Box<dyn ChildKiller + Send + Sync>) -> (Sender<()>, JoinHandle<bool>) {
     let (done, finished) = channel::<()>();
     let watchdog = std::thread::spawn(move || {
-        let hung = finished
-            .recv_timeout(Duration::from_secs(HUNG_SECS))
-            .is_err();
+        let hung = finished.recv_timeout(Duration::from_secs(HUNG_SECS)).is_err();
         if hung {
             killer.kill().unwrap();
         }
@@ -71,13 +64,7 @@ fn play(here: &Desk, args: &[&str], steps: &[(&str, &str)]) -> (portable_pty::Ex
             match keys.strip_prefix("kill ") {
                 Some(signal) => {
                     let pid = pid.to_string();
-                    assert!(
-                        Command::new("kill")
-                            .args([signal, &pid])
-                            .status()
-                            .unwrap()
-                            .success()
-                    );
+                    assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
                 }
                 None => writer.write_all(keys.as_bytes()).unwrap(),
             }
@@ -91,12 +78,7 @@ fn play(here: &Desk, args: &[&str], steps: &[(&str, &str)]) -> (portable_pty::Ex
         steps.peek(),
         viewer.terminal().screen().text().join("\n")
     );
-    assert_eq!(
-        steps.next(),
-        None,
-        "{}",
-        viewer.terminal().screen().text().join("\n")
-    );
+    assert_eq!(steps.next(), None, "{}", viewer.terminal().screen().text().join("\n"));
     (status, String::from_utf8(seen).unwrap())
 }
 
@@ -106,10 +88,7 @@ fn assert_given_back(seen: &str) {
     let (drawn, after) = rest.split_once(LEAVE).expect("gives it back");
     assert_only_cells(drawn.as_bytes());
     assert!(rest.contains("\x1b[?25h"), "shows the cursor again");
-    assert!(
-        !after.contains("\x1b[?25l") && !after.contains(ENTER),
-        "{after:?}"
-    );
+    assert!(!after.contains("\x1b[?25l") && !after.contains(ENTER), "{after:?}");
 }
 
 #[test]
@@ -117,17 +96,11 @@ fn keys_work_and_q_leaves() {
     let here = Desk::new();
     here.sealed("a.pcr", &shell());
     let steps = [
-        (
-            "SEALED, in the ledger | playing 0:00/1:04 1.00x | ch 1 | 40x10",
-            "?",
-        ),
+        ("SEALED, in the ledger | playing 0:00/1:04 1.00x | ch 1 | 40x10", "?"),
         ("home/end", " "),
         ("paused 0:0", "?+"),
         ("1.50x", "\x1b[F"),
-        (
-            "| end 1:04/1:04 1.50x | ch 1 | 100x30, 100x23 of it fit here",
-            "\x1b[H",
-        ),
+        ("| end 1:04/1:04 1.50x | ch 1 | 100x30, 100x23 of it fit here", "\x1b[H"),
         ("paused 0:00/1:04", ".."),
         ("$", "."),
         ("echo grüße", "q"),
@@ -157,16 +130,8 @@ fn ctrl_c_and_signals_give_the_terminal_back() {
 fn a_hostile_recording_gets_nothing_through() {
     let here = Desk::new();
     here.sealed("h.pcr", &hostile_session());
-    let steps = [
-        ("end: x", "\x1b[H "),
-        ("paused 0:0", "\x1b[F"),
-        ("| end 0:1", "q"),
-    ];
-    let (status, seen) = play(
-        &here,
-        &["h.pcr", "--speed", "20", "--idle-limit", "0.2"],
-        &steps,
-    );
+    let steps = [("end: x", "\x1b[H "), ("paused 0:0", "\x1b[F"), ("| end 0:1", "q")];
+    let (status, seen) = play(&here, &["h.pcr", "--speed", "20", "--idle-limit", "0.2"], &steps);
     assert!(status.success(), "{status:?}");
     assert_given_back(&seen);
 }
@@ -213,9 +178,6 @@ fn a_command_without_a_terminal_is_printed() {
     here.sealed("e.pcr", &[rows]);
     let (status, seen) = play(&here, &["e.pcr"], &[]);
     assert!(status.success(), "{seen}");
-    assert!(
-        seen.contains("no terminal") && seen.contains("uid=0(root)"),
-        "{seen}"
-    );
+    assert!(seen.contains("no terminal") && seen.contains("uid=0(root)"), "{seen}");
     assert!(!seen.contains('\x1b'), "{seen}");
 }

@@ -56,11 +56,7 @@ pub enum SealKind {
 impl Seal {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut w = cbor::Writer::default();
-        w.map(if self.kind == SealKind::Sealed {
-            11
-        } else {
-            16
-        });
+        w.map(if self.kind == SealKind::Sealed { 11 } else { 16 });
         w.key(0).uint(u64::from(self.kind != SealKind::Sealed));
         w.key(1).bytes(&self.h0);
         w.key(2).uint(self.chunks);
@@ -134,11 +130,7 @@ pub struct Sealed {
 
 impl Sealed {
     pub(crate) fn new(head: Head, seal: Seal, file_bytes: u64) -> Sealed {
-        Sealed {
-            head,
-            seal,
-            file_bytes,
-        }
+        Sealed { head, seal, file_bytes }
     }
 
     /// Its head.

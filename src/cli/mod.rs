@@ -123,8 +123,7 @@ impl Common {
         if let Some(state) = &self.state {
             return Ok(state.join("config.toml"));
         }
-        if let Some(config) = std::env::var_os("PORTCULLIS_CONFIG").filter(|file| !file.is_empty())
-        {
+        if let Some(config) = std::env::var_os("PORTCULLIS_CONFIG").filter(|file| !file.is_empty()) {
             return Ok(config.into());
         }
         if let Some(state) = self.state() {
@@ -133,9 +132,8 @@ impl Common {
         if Path::new(CONFIG_DEFAULT).exists() {
             return Ok(CONFIG_DEFAULT.into());
         }
-        Err(CliError::usage("which state folder is meant was not said").hint(
-            "add --state DIR (or set PORTCULLIS_STATE); `portcullis init --state DIR` makes one",
-        ))
+        Err(CliError::usage("which state folder is meant was not said")
+            .hint("add --state DIR (or set PORTCULLIS_STATE); `portcullis init --state DIR` makes one"))
     }
 
     fn load(&self) -> Result<Config, CliError> {
@@ -212,11 +210,7 @@ async fn dispatch(common: &Common, command: Command) -> Result<Exit, CliError> {
 fn read_text(path: &Path, bytes_max: u64) -> Result<String, CliError> {
     let fail = |error: std::io::Error| {
         let missing = error.kind() == std::io::ErrorKind::NotFound;
-        let exit = if missing {
-            Exit::NotFound
-        } else {
-            Exit::Failed
-        };
+        let exit = if missing { Exit::NotFound } else { Exit::Failed };
         CliError::new(exit, format!("cannot read {}: {error}", path.display()))
     };
     let meta = std::fs::metadata(path).map_err(fail)?;

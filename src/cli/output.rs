@@ -24,14 +24,9 @@ impl Output {
     ///
     /// # Errors
     /// When standard output is gone.
-    pub fn data<T: Serialize>(
-        &self,
-        data: &T,
-        text: impl FnOnce() -> String,
-    ) -> Result<(), CliError> {
+    pub fn data<T: Serialize>(&self, data: &T, text: impl FnOnce() -> String) -> Result<(), CliError> {
         let text = if self.json {
-            let mut line =
-                serde_json::to_string(data).map_err(|error| CliError::failed(error.to_string()))?;
+            let mut line = serde_json::to_string(data).map_err(|error| CliError::failed(error.to_string()))?;
             line.push('\n');
             line
         } else {
@@ -70,9 +65,9 @@ impl Output {
 pub fn write(text: &str) -> Result<(), CliError> {
     let mut out = std::io::stdout();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(CliError::failed(
-            format!("cannot write to standard output: {error}"),
-        )),
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(CliError::failed(format!("cannot write to standard output: {error}")))
+        }
         _ => Ok(()),
     }
 }
@@ -223,10 +218,7 @@ mod tests {
         let text = table(&["NAME", "NOTE"], &rows);
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), 3);
-        assert!(
-            !text.contains('\x1b') && !text.contains('\u{202e}'),
-            "{text:?}"
-        );
+        assert!(!text.contains('\x1b') && !text.contains('\u{202e}'), "{text:?}");
         assert!(lines[2].ends_with('…') && lines[2].chars().count() == CELL_CHARS_MAX);
         assert_eq!(lines[0].find("NOTE"), Some(CELL_CHARS_MAX + 2));
         assert_eq!(table(&["A"], &[]), "");
@@ -235,10 +227,7 @@ mod tests {
     #[test]
     fn errors_have_two_lines_and_colour_only_where_wanted() {
         let error = CliError::failed("it broke\x07").hint("mend it");
-        assert_eq!(
-            render(&error, false),
-            "error: it broke\u{fffd}\nhint: mend it\n"
-        );
+        assert_eq!(render(&error, false), "error: it broke\u{fffd}\nhint: mend it\n");
         assert!(render(&error, true).starts_with("\x1b[1;31merror:"));
         let cases = [
             (false, false, false, true, true),

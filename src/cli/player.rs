@@ -9,11 +9,7 @@ use clap::Args;
 #[derive(Args, Debug)]
 pub struct PlayerArgs {
     /// As of portcullis-player
-    #[arg(
-        trailing_var_arg = true,
-        allow_hyphen_values = true,
-        value_name = "ARGS"
-    )]
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
     args: Vec<OsString>,
 }
 

@@ -15,9 +15,7 @@ use tracing_subscriber::EnvFilter;
 use zeroize::Zeroizing;
 
 use super::Demo;
-use crate::api::wire::{
-    GrantView, IdentityAdded, IdentityRequest, IssueRequest, Issued, TargetAdded,
-};
+use crate::api::wire::{GrantView, IdentityAdded, IdentityRequest, IssueRequest, Issued, TargetAdded};
 use crate::cli::init::{self, New};
 use crate::cli::output::quoted;
 use crate::clock::Clock;
@@ -91,11 +89,7 @@ impl House {
             .map_err(|error| anyhow::anyhow!("{}", error.message))?;
         let login: Login = account.name.parse().or_else(|_| "me".parse())?;
         // Nobody issues a grant to himself, not even here.
-        let identity = if account.name == "visitor" {
-            "guest"
-        } else {
-            "visitor"
-        };
+        let identity = if account.name == "visitor" { "guest" } else { "visitor" };
         Ok(House {
             layout,
             destination: Destination {
@@ -171,11 +165,7 @@ impl House {
 
     /// The same as it can be typed.
     pub fn ssh_line(&self, key: &Key) -> String {
-        let words: Vec<String> = self
-            .ssh_arguments(key)
-            .iter()
-            .map(|word| quoted(word))
-            .collect();
+        let words: Vec<String> = self.ssh_arguments(key).iter().map(|word| quoted(word)).collect();
         format!("ssh {}", words.join(" "))
     }
 
@@ -200,8 +190,7 @@ impl House {
         let known_hosts = format!("{}\n", trust::known_hosts_line(&pattern, &host_ca)?);
         let known_hosts_file = self.client().join("known_hosts");
         durable::write_new(&known_hosts_file, known_hosts.as_bytes(), 0o644)?;
-        let mut config =
-            String::from("# Made by `portcullis demo`: ssh with nothing of your own in it.\n");
+        let mut config = String::from("# Made by `portcullis demo`: ssh with nothing of your own in it.\n");
         for key in Key::ALL {
             config.push_str(&format!(
                 "Host {}\n    IdentityFile \"{}\"\n    CertificateFile \"{}\"\n",
@@ -282,11 +271,7 @@ pub fn temporary_folder(prefix: &str) -> anyhow::Result<PathBuf> {
         None if Path::new(TEMPORARY).is_dir() => TEMPORARY.into(),
         None => std::env::temp_dir(),
     };
-    let random: String = entropy::id()
-        .iter()
-        .take(6)
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let random: String = entropy::id().iter().take(6).map(|byte| format!("{byte:02x}")).collect();
     let folder = parent.join(format!("{prefix}-{random}"));
     // One that is there already is somebody else's.
     DirBuilder::new()
@@ -312,13 +297,8 @@ fn writable_in_ssh_config(path: &Path) -> anyhow::Result<()> {
 pub async fn ssh_version() -> anyhow::Result<String> {
     let asked = tokio::process::Command::new("ssh").arg("-V").output().await;
     match asked {
-        Ok(output) if output.status.success() => {
-            Ok(String::from_utf8_lossy(&output.stderr).trim().to_owned())
-        }
-        Ok(output) => bail!(
-            "`ssh -V` fails: {}",
-            String::from_utf8_lossy(&output.stderr).trim()
-        ),
+        Ok(output) if output.status.success() => Ok(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
+        Ok(output) => bail!("`ssh -V` fails: {}", String::from_utf8_lossy(&output.stderr).trim()),
         Err(error) => bail!("the demo needs the OpenSSH client: `ssh` cannot be run: {error}"),
     }
 }

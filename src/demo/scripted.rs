@@ -78,8 +78,7 @@ impl Demo {
     /// Runs the four, one after the other.
     pub(super) async fn script(&self) -> anyhow::Result<Vec<(&'static str, Said)>> {
         let grant = self.grant(&Key::TenMinutes, 600).await?;
-        self.talk
-            .line("grant", &format!("10 minutes, until {}", grant.until));
+        self.talk.line("grant", &format!("10 minutes, until {}", grant.until));
         self.talk.gap();
         let mut all = Vec::new();
         all.push(("1 shell", self.shell().await?));
@@ -92,20 +91,12 @@ impl Demo {
     async fn shell(&self) -> anyhow::Result<Said> {
         let wait = self.talk.wait("a shell session");
         let mut ssh = client("ssh");
-        let child = ssh
-            .args(["-tt"])
-            .args(self.house.ssh_arguments(&Key::TenMinutes));
-        let ended = self
-            .ends(child, Some("expr 21 + 21\nexit 7\n"), &wait)
-            .await?;
+        let child = ssh.args(["-tt"]).args(self.house.ssh_arguments(&Key::TenMinutes));
+        let ended = self.ends(child, Some("expr 21 + 21\nexit 7\n"), &wait).await?;
         let checked = self.newest().await?;
         let mut wrong = Wrong::default();
         wrong.unless(ended.status == Some(7), || {
-            format!(
-                "`exit 7` in the shell gave {:?}: {}",
-                ended.status,
-                ended.text()
-            )
+            format!("`exit 7` in the shell gave {:?}: {}", ended.status, ended.text())
         });
         wrong.unless(has(&ended.stdout, "42"), || {
             format!("the shell's answer is missing: {}", ended.text())
@@ -113,9 +104,7 @@ impl Demo {
         wrong.unless(has(&checked.output, "42"), || {
             "the shell's answer is not in the recording".to_owned()
         });
-        wrong.unless(checked.code == "exit", || {
-            format!("the seal says `{}`", checked.code)
-        });
+        wrong.unless(checked.code == "exit", || format!("the seal says `{}`", checked.code));
         drop(wait);
         self.told(
             "1 shell    a terminal: typed `expr 21 + 21`, then `exit 7`",
@@ -147,28 +136,19 @@ impl Demo {
             || "the output is not in the recording".to_owned(),
         );
         drop(wait);
-        self.told(
-            "2 command  its output, its errors, its exit status",
-            checked,
-            wrong,
-        )
+        self.told("2 command  its output, its errors, its exit status", checked, wrong)
     }
 
     async fn copy(&self) -> anyhow::Result<Said> {
         // Outside the state folder, which the target is fenced off from.
         let files = temporary_folder("portcullis-demo-files")?;
         let result = self.copy_in(&files).await;
-        std::fs::remove_dir_all(&files)
-            .with_context(|| format!("{} stays behind", files.display()))?;
+        std::fs::remove_dir_all(&files).with_context(|| format!("{} stays behind", files.display()))?;
         result
     }
 
     async fn copy_in(&self, files: &Path) -> anyhow::Result<Said> {
-        let (sent, arrived, back) = (
-            files.join("sent"),
-            files.join("arrived"),
-            files.join("back"),
-        );
+        let (sent, arrived, back) = (files.join("sent"), files.join("arrived"), files.join("back"));
         let mut content = vec![0; COPY_BYTES];
         entropy::fill(&mut content);
         std::fs::write(&sent, &content)?;
@@ -187,12 +167,7 @@ impl Demo {
             let batch = files.join("batch");
             std::fs::write(&batch, script)?;
             let mut sftp = client("sftp");
-            sftp.arg("-q")
-                .arg("-F")
-                .arg(&config)
-                .arg("-b")
-                .arg(&batch)
-                .arg(host);
+            sftp.arg("-q").arg("-F").arg(&config).arg("-b").arg(&batch).arg(host);
             self.ends(&mut sftp, None, &wait).await?
         } else {
             let mut scp = client("scp");
@@ -214,9 +189,7 @@ impl Demo {
             format!("the copy gave {:?}: {}", ended.status, ended.text())
         });
         let same = |path: &Path| std::fs::read(path).is_ok_and(|bytes| bytes == content);
-        wrong.unless(same(&arrived), || {
-            "the file did not arrive as it was sent".to_owned()
-        });
+        wrong.unless(same(&arrived), || "the file did not arrive as it was sent".to_owned());
         wrong.unless(!with_sftp || same(&back), || {
             "the file did not come back as it was sent".to_owned()
         });
@@ -257,10 +230,7 @@ impl Demo {
         });
         let last = checked.last_output_wall_ms;
         wrong.unless(last <= until.saturating_add(OVERRUN_MS_MAX), || {
-            format!(
-                "output {} ms after the end of the grant",
-                last.saturating_sub(until)
-            )
+            format!("output {} ms after the end of the grant", last.saturating_sub(until))
         });
         wrong.unless(last.saturating_add(1_000) >= until, || {
             format!(
@@ -268,21 +238,14 @@ impl Demo {
                 until.saturating_sub(last)
             )
         });
-        wrong.unless(
-            ended.at_wall_ms <= until.saturating_add(LEFT_MS_MAX),
-            || {
-                format!(
-                    "ssh left {} ms after the end of the grant",
-                    ended.at_wall_ms.saturating_sub(until)
-                )
-            },
-        );
+        wrong.unless(ended.at_wall_ms <= until.saturating_add(LEFT_MS_MAX), || {
+            format!(
+                "ssh left {} ms after the end of the grant",
+                ended.at_wall_ms.saturating_sub(until)
+            )
+        });
         drop(wait);
-        self.told(
-            "4 cut      a grant of 5 seconds, cut while it printed",
-            checked,
-            wrong,
-        )
+        self.told("4 cut      a grant of 5 seconds, cut while it printed", checked, wrong)
     }
 
     fn told(&self, name: &str, checked: Checked, wrong: Wrong) -> anyhow::Result<Said> {
@@ -297,12 +260,7 @@ impl Demo {
     }
 
     /// Runs it to its end, typing `script` once the other side has greeted.
-    async fn ends(
-        &self,
-        command: &mut Command,
-        script: Option<&str>,
-        wait: &Wait,
-    ) -> anyhow::Result<Ended> {
+    async fn ends(&self, command: &mut Command, script: Option<&str>, wait: &Wait) -> anyhow::Result<Ended> {
         if script.is_some() {
             command.stdin(Stdio::piped());
         }
@@ -349,9 +307,7 @@ async fn drive(child: &mut Child, script: Option<&str>, clock: &Clock) -> anyhow
         let (Some(mut stdin), Some(script)) = (stdin, script) else {
             return;
         };
-        tokio::time::timeout(PROMPT_WAIT, greeted.changed())
-            .await
-            .ok();
+        tokio::time::timeout(PROMPT_WAIT, greeted.changed()).await.ok();
         while tokio::time::timeout(QUIET, greeted.changed())
             .await
             .is_ok_and(|more| more.is_ok())
@@ -360,12 +316,8 @@ async fn drive(child: &mut Child, script: Option<&str>, clock: &Clock) -> anyhow
         stdin.shutdown().await.ok();
         drop(stdin);
     };
-    let (stdout, stderr, (), status) = tokio::join!(
-        collect(stdout, seen),
-        collect(stderr, quiet),
-        typing,
-        child.wait()
-    );
+    let (stdout, stderr, (), status) =
+        tokio::join!(collect(stdout, seen), collect(stderr, quiet), typing, child.wait());
     Ok(Ended {
         status: status?.code(),
         stdout: stdout?,
@@ -374,10 +326,7 @@ async fn drive(child: &mut Child, script: Option<&str>, clock: &Clock) -> anyhow
     })
 }
 
-async fn collect(
-    from: impl AsyncRead + Unpin,
-    seen: watch::Sender<usize>,
-) -> anyhow::Result<Vec<u8>> {
+async fn collect(from: impl AsyncRead + Unpin, seen: watch::Sender<usize>) -> anyhow::Result<Vec<u8>> {
     let mut from = from.take(KEPT_BYTES_MAX);
     let mut all = Vec::new();
     while from.read_buf(&mut all).await? > 0 {
@@ -389,9 +338,7 @@ async fn collect(
 }
 
 fn has(bytes: &[u8], text: &str) -> bool {
-    bytes
-        .windows(text.len().max(1))
-        .any(|window| window == text.as_bytes())
+    bytes.windows(text.len().max(1)).any(|window| window == text.as_bytes())
 }
 
 fn tail(text: &str) -> String {

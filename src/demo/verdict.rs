@@ -90,9 +90,7 @@ impl Checked {
                 checked.line = format!("{}, {place}", verified.verdict());
                 if let Some(sealed) = verified.sealed() {
                     checked.code = sealed.seal().code.clone();
-                    checked
-                        .line
-                        .push_str(&format!(", ended by `{}`", checked.code));
+                    checked.line.push_str(&format!(", ended by `{}`", checked.code));
                 }
                 checked.verdict = Some(verified.verdict().clone());
             }
@@ -114,8 +112,7 @@ impl Demo {
             loop {
                 let sessions: Sessions = self.api.get("/v1/sessions").await?;
                 let recordings: Recordings = self.api.get("/v1/recordings").await?;
-                let has =
-                    |of: &SessionView| recordings.recordings.iter().any(|it| it.session == of.id);
+                let has = |of: &SessionView| recordings.recordings.iter().any(|it| it.session == of.id);
                 if sessions.sessions.iter().all(|it| !it.live && has(it)) {
                     return anyhow::Ok(sessions.sessions);
                 }
@@ -124,20 +121,14 @@ impl Demo {
         };
         match tokio::time::timeout(SEAL_WAIT, filed).await {
             Ok(sessions) => sessions,
-            Err(_) => bail!(
-                "a session was not sealed and filed within {} s",
-                SEAL_WAIT.as_secs()
-            ),
+            Err(_) => bail!("a session was not sealed and filed within {} s", SEAL_WAIT.as_secs()),
         }
     }
 
     /// Verifies a session's recording from its file.
     pub(super) async fn check(&self, session: &SessionView) -> anyhow::Result<Checked> {
         let recordings: Recordings = self.api.get("/v1/recordings").await?;
-        let found = recordings
-            .recordings
-            .iter()
-            .find(|it| it.session == session.id);
+        let found = recordings.recordings.iter().find(|it| it.session == session.id);
         let RecordingView { path, .. } = found.context("a session without a recording")?;
         self.check_file(path.into()).await
     }
@@ -176,10 +167,7 @@ impl Demo {
             .iter()
             .map(|it| format!("{}: {}", it.about, it.text))
             .collect();
-        let text = format!(
-            "{} leaves, {} recordings verified",
-            report.leaves, report.recordings
-        );
+        let text = format!("{} leaves, {} recordings verified", report.leaves, report.recordings);
         Ok(match findings.is_empty() {
             true => LedgerSaid {
                 good: true,

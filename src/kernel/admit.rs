@@ -146,9 +146,7 @@ impl Refusal {
         match self {
             Refusal::Oversized => "the certificate is too large".into(),
             Refusal::Nested => "the certificate holds another certificate".into(),
-            Refusal::Malformed => {
-                "a field of the certificate holds what OpenSSH would not take".into()
-            }
+            Refusal::Malformed => "a field of the certificate holds what OpenSSH would not take".into(),
             Refusal::WrongType => "this is a host certificate, not a user's".into(),
             Refusal::UnknownCa => "the certificate is not from our admission CA".into(),
             Refusal::SignatureAlgorithm(name) => {
@@ -168,9 +166,7 @@ impl Refusal {
             Refusal::BadSourceAddress => "the certificate's source-address cannot be read".into(),
             Refusal::SourceAddress => "the certificate may not be used from this address".into(),
             Refusal::NoGrant => "no grant was issued for this certificate".into(),
-            Refusal::OtherGrant => {
-                "the grant of this certificate is for another destination".into()
-            }
+            Refusal::OtherGrant => "the grant of this certificate is for another destination".into(),
             Refusal::GrantNotYet => "the grant has not begun".into(),
             Refusal::GrantExpired => "the grant has ended".into(),
             Refusal::GrantRevoked => "the grant was revoked".into(),
@@ -305,12 +301,7 @@ pub fn admit(
         return Err(Refusal::GrantSource);
     }
 
-    let permits = |extension: &str| {
-        presented
-            .extensions
-            .iter()
-            .any(|(name, _)| name == extension)
-    };
+    let permits = |extension: &str| presented.extensions.iter().any(|(name, _)| name == extension);
     let capabilities = grant
         .capabilities
         .iter()
@@ -326,9 +317,7 @@ pub fn admit(
         identity: grant.identity.clone(),
         grant: grant.id,
         destination: wanted.clone(),
-        until_ms: grant
-            .until_ms
-            .min(presented.valid_before.saturating_mul(1000)),
+        until_ms: grant.until_ms.min(presented.valid_before.saturating_mul(1000)),
         capabilities,
         permits_pty: permits("permit-pty"),
         force_command,
@@ -358,8 +347,7 @@ fn check_shape(presented: &Presented, trust: &AdmissionTrust) -> Result<(), Refu
         return Err(Refusal::WrongType);
     }
     // OpenSSH refuses the whole certificate for each of these.
-    let flag_with_data =
-        |(name, data): &(String, String)| FLAGS.contains(&name.as_str()) && !data.is_empty();
+    let flag_with_data = |(name, data): &(String, String)| FLAGS.contains(&name.as_str()) && !data.is_empty();
     if presented.key_id.contains('\0') || presented.extensions.iter().any(flag_with_data) {
         return Err(Refusal::Malformed);
     }
@@ -404,11 +392,7 @@ fn check_principals(presented: &Presented, wanted: &Destination) -> Result<(), R
     }
 }
 
-fn check_validity(
-    presented: &Presented,
-    trust: &AdmissionTrust,
-    now: WallMs,
-) -> Result<(), Refusal> {
+fn check_validity(presented: &Presented, trust: &AdmissionTrust, now: WallMs) -> Result<(), Refusal> {
     let lifetime = presented
         .valid_before
         .checked_sub(presented.valid_after)

@@ -59,14 +59,7 @@ fn grant() -> Grant {
 
 fn decide(presented: &Presented, grant: Option<&Grant>, now: WallMs) -> Result<Admitted, Refusal> {
     let wanted = "root@db1".parse().unwrap();
-    admit(
-        presented,
-        &trust(),
-        &wanted,
-        PEER.parse().unwrap(),
-        now,
-        grant,
-    )
+    admit(presented, &trust(), &wanted, PEER.parse().unwrap(), now, grant)
 }
 
 #[test]
@@ -81,9 +74,7 @@ fn a_live_matching_grant_admits() {
 fn every_refusal_has_its_row() {
     type Change = fn(&mut Presented);
     let rows: &[(&str, Change)] = &[
-        ("cert_oversized", |c| {
-            c.blob_bytes = CERTIFICATE_BYTES_MAX + 1
-        }),
+        ("cert_oversized", |c| c.blob_bytes = CERTIFICATE_BYTES_MAX + 1),
         ("cert_nested", |c| c.nested = true),
         ("cert_unknown_ca", |c| c.ca_key = b"other".to_vec()),
         ("cert_malformed", |c| c.key_id = "alice\0".into()),
@@ -108,36 +99,24 @@ fn every_refusal_has_its_row() {
             c.ca_signature_algorithm = "ecdsa-sha2-nistp521".into()
         }),
         ("cert_key_algorithm", |c| c.key_algorithm = "ssh-dss".into()),
-        ("cert_key_algorithm", |c| {
-            c.key_algorithm = "ecdsa-sha2-nistp521".into()
-        }),
+        ("cert_key_algorithm", |c| c.key_algorithm = "ecdsa-sha2-nistp521".into()),
         ("cert_key_algorithm", |c| {
             c.key_algorithm = "ssh-rsa".into();
             c.rsa_bits = Some(3071);
         }),
         ("cert_no_principals", |c| c.principals.clear()),
         ("cert_bad_principal", |c| c.principals = vec!["*".into()]),
-        ("cert_bad_principal", |c| {
-            c.principals = vec!["alice,root@db1".into()]
-        }),
-        ("cert_bad_principal", |c| {
-            c.principals = vec!["root@db1\0".into()]
-        }),
+        ("cert_bad_principal", |c| c.principals = vec!["alice,root@db1".into()]),
+        ("cert_bad_principal", |c| c.principals = vec!["root@db1\0".into()]),
         ("cert_bad_principal", |c| {
             c.principals = vec!["root@db1".into(), "".into()]
         }),
-        ("cert_bad_principal", |c| {
-            c.principals = vec!["root+db1".into()]
-        }),
+        ("cert_bad_principal", |c| c.principals = vec!["root+db1".into()]),
         ("cert_bad_principal", |c| {
             c.principals = vec!["root@db1".into(); PRINCIPALS_MAX + 1]
         }),
-        ("cert_wrong_principal", |c| {
-            c.principals = vec!["Root@db1".into()]
-        }),
-        ("cert_wrong_principal", |c| {
-            c.principals = vec!["root@db2".into()]
-        }),
+        ("cert_wrong_principal", |c| c.principals = vec!["Root@db1".into()]),
+        ("cert_wrong_principal", |c| c.principals = vec!["root@db2".into()]),
         ("cert_bad_validity", |c| c.valid_before = u64::MAX),
         ("cert_bad_validity", |c| c.valid_before = c.valid_after),
         ("cert_bad_validity", |c| c.valid_before = c.valid_after - 1),
@@ -186,24 +165,14 @@ fn only_a_live_grant_of_this_certificate_admits() {
             g.single_use = true;
             g.used_at_ms = Some(NOW - 1);
         }),
-        ("grant_source", |g| {
-            g.sources = vec!["10.0.0.0/8".parse().unwrap()]
-        }),
+        ("grant_source", |g| g.sources = vec!["10.0.0.0/8".parse().unwrap()]),
     ];
     for (code, change) in rows {
         let mut grant = grant();
         change(&mut grant);
-        assert_eq!(
-            decide(&presented(), Some(&grant), NOW)
-                .expect_err(code)
-                .code(),
-            *code
-        );
+        assert_eq!(decide(&presented(), Some(&grant), NOW).expect_err(code).code(), *code);
     }
-    assert_eq!(
-        decide(&presented(), None, NOW).unwrap_err().code(),
-        "no_grant"
-    );
+    assert_eq!(decide(&presented(), None, NOW).unwrap_err().code(), "no_grant");
 }
 
 #[test]
@@ -212,9 +181,7 @@ fn validity_is_half_open() {
     certificate.valid_before = NOW / 1000 + 10;
     assert!(decide(&certificate, Some(&grant()), NOW + 9_999).is_ok());
     assert_eq!(
-        decide(&certificate, Some(&grant()), NOW + 10_000)
-            .unwrap_err()
-            .code(),
+        decide(&certificate, Some(&grant()), NOW + 10_000).unwrap_err().code(),
         "cert_expired"
     );
     let mut certificate = presented();
@@ -257,11 +224,7 @@ fn reasons_are_shown_only_after_proof_of_our_ca_and_destination() {
     ] {
         assert!(!refusal.may_be_shown(), "{refusal:?}");
     }
-    for refusal in [
-        Refusal::GrantRevoked,
-        Refusal::GrantExpired,
-        Refusal::StoreUnavailable,
-    ] {
+    for refusal in [Refusal::GrantRevoked, Refusal::GrantExpired, Refusal::StoreUnavailable] {
         assert!(refusal.may_be_shown(), "{refusal:?}");
     }
 }

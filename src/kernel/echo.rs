@@ -195,10 +195,7 @@ impl EchoGate {
 
     /// The line that is being typed.
     fn current(&mut self) -> &mut Line {
-        let open = self
-            .lines
-            .back()
-            .is_some_and(|line| line.closed_at.is_none());
+        let open = self.lines.back().is_some_and(|line| line.closed_at.is_none());
         if !open {
             let number = self.next;
             self.next = self.next.wrapping_add(1);
@@ -301,11 +298,7 @@ mod tests {
                 ],
                 ECHOED,
             ),
-            (
-                "line at once",
-                &[Typed(b"ls\r"), Shown(b"ls\r\nfile\r\n")],
-                ECHOED,
-            ),
+            ("line at once", &[Typed(b"ls\r"), Shown(b"ls\r\nfile\r\n")], ECHOED),
             (
                 "late echo of the last key",
                 &[Typed(b"ls"), Shown(b"l"), Typed(b"\r"), Shown(b"s\r\n")],
@@ -334,12 +327,7 @@ mod tests {
             ("empty line", &[Typed(b"\r"), Shown(b"\r\n")], ECHOED),
             (
                 "arrow key",
-                &[
-                    Typed(b"\x1b[A"),
-                    Shown(b"ls -la"),
-                    Typed(b"\r"),
-                    Shown(b"\r\n"),
-                ],
+                &[Typed(b"\x1b[A"), Shown(b"ls -la"), Typed(b"\r"), Shown(b"\r\n")],
                 ECHOED,
             ),
             (
@@ -354,12 +342,7 @@ mod tests {
             ),
             (
                 "redraw before the echo",
-                &[
-                    Typed(b"a"),
-                    Shown(b"\r\x1b[Ka"),
-                    Typed(b"\r"),
-                    Shown(b"\r\n"),
-                ],
+                &[Typed(b"a"), Shown(b"\r\x1b[Ka"), Typed(b"\r"), Shown(b"\r\n")],
                 ECHOED,
             ),
         ];
@@ -370,15 +353,8 @@ mod tests {
 
     #[test]
     fn type_ahead_is_matched_line_by_line() {
-        let all = run(&[
-            Typed(b"ls\rpwd\r"),
-            Shown(b"ls\r\nfile\r\n"),
-            Shown(b"pwd\r\n/\r\n"),
-        ]);
-        assert_eq!(
-            all,
-            [Verdict::Echoed { line: 0 }, Verdict::Echoed { line: 1 }]
-        );
+        let all = run(&[Typed(b"ls\rpwd\r"), Shown(b"ls\r\nfile\r\n"), Shown(b"pwd\r\n/\r\n")]);
+        assert_eq!(all, [Verdict::Echoed { line: 0 }, Verdict::Echoed { line: 1 }]);
     }
 
     #[test]

@@ -116,8 +116,7 @@ impl FromStr for Cidr {
 
     /// Reads `ADDR/PREFIX`, or a bare address as the block of just that one.
     fn from_str(text: &str) -> Result<Self, String> {
-        let bad =
-            || format!("`{text}` is not an address block such as 10.0.0.0/8 or 2001:db8::/32");
+        let bad = || format!("`{text}` is not an address block such as 10.0.0.0/8 or 2001:db8::/32");
         let (addr, prefix) = match text.split_once('/') {
             Some((addr, prefix)) => (addr, Some(prefix)),
             None => (text, None),
@@ -272,20 +271,9 @@ mod tests {
         ];
         for (block, addr, inside) in cases {
             let block: Cidr = block.parse().unwrap();
-            assert_eq!(
-                block.contains(addr.parse().unwrap()),
-                inside,
-                "{block} {addr}"
-            );
+            assert_eq!(block.contains(addr.parse().unwrap()), inside, "{block} {addr}");
         }
-        for bad in [
-            "10.0.0.0/33",
-            "10.0.0/8",
-            "::/129",
-            "x",
-            "10.0.0.0/",
-            "10.0.0.0/+8",
-        ] {
+        for bad in ["10.0.0.0/33", "10.0.0/8", "::/129", "x", "10.0.0.0/", "10.0.0.0/+8"] {
             assert!(bad.parse::<Cidr>().is_err(), "{bad}");
         }
     }

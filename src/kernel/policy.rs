@@ -50,24 +50,10 @@ pub struct Context<'a> {
 ///
 /// # Errors
 /// A [`Denial`] with the rule that made it.
-pub fn decide(
-    admitted: &Admitted,
-    request: Request,
-    context: &Context<'_>,
-) -> Result<Permit, Denial> {
-    let deny = |rule, code, sentence: String| {
-        Err(Denial {
-            rule,
-            code,
-            sentence,
-        })
-    };
+pub fn decide(admitted: &Admitted, request: Request, context: &Context<'_>) -> Result<Permit, Denial> {
+    let deny = |rule, code, sentence: String| Err(Denial { rule, code, sentence });
     if context.now >= admitted.until_ms() {
-        return deny(
-            "grant.window",
-            "grant_expired",
-            "the grant has ended".into(),
-        );
+        return deny("grant.window", "grant_expired", "the grant has ended".into());
     }
     if !context.store_alive {
         return deny(
@@ -80,19 +66,13 @@ pub fn decide(
     let lacks = |capability: Capability| Denial {
         rule: "grant.capabilities",
         code: "capability_missing",
-        sentence: format!(
-            "the grant does not allow {capability}; ask for one with --allow {capability}"
-        ),
+        sentence: format!("the grant does not allow {capability}; ask for one with --allow {capability}"),
     };
     let rule = match &request {
         Request::Connect => "grant.destination",
         Request::Channel | Request::WindowChange | Request::Signal { .. } => "grant.session",
         Request::Env { name } => {
-            if context
-                .env_allowed
-                .iter()
-                .any(|pattern| env_matches(pattern, name))
-            {
+            if context.env_allowed.iter().any(|pattern| env_matches(pattern, name)) {
                 "gate.env"
             } else {
                 return deny(
@@ -115,9 +95,7 @@ pub fn decide(
         }
         // A forced command runs whatever was asked for, so asking for a shell
         // or a subsystem needs no more than what the command itself does.
-        Request::Shell | Request::Exec { .. } | Request::Subsystem { .. }
-            if admitted.force_command().is_some() =>
-        {
+        Request::Shell | Request::Exec { .. } | Request::Subsystem { .. } if admitted.force_command().is_some() => {
             "certificate.force-command"
         }
         Request::Shell => has(Capability::Shell)
@@ -149,26 +127,14 @@ pub fn decide(
             );
         }
         Request::Agent => {
-            return deny(
-                "gate.agent",
-                "agent_not_carried",
-                "agent forwarding is off".into(),
-            );
+            return deny("gate.agent", "agent_not_carried", "agent forwarding is off".into());
         }
         Request::X11 => {
-            return deny(
-                "gate.x11",
-                "x11_not_carried",
-                "X11 forwarding is off".into(),
-            );
+            return deny("gate.x11", "x11_not_carried", "X11 forwarding is off".into());
         }
         Request::Unknown { kind } => {
             let kind: String = kind.chars().take(64).filter(|c| !c.is_control()).collect();
-            return deny(
-                "gate.unknown",
-                "request_unknown",
-                format!("`{kind}` is not carried"),
-            );
+            return deny("gate.unknown", "request_unknown", format!("`{kind}` is not carried"));
         }
     };
     Ok(Permit { request, rule })

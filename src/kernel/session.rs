@@ -130,11 +130,7 @@ pub struct Warnings {
 impl Warnings {
     /// Warnings at each of `before_ms` before the end, `left_ms` from now.
     pub fn new(before_ms: &[u64], left_ms: u64) -> Warnings {
-        let mut ahead: Vec<u64> = before_ms
-            .iter()
-            .copied()
-            .filter(|before| *before < left_ms)
-            .collect();
+        let mut ahead: Vec<u64> = before_ms.iter().copied().filter(|before| *before < left_ms).collect();
         ahead.sort_unstable_by(|a, b| b.cmp(a));
         Warnings { ahead }
     }
@@ -154,9 +150,7 @@ impl Warnings {
 
     /// Milliseconds until the next one is due, given what is left.
     pub fn next_in_ms(&self, left_ms: u64) -> Option<u64> {
-        self.ahead
-            .first()
-            .map(|before| left_ms.saturating_sub(*before))
+        self.ahead.first().map(|before| left_ms.saturating_sub(*before))
     }
 }
 

@@ -14,8 +14,8 @@ use nix::unistd::{Gid, Group, Uid};
 use russh::Pty;
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{
-    ControlModes, InputModes, LocalModes, OptionalActions, OutputModes, SpecialCodeIndex,
-    SpecialCodes, Termios, Winsize, tcgetattr, tcsetattr, tcsetwinsize,
+    ControlModes, InputModes, LocalModes, OptionalActions, OutputModes, SpecialCodeIndex, SpecialCodes, Termios,
+    Winsize, tcgetattr, tcsetattr, tcsetwinsize,
 };
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -74,9 +74,7 @@ impl Master {
     pub async fn read(&self, into: &mut [u8]) -> io::Result<usize> {
         let read = self
             .0
-            .async_io(Interest::READABLE, |fd| {
-                Ok(rustix::io::read(fd.as_fd(), &mut *into)?)
-            })
+            .async_io(Interest::READABLE, |fd| Ok(rustix::io::read(fd.as_fd(), &mut *into)?))
             .await;
         match read {
             // How Linux says that the other side is closed.

@@ -47,21 +47,12 @@ impl Lines {
 
     /// When the first finished line will have waited too long, in session ms.
     pub fn due_ms(&self) -> Option<u64> {
-        let ended = self
-            .ciphers
-            .values()
-            .filter_map(|line| line.ended_ms)
-            .min()?;
+        let ended = self.ciphers.values().filter_map(|line| line.ended_ms).min()?;
         Some(ended.saturating_add(ECHO_WAIT_MS))
     }
 
     /// Turns typed bytes into sealed pieces, with the releases they decide.
-    pub fn typed(
-        &mut self,
-        at_ms: u64,
-        input: &[u8],
-        events: &mut Vec<Event<'_>>,
-    ) -> Result<(), RecorderError> {
+    pub fn typed(&mut self, at_ms: u64, input: &[u8], events: &mut Vec<Event<'_>>) -> Result<(), RecorderError> {
         let (pieces, verdicts) = self.gate.typed(at_ms, input);
         let mut rest = input;
         for Piece { line, bytes, ends } in pieces {

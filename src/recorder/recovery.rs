@@ -13,9 +13,7 @@ use std::path::{Path, PathBuf};
 use portcullis_recording::limits::HEAD_TEXT_BYTES_MAX;
 use portcullis_recording::recover::LeftOut;
 use portcullis_recording::recover::RecoverError;
-use portcullis_recording::spool::{
-    MAIN_FILE, RECOVERING_FILE, parse_session_name, parse_tail_file,
-};
+use portcullis_recording::spool::{MAIN_FILE, RECOVERING_FILE, parse_session_name, parse_tail_file};
 use portcullis_recording::{Sealed, Why, recover};
 use sha2::{Digest, Sha256};
 
@@ -93,23 +91,14 @@ fn holds_nothing(folder: &Path) -> bool {
     let mut all = true;
     for entry in entries {
         all &= entry.is_ok_and(|entry| {
-            entry.file_name() == MAIN_FILE
-                && entry
-                    .metadata()
-                    .is_ok_and(|meta| meta.is_file() && meta.len() == 0)
+            entry.file_name() == MAIN_FILE && entry.metadata().is_ok_and(|meta| meta.is_file() && meta.len() == 0)
         });
     }
     all
 }
 
 /// Seals one spool.
-pub async fn recover_one(
-    folder: &Path,
-    keeper: &dyn Keeper,
-    code: &str,
-    text: &str,
-    reserve: &Reserve,
-) -> Recovered {
+pub async fn recover_one(folder: &Path, keeper: &dyn Keeper, code: &str, text: &str, reserve: &Reserve) -> Recovered {
     match try_recover(folder, keeper, code, text, reserve).await {
         Ok(finished) => Recovered::Finished(finished),
         Err(why) => Recovered::Unreadable {
@@ -134,9 +123,7 @@ async fn try_recover(
     let main_path = folder.join(MAIN_FILE);
     let redo_path = folder.join(RECOVERING_FILE);
     if let Some((keep, append)) = read_redo(&redo_path) {
-        reserve
-            .with_room(|| apply(&main_path, keep, &append))
-            .map_err(text)?;
+        reserve.with_room(|| apply(&main_path, keep, &append)).map_err(text)?;
     }
     let main = File::open(&main_path).map_err(text)?;
     let mut tails = Vec::new();
@@ -160,16 +147,12 @@ async fn try_recover(
                 .sign_recording(&unsigned.statement())
                 .await
                 .map_err(|error| error.to_string())?;
-            let recovery = unsigned
-                .sign(&signature)
-                .map_err(|error| error.to_string())?;
+            let recovery = unsigned.sign(&signature).map_err(|error| error.to_string())?;
             let (keep, append) = (recovery.keep_bytes, &recovery.append);
             reserve
                 .with_room(|| write_redo(&redo_path, keep, append))
                 .map_err(text)?;
-            reserve
-                .with_room(|| apply(&main_path, keep, append))
-                .map_err(text)?;
+            reserve.with_room(|| apply(&main_path, keep, append)).map_err(text)?;
             recovery.sealed
         }
         Err(RecoverError::AlreadySealed(sealed)) => *sealed,
@@ -191,10 +174,7 @@ fn merely_torn(left: &LeftOut) -> bool {
 
 /// Copies the whole spool to `.damaged/<session>-N/` and logs what it was.
 fn keep_originals(folder: &Path) -> std::io::Result<()> {
-    let name = folder
-        .file_name()
-        .and_then(|name| name.to_str())
-        .unwrap_or_default();
+    let name = folder.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let damaged = folder.parent().unwrap_or(folder).join(DAMAGED_FOLDER);
     let mut builder = std::fs::DirBuilder::new();
     builder.mode(0o700).recursive(true).create(&damaged)?;
@@ -226,11 +206,7 @@ fn keep_originals(folder: &Path) -> std::io::Result<()> {
         }
         std::fs::copy(entry.path(), &copy)?;
         File::open(&copy)?.sync_all()?;
-        let sha256: String = digest
-            .finalize()
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let sha256: String = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
         tracing::error!(file = %copy.display(), sha256, "the original of a damaged spool was kept");
     }
     for folder in [&place, &damaged] {

@@ -72,12 +72,7 @@ impl Reserve {
             .mode(0o600)
             .open(&self.path)?;
         use rustix::io::Errno;
-        let allocated = match rustix::fs::fallocate(
-            &file,
-            rustix::fs::FallocateFlags::empty(),
-            0,
-            self.bytes.max(1),
-        ) {
+        let allocated = match rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, self.bytes.max(1)) {
             Err(Errno::OPNOTSUPP | Errno::INVAL) => self.fill(&file),
             Err(error) => Err(error.into()),
             Ok(()) => Ok(()),
@@ -122,8 +117,7 @@ impl Reserve {
         match self.allocate() {
             Ok(()) => Ok(()),
             Err(error) if is_full(&error) => {
-                let free = rustix::fs::statvfs(folder)
-                    .map_or(0, |fs| fs.f_bavail.saturating_mul(fs.f_frsize));
+                let free = rustix::fs::statvfs(folder).map_or(0, |fs| fs.f_bavail.saturating_mul(fs.f_frsize));
                 Err(RecorderError::NoRoom {
                     free: free / MIB,
                     floor: self.bytes / MIB,

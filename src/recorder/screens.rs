@@ -62,11 +62,7 @@ impl Screens {
     }
 
     /// Follows one segment's terminal output.
-    pub fn follow<'t>(
-        &mut self,
-        outputs: impl Iterator<Item = (u64, u32, Screen<'t>)>,
-        terminals: &[u32],
-    ) {
+    pub fn follow<'t>(&mut self, outputs: impl Iterator<Item = (u64, u32, Screen<'t>)>, terminals: &[u32]) {
         if self.stopped {
             return;
         }
@@ -128,9 +124,7 @@ fn decode(torn: &mut Vec<u8>, bytes: &[u8]) -> String {
                 return text;
             }
             Err(error) => {
-                let (valid, after) = rest
-                    .split_at_checked(error.valid_up_to())
-                    .unwrap_or((rest, &[]));
+                let (valid, after) = rest.split_at_checked(error.valid_up_to()).unwrap_or((rest, &[]));
                 text.push_str(&String::from_utf8_lossy(valid));
                 match error.error_len() {
                     None => {
@@ -177,10 +171,7 @@ mod tests {
         };
         let mut terminal = Terminal::new(20, 3).unwrap();
         terminal.feed(dump.as_ref());
-        assert_eq!(
-            terminal.screen().line(0).unwrap().text().trim_end(),
-            "hello \u{20ac}!"
-        );
+        assert_eq!(terminal.screen().line(0).unwrap().text().trim_end(), "hello \u{20ac}!");
     }
 
     #[test]

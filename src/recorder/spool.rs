@@ -146,12 +146,7 @@ fn lock(main: &Mutex<MainFile>) -> MutexGuard<'_, MainFile> {
 
 impl Spool {
     /// Makes the session's folder with the head in it.
-    pub fn create(
-        spools: &Path,
-        writer: Writer,
-        main: Main,
-        head: &[u8],
-    ) -> Result<Spool, RecorderError> {
+    pub fn create(spools: &Path, writer: Writer, main: Main, head: &[u8]) -> Result<Spool, RecorderError> {
         let folder = spools.join(session_name(&writer.head().session_id));
         std::fs::DirBuilder::new()
             .mode(0o700)
@@ -164,8 +159,7 @@ impl Spool {
             .mode(0o600)
             .open(folder.join(MAIN_FILE))
             .map_err(failed("main file cannot be made"))?;
-        file.write_all(head)
-            .map_err(failed("main file cannot be written"))?;
+        file.write_all(head).map_err(failed("main file cannot be written"))?;
         let file = Arc::new(file);
         Ok(Spool {
             main_file: file.clone(),
@@ -236,11 +230,7 @@ impl Spool {
             None => self.terminals.values().filter_map(Lines::due_ms).min(),
         };
         self.echo_watched = self.echo_watched.or(echo_at);
-        Dirty {
-            sign,
-            sync,
-            echo_at,
-        }
+        Dirty { sign, sync, echo_at }
     }
 
     pub fn terminal(&mut self, channel: u32, _cols: u32, _rows: u32) {
@@ -259,12 +249,7 @@ impl Spool {
     }
 
     /// Takes a batch in one write.
-    pub fn take(
-        &mut self,
-        at_ms: u64,
-        channel: u32,
-        parts: &[Part<'_>],
-    ) -> Result<(), RecorderError> {
+    pub fn take(&mut self, at_ms: u64, channel: u32, parts: &[Part<'_>]) -> Result<(), RecorderError> {
         if self.ended {
             return Err(RecorderError::Ended);
         }
@@ -346,13 +331,7 @@ impl Spool {
         self.close_tail(at_ms)
     }
 
-    fn write(
-        &mut self,
-        at_ms: u64,
-        channel: u32,
-        events: &[Event<'_>],
-        data: usize,
-    ) -> Result<(), RecorderError> {
+    fn write(&mut self, at_ms: u64, channel: u32, events: &[Event<'_>], data: usize) -> Result<(), RecorderError> {
         self.unsynced = true;
         if data >= BULK_BYTES_MIN && self.terminals.is_empty() && incompressible(events) {
             self.begin_bulk(at_ms)?;
@@ -364,12 +343,7 @@ impl Spool {
         }
     }
 
-    fn write_tail(
-        &mut self,
-        at_ms: u64,
-        channel: u32,
-        events: &[Event<'_>],
-    ) -> Result<(), RecorderError> {
+    fn write_tail(&mut self, at_ms: u64, channel: u32, events: &[Event<'_>]) -> Result<(), RecorderError> {
         for event in events {
             let Mode::Tail(writer) = &mut self.mode else {
                 return Err(RecorderError::Failed("the recording has ended".into()));
@@ -419,8 +393,7 @@ impl Spool {
             .as_ref()
             .ok_or(RecorderError::Failed("no tail is open".into()))?;
         let mut file: &File = tail;
-        file.write_all(&self.buffer)
-            .map_err(failed("cannot be appended to"))?;
+        file.write_all(&self.buffer).map_err(failed("cannot be appended to"))?;
         self.buffer.clear();
         self.buffer.shrink_to(BUFFER_BYTES_KEPT);
         Ok(())
@@ -470,8 +443,7 @@ impl Spool {
             return Ok(());
         }
         if writer.tail_is_open() {
-            let small =
-                writer.tail_len() <= SMALL_TAIL_BYTES && self.encoded.len() < INLINE_TAILS_MAX;
+            let small = writer.tail_len() <= SMALL_TAIL_BYTES && self.encoded.len() < INLINE_TAILS_MAX;
             self.close_tail(at_ms)?;
             if !small {
                 return Ok(());
@@ -493,13 +465,7 @@ impl Spool {
         Ok(())
     }
 
-    fn write_bulk(
-        &mut self,
-        at_ms: u64,
-        channel: u32,
-        events: &[Event<'_>],
-        data: usize,
-    ) -> Result<(), RecorderError> {
+    fn write_bulk(&mut self, at_ms: u64, channel: u32, events: &[Event<'_>], data: usize) -> Result<(), RecorderError> {
         let full = match &self.mode {
             Mode::Bulk(flood) => flood.raw_len() >= BULK_CHUNK_BYTES,
             Mode::Tail(_) | Mode::Gone => false,
@@ -530,8 +496,7 @@ impl Spool {
                 let mut main = lock(&self.main);
                 let (writer, bytes) = flood.finish(&mut main.main)?;
                 let mut file: &File = &main.file;
-                file.write_all(&bytes)
-                    .map_err(failed("cannot be appended to"))?;
+                file.write_all(&bytes).map_err(failed("cannot be appended to"))?;
                 drop(main);
                 self.mode = Mode::Tail(writer);
                 self.unsigned_since = None;
@@ -583,13 +548,7 @@ impl Spool {
     }
 
     /// Seals: INDEX, SEAL, seek table, synced.
-    pub fn finish(
-        &mut self,
-        at_ms: u64,
-        code: &str,
-        text: &str,
-        reserve: &Reserve,
-    ) -> Result<Finished, RecorderError> {
+    pub fn finish(&mut self, at_ms: u64, code: &str, text: &str, reserve: &Reserve) -> Result<Finished, RecorderError> {
         let Mode::Tail(writer) = std::mem::replace(&mut self.mode, Mode::Gone) else {
             return Err(RecorderError::Failed("the recording has ended".into()));
         };
@@ -616,10 +575,7 @@ pub fn encode(job: Job, reserve: &Reserve) -> Result<(), RecorderError> {
     let main = lock(&main);
     if let Err(error) = main.file.sync_data() {
         cut(&main.file, before);
-        return Err(RecorderError::io(
-            "cannot be synced; its durability is unknown",
-            &error,
-        ));
+        return Err(RecorderError::io("cannot be synced; its durability is unknown", &error));
     }
     drop(main);
     std::fs::remove_file(path).map_err(failed("tail cannot be removed"))
@@ -645,14 +601,8 @@ fn append_chunk(job: Job, reserve: Option<&Reserve>) -> Result<u64, RecorderErro
         }
     }
     main.screens.keep(&job.terminals);
-    let before = main
-        .file
-        .metadata()
-        .map_err(failed("cannot be measured"))?
-        .len();
-    let chunk = job
-        .segment
-        .encode(&bytes, &keyframes, job.level, &mut main.main)?;
+    let before = main.file.metadata().map_err(failed("cannot be measured"))?.len();
+    let chunk = job.segment.encode(&bytes, &keyframes, job.level, &mut main.main)?;
     append(&main.file, &chunk, reserve).map_err(failed("cannot be appended to"))?;
     Ok(before)
 }
@@ -745,16 +695,12 @@ fn incompressible(events: &[Event<'_>]) -> bool {
     let largest = events
         .iter()
         .filter_map(|event| match event {
-            Event::Output(bytes) | Event::Input(bytes) | Event::Stderr(bytes) => {
-                Some(bytes.as_ref())
-            }
+            Event::Output(bytes) | Event::Input(bytes) | Event::Stderr(bytes) => Some(bytes.as_ref()),
             _ => None,
         })
         .max_by_key(|bytes| bytes.len())
         .unwrap_or_default();
-    let sample = largest
-        .get(..SAMPLE_BYTES.min(largest.len()))
-        .unwrap_or_default();
+    let sample = largest.get(..SAMPLE_BYTES.min(largest.len())).unwrap_or_default();
     let mut counts = [0u32; 256];
     for byte in sample {
         if let Some(count) = counts.get_mut(usize::from(*byte)) {
@@ -763,13 +709,9 @@ fn incompressible(events: &[Event<'_>]) -> bool {
     }
     // Sum of squares (the collision count): 1/256 for noise, several times
     // that for anything zstd can win much on.
-    let squares: u64 = counts
-        .iter()
-        .map(|count| u64::from(*count) * u64::from(*count))
-        .sum();
+    let squares: u64 = counts.iter().map(|count| u64::from(*count) * u64::from(*count)).sum();
     let length = sample.len() as u64;
-    length >= 1024
-        && squares.saturating_mul(256) < length.saturating_mul(length).saturating_mul(3) / 2
+    length >= 1024 && squares.saturating_mul(256) < length.saturating_mul(length).saturating_mul(3) / 2
 }
 
 #[cfg(test)]
@@ -796,19 +738,12 @@ mod tests {
     fn a_seal_that_was_not_synced_is_taken_back() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("main");
-        let mut file = File::options()
-            .create_new(true)
-            .append(true)
-            .open(&path)
-            .unwrap();
+        let mut file = File::options().create_new(true).append(true).open(&path).unwrap();
         file.write_all(b"chunks").unwrap();
         let reserve = Reserve::left(folder.path());
         let failing = |_: &File| Err(std::io::Error::other("injected"));
         let error = append_synced(&file, b"seal", &reserve, failing).unwrap_err();
-        assert!(
-            error.to_string().contains("durability is unknown"),
-            "{error}"
-        );
+        assert!(error.to_string().contains("durability is unknown"), "{error}");
         assert_eq!(std::fs::read(&path).unwrap(), b"chunks");
         append_synced(&file, b"seal", &reserve, File::sync_all).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"chunksseal");

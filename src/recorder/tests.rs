@@ -28,10 +28,8 @@ impl Bench {
             wall_ms: 1_800_000_000_000,
             boot_ms: 1,
         });
-        let keeper =
-            Arc::new(FileKeeper::load(&keys_folder, Rules::default(), clock.clone()).unwrap());
-        let recorders =
-            Recorders::start(&folder.path().join("spool"), keeper.clone(), clock, 4096).unwrap();
+        let keeper = Arc::new(FileKeeper::load(&keys_folder, Rules::default(), clock.clone()).unwrap());
+        let recorders = Recorders::start(&folder.path().join("spool"), keeper.clone(), clock, 4096).unwrap();
         let failures = Arc::new(AtomicUsize::new(0));
         let count = failures.clone();
         let head = Head {
@@ -110,17 +108,10 @@ async fn nothing_follows_a_failed_append() {
     assert!(bench.recorder.sync().await.is_err());
     assert_eq!(bench.bytes(), before);
     assert_eq!(bench.failures(), 1);
-    let Recovered::Finished(finished) = bench
-        .recorder
-        .salvage(&*bench.keeper, "recorder_failed")
-        .await
-    else {
+    let Recovered::Finished(finished) = bench.recorder.salvage(&*bench.keeper, "recorder_failed").await else {
         panic!("not salvaged");
     };
-    assert!(matches!(
-        finished.sealed.seal().kind,
-        SealKind::Recovered { .. }
-    ));
+    assert!(matches!(finished.sealed.seal().kind, SealKind::Recovered { .. }));
     assert!(finished.sealed.seal().text.contains("injected"));
 }
 
@@ -164,11 +155,7 @@ async fn an_echo_that_comes_too_late_releases_nothing() {
     let bench = Bench::new().await;
     bench.recorder.terminal(1, 80, 24);
     bench.typed(b"secret\r");
-    bench
-        .recorder
-        .0
-        .with(|spool, _| spool.tick(ECHO_WAIT_MS - 1))
-        .unwrap();
+    bench.recorder.0.with(|spool, _| spool.tick(ECHO_WAIT_MS - 1)).unwrap();
     assert_eq!(bench.hidden(), 0);
     bench.recorder.0.clock.advance(ECHO_WAIT_MS);
     bench.shown(b"secret\r\n");
@@ -192,16 +179,9 @@ async fn a_closed_channel_keeps_its_count_and_no_key() {
         .recorder
         .event(1, Event::ChannelClose { by: Party::Client })
         .unwrap();
-    assert_eq!(
-        (bench.recorder.0.lock().terminals(), bench.hidden()),
-        (0, 4)
-    );
+    assert_eq!((bench.recorder.0.lock().terminals(), bench.hidden()), (0, 4));
     bench.typed(b"more\r");
-    let finished = bench
-        .recorder
-        .finish(|_| Vec::new(), "exit", "done")
-        .await
-        .unwrap();
+    let finished = bench.recorder.finish(|_| Vec::new(), "exit", "done").await.unwrap();
     assert_eq!(bench.hidden(), 9);
     assert_eq!(finished.sealed.seal().kind, SealKind::Sealed);
 }
@@ -220,43 +200,27 @@ async fn terminal_input_is_never_clear() {
 async fn what_recovery_cannot_use_is_kept() {
     let bench = Bench::new().await;
     bench.output(b"first").unwrap();
-    bench
-        .recorder
-        .0
-        .fail(RecorderError::Failed("injected".into()));
+    bench.recorder.0.fail(RecorderError::Failed("injected".into()));
     // A tail that does not follow.
-    std::fs::write(
-        bench.spool().join("tail-000009"),
-        b"not a tail of this chain",
-    )
-    .unwrap();
+    std::fs::write(bench.spool().join("tail-000009"), b"not a tail of this chain").unwrap();
     let spools = bench.recorders.spool_folder();
     let found = recover_all(&spools, &*bench.keeper).await.unwrap();
     assert!(matches!(
         found.as_slice(),
         [LeftOver::Recovered(Recovered::Finished(_))]
     ));
-    let kept = spools
-        .join(".damaged")
-        .join(format!("{}-1", "07".repeat(16)));
+    let kept = spools.join(".damaged").join(format!("{}-1", "07".repeat(16)));
     assert_eq!(
         std::fs::read(kept.join("tail-000009")).unwrap(),
         b"not a tail of this chain"
     );
-    assert!(holds(
-        &std::fs::read(kept.join("tail-000000")).unwrap(),
-        b"first"
-    ));
+    assert!(holds(&std::fs::read(kept.join("tail-000000")).unwrap(), b"first"));
 }
 
 #[tokio::test]
 async fn a_folder_whose_file_was_moved_is_told_apart() {
     let bench = Bench::new().await;
-    let finished = bench
-        .recorder
-        .finish(|_| Vec::new(), "exit", "done")
-        .await
-        .unwrap();
+    let finished = bench.recorder.finish(|_| Vec::new(), "exit", "done").await.unwrap();
     assert_eq!(finished.sealed.open_leaf(), *bench.recorder.open_leaf());
     let archived = bench.folder.path().join("archived.pcr");
     std::fs::rename(&finished.path, archived).unwrap();

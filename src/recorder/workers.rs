@@ -60,10 +60,7 @@ impl Workers {
             jobs,
         }));
         let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
-            std::thread::Builder::new()
-                .name(name.into())
-                .spawn(work)
-                .map(drop)
+            std::thread::Builder::new().name(name.into()).spawn(work).map(drop)
         };
         let shared = workers.0.clone();
         spawn("clerk", Box::new(move || clerk(&shared)))?;
@@ -109,10 +106,7 @@ impl Workers {
         let mut due = lock(&self.0.due);
         due.next += 1;
         let key = (boot_ms, due.next);
-        let first = due
-            .at
-            .first_key_value()
-            .is_none_or(|(first, _)| key < *first);
+        let first = due.at.first_key_value().is_none_or(|(first, _)| key < *first);
         due.at.insert(key, Arc::downgrade(inner));
         drop(due);
         if first {
@@ -154,10 +148,7 @@ fn clerk(shared: &Shared) {
                 if !ready.is_empty() {
                     break;
                 }
-                let wait = due
-                    .at
-                    .first_key_value()
-                    .map(|((at, _), _)| at.saturating_sub(now));
+                let wait = due.at.first_key_value().map(|((at, _), _)| at.saturating_sub(now));
                 due = match wait {
                     Some(ms) => {
                         let wait = Duration::from_millis(ms.max(1));
@@ -167,10 +158,7 @@ fn clerk(shared: &Shared) {
                             .unwrap_or_else(PoisonError::into_inner)
                             .0
                     }
-                    None => shared
-                        .wake
-                        .wait(due)
-                        .unwrap_or_else(PoisonError::into_inner),
+                    None => shared.wake.wait(due).unwrap_or_else(PoisonError::into_inner),
                 };
             }
         }
@@ -192,10 +180,7 @@ fn syncer(shared: &Shared) {
                 if sync.stopping {
                     return;
                 }
-                sync = shared
-                    .sync_wake
-                    .wait(sync)
-                    .unwrap_or_else(PoisonError::into_inner);
+                sync = shared.sync_wake.wait(sync).unwrap_or_else(PoisonError::into_inner);
             }
             drop(sync);
             std::thread::sleep(Duration::from_millis(SYNC_MS));
@@ -237,12 +222,7 @@ pub fn sync(inner: &Arc<Inner>) -> Result<(), RecorderError> {
         })
         .and_then(|()| unsynced.tails.iter().try_for_each(std::fs::remove_file));
     drop(one);
-    synced.map_err(|error| {
-        inner.fail(RecorderError::io(
-            "cannot be synced; its durability is unknown",
-            &error,
-        ))
-    })?;
+    synced.map_err(|error| inner.fail(RecorderError::io("cannot be synced; its durability is unknown", &error)))?;
     inner.intact()
 }
 

@@ -23,12 +23,7 @@ use crate::kernel::id::Destination;
 ///
 /// # Errors
 /// The refusal.
-pub async fn admit(
-    gate: &Gate,
-    peer: IpAddr,
-    user: &str,
-    certificate: &Certificate,
-) -> Result<Admitted, Refusal> {
+pub async fn admit(gate: &Gate, peer: IpAddr, user: &str, certificate: &Certificate) -> Result<Admitted, Refusal> {
     let wanted: Destination = user.parse().map_err(|_| Refusal::WrongPrincipal)?;
     let presented = present(certificate).ok_or(Refusal::Oversized)?;
     let now = || gate.clock.now().wall_ms;
@@ -41,14 +36,7 @@ pub async fn admit(
         (Ok(grant), true) => grant,
         (Ok(_) | Err(_), _) => return Err(Refusal::StoreUnavailable),
     };
-    admit::admit(
-        &presented,
-        &gate.trust,
-        &wanted,
-        peer,
-        now(),
-        grant.as_ref(),
-    )
+    admit::admit(&presented, &gate.trust, &wanted, peer, now(), grant.as_ref())
 }
 
 /// A certificate in plain fields; nothing if its blob cannot be made again.
@@ -90,9 +78,7 @@ fn present(certificate: &Certificate) -> Option<Presented> {
             .iter()
             .map(|(name, data)| (name.clone(), data.clone()))
             .collect(),
-        ca_key: russh::keys::PublicKey::new(ca.clone(), "")
-            .to_bytes()
-            .ok()?,
+        ca_key: russh::keys::PublicKey::new(ca.clone(), "").to_bytes().ok()?,
         ca_signature_algorithm: certificate.signature().algorithm().as_str().to_owned(),
         ca_rsa_bits: rsa_bits(ca),
         nested: [certificate.public_key(), ca]

@@ -63,11 +63,7 @@ pub fn server(kex: KeyExchange) -> Preferred {
         }),
         key: Cow::Borrowed(KEYS),
         host_key_certificates: Cow::Borrowed(&[]),
-        cipher: Cow::Borrowed(&[
-            cipher::CHACHA20_POLY1305,
-            cipher::AES_256_GCM,
-            cipher::AES_128_GCM,
-        ]),
+        cipher: Cow::Borrowed(&[cipher::CHACHA20_POLY1305, cipher::AES_256_GCM, cipher::AES_128_GCM]),
         mac: Cow::Borrowed(MACS),
         compression: Cow::Borrowed(COMPRESSION),
     }
@@ -96,11 +92,7 @@ pub fn client(pinned: Option<Algorithm>) -> Preferred {
         kex: Cow::Borrowed(KEX),
         key: Cow::Owned(keys),
         host_key_certificates: Cow::Owned(certificates),
-        cipher: Cow::Borrowed(&[
-            cipher::AES_128_GCM,
-            cipher::AES_256_GCM,
-            cipher::CHACHA20_POLY1305,
-        ]),
+        cipher: Cow::Borrowed(&[cipher::AES_128_GCM, cipher::AES_256_GCM, cipher::CHACHA20_POLY1305]),
         mac: Cow::Borrowed(MACS),
         compression: Cow::Borrowed(COMPRESSION),
     }

@@ -35,9 +35,7 @@ pub enum ArchivingError {
     Archive(#[from] crate::archive::ArchiveError),
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error(
-        "its folder is empty, it is not in the archive, and the ledger has its opening: it was lost, or moved"
-    )]
+    #[error("its folder is empty, it is not in the archive, and the ledger has its opening: it was lost, or moved")]
     Lost,
     #[error("what the archive holds under its name is not its sealed recording: {0}")]
     NotIt(String),
@@ -50,11 +48,7 @@ impl Gate {
     ///
     /// # Errors
     /// The step that failed; the spool folder is still there then.
-    pub async fn archive_sealed(
-        &self,
-        finished: Finished,
-        at_ms: WallMs,
-    ) -> Result<(), ArchivingError> {
+    pub async fn archive_sealed(&self, finished: Finished, at_ms: WallMs) -> Result<(), ArchivingError> {
         let session = SessionId(finished.sealed.head().session_id);
         let receipt = self.ledger.append_seal(&finished.sealed).await?;
         let name: ArchiveName = recording_file(&session.0).parse()?;
@@ -74,9 +68,7 @@ impl Gate {
         at_ms: WallMs,
     ) -> Result<(), ArchivingError> {
         let proof = self.ledger.prove(receipt.entry().index).await?;
-        self.archive
-            .put_sidecar(name, Sidecar::Proof, proof.as_bytes())
-            .await?;
+        self.archive.put_sidecar(name, Sidecar::Proof, proof.as_bytes()).await?;
         let seal = sealed.seal();
         let row = RecordingRow {
             session: SessionId(sealed.head().session_id),
@@ -102,28 +94,16 @@ impl Gate {
     ///
     /// # Errors
     /// As [`Gate::archive_sealed`].
-    pub async fn archive_left_over(
-        &self,
-        finished: Finished,
-        at_ms: WallMs,
-    ) -> Result<(), ArchivingError> {
+    pub async fn archive_left_over(&self, finished: Finished, at_ms: WallMs) -> Result<(), ArchivingError> {
         let sealed = &finished.sealed;
-        if let Err(error @ LedgerError::Contradiction { .. }) =
-            self.ledger.append_seal(sealed).await
-        {
+        if let Err(error @ LedgerError::Contradiction { .. }) = self.ledger.append_seal(sealed).await {
             // Refused as well if it was opened or sealed as something else.
-            let opened = self
-                .ledger
-                .append_open(sealed.open_leaf(), sealed.head().salt)
-                .await;
+            let opened = self.ledger.append_open(sealed.open_leaf(), sealed.head().salt).await;
             match opened {
                 Ok(opened) if opened.entry().fresh => {
                     let session = SessionId(sealed.head().session_id);
                     self.ledger
-                        .append_event(
-                            "unopened-spool",
-                            serde_json::json!({ "session": session.to_string() }),
-                        )
+                        .append_event("unopened-spool", serde_json::json!({ "session": session.to_string() }))
                         .await?;
                 }
                 Ok(_) | Err(_) => return Err(error.into()),
@@ -137,33 +117,20 @@ impl Gate {
     ///
     /// # Errors
     /// The step that failed; the folder is still there then.
-    pub async fn archive_moved(
-        &self,
-        session: SessionId,
-        folder: &Path,
-        at_ms: WallMs,
-    ) -> Result<(), ArchivingError> {
+    pub async fn archive_moved(&self, session: SessionId, folder: &Path, at_ms: WallMs) -> Result<(), ArchivingError> {
         let name: ArchiveName = recording_file(&session.0).parse()?;
         match self.archive.open(&name).await {
             Ok(file) => {
                 let node_key = self.keeper.node_key();
-                let found = tokio::task::spawn_blocking(move || {
-                    recover(file, Vec::new(), node_key, "", "")
-                })
-                .await;
-                let sealed =
-                    match found.map_err(|error| ArchivingError::NotIt(error.to_string()))? {
-                        Err(RecoverError::AlreadySealed(sealed))
-                            if sealed.head().session_id == session.0 =>
-                        {
-                            sealed
-                        }
-                        Err(RecoverError::AlreadySealed(_)) => {
-                            return Err(ArchivingError::NotIt("another session's".into()));
-                        }
-                        Err(error) => return Err(ArchivingError::NotIt(error.to_string())),
-                        Ok(_) => return Err(ArchivingError::NotIt("it has no seal".into())),
-                    };
+                let found = tokio::task::spawn_blocking(move || recover(file, Vec::new(), node_key, "", "")).await;
+                let sealed = match found.map_err(|error| ArchivingError::NotIt(error.to_string()))? {
+                    Err(RecoverError::AlreadySealed(sealed)) if sealed.head().session_id == session.0 => sealed,
+                    Err(RecoverError::AlreadySealed(_)) => {
+                        return Err(ArchivingError::NotIt("another session's".into()));
+                    }
+                    Err(error) => return Err(ArchivingError::NotIt(error.to_string())),
+                    Ok(_) => return Err(ArchivingError::NotIt("it has no seal".into())),
+                };
                 // The leaf was durable before the file was moved; anything
                 // else in its place is refused here.
                 let receipt = self.ledger.append_seal(&sealed).await?;
@@ -174,10 +141,7 @@ impl Gate {
                     return Err(ArchivingError::Lost);
                 }
                 self.ledger
-                    .append_event(
-                        "unopened-spool",
-                        serde_json::json!({ "session": session.to_string() }),
-                    )
+                    .append_event("unopened-spool", serde_json::json!({ "session": session.to_string() }))
                     .await?;
             }
             Err(error) => return Err(error.into()),

@@ -123,11 +123,7 @@ fn fire(switch: &Arc<Switch>) {
         }
         let (wake, children) = {
             let mut wakers = lock(&switch.wakers);
-            let wake: Vec<Waker> = wakers
-                .slots
-                .iter_mut()
-                .filter_map(|(_, waker)| waker.take())
-                .collect();
+            let wake: Vec<Waker> = wakers.slots.iter_mut().filter_map(|(_, waker)| waker.take()).collect();
             (wake, std::mem::take(&mut wakers.children))
         };
         wake.into_iter().for_each(Waker::wake);
@@ -170,14 +166,8 @@ impl Transport for TcpStream {
 
 /// With a low-water mark of 1 a socket polls writable only if no byte waits unsent.
 fn writable_now(stream: &TcpStream) -> bool {
-    let mut fds = [rustix::event::PollFd::new(
-        stream,
-        rustix::event::PollFlags::OUT,
-    )];
-    let zero = rustix::event::Timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
+    let mut fds = [rustix::event::PollFd::new(stream, rustix::event::PollFlags::OUT)];
+    let zero = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
     match rustix::event::poll(&mut fds, Some(&zero)) {
         Ok(1) => fds
             .iter()
@@ -254,19 +244,14 @@ impl<S: Transport> AsyncRead for Gated<S> {
             Pin::new(stream).poll_read(context, buffer)
         });
         if let Poll::Ready(Ok(())) = answer {
-            self.stream
-                .after_read(buffer.filled().len().saturating_sub(before));
+            self.stream.after_read(buffer.filled().len().saturating_sub(before));
         }
         answer
     }
 }
 
 impl<S: Transport> AsyncWrite for Gated<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let slot = self.write;
         self.gate(context, slot, |stream, context| {
             Pin::new(stream).poll_write(context, bytes)
@@ -275,16 +260,12 @@ impl<S: Transport> AsyncWrite for Gated<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let slot = self.write;
-        self.gate(context, slot, |stream, context| {
-            Pin::new(stream).poll_flush(context)
-        })
+        self.gate(context, slot, |stream, context| Pin::new(stream).poll_flush(context))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let slot = self.write;
-        self.gate(context, slot, |stream, context| {
-            Pin::new(stream).poll_shutdown(context)
-        })
+        self.gate(context, slot, |stream, context| Pin::new(stream).poll_shutdown(context))
     }
 
     fn poll_write_vectored(

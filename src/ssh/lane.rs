@@ -23,6 +23,7 @@ use chacha20poly1305::{ChaCha20Poly1305, Key, Nonce};
 use tokio::sync::Notify;
 
 use super::gated::Kill;
+use crate::clock::{Tick, tick};
 
 /// Bytes of one lane kept in memory.
 pub const MEMORY_BYTES_MAX: usize = 3 * 1024 * 1024;
@@ -104,7 +105,7 @@ struct State<C> {
     memory: usize,
     overflow: Option<Overflow>,
     /// When the reader last took something.
-    popped: tokio::time::Instant,
+    popped: Tick,
     closed: bool,
 }
 
@@ -126,7 +127,7 @@ impl<C> Lane<C> {
                 backlog: 0,
                 memory: 0,
                 overflow: None,
-                popped: tokio::time::Instant::now(),
+                popped: tick(),
                 closed: false,
             }),
             filled: Notify::new(),
@@ -159,9 +160,7 @@ impl<C> Lane<C> {
         }
         taken.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         if state.backlog.saturating_add(bytes.len() as u64) > self.backlog_max {
-            return Err(LaneError::Full {
-                max: self.backlog_max,
-            });
+            return Err(LaneError::Full { max: self.backlog_max });
         }
         if state.slots.len() >= ENTRIES_MAX {
             return Err(LaneError::TooMany);
@@ -239,7 +238,7 @@ impl<C> Lane<C> {
                     into.push(entry);
                 }
                 if !into.is_empty() {
-                    state.popped = tokio::time::Instant::now();
+                    state.popped = tick();
                     drop(guard);
                     self.drained.notify_one();
                     return Ok(true);
@@ -282,7 +281,7 @@ impl<C> Lane<C> {
         if memory <= HIGH_WATER_BYTES {
             return;
         }
-        if popped.elapsed() >= STALL {
+        if tick().duration_since(popped) >= STALL {
             if backlog > SLOW_WALK_BYTES {
                 kill.guard(tokio::time::timeout(SLOW_WALK, self.drained.notified()))
                     .await;
@@ -452,10 +451,7 @@ mod tests {
             lane.push(Stream::Main, &block, &TAKEN).unwrap();
             lane.control(n).unwrap();
         }
-        assert!(
-            lane.lock().overflow.is_some(),
-            "9.6 MB do not fit in memory"
-        );
+        assert!(lane.lock().overflow.is_some(), "9.6 MB do not fit in memory");
         lane.lock().closed = true;
         let (mut bytes, mut controls) = (0, Vec::new());
         let mut batch = Vec::new();
@@ -473,10 +469,7 @@ mod tests {
         assert_eq!(bytes, 300 * block.len());
         assert_eq!(controls, (0..300).collect::<Vec<_>>());
         assert_eq!(lane.backlog(), 0);
-        assert!(
-            lane.lock().overflow.is_none(),
-            "a drained file is given back"
-        );
+        assert!(lane.lock().overflow.is_none(), "a drained file is given back");
     }
 
     #[tokio::test]
@@ -505,17 +498,16 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_slow_reader_is_waited_for_and_a_stalled_one_is_not() {
         let (_folder, lane) = lane(64 << 20);
-        lane.push(Stream::Main, &vec![0; HIGH_WATER_BYTES + 1], &TAKEN)
-            .unwrap();
+        lane.push(Stream::Main, &vec![0; HIGH_WATER_BYTES + 1], &TAKEN).unwrap();
         let kill = Kill::new();
-        let start = tokio::time::Instant::now();
+        let start = tick();
         lane.brake(&kill).await;
-        assert_eq!(start.elapsed(), BRAKE);
+        assert_eq!(tick().duration_since(start), BRAKE);
         tokio::time::advance(STALL).await;
-        let start = tokio::time::Instant::now();
+        let start = tick();
         lane.brake(&kill).await;
         assert_eq!(
-            start.elapsed(),
+            tick().duration_since(start),
             Duration::ZERO,
             "nothing is waited for behind a stalled reader"
         );

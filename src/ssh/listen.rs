@@ -23,6 +23,9 @@ const EVENTS_QUEUED: usize = 4;
 /// Source addresses remembered before stale ones are dropped.
 const SOURCES_SWEEP: usize = 4096;
 
+/// What the SSH library serves connections with.
+pub type Served = Arc<russh::server::Config>;
+
 /// russh's server configuration from ours.
 pub fn config(
     settings: &Settings,
@@ -51,7 +54,7 @@ pub fn config(
 /// Accepts until `shutdown` turns true.
 pub async fn accept(
     gate: Arc<Gate>,
-    config: watch::Receiver<Arc<russh::server::Config>>,
+    config: watch::Receiver<Served>,
     listener: TcpListener,
     mut shutdown: watch::Receiver<bool>,
 ) {
@@ -160,8 +163,7 @@ struct Sources {
 
 impl Sources {
     fn new(settings: &super::Settings) -> Sources {
-        let per_second =
-            NonZeroU32::new(settings.connections_per_second).unwrap_or(NonZeroU32::MIN);
+        let per_second = NonZeroU32::new(settings.connections_per_second).unwrap_or(NonZeroU32::MIN);
         let burst = NonZeroU32::new(settings.connections_burst).unwrap_or(NonZeroU32::MIN);
         Sources {
             limiter: RateLimiter::keyed(Quota::per_second(per_second).allow_burst(burst)),

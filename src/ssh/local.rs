@@ -124,9 +124,7 @@ impl LocalEnd {
                 if let Err(why) = started {
                     tracing::warn!(session = %self.live.id, why, "local target did not start");
                     let line = format!("portcullis: {why}\r\n");
-                    self.channel
-                        .take_from_target(Stream::Stderr, line.as_bytes())
-                        .ok();
+                    self.channel.take_from_target(Stream::Stderr, line.as_bytes()).ok();
                 }
                 self.channel.down.control(Down::Reply(yes)).ok();
                 if !yes {
@@ -141,20 +139,14 @@ impl LocalEnd {
                 px_height,
             }) => {
                 let size = size(cols, rows, px_width, px_height);
-                if let Some(Input::Terminal(master)) =
-                    self.running.as_ref().map(|running| &running.input)
-                {
+                if let Some(Input::Terminal(master)) = self.running.as_ref().map(|running| &running.input) {
                     master.resize(size).ok();
                 }
                 Ok(())
             }
             Entry::Control(Up::Signal(signal)) => {
                 if let Some(running) = &self.running {
-                    running
-                        .orders
-                        .send(Order::Signal(signal_name(&signal)))
-                        .await
-                        .ok();
+                    running.orders.send(Order::Signal(signal_name(&signal))).await.ok();
                 }
                 Ok(())
             }
@@ -221,10 +213,7 @@ impl LocalEnd {
         if let Some(running) = self.running.take() {
             running.orders.send(Order::End).await.ok();
             drop(running.orders);
-            if tokio::time::timeout(LEAVE_WAIT, running.watch)
-                .await
-                .is_err()
-            {
+            if tokio::time::timeout(LEAVE_WAIT, running.watch).await.is_err() {
                 tracing::error!(session = %self.live.id, "the supervisor of a local target does not end");
             }
             drop(running.input);
@@ -233,18 +222,8 @@ impl LocalEnd {
 
     async fn start(&mut self, start: Start) -> Result<(), String> {
         let account = nix::unistd::User::from_name(&self.program.run_as)
-            .map_err(|error| {
-                format!(
-                    "the account {} cannot be looked up: {error}",
-                    self.program.run_as
-                )
-            })?
-            .ok_or_else(|| {
-                format!(
-                    "there is no account {} on this machine",
-                    self.program.run_as
-                )
-            })?;
+            .map_err(|error| format!("the account {} cannot be looked up: {error}", self.program.run_as))?
+            .ok_or_else(|| format!("there is no account {} on this machine", self.program.run_as))?;
         let own = nix::unistd::geteuid() == account.uid;
         if own && !self.live.gate.settings().local_as_server {
             return Err("this local target would run as the server's own user".into());
@@ -258,8 +237,7 @@ impl LocalEnd {
             (Start::Shell, true) => (vec![shell.clone()], true),
             (Start::Shell, false) => (self.program.command.clone(), false),
             (Start::Exec(command), true) => {
-                let command = String::from_utf8(command)
-                    .map_err(|_| "the command is not UTF-8".to_owned())?;
+                let command = String::from_utf8(command).map_err(|_| "the command is not UTF-8".to_owned())?;
                 (vec![shell.clone(), "-c".into(), command], false)
             }
             (Start::Subsystem(name), true) if name == "sftp" => {
@@ -271,10 +249,7 @@ impl LocalEnd {
             }
         };
         let mut env = vec![
-            (
-                "HOME".to_owned(),
-                account.dir.to_string_lossy().into_owned(),
-            ),
+            ("HOME".to_owned(), account.dir.to_string_lossy().into_owned()),
             ("USER".to_owned(), account.name.clone()),
             ("LOGNAME".to_owned(), account.name.clone()),
             ("SHELL".to_owned(), shell),
@@ -287,9 +262,7 @@ impl LocalEnd {
             env.push(("TERM".to_owned(), terminal.term.clone()));
         }
         env.append(&mut self.env);
-        env.retain(|(name, value)| {
-            !name.is_empty() && !name.contains(['=', '\0']) && !value.contains('\0')
-        });
+        env.retain(|(name, value)| !name.is_empty() && !name.contains(['=', '\0']) && !value.contains('\0'));
         let spec = Spec {
             command,
             login,
@@ -317,32 +290,20 @@ impl LocalEnd {
     async fn spawn(&self, spec: &Spec, account: &nix::unistd::User) -> io::Result<Running> {
         let (input, outputs, streams) = match &self.terminal {
             Some(terminal) => {
-                let size = size(
-                    terminal.cols,
-                    terminal.rows,
-                    terminal.px_width,
-                    terminal.px_height,
-                );
+                let size = size(terminal.cols, terminal.rows, terminal.px_width, terminal.px_height);
                 let (master, slave) = terminal::open(size, &terminal.modes)?;
                 if nix::unistd::geteuid() != account.uid {
                     terminal::give(&slave, account.uid, account.gid)?;
                 }
                 let master = Arc::new(master);
                 let streams = [slave.try_clone()?, slave.try_clone()?, slave];
-                (
-                    Input::Terminal(master.clone()),
-                    vec![Output::Terminal(master)],
-                    streams,
-                )
+                (Input::Terminal(master.clone()), vec![Output::Terminal(master)], streams)
             }
             None => {
                 let (input, stdin) = pipe::pipe()?;
                 let (stdout, output) = pipe::pipe()?;
                 let (stderr, error) = pipe::pipe()?;
-                let outputs = vec![
-                    Output::Pipe(Stream::Main, output),
-                    Output::Pipe(Stream::Stderr, error),
-                ];
+                let outputs = vec![Output::Pipe(Stream::Main, output), Output::Pipe(Stream::Stderr, error)];
                 let streams = [
                     stdin.into_blocking_fd()?,
                     stdout.into_blocking_fd()?,
@@ -351,28 +312,14 @@ impl LocalEnd {
                 (Input::Pipe(Some(input)), outputs, streams)
             }
         };
-        let helper = tokio::time::timeout(
-            HAND_OVER,
-            Helper::start(Path::new(PROGRAM), &[], streams, spec),
-        )
-        .await??;
+        let helper = tokio::time::timeout(HAND_OVER, Helper::start(Path::new(PROGRAM), &[], streams, spec)).await??;
         let outputs = outputs
             .into_iter()
             .map(|output| tokio::spawn(read(self.live.clone(), self.channel.clone(), output)))
             .collect();
         let (orders, queue) = mpsc::channel(ORDERS_QUEUED);
-        let watch = tokio::spawn(watch(
-            self.live.clone(),
-            self.channel.clone(),
-            helper,
-            queue,
-            outputs,
-        ));
-        Ok(Running {
-            input,
-            orders,
-            watch,
-        })
+        let watch = tokio::spawn(watch(self.live.clone(), self.channel.clone(), helper, queue, outputs));
+        Ok(Running { input, orders, watch })
     }
 }
 
@@ -446,13 +393,8 @@ async fn read(live: Arc<Live>, channel: Arc<Channel>, mut output: Output) {
     let mut buffer = vec![0u8; READ_BYTES];
     loop {
         let (stream, read) = match &mut output {
-            Output::Terminal(master) => (
-                Stream::Main,
-                channel.stop.guard(master.read(&mut buffer)).await,
-            ),
-            Output::Pipe(stream, pipe) => {
-                (*stream, channel.stop.guard(pipe.read(&mut buffer)).await)
-            }
+            Output::Terminal(master) => (Stream::Main, channel.stop.guard(master.read(&mut buffer)).await),
+            Output::Pipe(stream, pipe) => (*stream, channel.stop.guard(pipe.read(&mut buffer)).await),
         };
         match read {
             Some(Ok(n)) if n > 0 => {
@@ -505,10 +447,7 @@ async fn watch(
     for output in outputs.drain(..) {
         output.await.ok();
     }
-    if tokio::time::timeout(OUTPUT_WAIT, helper.gone())
-        .await
-        .is_err()
-    {
+    if tokio::time::timeout(OUTPUT_WAIT, helper.gone()).await.is_err() {
         tracing::error!(session = %live.id, "the supervisor of a local target does not end");
     }
     let down = &channel.down;
@@ -519,12 +458,7 @@ async fn watch(
         }
         Some(Exit::Signal { name, core }) => {
             let message = String::new();
-            down.control(Down::ExitSignal {
-                name,
-                core,
-                message,
-            })
-            .ok();
+            down.control(Down::ExitSignal { name, core, message }).ok();
         }
         None => {}
     }

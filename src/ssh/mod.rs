@@ -90,18 +90,12 @@ pub struct Gate {
 impl Gate {
     /// The settings in force now.
     pub fn settings(&self) -> Arc<Settings> {
-        self.settings
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.settings.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Puts other settings in force, for connections from now on.
     pub fn set_settings(&self, settings: Settings) {
-        *self
-            .settings
-            .write()
-            .unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
+        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
     }
 
     /// Counts a refusal before login; each minute's counts become ledger leaves.
@@ -118,11 +112,7 @@ impl Gate {
     /// Logs the counts of a minute that is over.
     pub fn flush_refusals(self: &Arc<Self>) {
         let now = self.clock.now().wall_ms;
-        let done = self
-            .refusals
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .due(now);
+        let done = self.refusals.lock().unwrap_or_else(PoisonError::into_inner).due(now);
         self.log_refusals(done);
     }
 

@@ -121,8 +121,7 @@ async fn up(live: &Arc<Live>, channel: &Arc<Channel>, mut target: TargetEnd) {
             Some(Ok(true)) => {}
             Some(Ok(false)) | None => break,
             Some(Err(error)) => {
-                live.control
-                    .end_now(EndReason::RecorderFailed(error.to_string()));
+                live.control.end_now(EndReason::RecorderFailed(error.to_string()));
                 break;
             }
         }
@@ -155,9 +154,7 @@ async fn up(live: &Arc<Live>, channel: &Arc<Channel>, mut target: TargetEnd) {
             }
             if closing {
                 // The target's own CLOSE comes through the other lane and stops us.
-                tokio::time::timeout(CLOSE_WAIT, channel.stop.wait())
-                    .await
-                    .ok();
+                tokio::time::timeout(CLOSE_WAIT, channel.stop.wait()).await.ok();
                 channel.stop.fire();
                 break 'pumping;
             }
@@ -185,16 +182,12 @@ async fn down(live: &Arc<Live>, channel: &Arc<Channel>, client: &ClientEnd) {
                 channel.stop.guard(pass_control(client, Down::Eof)).await;
             }
         }
-        let popped = channel
-            .stop
-            .guard(channel.down.pop(BATCH_BYTES, &mut batch))
-            .await;
+        let popped = channel.stop.guard(channel.down.pop(BATCH_BYTES, &mut batch)).await;
         match popped {
             Some(Ok(true)) => {}
             Some(Ok(false)) | None => break,
             Some(Err(error)) => {
-                live.control
-                    .end_now(EndReason::RecorderFailed(error.to_string()));
+                live.control.end_now(EndReason::RecorderFailed(error.to_string()));
                 break;
             }
         }
@@ -248,10 +241,7 @@ async fn down(live: &Arc<Live>, channel: &Arc<Channel>, client: &ClientEnd) {
                 Entry::Control(Down::Notice(text)) => waiting_notice = Some(text),
                 Entry::Control(Down::Refused(text)) => {
                     say(live, channel, client, format!("portcullis: {text}\r\n")).await;
-                    channel
-                        .stop
-                        .guard(pass_control(client, Down::Reply(false)))
-                        .await;
+                    channel.stop.guard(pass_control(client, Down::Reply(false))).await;
                 }
                 Entry::Control(Down::Lost) => {
                     say(
@@ -264,12 +254,7 @@ async fn down(live: &Arc<Live>, channel: &Arc<Channel>, client: &ClientEnd) {
                 }
                 Entry::Control(control) => {
                     let ended = matches!(control, Down::ExitStatus(_) | Down::ExitSignal { .. });
-                    if channel
-                        .stop
-                        .guard(pass_control(client, control))
-                        .await
-                        .is_none()
-                    {
+                    if channel.stop.guard(pass_control(client, control)).await.is_none() {
                         undelivered_down(channel, entries);
                         break 'pumping;
                     }
@@ -295,20 +280,12 @@ async fn say(live: &Live, channel: &Channel, client: &ClientEnd, line: String) {
     };
     if live.record(channel.number, event) {
         count(&channel.account.injected, line.len());
-        channel
-            .stop
-            .guard(client.stderr(line.into_bytes().into()))
-            .await;
+        channel.stop.guard(client.stderr(line.into_bytes().into())).await;
     }
 }
 
 /// Tells the terminal something if it can take it now; gives the text back if not.
-async fn give_notice(
-    live: &Live,
-    channel: &Channel,
-    client: &ClientEnd,
-    text: String,
-) -> Option<String> {
+async fn give_notice(live: &Live, channel: &Channel, client: &ClientEnd, text: String) -> Option<String> {
     let (bytes, how) = {
         let screen = channel.screen();
         if !screen.is_ground() {
@@ -328,10 +305,7 @@ async fn give_notice(
     );
     if recorded {
         count(&channel.account.injected, bytes.len());
-        channel
-            .stop
-            .guard(client.stderr(bytes.into_bytes().into()))
-            .await;
+        channel.stop.guard(client.stderr(bytes.into_bytes().into())).await;
     }
     None
 }
@@ -351,11 +325,7 @@ async fn pass_control(client: &ClientEnd, control: Down) {
         Down::ExitStatus(status) => {
             client.write.exit_status(status).await.ok();
         }
-        Down::ExitSignal {
-            name,
-            core,
-            message,
-        } => {
+        Down::ExitSignal { name, core, message } => {
             let signal = Sig::Custom(name);
             client
                 .handle
@@ -402,10 +372,7 @@ async fn record_input(live: &Live, channel: &Channel, batch: &[Entry<Up>]) -> Re
         take.done().map_err(|error| error.to_string())?;
     }
     if enter && live.gate.settings().durable {
-        live.recorder
-            .sync()
-            .await
-            .map_err(|error| error.to_string())?;
+        live.recorder.sync().await.map_err(|error| error.to_string())?;
     }
     Ok(())
 }
@@ -424,11 +391,7 @@ fn record_output(live: &Live, channel: &Channel, batch: &[Entry<Down>]) -> Resul
                 bytes,
             } => take.stderr(bytes),
             Entry::Control(Down::ExitStatus(status)) => take.event(Event::ExitStatus(*status)),
-            Entry::Control(Down::ExitSignal {
-                name,
-                core,
-                message,
-            }) => take.event(Event::ExitSignal {
+            Entry::Control(Down::ExitSignal { name, core, message }) => take.event(Event::ExitSignal {
                 name: name.as_str().into(),
                 core: *core,
                 message: message.as_str().into(),
@@ -493,9 +456,7 @@ impl TargetEnd {
             TargetEnd::Local(local) => local.leave().await,
             TargetEnd::Ssh(target) => {
                 if cut {
-                    tokio::time::timeout(LEAVE_WAIT, target.signal(Sig::TERM))
-                        .await
-                        .ok();
+                    tokio::time::timeout(LEAVE_WAIT, target.signal(Sig::TERM)).await.ok();
                 }
                 target.leave(LEAVE_WAIT).await;
             }

@@ -96,13 +96,7 @@ mod tests {
     #[tokio::test]
     async fn the_last_of_a_run_passes_and_order_is_kept() {
         let mut resizes = Resizes::every(Duration::from_secs(1));
-        let mut batch = vec![
-            resize(1),
-            resize(2),
-            Entry::Control(Up::Eof),
-            resize(3),
-            resize(4),
-        ];
+        let mut batch = vec![resize(1), resize(2), Entry::Control(Up::Eof), resize(3), resize(4)];
         resizes.thin(&mut batch);
         assert_eq!(cols(&batch), [Some(2), None, Some(4)]);
         // Too soon: held until it is due, replaced by a later one.

@@ -13,12 +13,8 @@ use std::time::Duration;
 
 use portcullis_recording::Event;
 use russh::keys::{Algorithm, Certificate};
-use russh::server::{
-    Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Response, Session, VerifiedPublicKey,
-};
-use russh::{
-    Channel as RusshChannel, ChannelId, ChannelOpenFailure, MethodKind, MethodSet, Pty, Sig,
-};
+use russh::server::{Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Response, Session, VerifiedPublicKey};
+use russh::{Channel as RusshChannel, ChannelId, ChannelOpenFailure, MethodKind, MethodSet, Pty, Sig};
 use tokio::sync::{Semaphore, watch};
 
 use super::Gate;
@@ -88,12 +84,7 @@ fn lock(channels: &Channels) -> MutexGuard<'_, HashMap<ChannelId, (Arc<Channel>,
 
 impl Connection {
     /// A fresh connection; `authenticated` turns true once it is.
-    pub fn new(
-        gate: Arc<Gate>,
-        peer: IpAddr,
-        kill: Kill,
-        authenticated: watch::Sender<bool>,
-    ) -> Connection {
+    pub fn new(gate: Arc<Gate>, peer: IpAddr, kill: Kill, authenticated: watch::Sender<bool>) -> Connection {
         let places = Arc::new(Semaphore::new(gate.settings().channels_max));
         Connection {
             gate,
@@ -117,9 +108,7 @@ impl Connection {
     }
 
     fn channel(&self, id: ChannelId) -> Option<(Arc<Live>, Arc<Channel>)> {
-        let channel = lock(&self.channels)
-            .get(&id)
-            .map(|(channel, _)| channel.clone())?;
+        let channel = lock(&self.channels).get(&id).map(|(channel, _)| channel.clone())?;
         Some((self.live()?, channel))
     }
 
@@ -142,12 +131,7 @@ impl Connection {
     }
 
     /// Asks policy for a program and passes it on; the target answers.
-    fn start(
-        &mut self,
-        id: ChannelId,
-        start: Start,
-        session: &mut Session,
-    ) -> Result<(), russh::Error> {
+    fn start(&mut self, id: ChannelId, start: Start, session: &mut Session) -> Result<(), russh::Error> {
         let Some((live, channel)) = self.channel(id) else {
             return session.channel_failure(id);
         };
@@ -159,10 +143,7 @@ impl Connection {
                 },
                 command.clone(),
             ),
-            Start::Subsystem(name) => (
-                Request::Subsystem { name: name.clone() },
-                name.clone().into_bytes(),
-            ),
+            Start::Subsystem(name) => (Request::Subsystem { name: name.clone() }, name.clone().into_bytes()),
         };
         match live.decide(channel.number, request, &detail, "") {
             Ok(_permit) => {}
@@ -174,11 +155,7 @@ impl Connection {
         }
         if channel.started.swap(true, Ordering::SeqCst) {
             // One program a channel (RFC 4254 section 6.5).
-            refuse_in_words(
-                &live,
-                &channel,
-                "this channel runs a program already".into(),
-            );
+            refuse_in_words(&live, &channel, "this channel runs a program already".into());
             return Ok(());
         }
         let start = match live.admitted.force_command() {
@@ -246,10 +223,7 @@ fn refuse_in_words(live: &Live, channel: &Channel, said: String) {
 async fn end_closed(channel: Arc<Channel>) {
     loop {
         let before = channel.account.to_target.load(Ordering::Relaxed);
-        if tokio::time::timeout(CLOSED_WAIT, channel.stop.wait())
-            .await
-            .is_ok()
-        {
+        if tokio::time::timeout(CLOSED_WAIT, channel.stop.wait()).await.is_ok() {
             return;
         }
         if channel.account.to_target.load(Ordering::Relaxed) == before {
@@ -286,11 +260,7 @@ impl Handler for Connection {
         Ok(Auth::reject())
     }
 
-    async fn auth_publickey_offered(
-        &mut self,
-        _: &str,
-        offer: PublicKeyOffer<'_>,
-    ) -> Result<Auth, Self::Error> {
+    async fn auth_publickey_offered(&mut self, _: &str, offer: PublicKeyOffer<'_>) -> Result<Auth, Self::Error> {
         // Nothing is proved yet, and a certificate cannot be told from its bare
         // key here: only count, and refuse SHA-1.
         self.offers += 1;
@@ -303,19 +273,11 @@ impl Handler for Connection {
         }
     }
 
-    async fn auth_publickey(
-        &mut self,
-        _: &str,
-        _: VerifiedPublicKey<'_>,
-    ) -> Result<Auth, Self::Error> {
+    async fn auth_publickey(&mut self, _: &str, _: VerifiedPublicKey<'_>) -> Result<Auth, Self::Error> {
         Ok(Auth::reject())
     }
 
-    async fn auth_openssh_certificate(
-        &mut self,
-        user: &str,
-        certificate: &Certificate,
-    ) -> Result<Auth, Self::Error> {
+    async fn auth_openssh_certificate(&mut self, user: &str, certificate: &Certificate) -> Result<Auth, Self::Error> {
         self.admitted = None;
         self.named(user);
         match admission::admit(&self.gate, self.peer, user, certificate).await {
@@ -365,11 +327,7 @@ impl Handler for Connection {
                 });
             }
         };
-        let text = format!(
-            "portcullis: refused ({}): {}",
-            refusal.code(),
-            refusal.sentence()
-        );
+        let text = format!("portcullis: refused ({}): {}", refusal.code(), refusal.sentence());
         Ok(Auth::Partial {
             name: "".into(),
             instructions: text.into(),
@@ -394,11 +352,7 @@ impl Handler for Connection {
             let opened = session::open(gate, admitted, peer, client_id, client, kill.clone()).await;
             let live = opened.as_ref().ok().cloned();
             if let Err(refused) = &opened {
-                tracing::info!(
-                    code = refused.code,
-                    sentence = refused.sentence,
-                    "session not opened"
-                );
+                tracing::info!(code = refused.code, sentence = refused.sentence, "session not opened");
             }
             let failed = opened.is_err();
             send.send_replace(Some(opened));
@@ -519,9 +473,7 @@ impl Handler for Connection {
             port,
         };
         self.refuse(0, request, &format!("{host}:{port}"));
-        reply
-            .reject(ChannelOpenFailure::AdministrativelyProhibited)
-            .await;
+        reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
         Ok(())
     }
 
@@ -547,13 +499,9 @@ impl Handler for Connection {
         reply: ChannelOpenHandle,
         _: &mut Session,
     ) -> Result<(), Self::Error> {
-        let request = Request::DirectStreamlocal {
-            path: path.to_owned(),
-        };
+        let request = Request::DirectStreamlocal { path: path.to_owned() };
         self.refuse(0, request, path);
-        reply
-            .reject(ChannelOpenFailure::AdministrativelyProhibited)
-            .await;
+        reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
         Ok(())
     }
 
@@ -567,12 +515,7 @@ impl Handler for Connection {
         Ok(())
     }
 
-    async fn data(
-        &mut self,
-        id: ChannelId,
-        data: &[u8],
-        _: &mut Session,
-    ) -> Result<(), Self::Error> {
+    async fn data(&mut self, id: ChannelId, data: &[u8], _: &mut Session) -> Result<(), Self::Error> {
         let channel = Connection::data(self, id, data);
         if let Some(channel) = &channel {
             channel.up.walk(&self.kill).await;
@@ -586,29 +529,17 @@ impl Handler for Connection {
         Ok(())
     }
 
-    async fn extended_data(
-        &mut self,
-        id: ChannelId,
-        code: u32,
-        _: &[u8],
-        _: &mut Session,
-    ) -> Result<(), Self::Error> {
+    async fn extended_data(&mut self, id: ChannelId, code: u32, _: &[u8], _: &mut Session) -> Result<(), Self::Error> {
         // No client sends extended data to a server (RFC 4254 section 5.2 names
         // none); passing it on as input would be a lie, dropping it a loss.
         if let Some((live, _)) = self.channel(id) {
-            live.control.end_now(EndReason::Protocol(format!(
-                "extended data {code} from a client"
-            )));
+            live.control
+                .end_now(EndReason::Protocol(format!("extended data {code} from a client")));
         }
         Ok(())
     }
 
-    async fn window_adjusted(
-        &mut self,
-        _: ChannelId,
-        _: u32,
-        _: &mut Session,
-    ) -> Result<(), Self::Error> {
+    async fn window_adjusted(&mut self, _: ChannelId, _: u32, _: &mut Session) -> Result<(), Self::Error> {
         Ok(())
     }
 
@@ -637,11 +568,7 @@ impl Handler for Connection {
             return session.channel_failure(id);
         };
         let (cols, rows) = clamp_terminal(cols, rows);
-        let term: String = term
-            .chars()
-            .filter(|c| !c.is_control())
-            .take(TERM_BYTES_MAX)
-            .collect();
+        let term: String = term.chars().filter(|c| !c.is_control()).take(TERM_BYTES_MAX).collect();
         let again = channel.is_terminal() || channel.started.load(Ordering::SeqCst);
         // Modes reach the target, so they are recorded: opcode=value, as sent.
         let asked: Vec<String> = modes
@@ -718,23 +645,17 @@ impl Handler for Connection {
         };
         let count = channel.env_count.fetch_add(1, Ordering::SeqCst) as usize;
         if count >= ENV_COUNT_MAX * 4 {
-            live.control
-                .end_now(EndReason::Protocol("too many variables".into()));
+            live.control.end_now(EndReason::Protocol("too many variables".into()));
             return session.channel_failure(id);
         }
-        if name.len() > ENV_NAME_BYTES_MAX
-            || value.len() > ENV_VALUE_BYTES_MAX
-            || name.contains('=')
-        {
+        if name.len() > ENV_NAME_BYTES_MAX || value.len() > ENV_VALUE_BYTES_MAX || name.contains('=') {
             let kind = format!("env of {} bytes", name.len() + value.len());
             let _denied = live.decide(channel.number, Request::Unknown { kind }, b"", "");
             return session.channel_failure(id);
         }
         // The whole of it is recorded: what passes reaches the target.
         let detail = format!("{name}={value}").into_bytes();
-        let request = Request::Env {
-            name: name.to_owned(),
-        };
+        let request = Request::Env { name: name.to_owned() };
         let allowed = live.decide(channel.number, request, &detail, "").is_ok()
             && count < ENV_COUNT_MAX
             && !channel.started.load(Ordering::SeqCst);
@@ -746,37 +667,22 @@ impl Handler for Connection {
         session.channel_success(id)
     }
 
-    async fn shell_request(
-        &mut self,
-        id: ChannelId,
-        session: &mut Session,
-    ) -> Result<(), Self::Error> {
+    async fn shell_request(&mut self, id: ChannelId, session: &mut Session) -> Result<(), Self::Error> {
         self.start(id, Start::Shell, session)
     }
 
-    async fn exec_request(
-        &mut self,
-        id: ChannelId,
-        command: &[u8],
-        session: &mut Session,
-    ) -> Result<(), Self::Error> {
+    async fn exec_request(&mut self, id: ChannelId, command: &[u8], session: &mut Session) -> Result<(), Self::Error> {
         if command.len() > EXEC_BYTES_MAX {
             if let Some((live, channel)) = self.channel(id) {
                 let kind = format!("exec of {} bytes", command.len());
-                live.decide(channel.number, Request::Unknown { kind }, b"", "")
-                    .ok();
+                live.decide(channel.number, Request::Unknown { kind }, b"", "").ok();
             }
             return session.channel_failure(id);
         }
         self.start(id, Start::Exec(command.to_vec()), session)
     }
 
-    async fn subsystem_request(
-        &mut self,
-        id: ChannelId,
-        name: &str,
-        session: &mut Session,
-    ) -> Result<(), Self::Error> {
+    async fn subsystem_request(&mut self, id: ChannelId, name: &str, session: &mut Session) -> Result<(), Self::Error> {
         self.start(id, Start::Subsystem(name.to_owned()), session)
     }
 
@@ -814,12 +720,7 @@ impl Handler for Connection {
         Ok(false)
     }
 
-    async fn signal(
-        &mut self,
-        id: ChannelId,
-        signal: Sig,
-        _: &mut Session,
-    ) -> Result<(), Self::Error> {
+    async fn signal(&mut self, id: ChannelId, signal: Sig, _: &mut Session) -> Result<(), Self::Error> {
         if let Some((live, channel)) = self.channel(id) {
             let name = signal_name(&signal);
             if !is_signal_name(&name) {
@@ -828,22 +729,14 @@ impl Handler for Connection {
                 return Ok(());
             }
             let request = Request::Signal { name: name.clone() };
-            if live
-                .decide(channel.number, request, name.as_bytes(), "")
-                .is_ok()
-            {
+            if live.decide(channel.number, request, name.as_bytes(), "").is_ok() {
                 enqueue(&live, &channel, Up::Signal(signal));
             }
         }
         Ok(())
     }
 
-    async fn tcpip_forward(
-        &mut self,
-        host: &str,
-        port: &mut u32,
-        _: &mut Session,
-    ) -> Result<bool, Self::Error> {
+    async fn tcpip_forward(&mut self, host: &str, port: &mut u32, _: &mut Session) -> Result<bool, Self::Error> {
         let request = Request::TcpipForward {
             host: host.to_owned(),
             port: *port,
@@ -852,32 +745,17 @@ impl Handler for Connection {
         Ok(false)
     }
 
-    async fn cancel_tcpip_forward(
-        &mut self,
-        _: &str,
-        _: u32,
-        _: &mut Session,
-    ) -> Result<bool, Self::Error> {
+    async fn cancel_tcpip_forward(&mut self, _: &str, _: u32, _: &mut Session) -> Result<bool, Self::Error> {
         Ok(false)
     }
 
-    async fn streamlocal_forward(
-        &mut self,
-        path: &str,
-        _: &mut Session,
-    ) -> Result<bool, Self::Error> {
-        let request = Request::StreamlocalForward {
-            path: path.to_owned(),
-        };
+    async fn streamlocal_forward(&mut self, path: &str, _: &mut Session) -> Result<bool, Self::Error> {
+        let request = Request::StreamlocalForward { path: path.to_owned() };
         self.refuse(0, request, path);
         Ok(false)
     }
 
-    async fn cancel_streamlocal_forward(
-        &mut self,
-        _: &str,
-        _: &mut Session,
-    ) -> Result<bool, Self::Error> {
+    async fn cancel_streamlocal_forward(&mut self, _: &str, _: &mut Session) -> Result<bool, Self::Error> {
         Ok(false)
     }
 

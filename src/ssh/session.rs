@@ -88,15 +88,11 @@ impl Control {
 
     /// Books a byte moving in either direction.
     pub fn active(&self) {
-        self.activity
-            .store(self.clock.now().boot_ms, Ordering::Relaxed);
+        self.activity.store(self.clock.now().boot_ms, Ordering::Relaxed);
     }
 
     fn order(&self, order: Order) {
-        self.orders
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(order);
+        self.orders.lock().unwrap_or_else(PoisonError::into_inner).push(order);
         self.ordered.notify_one();
     }
 }
@@ -172,12 +168,7 @@ pub async fn open(
     let target = bounded(gate.store.target(&admitted.destination().target))
         .await
         .map_err(|e| refused("store_unavailable", e.to_string()))?
-        .ok_or_else(|| {
-            refused(
-                "target_unknown",
-                "the target is not in the inventory any more".into(),
-            )
-        })?;
+        .ok_or_else(|| refused("target_unknown", "the target is not in the inventory any more".into()))?;
     if !target.logins.contains(&admitted.destination().login) {
         return Err(refused(
             "login_unknown",
@@ -218,27 +209,18 @@ pub async fn open(
     bounded(gate.store.open_session(&row, now.wall_ms))
         .await
         .map_err(|error| match error {
-            StoreError::GrantNotLive(why) => {
-                refused(why, format!("the grant is not live any more ({why})"))
-            }
+            StoreError::GrantNotLive(why) => refused(why, format!("the grant is not live any more ({why})")),
             other => refused("store_unavailable", other.to_string()),
         })?;
 
-    let recorder = match record(
-        &gate, &admitted, &target, id, peer, client_id, now, &control,
-    )
-    .await
-    {
+    let recorder = match record(&gate, &admitted, &target, id, peer, client_id, now, &control).await {
         Ok(recorder) => recorder,
         Err(error) => {
             let code = "recorder_failed";
             bounded(gate.store.close_session(id, gate.clock.now().wall_ms, code))
                 .await
                 .ok();
-            return Err(refused(
-                code,
-                format!("the session cannot be recorded: {error}"),
-            ));
+            return Err(refused(code, format!("the session cannot be recorded: {error}")));
         }
     };
 
@@ -278,10 +260,7 @@ pub async fn open(
     }
 }
 
-#[expect(
-    clippy::too_many_arguments,
-    reason = "one recording's head needs them all, once"
-)]
+#[expect(clippy::too_many_arguments, reason = "one recording's head needs them all, once")]
 async fn record(
     gate: &Arc<Gate>,
     admitted: &Admitted,
@@ -326,9 +305,7 @@ async fn record(
 }
 
 /// A store call that does not hang an opening.
-pub(super) async fn bounded<T>(
-    call: impl Future<Output = Result<T, StoreError>>,
-) -> Result<T, StoreError> {
+pub(super) async fn bounded<T>(call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
     match tokio::time::timeout(STORE_WAIT, call).await {
         Ok(answer) => answer,
         Err(_) => Err(StoreError::Unavailable(format!(
@@ -364,8 +341,7 @@ impl Live {
         match self.recorder.event(channel, event) {
             Ok(()) => true,
             Err(error) => {
-                self.control
-                    .end_now(EndReason::RecorderFailed(error.to_string()));
+                self.control.end_now(EndReason::RecorderFailed(error.to_string()));
                 false
             }
         }
@@ -375,13 +351,7 @@ impl Live {
     ///
     /// # Errors
     /// The denial.
-    pub fn decide(
-        &self,
-        channel: u32,
-        request: Request,
-        detail: &[u8],
-        want: &str,
-    ) -> Result<Permit, Denial> {
+    pub fn decide(&self, channel: u32, request: Request, detail: &[u8], want: &str) -> Result<Permit, Denial> {
         let action = request.action();
         self.record(
             channel,
@@ -432,9 +402,7 @@ impl Live {
             .ledger
             .append_open(self.recorder.open_leaf().clone(), self.recorder.head().salt)
             .await;
-        opened.map_err(|error| {
-            EndReason::RecorderFailed(format!("the ledger does not answer: {error}"))
-        })?;
+        opened.map_err(|error| EndReason::RecorderFailed(format!("the ledger does not answer: {error}")))?;
         self.record(
             0,
             Event::Decision {
@@ -519,11 +487,7 @@ impl Live {
                 channel.clone(),
             )),
             Reach::Ssh { .. } => {
-                let spare = self
-                    .spare
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .take();
+                let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).take();
                 let dialled = match spare.filter(Dialled::alive) {
                     Some(spare) => spare,
                     None => {
@@ -543,26 +507,18 @@ impl Live {
         if self.control.stop.fired() {
             return Err(self.reason().sentence());
         }
-        self.channels()
-            .insert(number, (channel.clone(), Some(client.clone())));
+        self.channels().insert(number, (channel.clone(), Some(client.clone())));
         pump::start(self.clone(), channel.clone(), client, end, place);
         Ok(channel)
     }
 
     fn reason(&self) -> EndReason {
-        self.control
-            .reason
-            .get()
-            .cloned()
-            .unwrap_or(EndReason::ClientLost)
+        self.control.reason.get().cloned().unwrap_or(EndReason::ClientLost)
     }
 
     /// The client's connection is gone.
     pub fn client_gone(&self) {
-        let clean = self
-            .channels()
-            .values()
-            .all(|(channel, _)| channel.stop.fired());
+        let clean = self.channels().values().all(|(channel, _)| channel.stop.fired());
         self.control.end_now(match clean {
             true => EndReason::Exit,
             false => EndReason::ClientLost,
@@ -573,13 +529,7 @@ impl Live {
     async fn run(self: Arc<Self>, ticket: Ticket, client: russh::server::Handle) {
         while !self.control.stop.fired() {
             self.control.ordered.notified().await;
-            let orders = std::mem::take(
-                &mut *self
-                    .control
-                    .orders
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner),
-            );
+            let orders = std::mem::take(&mut *self.control.orders.lock().unwrap_or_else(PoisonError::into_inner));
             for order in orders {
                 match order {
                     Order::Warn(left_ms) => self.warn(left_ms),
@@ -694,11 +644,7 @@ impl Live {
 
     /// Accounts, the end's reason, the seal, the ledger's seal leaf, the store.
     async fn finish(&self, reason: &EndReason) {
-        let channels: Vec<Arc<Channel>> = self
-            .channels()
-            .values()
-            .map(|(channel, _)| channel.clone())
-            .collect();
+        let channels: Vec<Arc<Channel>> = self.channels().values().map(|(channel, _)| channel.clone()).collect();
         for channel in &channels {
             channel.abandon();
             let account = channel.accounts(0);
@@ -718,20 +664,13 @@ impl Live {
                 .collect()
         };
         let sentence = reason.sentence();
-        let sealed = self
-            .recorder
-            .finish(accounts, reason.code(), &sentence)
-            .await;
+        let sealed = self.recorder.finish(accounts, reason.code(), &sentence).await;
         let ended = self.gate.clock.now().wall_ms;
         let sealed = match sealed {
             Ok(finished) => Some(finished),
             Err(error) => {
                 tracing::error!(session = %self.id, %error, "the session could not seal itself; the node seals what was taken");
-                match self
-                    .recorder
-                    .salvage(&*self.gate.keeper, reason.code())
-                    .await
-                {
+                match self.recorder.salvage(&*self.gate.keeper, reason.code()).await {
                     Recovered::Finished(finished) => Some(finished),
                     Recovered::Unreadable { folder, why } => {
                         tracing::error!(session = %self.id, folder = %folder.display(), why, "not sealed; the next start tries again");
@@ -751,9 +690,7 @@ impl Live {
                 }
             }
         }
-        if let Err(error) =
-            bounded(self.gate.store.close_session(self.id, ended, reason.code())).await
-        {
+        if let Err(error) = bounded(self.gate.store.close_session(self.id, ended, reason.code())).await {
             tracing::error!(session = %self.id, %error, "the store did not take the session's end");
         }
         self.gate.metrics.sessions_active.dec();

@@ -53,9 +53,7 @@ pub enum DialError {
     HostKey(String, String),
     #[error("the target's pinned host key cannot be read: {0}")]
     BadPin(String),
-    #[error(
-        "the target {0} refused the login {1}: does it trust the target CA, and does the account exist?"
-    )]
+    #[error("the target {0} refused the login {1}: does it trust the target CA, and does the account exist?")]
     Login(String, String),
     #[error("no certificate for the target: {0}")]
     Certificate(#[from] crate::keeper::KeeperError),
@@ -140,19 +138,9 @@ pub async fn dial(
     }
 }
 
-async fn connect(
-    dial: &Dial,
-    keeper: &dyn Keeper,
-    now_ms: u64,
-    kill: Kill,
-) -> Result<Dialled, DialError> {
-    let unreachable = |why: &dyn std::fmt::Display| {
-        DialError::Connect(dial.addr.clone(), clean(&why.to_string()))
-    };
-    let host = dial
-        .addr
-        .rsplit_once(':')
-        .map_or(dial.addr.as_str(), |(host, _)| host);
+async fn connect(dial: &Dial, keeper: &dyn Keeper, now_ms: u64, kill: Kill) -> Result<Dialled, DialError> {
+    let unreachable = |why: &dyn std::fmt::Display| DialError::Connect(dial.addr.clone(), clean(&why.to_string()));
+    let host = dial.addr.rsplit_once(':').map_or(dial.addr.as_str(), |(host, _)| host);
     let check = HostCheck::new(&dial.proof, host.trim_matches(['[', ']']), now_ms)?;
     let stream = TcpStream::connect(dial.addr.as_str())
         .await
@@ -178,19 +166,18 @@ async fn connect(
         kill: kill.clone(),
         closed: false,
     };
-    let connected =
-        client::connect_stream(Arc::new(config), Gated::new(stream, kill.clone()), leg).await;
-    let mut handle = connected.map_err(|error| {
-        match shown.lock().unwrap_or_else(PoisonError::into_inner).take() {
+    let connected = client::connect_stream(Arc::new(config), Gated::new(stream, kill.clone()), leg).await;
+    let mut handle = connected.map_err(
+        |error| match shown.lock().unwrap_or_else(PoisonError::into_inner).take() {
             Some(fingerprint) => DialError::HostKey(dial.addr.clone(), fingerprint),
             None => unreachable(&error),
-        }
-    })?;
+        },
+    )?;
 
     let mut seed = [0u8; 32];
     crate::entropy::fill(&mut seed);
-    let key = PrivateKey::new(KeypairData::Ed25519(Ed25519Keypair::from_seed(&seed)), "")
-        .map_err(|e| unreachable(&e))?;
+    let key =
+        PrivateKey::new(KeypairData::Ed25519(Ed25519Keypair::from_seed(&seed)), "").map_err(|e| unreachable(&e))?;
     zeroize::Zeroize::zeroize(&mut seed);
     let certificate = keeper
         .issue_target(TargetCertificate {
@@ -234,11 +221,7 @@ impl Dialled {
     ///
     /// # Errors
     /// [`DialError::Channel`] with the target's reason.
-    pub async fn open(
-        self,
-        channel: Arc<Channel>,
-        control: Arc<Control>,
-    ) -> Result<TargetChannel, DialError> {
+    pub async fn open(self, channel: Arc<Channel>, control: Arc<Control>) -> Result<TargetChannel, DialError> {
         let expected = Arc::new(Mutex::new(VecDeque::new()));
         self.link.get_or_init(|| Link {
             channel,
@@ -294,22 +277,12 @@ impl TargetChannel {
         match start {
             super::channel::Start::Shell => self.write.request_shell(true).await,
             super::channel::Start::Exec(command) => self.write.exec(true, command).await,
-            super::channel::Start::Subsystem(name) => {
-                self.write.request_subsystem(true, name).await
-            }
+            super::channel::Start::Subsystem(name) => self.write.request_subsystem(true, name).await,
         }
     }
 
-    pub async fn window_change(
-        &self,
-        cols: u32,
-        rows: u32,
-        px_width: u32,
-        px_height: u32,
-    ) -> Result<(), russh::Error> {
-        self.write
-            .window_change(cols, rows, px_width, px_height)
-            .await
+    pub async fn window_change(&self, cols: u32, rows: u32, px_width: u32, px_height: u32) -> Result<(), russh::Error> {
+        self.write.window_change(cols, rows, px_width, px_height).await
     }
 
     pub async fn signal(&self, signal: Sig) -> Result<(), russh::Error> {
@@ -326,12 +299,10 @@ impl TargetChannel {
 
     /// Says goodbye and drops the connection.
     pub async fn leave(&self, wait: Duration) {
-        let goodbye =
-            self.handle
-                .disconnect(russh::Disconnect::ByApplication, "closed by the gate", "");
-        tokio::time::timeout(wait, self.kill.guard(goodbye))
-            .await
-            .ok();
+        let goodbye = self
+            .handle
+            .disconnect(russh::Disconnect::ByApplication, "closed by the gate", "");
+        tokio::time::timeout(wait, self.kill.guard(goodbye)).await.ok();
         self.kill.fire();
     }
 
@@ -404,10 +375,7 @@ impl HostCheck {
 
 /// Makes a target's text fit for a log line and a terminal.
 fn clean(text: &str) -> String {
-    text.chars()
-        .filter(|c| !c.is_control())
-        .take(TEXT_CHARS_MAX)
-        .collect()
+    text.chars().filter(|c| !c.is_control()).take(TEXT_CHARS_MAX).collect()
 }
 
 /// The handler of a target connection: it moves what arrives into the lane.
@@ -438,11 +406,7 @@ impl Leg {
 
     fn answered(&self, yes: bool) {
         let Some(link) = self.link.get() else { return };
-        let first = link
-            .expected
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .pop_front();
+        let first = link.expected.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
         match first {
             Some(Expected::Start) => self.tell(Down::Reply(yes)),
             Some(Expected::Pty) if !yes => {
@@ -473,15 +437,11 @@ impl client::Handler for Leg {
         Ok(())
     }
 
-    async fn check_server_key(
-        &mut self,
-        shown: &russh::keys::PublicKeyOrCertificate,
-    ) -> Result<bool, Self::Error> {
+    async fn check_server_key(&mut self, shown: &russh::keys::PublicKeyOrCertificate) -> Result<bool, Self::Error> {
         let trusted = self.check.trusts(shown);
         if !trusted {
             let fingerprint = shown.public_key().fingerprint(russh::keys::HashAlg::Sha256);
-            *self.shown.lock().unwrap_or_else(PoisonError::into_inner) =
-                Some(fingerprint.to_string());
+            *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = Some(fingerprint.to_string());
         }
         Ok(trusted)
     }
@@ -505,39 +465,23 @@ impl client::Handler for Leg {
         Ok(())
     }
 
-    async fn channel_success(
-        &mut self,
-        _: ChannelId,
-        _: &mut client::Session,
-    ) -> Result<(), Self::Error> {
+    async fn channel_success(&mut self, _: ChannelId, _: &mut client::Session) -> Result<(), Self::Error> {
         self.answered(true);
         Ok(())
     }
 
-    async fn channel_failure(
-        &mut self,
-        _: ChannelId,
-        _: &mut client::Session,
-    ) -> Result<(), Self::Error> {
+    async fn channel_failure(&mut self, _: ChannelId, _: &mut client::Session) -> Result<(), Self::Error> {
         self.answered(false);
         Ok(())
     }
 
-    async fn channel_close(
-        &mut self,
-        _: ChannelId,
-        _: &mut client::Session,
-    ) -> Result<(), Self::Error> {
+    async fn channel_close(&mut self, _: ChannelId, _: &mut client::Session) -> Result<(), Self::Error> {
         self.closed = true;
         self.tell(Down::Close);
         Ok(())
     }
 
-    async fn channel_eof(
-        &mut self,
-        _: ChannelId,
-        _: &mut client::Session,
-    ) -> Result<(), Self::Error> {
+    async fn channel_eof(&mut self, _: ChannelId, _: &mut client::Session) -> Result<(), Self::Error> {
         self.tell(Down::Eof);
         Ok(())
     }
@@ -642,12 +586,7 @@ impl client::Handler for Leg {
         Ok(())
     }
 
-    async fn data(
-        &mut self,
-        _: ChannelId,
-        data: &[u8],
-        _: &mut client::Session,
-    ) -> Result<(), Self::Error> {
+    async fn data(&mut self, _: ChannelId, data: &[u8], _: &mut client::Session) -> Result<(), Self::Error> {
         self.take(Stream::Main, data);
         if let Some(link) = self.link.get() {
             link.channel.down.brake(&self.kill).await;
@@ -669,21 +608,11 @@ impl client::Handler for Leg {
         Ok(())
     }
 
-    async fn xon_xoff(
-        &mut self,
-        _: ChannelId,
-        _: bool,
-        _: &mut client::Session,
-    ) -> Result<(), Self::Error> {
+    async fn xon_xoff(&mut self, _: ChannelId, _: bool, _: &mut client::Session) -> Result<(), Self::Error> {
         Ok(())
     }
 
-    async fn exit_status(
-        &mut self,
-        _: ChannelId,
-        status: u32,
-        _: &mut client::Session,
-    ) -> Result<(), Self::Error> {
+    async fn exit_status(&mut self, _: ChannelId, status: u32, _: &mut client::Session) -> Result<(), Self::Error> {
         self.tell(Down::ExitStatus(status));
         Ok(())
     }
@@ -705,12 +634,7 @@ impl client::Handler for Leg {
         Ok(())
     }
 
-    async fn window_adjusted(
-        &mut self,
-        _: ChannelId,
-        _: u32,
-        _: &mut client::Session,
-    ) -> Result<(), Self::Error> {
+    async fn window_adjusted(&mut self, _: ChannelId, _: u32, _: &mut client::Session) -> Result<(), Self::Error> {
         Ok(())
     }
 
@@ -726,10 +650,7 @@ impl client::Handler for Leg {
         Ok(())
     }
 
-    async fn disconnected(
-        &mut self,
-        reason: client::DisconnectReason<Self::Error>,
-    ) -> Result<(), Self::Error> {
+    async fn disconnected(&mut self, reason: client::DisconnectReason<Self::Error>) -> Result<(), Self::Error> {
         match reason {
             client::DisconnectReason::ReceivedDisconnect(_) => Ok(()),
             client::DisconnectReason::Error(error) => Err(error),

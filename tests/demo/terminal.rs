@@ -28,10 +28,7 @@ impl Terminal {
             pixel_height: 0,
         };
         let pair = native_pty_system().openpty(size).expect("a terminal");
-        let child = pair
-            .slave
-            .spawn_command(command)
-            .expect("a program that can be run");
+        let child = pair.slave.spawn_command(command).expect("a program that can be run");
         let mut reader = pair.master.try_clone_reader().expect("its output");
         let (sender, output) = channel();
         std::thread::spawn(move || {
@@ -83,9 +80,7 @@ impl Terminal {
 
     /// Types.
     pub fn press(&mut self, keys: &str) {
-        self.writer
-            .write_all(keys.as_bytes())
-            .expect("a program that reads");
+        self.writer.write_all(keys.as_bytes()).expect("a program that reads");
         self.writer.flush().expect("a program that reads");
     }
 

@@ -41,10 +41,7 @@ impl Yard {
         let principals = bastion.dir().join("principals");
         std::fs::write(&principals, format!("{USER}\n")).unwrap();
         let variant = Variant::default()
-            .line(&format!(
-                "AuthorizedPrincipalsFile {}",
-                principals.display()
-            ))
+            .line(&format!("AuthorizedPrincipalsFile {}", principals.display()))
             .line("StrictModes no")
             .line("MaxStartups 100");
         let judge = Sshd::trusting(&bastion.state().join("keys/admission_ca.pub"), variant);
@@ -133,14 +130,8 @@ impl Yard {
             admits,
             "{name}: {ours:?}; sshd admits: {judged}"
         );
-        assert!(
-            judged || !admits,
-            "{name}: sshd refuses what is let in here"
-        );
-        let bare = matches!(
-            ours,
-            Answer::Success | Answer::Failure { .. } | Answer::Closed
-        );
+        assert!(judged || !admits, "{name}: sshd refuses what is let in here");
+        let bare = matches!(ours, Answer::Success | Answer::Failure { .. } | Answer::Closed);
         assert!(bare, "{name}: {ours:?}");
     }
 

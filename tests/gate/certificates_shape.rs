@@ -57,21 +57,14 @@ fn d05_a_host_certificate_is_no_users() {
             ("long nonce", true, |c| c.nonce = vec![1; 4096]),
             ("no nonce", true, |c| c.nonce.clear()),
             ("something reserved", true, |c| c.reserved = vec![1; 32]),
-            ("NUL in the key id", false, |c| {
-                c.key_id = b"alice\0".to_vec()
-            }),
+            ("NUL in the key id", false, |c| c.key_id = b"alice\0".to_vec()),
             ("key id not UTF-8", false, |c| c.key_id = vec![0xff]),
         ],
     );
     // Made by ssh-keygen, with our CA and with the host CA.
     for ca in ["admission_ca", "host_ca"] {
         let pass = yard.keygen(ca, &["-h", "-n", USER, "-V", "-1m:+10m"]);
-        yard.check(
-            "ssh-keygen -h",
-            false,
-            &blob(&pass),
-            &signing_key(&pass.key),
-        );
+        yard.check("ssh-keygen -h", false, &blob(&pass), &signing_key(&pass.key));
     }
 }
 
@@ -86,24 +79,12 @@ fn d06_principals_are_exact() {
             }),
             ("none", false, |c| c.principals.clear()),
             ("star", false, |c| c.principals = names(&[b"*"])),
-            ("star beside it", false, |c| {
-                c.principals = names(&[b"root@db1", b"*"])
-            }),
-            ("comma", false, |c| {
-                c.principals = names(&[b"alice,root@db1"])
-            }),
-            ("comma before", false, |c| {
-                c.principals = names(&[b",root@db1"])
-            }),
-            ("trailing NUL", false, |c| {
-                c.principals = names(&[b"root@db1\0"])
-            }),
-            ("NUL and more", false, |c| {
-                c.principals = names(&[b"root@db1\0@x"])
-            }),
-            ("wrong case", false, |c| {
-                c.principals = names(&[b"Root@db1"])
-            }),
+            ("star beside it", false, |c| c.principals = names(&[b"root@db1", b"*"])),
+            ("comma", false, |c| c.principals = names(&[b"alice,root@db1"])),
+            ("comma before", false, |c| c.principals = names(&[b",root@db1"])),
+            ("trailing NUL", false, |c| c.principals = names(&[b"root@db1\0"])),
+            ("NUL and more", false, |c| c.principals = names(&[b"root@db1\0@x"])),
+            ("wrong case", false, |c| c.principals = names(&[b"Root@db1"])),
             ("wrong case of the target", false, |c| {
                 c.principals = names(&[b"root@DB1"])
             }),
@@ -119,9 +100,7 @@ fn d06_principals_are_exact() {
             ("not UTF-8", false, |c| {
                 c.principals = names(&[b"root@db1", b"\xff\xfe"])
             }),
-            ("a thousand", false, |c| {
-                c.principals = vec![b"root@db1".to_vec(); 1000]
-            }),
+            ("a thousand", false, |c| c.principals = vec![b"root@db1".to_vec(); 1000]),
         ],
     );
 }
@@ -132,9 +111,7 @@ fn d07_critical_options_are_known_and_well_formed() {
     check_rows(
         &yard,
         &[
-            ("force-command", true, |c| {
-                option(c, "force-command", text("true"))
-            }),
+            ("force-command", true, |c| option(c, "force-command", text("true"))),
             ("source-address", true, |c| {
                 option(c, "source-address", text("127.0.0.0/8"))
             }),
@@ -147,15 +124,9 @@ fn d07_critical_options_are_known_and_well_formed() {
             }),
             ("unknown and empty", false, |c| option(c, "x", Vec::new())),
             ("no name", false, |c| option(c, "", text("x"))),
-            ("wrong case", false, |c| {
-                option(c, "Source-Address", text("127.0.0.1"))
-            }),
-            ("name with NUL", false, |c| {
-                option(c, "force-command\0", text("true"))
-            }),
-            ("verify-required", false, |c| {
-                option(c, "verify-required", Vec::new())
-            }),
+            ("wrong case", false, |c| option(c, "Source-Address", text("127.0.0.1"))),
+            ("name with NUL", false, |c| option(c, "force-command\0", text("true"))),
+            ("verify-required", false, |c| option(c, "verify-required", Vec::new())),
             ("data not a string", false, |c| {
                 option(c, "force-command", b"true".to_vec())
             }),
@@ -171,9 +142,7 @@ fn d07_critical_options_are_known_and_well_formed() {
             ("address without data", false, |c| {
                 option(c, "source-address", Vec::new())
             }),
-            ("empty address", false, |c| {
-                option(c, "source-address", text(""))
-            }),
+            ("empty address", false, |c| option(c, "source-address", text(""))),
             ("address with a bad part", false, |c| {
                 option(c, "source-address", text("127.0.0.1,x"))
             }),
@@ -200,9 +169,7 @@ fn d07_critical_options_are_known_and_well_formed() {
                 option(c, "source-address", text("127.0.0.1"));
                 option(c, "force-command", text("true"));
             }),
-            ("not UTF-8", false, |c| {
-                c.critical.push((vec![0xff], Vec::new()))
-            }),
+            ("not UTF-8", false, |c| c.critical.push((vec![0xff], Vec::new()))),
         ],
     );
 }
@@ -231,27 +198,14 @@ fn d07_extensions_and_what_follows() {
     // Options cut short, in the middle of a length.
     let (key, ca) = (fresh_key(), yard.key("admission_ca"));
     let sound = yard.cert(&key).option("force-command", "true").sign(&ca);
-    for cut in [
-        1,
-        40,
-        64,
-        80,
-        100,
-        sound.len() / 2,
-        sound.len() - 100,
-        sound.len() - 20,
-    ] {
+    for cut in [1, 40, 64, 80, 100, sound.len() / 2, sound.len() - 100, sound.len() - 20] {
         let cut = &sound[..sound.len() - cut];
         yard.check("cut short", false, cut, &key);
     }
     for at in (0..sound.len()).step_by(7) {
         let mut flipped = sound.clone();
         flipped[at] ^= 0x40;
-        assert_ne!(
-            yard.ours(USER, &flipped, &key),
-            Answer::Success,
-            "byte {at} flipped"
-        );
+        assert_ne!(yard.ours(USER, &flipped, &key), Answer::Success, "byte {at} flipped");
     }
 }
 
@@ -357,10 +311,7 @@ fn d10_a_retired_ca_admits_nobody() {
     yard.world.bastion.stop(crate::support::secs(40));
     yard.world.bastion.serve();
     let answer = yard.ours(USER, &blob(&pass), &signing_key(&pass.key));
-    assert!(
-        matches!(answer, Answer::Failure { partial: false, .. }),
-        "{answer:?}"
-    );
+    assert!(matches!(answer, Answer::Failure { partial: false, .. }), "{answer:?}");
 }
 
 #[test]

@@ -26,9 +26,7 @@ const KINDS: &[Value<Presented>] = &[
 
 const KEYS: &[Value<Presented>] = &[
     ("ed25519", None, |c| c.key_algorithm = "ssh-ed25519".into()),
-    ("p256", None, |c| {
-        c.key_algorithm = "ecdsa-sha2-nistp256".into()
-    }),
+    ("p256", None, |c| c.key_algorithm = "ecdsa-sha2-nistp256".into()),
     ("rsa 3072", None, |c| {
         c.key_algorithm = "ssh-rsa".into();
         c.rsa_bits = Some(3072);
@@ -50,42 +48,26 @@ const KEYS: &[Value<Presented>] = &[
 
 const AUTHORITIES: &[Value<Presented>] = &[
     ("admission CA", None, |c| c.ca_key = b"admission".to_vec()),
-    ("the one rotated in", None, |c| {
-        c.ca_key = b"admission two".to_vec()
-    }),
-    ("host CA", Some("cert_unknown_ca"), |c| {
-        c.ca_key = b"host".to_vec()
-    }),
-    ("target CA", Some("cert_unknown_ca"), |c| {
-        c.ca_key = b"target".to_vec()
-    }),
+    ("the one rotated in", None, |c| c.ca_key = b"admission two".to_vec()),
+    ("host CA", Some("cert_unknown_ca"), |c| c.ca_key = b"host".to_vec()),
+    ("target CA", Some("cert_unknown_ca"), |c| c.ca_key = b"target".to_vec()),
     ("retired CA", Some("cert_unknown_ca"), |c| {
         c.ca_key = b"retired".to_vec()
     }),
-    ("no key at all", Some("cert_unknown_ca"), |c| {
-        c.ca_key = Vec::new()
-    }),
-    ("certificate as CA", Some("cert_nested"), |c| {
-        c.nested = true
-    }),
+    ("no key at all", Some("cert_unknown_ca"), |c| c.ca_key = Vec::new()),
+    ("certificate as CA", Some("cert_nested"), |c| c.nested = true),
 ];
 
 const SIGNATURES: &[Value<Presented>] = &[
-    ("ed25519", None, |c| {
-        c.ca_signature_algorithm = "ssh-ed25519".into()
-    }),
+    ("ed25519", None, |c| c.ca_signature_algorithm = "ssh-ed25519".into()),
     ("rsa-sha2-512, 3072", None, |c| {
         c.ca_signature_algorithm = "rsa-sha2-512".into();
         c.ca_rsa_bits = Some(3072);
     }),
-    (
-        "rsa-sha2-512, 2048",
-        Some("cert_signature_algorithm"),
-        |c| {
-            c.ca_signature_algorithm = "rsa-sha2-512".into();
-            c.ca_rsa_bits = Some(2048);
-        },
-    ),
+    ("rsa-sha2-512, 2048", Some("cert_signature_algorithm"), |c| {
+        c.ca_signature_algorithm = "rsa-sha2-512".into();
+        c.ca_rsa_bits = Some(2048);
+    }),
     ("SHA-1", Some("cert_signature_algorithm"), |c| {
         c.ca_signature_algorithm = "ssh-rsa".into();
         c.ca_rsa_bits = Some(4096);
@@ -97,12 +79,8 @@ const PRINCIPALS: &[Value<Presented>] = &[
     ("second of two", None, |c| {
         c.principals = vec!["root@db2".into(), WANTED.into()]
     }),
-    ("none", Some("cert_no_principals"), |c| {
-        c.principals = Vec::new()
-    }),
-    ("star", Some("cert_bad_principal"), |c| {
-        c.principals = vec!["*".into()]
-    }),
+    ("none", Some("cert_no_principals"), |c| c.principals = Vec::new()),
+    ("star", Some("cert_bad_principal"), |c| c.principals = vec!["*".into()]),
     ("star beside it", Some("cert_bad_principal"), |c| {
         c.principals = vec![WANTED.into(), "*".into()]
     }),
@@ -157,16 +135,12 @@ const TIMES: &[Value<Presented>] = &[
 ];
 
 fn option(certificate: &mut Presented, name: &str, value: &str) {
-    certificate
-        .critical_options
-        .push((name.into(), value.into()));
+    certificate.critical_options.push((name.into(), value.into()));
 }
 
 const OPTIONS: &[Value<Presented>] = &[
     ("none", None, |_| {}),
-    ("force-command", None, |c| {
-        option(c, "force-command", "/bin/true")
-    }),
+    ("force-command", None, |c| option(c, "force-command", "/bin/true")),
     ("our address", None, |c| {
         option(c, "source-address", "10.0.0.0/8,192.0.2.0/24")
     }),
@@ -198,9 +172,7 @@ const GRANTS: &[Value<Option<Grant>>] = &[
     ("live", None, |_| {}),
     ("from now", None, |g| with(g, |g| g.from_ms = NOW)),
     ("for us", None, |g| {
-        with(g, |g| {
-            g.sources = vec!["192.0.2.0/24".parse().expect("a block")]
-        })
+        with(g, |g| g.sources = vec!["192.0.2.0/24".parse().expect("a block")])
     }),
     ("for one use", None, |g| with(g, |g| g.single_use = true)),
     ("none", Some("no_grant"), |g| *g = None),
@@ -208,14 +180,10 @@ const GRANTS: &[Value<Option<Grant>>] = &[
         with(g, |g| g.certificate_sha256 = [9; 32])
     }),
     ("other target", Some("grant_other_destination"), |g| {
-        with(g, |g| {
-            g.destination = "root@db2".parse().expect("a destination")
-        });
+        with(g, |g| g.destination = "root@db2".parse().expect("a destination"));
     }),
     ("other login", Some("grant_other_destination"), |g| {
-        with(g, |g| {
-            g.destination = "admin@db1".parse().expect("a destination")
-        });
+        with(g, |g| g.destination = "admin@db1".parse().expect("a destination"));
     }),
     ("revoked", Some("grant_revoked"), |g| {
         with(g, |g| g.revoked_at_ms = Some(NOW - 1))
@@ -226,16 +194,10 @@ const GRANTS: &[Value<Option<Grant>>] = &[
             g.used_at_ms = Some(NOW - 1);
         });
     }),
-    ("not yet", Some("grant_not_yet"), |g| {
-        with(g, |g| g.from_ms = NOW + 1)
-    }),
-    ("over", Some("grant_expired"), |g| {
-        with(g, |g| g.until_ms = NOW)
-    }),
+    ("not yet", Some("grant_not_yet"), |g| with(g, |g| g.from_ms = NOW + 1)),
+    ("over", Some("grant_expired"), |g| with(g, |g| g.until_ms = NOW)),
     ("from elsewhere", Some("grant_source"), |g| {
-        with(g, |g| {
-            g.sources = vec!["198.51.100.7".parse().expect("a block")]
-        })
+        with(g, |g| g.sources = vec!["198.51.100.7".parse().expect("a block")])
     }),
 ];
 
@@ -288,15 +250,7 @@ fn grant() -> Grant {
 }
 
 /// Each axis of the certificate, in no order that matters.
-const AXES: [&[Value<Presented>]; 7] = [
-    KINDS,
-    KEYS,
-    AUTHORITIES,
-    SIGNATURES,
-    PRINCIPALS,
-    TIMES,
-    OPTIONS,
-];
+const AXES: [&[Value<Presented>]; 7] = [KINDS, KEYS, AUTHORITIES, SIGNATURES, PRINCIPALS, TIMES, OPTIONS];
 
 #[test]
 fn d05_to_d12_every_combination_of_certificate_and_grant() {
@@ -322,11 +276,7 @@ fn d05_to_d12_every_combination_of_certificate_and_grant() {
         }
         // With three faults in the certificate alone the grant cannot matter:
         // that leaves the product within a second or two.
-        let grants = if wrong.len() > 2 {
-            &GRANTS[..1]
-        } else {
-            GRANTS
-        };
+        let grants = if wrong.len() > 2 { &GRANTS[..1] } else { GRANTS };
         for (name, code, set) in grants {
             let mut row = Some(grant());
             set(&mut row);
@@ -345,10 +295,7 @@ fn d05_to_d12_every_combination_of_certificate_and_grant() {
                         .any(|(name, _)| name == "force-command");
                     assert_eq!(admission.force_command().is_some(), forced, "{names:?}");
                     // The certificate carries no permit-port-forwarding.
-                    assert!(
-                        !admission.capabilities().contains(&Capability::Forward),
-                        "{names:?}"
-                    );
+                    assert!(!admission.capabilities().contains(&Capability::Forward), "{names:?}");
                 }
                 (Err(refusal), false) => {
                     refused += 1;

@@ -26,11 +26,7 @@ fn short(world: &World) -> Pass {
 fn cut_at(peer: &mut Peer, pass: &Pass) -> u64 {
     let left = Duration::from_millis(pass.left_ms().max(0) as u64);
     match peer.drained(left + secs(3)) {
-        Ok(packets) => assert!(
-            packets
-                .iter()
-                .all(|packet| packet[0] != msg::CHANNEL_OPEN_CONFIRMATION)
-        ),
+        Ok(packets) => assert!(packets.iter().all(|packet| packet[0] != msg::CHANNEL_OPEN_CONFIRMATION)),
         Err(fault) => panic!("{} ms past its end: {fault:?}", -pass.left_ms()),
     }
     wall_ms()
@@ -38,11 +34,7 @@ fn cut_at(peer: &mut Peer, pass: &Pass) -> u64 {
 
 #[track_caller]
 fn assert_on_time(world: &World, pass: &Pass, cut: u64) {
-    assert!(
-        cut + 50 >= pass.until_ms,
-        "{} ms early",
-        pass.until_ms - cut
-    );
+    assert!(cut + 50 >= pass.until_ms, "{} ms early", pass.until_ms - cut);
     assert!(
         cut <= pass.until_ms + OVERRUN_MS + SEEN_MS,
         "{} ms late",
@@ -77,8 +69,7 @@ fn d13_the_end_comes_between_channel_and_exec() {
     let mut peer = login(&world.bastion, &pass);
     let channel = peer.session().unwrap().unwrap();
     let cut = cut_at(&mut peer, &pass);
-    peer.exec(&channel, format!("touch {}", mark.display()))
-        .ok();
+    peer.exec(&channel, format!("touch {}", mark.display())).ok();
     assert!(
         matches!(peer.replied(), Err(Fault::Closed)),
         "a request was answered after the end"
@@ -105,10 +96,7 @@ fn d13_requests_right_around_the_end() {
             Ok(Err(_)) | Err(Fault::Closed) => break,
             Err(fault) => panic!("{fault:?}"),
         }
-        assert!(
-            wall_ms() < pass.until_ms + 2000,
-            "channels open after the end"
-        );
+        assert!(wall_ms() < pass.until_ms + 2000, "channels open after the end");
     }
     let cut = cut_at(&mut peer, &pass);
     assert!(
@@ -125,10 +113,7 @@ fn d13_the_end_comes_between_offer_and_proof() {
     let pass = short(&world);
     let (blob, key) = (blob(&pass), signing_key(&pass.key));
     let mut peer = served(&world.bastion);
-    assert_eq!(
-        peer.offer("root@db1", ED25519_CERT, &blob).unwrap(),
-        Answer::KeyOk
-    );
+    assert_eq!(peer.offer("root@db1", ED25519_CERT, &blob).unwrap(), Answer::KeyOk);
     let_pass(Duration::from_millis(pass.left_ms().max(0) as u64 + 1));
     let answer = peer.certificate("root@db1", &blob, &key).unwrap();
     assert!(matches!(answer, Answer::Failure { .. }), "{answer:?}");

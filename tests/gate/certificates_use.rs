@@ -23,30 +23,15 @@ fn d08_a_forced_command_replaces_everything() {
     let pass = yard.granted("admission_ca", &with(&["-O", "force-command=echo forced"]));
     let client = yard.bastion().client(&pass);
     let done = run(&mut client.exec("echo mine"), secs(20));
-    assert_eq!(
-        (done.code(), done.out()),
-        (0, "forced\n".into()),
-        "{}",
-        done.err()
-    );
+    assert_eq!((done.code(), done.out()), (0, "forced\n".into()), "{}", done.err());
     let done = finish(&mut client.shell(), b"echo mine\n", secs(20));
-    assert_eq!(
-        (done.code(), done.out()),
-        (0, "forced\n".into()),
-        "{}",
-        done.err()
-    );
+    assert_eq!((done.code(), done.out()), (0, "forced\n".into()), "{}", done.err());
     let mut tty = client.ssh();
     let done = run(tty.args(["-tt", "gate"]), secs(20));
     assert_eq!(done.out().trim_end(), "forced", "{}", done.err());
     let mut subsystem = client.ssh();
     let done = run(subsystem.args(["-s", "gate", "sftp"]), secs(20));
-    assert_eq!(
-        (done.code(), done.out()),
-        (0, "forced\n".into()),
-        "{}",
-        done.err()
-    );
+    assert_eq!((done.code(), done.out()), (0, "forced\n".into()), "{}", done.err());
     // One connection, several channels: each is forced.
     let mut peer = login(yard.bastion(), &pass);
     for _ in 0..3 {
@@ -57,11 +42,7 @@ fn d08_a_forced_command_replaces_everything() {
     // What was asked and what ran are both in the recording.
     drop(peer);
     let records = yard.bastion().records(5);
-    assert!(
-        records[0]
-            .requests(1)
-            .contains(&("exec".into(), b"echo mine".to_vec()))
-    );
+    assert!(records[0].requests(1).contains(&("exec".into(), b"echo mine".to_vec())));
 }
 
 /// One address list, and whether a client from 127.0.0.1 may come.
@@ -79,10 +60,7 @@ const SOURCES: &[(&str, bool)] = &[
 ];
 
 fn sourced(yard: &Yard, list: &str) -> Pass {
-    yard.granted(
-        "admission_ca",
-        &with(&["-O", &format!("source-address={list}")]),
-    )
+    yard.granted("admission_ca", &with(&["-O", &format!("source-address={list}")]))
 }
 
 #[test]
@@ -93,10 +71,7 @@ fn d08_source_addresses_of_a_v4_client() {
         let key = signing_key(&pass.key);
         let ours = yard.ours(USER, &blob(&pass), &key);
         assert_eq!(ours == Answer::Success, *admits, "{list}: {ours:?}");
-        assert!(
-            !admits || yard.judged(&blob(&pass), &key),
-            "{list}: sshd refuses"
-        );
+        assert!(!admits || yard.judged(&blob(&pass), &key), "{list}: sshd refuses");
     }
     // It is the connection's address that counts.
     let pass = sourced(&yard, "127.0.0.7");
@@ -107,9 +82,7 @@ fn d08_source_addresses_of_a_v4_client() {
         };
         let mut peer = Peer::keyed(yard.bastion().addr(), hello).unwrap();
         peer.service().unwrap();
-        let answer = peer
-            .certificate(USER, &blob(&pass), &signing_key(&pass.key))
-            .unwrap();
+        let answer = peer.certificate(USER, &blob(&pass), &signing_key(&pass.key)).unwrap();
         assert_eq!(answer == Answer::Success, admits, "from {from}: {answer:?}");
     }
     // Exec, shell and subsystem are all behind the same door.
@@ -152,11 +125,7 @@ fn d08_source_addresses_of_v6_and_mapped_clients() {
         for (list, admits) in rows {
             let pass = sourced(&yard, list);
             let ours = yard.ours(USER, &blob(&pass), &signing_key(&pass.key));
-            assert_eq!(
-                ours == Answer::Success,
-                *admits,
-                "{listen}, {list}: {ours:?}"
-            );
+            assert_eq!(ours == Answer::Success, *admits, "{listen}, {list}: {ours:?}");
         }
     }
 }
@@ -175,12 +144,7 @@ fn d08_missing_extensions_refuse_their_requests() {
     let pty = yard.granted("admission_ca", &with(&["-O", "clear", "-O", "permit-pty"]));
     let mut tty = yard.bastion().client(&pty).ssh();
     let done = run(tty.args(["-tt", "gate", "tty"]), secs(20));
-    assert!(
-        done.out().contains("/dev/pts"),
-        "{} {}",
-        done.out(),
-        done.err()
-    );
+    assert!(done.out().contains("/dev/pts"), "{} {}", done.out(), done.err());
 }
 
 /// The stock client's view of a refusal, with its reason or without.
@@ -188,9 +152,7 @@ fn d08_missing_extensions_refuse_their_requests() {
 fn refused(bastion: &Bastion, pass: &Pass, code: Option<&str>) {
     let key = signing_key(&pass.key);
     let mut peer = served(bastion);
-    let answer = peer
-        .certificate(&pass.destination, &blob(pass), &key)
-        .unwrap();
+    let answer = peer.certificate(&pass.destination, &blob(pass), &key).unwrap();
     let methods = match code {
         Some(_) => "publickey,keyboard-interactive",
         None => "publickey",
@@ -206,28 +168,13 @@ fn refused(bastion: &Bastion, pass: &Pass, code: Option<&str>) {
     let mut ssh = bastion.client(pass).ssh();
     // The command line comes before the configuration's BatchMode.
     let done = run(
-        ssh.args([
-            "-o",
-            "BatchMode=no",
-            "-o",
-            "NumberOfPasswordPrompts=1",
-            "gate",
-            "id",
-        ]),
+        ssh.args(["-o", "BatchMode=no", "-o", "NumberOfPasswordPrompts=1", "gate", "id"]),
         secs(20),
     );
     assert_eq!(done.code(), 255, "{}", done.out());
     match code {
-        Some(code) => assert!(
-            done.err().contains(code),
-            "{code} is not in: {}",
-            done.err()
-        ),
-        None => assert!(
-            !done.err().contains("portcullis: refused"),
-            "{}",
-            done.err()
-        ),
+        Some(code) => assert!(done.err().contains(code), "{code} is not in: {}", done.err()),
+        None => assert!(!done.err().contains("portcullis: refused"), "{}", done.err()),
     }
 }
 
@@ -254,31 +201,18 @@ fn d12_the_grant_is_what_admits() {
         )
         .ok();
     // The right CA, and no row at all.
-    refused(
-        bastion,
-        &yard.keygen("admission_ca", &LIFE),
-        Some("no_grant"),
-    );
+    refused(bastion, &yard.keygen("admission_ca", &LIFE), Some("no_grant"));
     // A row for a certificate that differs in one byte.
     let sibling = yard.granted("admission_ca", &LIFE);
     let resigned = yard.pass_of(
         sibling.key.clone(),
-        &yard
-            .cert(&signing_key(&sibling.key))
-            .sign(&yard.key("admission_ca")),
+        &yard.cert(&signing_key(&sibling.key)).sign(&yard.key("admission_ca")),
     );
     refused(bastion, &resigned, Some("no_grant"));
 
     let pass = bastion.pass(USER).issue();
     // Another target, another login: not what the certificate names.
-    for destination in [
-        "root@db2",
-        "admin@db2",
-        "admin@db1",
-        "root@db3",
-        "root",
-        "Root@db1",
-    ] {
+    for destination in ["root@db2", "admin@db2", "admin@db1", "root@db3", "root", "Root@db1"] {
         let other = Pass {
             destination: destination.into(),
             ..pass.clone()
@@ -287,13 +221,8 @@ fn d12_the_grant_is_what_admits() {
     }
     // The certificate names it, the grant does not.
     for other in ["root@db2", "admin@db2"] {
-        let wide = yard.keygen(
-            "admission_ca",
-            &["-n", "root@db1,root@db2,admin@db2", "-V", "-1m:+10m"],
-        );
-        yard.grant(&blob(&wide), |grant| {
-            grant.destination = other.parse().unwrap()
-        });
+        let wide = yard.keygen("admission_ca", &["-n", "root@db1,root@db2,admin@db2", "-V", "-1m:+10m"]);
+        yard.grant(&blob(&wide), |grant| grant.destination = other.parse().unwrap());
         refused(bastion, &wide, Some("grant_other_destination"));
     }
     let done = run(&mut bastion.client(&pass).exec("echo in"), secs(20));
@@ -330,9 +259,7 @@ fn d12_single_use_is_used_once_however_many_come() {
             .map(|_| {
                 scope.spawn(|| {
                     let mut peer = served(yard.bastion());
-                    let answer = peer
-                        .certificate(USER, &blob(&once), &signing_key(&once.key))
-                        .unwrap();
+                    let answer = peer.certificate(USER, &blob(&once), &signing_key(&once.key)).unwrap();
                     // At login it may still be unused; the channel is what counts.
                     answer == Answer::Success && matches!(peer.session(), Ok(Ok(_)))
                 })
@@ -352,19 +279,12 @@ fn d12_oversized_certificates() {
     let yard = Yard::new();
     let ca = yard.key("admission_ca");
     let key = fresh_key();
-    for (bytes, admits) in [
-        (15_000, true),
-        (17_000, false),
-        (100_000, false),
-        (200_000, false),
-    ] {
+    for (bytes, admits) in [(15_000, true), (17_000, false), (100_000, false), (200_000, false)] {
         let mut cert = yard.cert(&key);
         cert.extensions
             .insert(0, (b"comment@example.com".to_vec(), vec![b'x'; bytes]));
         // The data of an extension is a string, too.
-        cert.extensions[0].1 = crate::raw::wire::Put::default()
-            .string("x".repeat(bytes))
-            .done();
+        cert.extensions[0].1 = crate::raw::wire::Put::default().string("x".repeat(bytes)).done();
         let blob = cert.sign(&ca);
         yard.grant(&blob, |_| {});
         let ours = yard.ours(USER, &blob, &key);
@@ -428,9 +348,7 @@ impl Agent {
     fn add(&self, pass: &Pass) {
         let mut add = Command::new("ssh-add");
         run(
-            add.arg("-q")
-                .arg(&pass.key)
-                .env("SSH_AUTH_SOCK", &self.socket),
+            add.arg("-q").arg(&pass.key).env("SSH_AUTH_SOCK", &self.socket),
             secs(10),
         )
         .ok();
@@ -453,29 +371,19 @@ fn d12_an_agent_with_ten_certificates_reaches_the_right_one() {
     for number in [0, 5, 9] {
         let destination = format!("root@box{number}");
         let mut ssh = Command::new("ssh");
-        ssh.args([
-            "-F",
-            "none",
-            "-o",
-            "BatchMode=yes",
-            "-o",
-            "StrictHostKeyChecking=yes",
-        ])
-        .arg("-o")
-        .arg(format!(
-            "UserKnownHostsFile={}",
-            bastion.known_hosts().display()
-        ))
-        .arg("-o")
-        .arg(format!("IdentityAgent={}", agent.socket.display()))
-        .args([
-            "-p",
-            &bastion.addr().port().to_string(),
-            "-l",
-            &destination,
-            "127.0.0.1",
-            "echo reached",
-        ]);
+        ssh.args(["-F", "none", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes"])
+            .arg("-o")
+            .arg(format!("UserKnownHostsFile={}", bastion.known_hosts().display()))
+            .arg("-o")
+            .arg(format!("IdentityAgent={}", agent.socket.display()))
+            .args([
+                "-p",
+                &bastion.addr().port().to_string(),
+                "-l",
+                &destination,
+                "127.0.0.1",
+                "echo reached",
+            ]);
         let done = run(&mut ssh, secs(20));
         assert_eq!(
             (done.code(), done.out()),
@@ -516,8 +424,7 @@ fn capabilities_of_the_grant_hold() {
             }
             let mut outcome = Outcome::default();
             let answered = |outcome: &Outcome| outcome.successes + outcome.failures > 0;
-            peer.collect(&channel, &mut outcome, secs(10), answered)
-                .unwrap();
+            peer.collect(&channel, &mut outcome, secs(10), answered).unwrap();
             *got = outcome.successes == 1;
             peer.close(channel.theirs).unwrap();
         }

@@ -20,11 +20,7 @@ fn channels_of_one_connection_are_one_session() {
     long.await_out("first", secs(20));
     for number in 0..5 {
         let text = format!("number {number}\n");
-        let done = finish(
-            client.through(&socket).arg("cat; exit 4"),
-            text.as_bytes(),
-            secs(20),
-        );
+        let done = finish(client.through(&socket).arg("cat; exit 4"), text.as_bytes(), secs(20));
         assert_eq!((done.code(), done.out()), (4, text));
     }
     long.say("last\n");
@@ -50,9 +46,7 @@ fn a_hundred_channels_one_after_the_other() {
     let (open, socket) = master(&world, &client);
     for number in 0..100 {
         let done = run(
-            client
-                .through(&socket)
-                .arg(format!("echo {number}; exit {number}")),
+            client.through(&socket).arg(format!("echo {number}; exit {number}")),
             secs(20),
         );
         assert_eq!((done.code(), done.out()), (number, format!("{number}\n")));
@@ -89,9 +83,7 @@ fn channels_are_limited() {
         assert_eq!(cat.finish(secs(20)).ok().out(), "here\n");
     }
     assert_eq!(
-        run(client.through(&socket).arg("echo again"), secs(20))
-            .ok()
-            .out(),
+        run(client.through(&socket).arg("echo again"), secs(20)).ok().out(),
         "again\n"
     );
 }

@@ -10,12 +10,7 @@ const FILE_BYTES: usize = 5_000_003;
 
 fn same(a: &Path, b: &Path) {
     let [a_bytes, b_bytes] = [a, b].map(|path| std::fs::read(path).unwrap());
-    assert!(
-        a_bytes == b_bytes,
-        "{} and {} differ",
-        a.display(),
-        b.display()
-    );
+    assert!(a_bytes == b_bytes, "{} and {} differ", a.display(), b.display());
 }
 
 #[test]
@@ -37,10 +32,7 @@ fn sftp_puts_and_gets() {
     same(&here, &back);
     same(&here, &there.with_extension("2"));
     let record = world.bastion.only_record();
-    assert_eq!(
-        record.requests(1)[1],
-        ("subsystem".into(), b"sftp".to_vec())
-    );
+    assert_eq!(record.requests(1)[1], ("subsystem".into(), b"sftp".to_vec()));
     let account = record.accounts()[0];
     assert!(account.to_target > FILE_BYTES as u64 && account.to_client_out > FILE_BYTES as u64);
 }
@@ -112,8 +104,7 @@ fn git_pushes_and_clones() {
             .arg(at)
             .args(["-c", "user.name=t", "-c", "user.email=t@example.org"])
             .args(args);
-        git.env("GIT_SSH_COMMAND", &ssh)
-            .env("GIT_CONFIG_GLOBAL", "/dev/null");
+        git.env("GIT_SSH_COMMAND", &ssh).env("GIT_CONFIG_GLOBAL", "/dev/null");
         run(&mut git, secs(60)).ok()
     };
     let bare = world.sshd.folder().join("bare.git");

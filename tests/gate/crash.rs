@@ -64,18 +64,10 @@ fn d23_sigkill_under_twenty_sessions() {
             .archived()
             .iter()
             .map(|file| Record::load(file, world.bastion.state()))
-            .filter(|record| {
-                find(
-                    &record.requests(1)[1].1,
-                    format!("round-{round}-").as_bytes(),
-                )
-                .is_some()
-            })
+            .filter(|record| find(&record.requests(1)[1].1, format!("round-{round}-").as_bytes()).is_some())
             .collect();
         for (word, bytes) in seen {
-            let of = |record: &&Record| {
-                find(&record.requests(1)[1].1, format!("{word};").as_bytes()).is_some()
-            };
+            let of = |record: &&Record| find(&record.requests(1)[1].1, format!("{word};").as_bytes()).is_some();
             let record = records
                 .iter()
                 .find(of)
@@ -93,20 +85,15 @@ fn d23_sigkill_under_twenty_sessions() {
                 output.len()
             );
         }
-        wait_until(
-            "no process of a session left at the target",
-            secs(10),
-            || world.sshd.sessions().is_empty(),
-        );
+        wait_until("no process of a session left at the target", secs(10), || {
+            world.sshd.sessions().is_empty()
+        });
     }
     world.bastion.assert_ledger_clean();
     // One recording, one end in the store each, and a new session works.
     assert!(world.bastion.live_sessions().is_empty());
     let client = world.bastion.client(&pass);
-    assert_eq!(
-        run(&mut client.exec("echo on"), secs(20)).ok().out(),
-        "on\n"
-    );
+    assert_eq!(run(&mut client.exec("echo on"), secs(20)).ok().out(), "on\n");
 }
 
 /// What a terminal showed and what was typed before the crash is in the recovered recording.
@@ -167,10 +154,7 @@ fn a_crash_during_recovery() {
         ssh.await_bytes(40_000_000, secs(60));
     }
     world.bastion.sigkill();
-    let seen: Vec<Vec<u8>> = running
-        .into_iter()
-        .map(|ssh| ssh.finish(secs(20)).stdout)
-        .collect();
+    let seen: Vec<Vec<u8>> = running.into_iter().map(|ssh| ssh.finish(secs(20)).stdout).collect();
     for wait in [5, 30, 80, 150, 250] {
         world.bastion.launch();
         let_pass(Duration::from_millis(wait));
@@ -180,9 +164,7 @@ fn a_crash_during_recovery() {
     let records = world.bastion.records(5);
     for bytes in seen {
         assert!(
-            records
-                .iter()
-                .any(|record| record.output(1).starts_with(&bytes)),
+            records.iter().any(|record| record.output(1).starts_with(&bytes)),
             "no recording holds it"
         );
     }

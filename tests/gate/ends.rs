@@ -9,9 +9,7 @@ use crate::channels::master;
 use crate::support::bastion::wall_ms;
 use crate::support::process::{unique, with_argument};
 use crate::support::wait::let_pass;
-use crate::support::{
-    Bastion, Done, Pass, Running, Setup, Tap, Terminal, World, run, secs, wait_until,
-};
+use crate::support::{Bastion, Done, Pass, Running, Setup, Tap, Terminal, World, run, secs, wait_until};
 
 /// Law 3: 1 s at the latest the socket is closed.
 const CLOSED_MS: u64 = 1_000;
@@ -25,11 +23,9 @@ const NOTICE: &str = "portcullis: your grant has ended; ask for a new one";
 #[track_caller]
 fn assert_cut(world: &World, done: &Done, pass: &Pass, code: &str) {
     assert_eq!(done.code(), 255, "{}", done.err());
-    wait_until(
-        "no process of the session left at the target",
-        secs(5),
-        || world.sshd.sessions().is_empty(),
-    );
+    wait_until("no process of the session left at the target", secs(5), || {
+        world.sshd.sessions().is_empty()
+    });
     let record = world.bastion.only_record();
     assert_eq!(record.code(), code);
     let last = record.last_payload_wall_ms();
@@ -73,9 +69,7 @@ fn a_grant_ends_while_the_target_prints() {
         !done.out().contains("portcullis"),
         "the notice is in the program's output"
     );
-    wait_until("the program's end", secs(5), || {
-        with_argument(&word).is_empty()
-    });
+    wait_until("the program's end", secs(5), || with_argument(&word).is_empty());
     assert_cut(&world, &done, &pass, "grant_expired");
 }
 
@@ -87,11 +81,7 @@ fn a_grant_ends_while_the_target_floods() {
     let client = world.bastion.client_at(&pass, tap.addr());
     let mut flood = client.exec("cat /dev/zero");
     let done = run(&mut flood, secs(20));
-    assert!(
-        done.stdout.len() > 1_000_000,
-        "it did not flood: {}",
-        done.stdout.len()
-    );
+    assert!(done.stdout.len() > 1_000_000, "it did not flood: {}", done.stdout.len());
     assert_wire(&tap, pass.until_ms);
     assert_cut(&world, &done, &pass, "grant_expired");
     let record = &world.bastion.records(1)[0];
@@ -115,11 +105,9 @@ fn a_grant_ends_while_nothing_happens() {
     assert!((0..=2_000).contains(&late), "{late} ms after the end");
     assert_eq!(status.exit_code(), 255);
     assert!(shown.contains(NOTICE), "{shown}");
-    wait_until(
-        "no process of the session left at the target",
-        secs(5),
-        || world.sshd.sessions().is_empty(),
-    );
+    wait_until("no process of the session left at the target", secs(5), || {
+        world.sshd.sessions().is_empty()
+    });
     assert_eq!(world.bastion.only_record().code(), "grant_expired");
 }
 
@@ -130,8 +118,7 @@ fn a_grant_ends_while_the_client_uploads() {
     let pass = world.bastion.pass("root@db1").secs(4).issue();
     let client = world.bastion.client_at(&pass, tap.addr());
     let zero = std::fs::File::open("/dev/zero").unwrap();
-    let done =
-        Running::start(client.exec("cat > /dev/null").stdin(Stdio::from(zero))).finish(secs(20));
+    let done = Running::start(client.exec("cat > /dev/null").stdin(Stdio::from(zero))).finish(secs(20));
     assert_wire(&tap, pass.until_ms);
     assert!(done.err().contains(NOTICE), "{}", done.err());
     assert_cut(&world, &done, &pass, "grant_expired");
@@ -150,16 +137,12 @@ fn a_grant_ends_while_the_client_is_stopped() {
     ssh.await_bytes(100_000, secs(20));
     ssh.signal(Signal::SIGSTOP);
     wait_until("the end of the grant", secs(10), || pass.left_ms() <= 0);
-    wait_until(
-        "the server's sockets closed",
-        Duration::from_millis(CLOSED_MS),
-        || sockets(&world.bastion) <= before,
-    );
-    wait_until(
-        "no process of the session left at the target",
-        secs(5),
-        || world.sshd.sessions().is_empty(),
-    );
+    wait_until("the server's sockets closed", Duration::from_millis(CLOSED_MS), || {
+        sockets(&world.bastion) <= before
+    });
+    wait_until("no process of the session left at the target", secs(5), || {
+        world.sshd.sessions().is_empty()
+    });
     ssh.signal(Signal::SIGCONT);
     let done = ssh.finish(secs(20));
     assert_cut(&world, &done, &pass, "grant_expired");
@@ -180,14 +163,7 @@ fn sockets(bastion: &Bastion) -> usize {
         .collect();
     let held = std::fs::read_dir(format!("/proc/{}/fd", bastion.pid())).unwrap();
     held.filter_map(|fd| std::fs::read_link(fd.ok()?.path()).ok())
-        .filter_map(|link| {
-            Some(
-                link.to_str()?
-                    .strip_prefix("socket:[")?
-                    .strip_suffix(']')?
-                    .to_owned(),
-            )
-        })
+        .filter_map(|link| Some(link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned()))
         .filter(|inode| inodes.contains(&inode.as_str()))
         .count()
 }
@@ -265,22 +241,14 @@ fn revocation_returns_after_the_cut() {
         let done = ssh.finish(secs(20));
         assert_eq!(done.code(), 255);
         assert!(
-            done.err()
-                .contains("portcullis: access was revoked: incident 7"),
+            done.err().contains("portcullis: access was revoked: incident 7"),
             "{what}: {}",
             done.err()
         );
-        wait_until("the program's end", secs(5), || {
-            with_argument(&word).is_empty()
-        });
+        wait_until("the program's end", secs(5), || with_argument(&word).is_empty());
         let again = run(&mut client.exec("echo again"), secs(20));
         let admitted = what == "--session";
-        assert_eq!(
-            again.out() == "again\n",
-            admitted,
-            "{what}: {}",
-            again.err()
-        );
+        assert_eq!(again.out() == "again\n", admitted, "{what}: {}", again.err());
         if admitted {
             world
                 .bastion
@@ -308,11 +276,7 @@ fn warnings_are_shown_in_terminals_only() {
     let world = World::with(setup, Default::default());
     let pass = world.bastion.pass("root@db1").secs(7).issue();
     let client = world.bastion.client(&pass);
-    let exec = Running::start(
-        client
-            .exec("while :; do echo x; sleep 0.05; done")
-            .stdin(Stdio::null()),
-    );
+    let exec = Running::start(client.exec("while :; do echo x; sleep 0.05; done").stdin(Stdio::null()));
     let mut ssh = client.ssh();
     ssh.args(["-tt", "gate"]);
     let mut terminal = Terminal::start(&ssh, 80, 24);
@@ -331,32 +295,17 @@ fn warnings_are_shown_in_terminals_only() {
     for record in world.bastion.records(2) {
         record.assert_sealed();
         record.assert_balanced();
-        let warned = record
-            .notices()
-            .iter()
-            .filter(|text| text.contains("ends in"))
-            .count();
+        let warned = record.notices().iter().filter(|text| text.contains("ends in")).count();
         let terminal = record.requests(1).iter().any(|(kind, _)| kind == "pty");
-        assert_eq!(
-            warned,
-            if terminal { 2 } else { 0 },
-            "{:?}",
-            record.notices()
-        );
+        assert_eq!(warned, if terminal { 2 } else { 0 }, "{:?}", record.notices());
     }
 }
 
 /// Idle and longest time are given in minutes: this takes one.
 #[test]
 fn idle_and_old_sessions_end() {
-    let idle = World::with(
-        Setup::new().set("session.idle_timeout_mins", "1"),
-        Default::default(),
-    );
-    let old = World::with(
-        Setup::new().set("session.session_max_mins", "1"),
-        Default::default(),
-    );
+    let idle = World::with(Setup::new().set("session.idle_timeout_mins", "1"), Default::default());
+    let old = World::with(Setup::new().set("session.session_max_mins", "1"), Default::default());
     let shell = |world: &World, command: &str| {
         let mut ssh = world.client().ssh();
         ssh.args(["-tt", "gate", command]);
@@ -386,12 +335,7 @@ fn idle_and_old_sessions_end() {
     busy.keys("\x03");
     busy.finish(secs(20));
     assert_eq!(old.bastion.only_record().code(), "max_duration");
-    let mut codes: Vec<String> = idle
-        .bastion
-        .records(2)
-        .iter()
-        .map(|record| record.code())
-        .collect();
+    let mut codes: Vec<String> = idle.bastion.records(2).iter().map(|record| record.code()).collect();
     codes.sort();
     assert_eq!(codes, ["exit", "idle"]);
 }
@@ -401,11 +345,7 @@ fn sigterm_drains() {
     let setup = Setup::new().set("session.drain_secs", "3");
     let mut world = World::with(setup, Default::default());
     let client = world.client();
-    let short = Running::start(
-        client
-            .exec("echo up; sleep 1.5; echo done")
-            .stdin(Stdio::null()),
-    );
+    let short = Running::start(client.exec("echo up; sleep 1.5; echo done").stdin(Stdio::null()));
     let long = Running::start(client.exec("echo up; sleep 300").stdin(Stdio::null()));
     short.await_out("up", secs(20));
     long.await_out("up", secs(20));

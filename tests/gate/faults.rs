@@ -23,8 +23,7 @@ fn d22_a_full_spool_ends_the_session_and_seals_it() {
     let done = run(&mut flood, secs(60));
     assert_eq!(done.code(), 255);
     assert!(
-        done.err()
-            .contains("the session cannot be recorded any more"),
+        done.err().contains("the session cannot be recorded any more"),
         "{}",
         done.err()
     );
@@ -39,16 +38,11 @@ fn d22_a_full_spool_ends_the_session_and_seals_it() {
         record.output(1).starts_with(&done.stdout),
         "the client has what the recording has not"
     );
-    wait_until(
-        "no process of the session left at the target",
-        secs(5),
-        || world.sshd.sessions().is_empty(),
-    );
+    wait_until("no process of the session left at the target", secs(5), || {
+        world.sshd.sessions().is_empty()
+    });
     // The recording left the spool: there is room again.
-    assert_eq!(
-        run(&mut client.exec("echo on"), secs(20)).ok().out(),
-        "on\n"
-    );
+    assert_eq!(run(&mut client.exec("echo on"), secs(20)).ok().out(), "on\n");
     world.bastion.assert_ledger_clean();
 }
 
@@ -57,11 +51,7 @@ fn d22_a_full_spool_ends_the_session_and_seals_it() {
 fn a_spool_that_turns_read_only_ends_the_session() {
     let world = World::new();
     let client = world.client();
-    let ssh = Running::start(
-        client
-            .exec("while :; do echo x; sleep 0.02; done")
-            .stdin(Stdio::null()),
-    );
+    let ssh = Running::start(client.exec("while :; do echo x; sleep 0.02; done").stdin(Stdio::null()));
     ssh.await_out("x\nx\n", secs(20));
     let folder = world.bastion.spooled().remove(0);
     let files: Vec<_> = std::fs::read_dir(folder)
@@ -84,8 +74,7 @@ fn a_spool_that_turns_read_only_ends_the_session() {
     );
     assert_eq!(done.code(), 255);
     assert!(
-        done.err()
-            .contains("the session cannot be recorded any more"),
+        done.err().contains("the session cannot be recorded any more"),
         "{}",
         done.err()
     );
@@ -95,10 +84,7 @@ fn a_spool_that_turns_read_only_ends_the_session() {
         record.output(1).starts_with(&done.stdout),
         "the client has what the recording has not"
     );
-    assert_eq!(
-        run(&mut client.exec("echo on"), secs(20)).ok().out(),
-        "on\n"
-    );
+    assert_eq!(run(&mut client.exec("echo on"), secs(20)).ok().out(), "on\n");
 }
 
 /// A spool that is read-only, full or gone before the session: refused with a reason.
@@ -110,15 +96,8 @@ fn no_spool_no_session() {
     let refused = |what: &str| {
         let done = run(&mut client.exec("echo never"), secs(20));
         assert_eq!((done.code(), done.out().as_str()), (255, ""), "{what}");
-        assert!(
-            done.err().contains("cannot be recorded"),
-            "{what}: {}",
-            done.err()
-        );
-        assert!(
-            !world.sshd.log().contains("Accepted"),
-            "{what}: the target was dialled"
-        );
+        assert!(done.err().contains("cannot be recorded"), "{what}: {}", done.err());
+        assert!(!world.sshd.log().contains("Accepted"), "{what}: the target was dialled");
     };
     disk.remount("ro");
     refused("read-only");
@@ -128,10 +107,7 @@ fn no_spool_no_session() {
     assert!(filled.is_err());
     refused("full");
     std::fs::remove_file(&filler).unwrap();
-    assert_eq!(
-        run(&mut client.exec("echo on"), secs(20)).ok().out(),
-        "on\n"
-    );
+    assert_eq!(run(&mut client.exec("echo on"), secs(20)).ok().out(), "on\n");
 }
 
 /// D24: fdatasync fails once and works again: the session ends all the same.
@@ -139,11 +115,7 @@ fn no_spool_no_session() {
 fn d24_a_failed_sync_is_never_forgiven() {
     let world = World::new();
     let client = world.client();
-    let ssh = Running::start(
-        client
-            .exec("while :; do echo x; sleep 0.02; done")
-            .stdin(Stdio::null()),
-    );
+    let ssh = Running::start(client.exec("while :; do echo x; sleep 0.02; done").stdin(Stdio::null()));
     ssh.await_out("x\nx\n", secs(20));
     let log = world.bastion.fresh("strace", "");
     let strace = inject(world.bastion.pid(), "fdatasync:error=EIO:when=1", &log);
@@ -156,8 +128,7 @@ fn d24_a_failed_sync_is_never_forgiven() {
     );
     assert_eq!(done.code(), 255, "{}", done.err());
     assert!(
-        done.err()
-            .contains("the session cannot be recorded any more"),
+        done.err().contains("the session cannot be recorded any more"),
         "{}",
         done.err()
     );
@@ -175,11 +146,7 @@ fn a_replaced_store_ends_sessions_and_admits_nobody() {
     for remove in [true, false] {
         let world = World::new();
         let client = world.client();
-        let ssh = Running::start(
-            client
-                .exec("while :; do echo x; sleep 0.05; done")
-                .stdin(Stdio::null()),
-        );
+        let ssh = Running::start(client.exec("while :; do echo x; sleep 0.05; done").stdin(Stdio::null()));
         ssh.await_out("x\n", secs(20));
         let store = world.bastion.state().join("store.db");
         if remove {
@@ -193,19 +160,16 @@ fn a_replaced_store_ends_sessions_and_admits_nobody() {
         let done = ssh.finish(secs(20));
         assert_eq!(done.code(), 255, "removed: {remove}");
         assert!(
-            done.err()
-                .contains("portcullis: the gate cannot check grants any more"),
+            done.err().contains("portcullis: the gate cannot check grants any more"),
             "{}",
             done.err()
         );
         assert!(began.elapsed() < secs(14), "{:?}", began.elapsed());
         let refused = run(&mut client.exec("echo never"), secs(30));
         assert_eq!((refused.code(), refused.out().as_str()), (255, ""));
-        wait_until(
-            "the recording in the archive or in the spool",
-            secs(20),
-            || !world.bastion.archived().is_empty() || !world.bastion.spooled().is_empty(),
-        );
+        wait_until("the recording in the archive or in the spool", secs(20), || {
+            !world.bastion.archived().is_empty() || !world.bastion.spooled().is_empty()
+        });
         assert!(std::path::Path::new(&format!("/proc/{}", world.bastion.pid())).exists());
     }
 }
@@ -215,20 +179,13 @@ fn a_replaced_store_ends_sessions_and_admits_nobody() {
 fn a_locked_store_delays_and_then_refuses() {
     let mut world = World::new();
     let client = world.client();
-    let ssh = Running::start(
-        client
-            .exec("while :; do echo x; sleep 0.05; done")
-            .stdin(Stdio::null()),
-    );
+    let ssh = Running::start(client.exec("while :; do echo x; sleep 0.05; done").stdin(Stdio::null()));
     ssh.await_out("x\n", secs(20));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .unwrap();
-    let url = format!(
-        "sqlite://{}",
-        world.bastion.state().join("store.db").display()
-    );
+    let url = format!("sqlite://{}", world.bastion.state().join("store.db").display());
     runtime.block_on(async {
         let mut holder = sqlx::SqliteConnection::connect(&url).await.unwrap();
         holder.execute("BEGIN IMMEDIATE").await.unwrap();
@@ -236,13 +193,8 @@ fn a_locked_store_delays_and_then_refuses() {
         holder.execute("ROLLBACK").await.unwrap();
     });
     let before = ssh.stdout().len();
-    wait_until("the session to print on", secs(5), || {
-        ssh.stdout().len() > before
-    });
-    assert_eq!(
-        run(&mut client.exec("echo new"), secs(20)).ok().out(),
-        "new\n"
-    );
+    wait_until("the session to print on", secs(5), || ssh.stdout().len() > before);
+    assert_eq!(run(&mut client.exec("echo new"), secs(20)).ok().out(), "new\n");
     // Longer than the lease: everybody out, with a reason.
     let began = Instant::now();
     let (done, refused) = runtime.block_on(async {
@@ -256,8 +208,7 @@ fn a_locked_store_delays_and_then_refuses() {
     assert!(began.elapsed() < secs(40), "{:?}", began.elapsed());
     assert_eq!(done.code(), 255);
     assert!(
-        done.err()
-            .contains("portcullis: the gate cannot check grants any more"),
+        done.err().contains("portcullis: the gate cannot check grants any more"),
         "{}",
         done.err()
     );
@@ -289,11 +240,7 @@ fn an_archive_without_room_keeps_the_spool() {
         world.bastion.live_sessions().is_empty()
     });
     assert_eq!(world.bastion.spooled().len(), 1, "the spool was given up");
-    assert!(
-        world.bastion.log().contains("archived"),
-        "{}",
-        world.bastion.log()
-    );
+    assert!(world.bastion.log().contains("archived"), "{}", world.bastion.log());
     small.remount("size=64m");
     world.bastion.stop(secs(30));
     world.bastion.serve();

@@ -39,11 +39,7 @@ pub fn transfer(
     limit: Duration,
 ) -> Moved {
     let began = Instant::now();
-    let stdin = if send.is_some() {
-        Stdio::piped()
-    } else {
-        Stdio::null()
-    };
+    let stdin = if send.is_some() { Stdio::piped() } else { Stdio::null() };
     let mut child = command
         .stdin(stdin)
         .stdout(Stdio::piped())
@@ -81,9 +77,7 @@ pub fn transfer(
 }
 
 /// Reads to the end and compares with a pattern.
-pub fn check(
-    seed: u64,
-) -> impl FnOnce(ChildStdout) -> Result<u64, u64> + std::marker::Send + 'static {
+pub fn check(seed: u64) -> impl FnOnce(ChildStdout) -> Result<u64, u64> + std::marker::Send + 'static {
     move |from| Pattern::new(seed).check(from)
 }
 
@@ -118,10 +112,7 @@ pub fn zeros_with_break(
 #[track_caller]
 pub fn assert_peak(world: &World) {
     let peak = status_kb(world.bastion.pid(), "VmHWM");
-    assert!(
-        peak < PEAK_KB_MAX,
-        "the server's memory peaked at {peak} kB"
-    );
+    assert!(peak < PEAK_KB_MAX, "the server's memory peaked at {peak} kB");
 }
 
 /// Every recording sealed and balanced.
@@ -140,12 +131,7 @@ fn through_cat_and_back_eleven_times() {
     let client = world.client();
     for round in 0..11 {
         let bytes = if round == 0 { 256 * MIB } else { 64 * MIB };
-        let moved = transfer(
-            &mut client.exec("cat"),
-            Some((round, bytes)),
-            check(round),
-            secs(90),
-        );
+        let moved = transfer(&mut client.exec("cat"), Some((round, bytes)), check(round), secs(90));
         assert_eq!(
             (moved.got, moved.sent, moved.code),
             (Ok(bytes), bytes, Some(0)),
@@ -166,11 +152,7 @@ fn ignored_input_and_much_output() {
         zeros,
         secs(60),
     );
-    assert_eq!(
-        (moved.got, moved.code),
-        (Ok(300_000_000), Some(0)),
-        "{moved:?}"
-    );
+    assert_eq!((moved.got, moved.code), (Ok(300_000_000), Some(0)), "{moved:?}");
     assert_peak(&world);
     assert_records(&world, 1);
 }
@@ -180,9 +162,7 @@ fn ignored_input_and_much_output() {
 fn output_first_and_input_afterwards() {
     let world = World::new();
     let moved = transfer(
-        &mut world
-            .client()
-            .exec("head -c 300000000 /dev/zero; wc -c >&2"),
+        &mut world.client().exec("head -c 300000000 /dev/zero; wc -c >&2"),
         Some((1, 100_000_000)),
         zeros,
         secs(60),
@@ -268,35 +248,20 @@ fn beside(stall: &str, stdin: Stdio, stdout: Stdio) {
             zeros,
             secs(30),
         );
-        assert_eq!(
-            (moved.sent, moved.code),
-            (32 * MIB, Some(0)),
-            "up: {moved:?}"
-        );
+        assert_eq!((moved.sent, moved.code), (32 * MIB, Some(0)), "up: {moved:?}");
         let down = format!("head -c {} /dev/zero", 32 * MIB);
         let moved = transfer(client.through(&socket).arg(down), None, zeros, secs(30));
-        assert_eq!(
-            (moved.got, moved.code),
-            (Ok(32 * MIB), Some(0)),
-            "down: {moved:?}"
-        );
+        assert_eq!((moved.got, moved.code), (Ok(32 * MIB), Some(0)), "down: {moved:?}");
         let opened = run(client.through(&socket).arg("echo a new one"), secs(10)).ok();
         assert_eq!(opened.out(), "a new one\n");
         assert!(opened.took < secs(5), "{:?}", opened.took);
     }
-    assert!(
-        stalled.try_wait().unwrap().is_none(),
-        "the stalled one ended"
-    );
+    assert!(stalled.try_wait().unwrap().is_none(), "the stalled one ended");
     assert_peak(&world);
     stalled.kill().unwrap();
     stalled.wait().unwrap();
     run(
-        client
-            .ssh()
-            .arg("-S")
-            .arg(&socket)
-            .args(["-O", "exit", "gate"]),
+        client.ssh().arg("-S").arg(&socket).args(["-O", "exit", "gate"]),
         secs(20),
     )
     .ok();

@@ -32,17 +32,8 @@ fn slowly(per_sec: u64) -> impl FnOnce(ChildStdout) -> Result<u64, u64> + Send +
 fn a_slow_reader_gets_everything() {
     let world = World::new();
     let command = format!("head -c {} /dev/zero", 192 * MIB);
-    let moved = transfer(
-        &mut world.client().exec(&command),
-        None,
-        slowly(16_000_000),
-        secs(90),
-    );
-    assert_eq!(
-        (moved.got, moved.code),
-        (Ok(192 * MIB), Some(0)),
-        "{moved:?}"
-    );
+    let moved = transfer(&mut world.client().exec(&command), None, slowly(16_000_000), secs(90));
+    assert_eq!((moved.got, moved.code), (Ok(192 * MIB), Some(0)), "{moved:?}");
     assert_peak(&world);
     assert_records(&world, 1);
 }
@@ -54,11 +45,7 @@ fn a_reader_that_stops_for_ten_seconds() {
     let command = format!("head -c {} /dev/zero", 256 * MIB);
     let stop = zeros_with_break(|| let_pass(secs(10)));
     let moved = transfer(&mut world.client().exec(&command), None, stop, secs(90));
-    assert_eq!(
-        (moved.got, moved.code),
-        (Ok(256 * MIB), Some(0)),
-        "{moved:?}"
-    );
+    assert_eq!((moved.got, moved.code), (Ok(256 * MIB), Some(0)), "{moved:?}");
     assert_peak(&world);
     assert_records(&world, 1);
 }
@@ -71,16 +58,8 @@ fn a_paused_user_outlives_the_targets_client_alive() {
     let command = format!("head -c {} /dev/zero", 256 * MIB);
     let pause = zeros_with_break(|| let_pass(secs(30)));
     let moved = transfer(&mut world.client().exec(&command), None, pause, secs(120));
-    assert_eq!(
-        (moved.got, moved.code),
-        (Ok(256 * MIB), Some(0)),
-        "{moved:?}"
-    );
-    assert!(
-        !world.sshd.log().contains("Timeout"),
-        "{}",
-        world.sshd.log()
-    );
+    assert_eq!((moved.got, moved.code), (Ok(256 * MIB), Some(0)), "{moved:?}");
+    assert!(!world.sshd.log().contains("Timeout"), "{}", world.sshd.log());
     assert_peak(&world);
     assert_records(&world, 1);
 }
@@ -94,9 +73,7 @@ fn at_once(channels: u64, bytes: u64) {
         .map(|seed| {
             let mut command = client.through(&socket);
             command.arg("cat");
-            std::thread::spawn(move || {
-                transfer(&mut command, Some((seed, bytes)), check(seed), secs(120))
-            })
+            std::thread::spawn(move || transfer(&mut command, Some((seed, bytes)), check(seed), secs(120)))
         })
         .collect();
     for thread in threads {
@@ -108,16 +85,9 @@ fn at_once(channels: u64, bytes: u64) {
         );
     }
     let peak = status_kb(world.bastion.pid(), "VmHWM");
-    assert!(
-        peak < (64 + 6 * channels) * 1024,
-        "{peak} kB for {channels} channels"
-    );
+    assert!(peak < (64 + 6 * channels) * 1024, "{peak} kB for {channels} channels");
     crate::support::run(
-        client
-            .ssh()
-            .arg("-S")
-            .arg(&socket)
-            .args(["-O", "exit", "gate"]),
+        client.ssh().arg("-S").arg(&socket).args(["-O", "exit", "gate"]),
         secs(20),
     )
     .ok();
@@ -140,10 +110,7 @@ fn thirty_channels_at_once() {
 /// Hard cap: what a reader who never comes back leaves unread is bounded, and the end has a reason.
 #[test]
 fn the_backlog_is_bounded() {
-    let world = World::with(
-        Setup::new().set("recording.overflow_max_mib", "16"),
-        Variant::default(),
-    );
+    let world = World::with(Setup::new().set("recording.overflow_max_mib", "16"), Variant::default());
     let began = Instant::now();
     let mut ssh = world.client().exec("cat /dev/zero");
     let mut child = ssh
@@ -153,11 +120,9 @@ fn the_backlog_is_bounded() {
         .spawn()
         .unwrap();
     // Nobody reads: bounded in memory and on disk, alive or ended with a reason.
-    wait_until(
-        "the overflow to be full or the session braked",
-        secs(30),
-        || began.elapsed() > secs(8) || world.bastion.live_sessions().is_empty(),
-    );
+    wait_until("the overflow to be full or the session braked", secs(30), || {
+        began.elapsed() > secs(8) || world.bastion.live_sessions().is_empty()
+    });
     assert_peak(&world);
     child.kill().unwrap();
     child.wait().unwrap();

@@ -70,10 +70,7 @@ pub fn assert_unharmed(world: &World, pid: u32) {
 #[track_caller]
 pub fn assert_no_panic(bastion: &Bastion) {
     let log = bastion.log();
-    let panics: Vec<&str> = log
-        .lines()
-        .filter(|line| line.contains("panicked"))
-        .collect();
+    let panics: Vec<&str> = log.lines().filter(|line| line.contains("panicked")).collect();
     assert!(panics.is_empty(), "{panics:#?}");
 }
 
@@ -104,11 +101,7 @@ pub fn still_outside(peer: &mut Peer, key: &SigningKey) -> Result<bool, Fault> {
         match peer.receive(secs(5)) {
             Ok(packet) if packet[0] == msg::USERAUTH_PK_OK => return Ok(true),
             Ok(packet) if packet[0] == msg::DISCONNECT => return Ok(false),
-            Ok(packet) => assert!(
-                is_before_login(&packet),
-                "message {} before login",
-                packet[0]
-            ),
+            Ok(packet) => assert!(is_before_login(&packet), "message {} before login", packet[0]),
             Err(Fault::Closed) => return Ok(false),
             Err(fault) => return Err(fault),
         }
@@ -128,11 +121,7 @@ pub fn still_inside(peer: &mut Peer) -> Result<bool, Fault> {
         match peer.receive(secs(10)) {
             Ok(packet) if packet[0] == msg::REQUEST_FAILURE => return Ok(true),
             Ok(packet) if packet[0] == msg::DISCONNECT => return Ok(false),
-            Ok(packet) => assert_ne!(
-                packet[0],
-                msg::CHANNEL_OPEN_CONFIRMATION,
-                "a channel was opened"
-            ),
+            Ok(packet) => assert_ne!(packet[0], msg::CHANNEL_OPEN_CONFIRMATION, "a channel was opened"),
             Err(Fault::Closed) => return Ok(false),
             Err(fault) => return Err(fault),
         }

@@ -10,10 +10,7 @@ const INSTALL: &str = "ssh-audit is missing; install it with: pip install ssh-au
 /// Lines of its report that fail and that warn.
 fn audit(bastion: &Bastion) -> (Vec<String>, Vec<String>) {
     let version = Command::new("ssh-audit").arg("--help").output();
-    assert!(
-        version.is_ok_and(|output| output.status.success()),
-        "{INSTALL}"
-    );
+    assert!(version.is_ok_and(|output| output.status.success()), "{INSTALL}");
     let mut audit = Command::new("ssh-audit");
     audit.args(["-n", "-p", &bastion.addr().port().to_string(), "127.0.0.1"]);
     let done = run(&mut audit, secs(120));
@@ -32,10 +29,7 @@ fn audit(bastion: &Bastion) -> (Vec<String>, Vec<String>) {
                 subject = line.split("--").next().unwrap_or(line).trim();
             }
             if line.contains(mark) {
-                found.push(format!(
-                    "{subject} {}",
-                    line.split("--").last().unwrap_or(line).trim()
-                ));
+                found.push(format!("{subject} {}", line.split("--").last().unwrap_or(line).trim()));
             }
         }
         found
@@ -66,8 +60,5 @@ fn ssh_audit_finds_nothing_with_post_quantum_only() {
         .set("ssh.kex", "\"pq-only\"");
     let bastion = setup.start();
     let (fails, warnings) = audit(&bastion);
-    assert!(
-        fails.is_empty() && warnings.is_empty(),
-        "{fails:#?} {warnings:#?}"
-    );
+    assert!(fails.is_empty() && warnings.is_empty(), "{fails:#?} {warnings:#?}");
 }

@@ -6,9 +6,7 @@ use russh::keys::signature::Signer;
 use russh::keys::ssh_key::private::KeypairData;
 use russh::keys::{HashAlg, PrivateKey};
 
-use crate::hostile::{
-    assert_unharmed, certificate_of, login, present, served, signing_key, still_outside,
-};
+use crate::hostile::{assert_unharmed, certificate_of, login, present, served, signing_key, still_outside};
 use crate::raw::auth::{Answer, ED25519, ED25519_CERT, public_blob, request, signature_blob};
 use crate::raw::certs::blob_of;
 use crate::raw::wire::{Put, msg};
@@ -21,10 +19,7 @@ fn stranger() -> SigningKey {
 }
 
 fn assert_refused(answer: &Answer) {
-    assert!(
-        matches!(answer, Answer::Failure { partial: false, .. }),
-        "{answer:?}"
-    );
+    assert!(matches!(answer, Answer::Failure { partial: false, .. }), "{answer:?}");
 }
 
 /// What must not be served before authentication.
@@ -36,12 +31,7 @@ fn forbidden() -> Vec<(&'static str, Vec<u8>)> {
             .u32(1 << 20)
             .u32(32768)
     };
-    let request = |kind: &str| {
-        Put::message(msg::CHANNEL_REQUEST)
-            .u32(0)
-            .string(kind)
-            .bool(true)
-    };
+    let request = |kind: &str| Put::message(msg::CHANNEL_REQUEST).u32(0).string(kind).bool(true);
     let global = |kind: &str| Put::message(msg::GLOBAL_REQUEST).string(kind).bool(true);
     let dial = |put: Put| put.string("127.0.0.1").u32(22).string("127.0.0.1").u32(1);
     vec![
@@ -55,18 +45,12 @@ fn forbidden() -> Vec<(&'static str, Vec<u8>)> {
                 .u32(0)
                 .done(),
         ),
-        (
-            "tcpip-forward",
-            global("tcpip-forward").string("").u32(0).done(),
-        ),
+        ("tcpip-forward", global("tcpip-forward").string("").u32(0).done()),
         ("keepalive", global("keepalive@openssh.com").done()),
         ("exec", request("exec").string("id").done()),
         ("shell", request("shell").done()),
         ("env", request("env").string("A").string("B").done()),
-        (
-            "data",
-            Put::message(msg::CHANNEL_DATA).u32(0).string("x").done(),
-        ),
+        ("data", Put::message(msg::CHANNEL_DATA).u32(0).string("x").done()),
         ("close", Put::message(msg::CHANNEL_CLOSE).u32(0).done()),
     ]
 }
@@ -89,10 +73,7 @@ fn d01_nothing_of_the_connection_protocol_before_authentication() {
         still_outside(&mut peer, &key).unwrap_or_else(|fault| panic!("{name}: {fault:?}"));
     }
     assert!(world.bastion.sessions().is_empty());
-    assert!(
-        !world.sshd.log().contains("Connection from"),
-        "the target was dialled"
-    );
+    assert!(!world.sshd.log().contains("Connection from"), "the target was dialled");
     assert_unharmed(&world, pid);
 }
 
@@ -113,8 +94,7 @@ fn d02_a_client_cannot_say_that_it_has_succeeded() {
                 // Either side of the wire may be gone by now.
                 peer.send(&payload).ok();
             }
-            still_outside(&mut peer, &key)
-                .unwrap_or_else(|fault| panic!("message {number}: {fault:?}"));
+            still_outside(&mut peer, &key).unwrap_or_else(|fault| panic!("message {number}: {fault:?}"));
         }
     }
     assert!(world.bastion.sessions().is_empty());
@@ -144,10 +124,7 @@ fn d03_the_key_that_signs_is_the_one_that_counts() {
     let spoils: [fn(&mut Vec<u8>); 3] = [
         |data| data[4] ^= 1,
         |data| {
-            let at = data
-                .windows(8)
-                .position(|window| window == b"root@db1")
-                .unwrap();
+            let at = data.windows(8).position(|window| window == b"root@db1").unwrap();
             data[at] = b'R';
         },
         |data| data.push(0),
@@ -232,27 +209,16 @@ fn d04_another_user_name_starts_from_nothing() {
     present(&mut peer, &revoked);
     peer.send(&interactive("root@db1")).unwrap();
     let told = peer.expect(&[msg::USERAUTH_PK_OK]).unwrap();
-    assert!(
-        String::from_utf8_lossy(&told).contains("grant_revoked"),
-        "{told:?}"
-    );
+    assert!(String::from_utf8_lossy(&told).contains("grant_revoked"), "{told:?}");
 
     // A key accepted for one name proves nothing for another.
     let mut peer = served(&world.bastion);
-    assert_eq!(
-        peer.offer("root@db1", ED25519_CERT, &blob).unwrap(),
-        Answer::KeyOk
-    );
+    assert_eq!(peer.offer("root@db1", ED25519_CERT, &blob).unwrap(), Answer::KeyOk);
     assert_refused(&peer.certificate("root@db2", &blob, &key).unwrap());
     // The proof for one name, sent again under another.
     let body = request("root@db1", true, ED25519_CERT, &blob).done();
-    let signature = signature_blob(
-        &key,
-        &Put::default().string(&peer.session_id).raw(&body).done(),
-    );
-    let stolen = request("root@db2", true, ED25519_CERT, &blob)
-        .string(&signature)
-        .done();
+    let signature = signature_blob(&key, &Put::default().string(&peer.session_id).raw(&body).done());
+    let stolen = request("root@db2", true, ED25519_CERT, &blob).string(&signature).done();
     peer.send(&stolen).unwrap();
     assert_refused(&peer.answer().unwrap());
     assert!(world.bastion.sessions().is_empty());
@@ -322,29 +288,18 @@ fn d09_plain_keys_and_sha1_are_refused() {
     };
     let rsa_sha1 = "ssh-rsa-cert-v01@openssh.com";
     let rsa_sha2 = "rsa-sha2-512-cert-v01@openssh.com";
-    for (name, hash) in [
-        (rsa_sha1, None),
-        (rsa_sha2, None),
-        (rsa_sha1, Some(HashAlg::Sha512)),
-    ] {
+    for (name, hash) in [(rsa_sha1, None), (rsa_sha2, None), (rsa_sha1, Some(HashAlg::Sha512))] {
         let mut peer = served(&world.bastion);
-        let answer = peer
-            .prove("root@db1", name, &blob, |data| sign(data, hash))
-            .unwrap();
+        let answer = peer.prove("root@db1", name, &blob, |data| sign(data, hash)).unwrap();
         assert!(
-            matches!(
-                answer,
-                Answer::Failure { partial: false, .. } | Answer::Closed
-            ),
+            matches!(answer, Answer::Failure { partial: false, .. } | Answer::Closed),
             "{name}: {answer:?}"
         );
     }
     // With SHA-2 it is let in: nothing else was wrong with it.
     let mut peer = served(&world.bastion);
     let answer = peer
-        .prove("root@db1", rsa_sha2, &blob, |data| {
-            sign(data, Some(HashAlg::Sha512))
-        })
+        .prove("root@db1", rsa_sha2, &blob, |data| sign(data, Some(HashAlg::Sha512)))
         .unwrap();
     assert_eq!(answer, Answer::Success);
 }
@@ -393,8 +348,7 @@ fn d09_other_methods_do_not_exist() {
     // So are offers.
     let mut peer = served(&world.bastion);
     let blob = public_blob(&stranger());
-    let answers = (0..100)
-        .take_while(|_| matches!(peer.offer("root@db1", ED25519, &blob), Ok(Answer::KeyOk)));
+    let answers = (0..100).take_while(|_| matches!(peer.offer("root@db1", ED25519, &blob), Ok(Answer::KeyOk)));
     assert!(answers.count() <= 24);
     assert_unharmed(&world, pid);
 }
@@ -406,9 +360,7 @@ fn a_stranger_learns_no_reason() {
     let (user, key) = ("root@db1", stranger());
     let mut peer = served(&world.bastion);
     let answer = peer
-        .prove(user, ED25519, &public_blob(&key), |data| {
-            signature_blob(&key, data)
-        })
+        .prove(user, ED25519, &public_blob(&key), |data| signature_blob(&key, data))
         .unwrap();
     assert_eq!(
         answer,

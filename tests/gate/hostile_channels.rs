@@ -62,8 +62,7 @@ fn d18_only_listed_variables_pass_and_all_are_recorded() {
         assert!(peer.replied().unwrap(), "{name} refused");
     }
     // A value beyond what anything needs.
-    peer.env(&channel, "LC_BIG", "x".repeat(200 * 1024))
-        .unwrap();
+    peer.env(&channel, "LC_BIG", "x".repeat(200 * 1024)).unwrap();
     assert!(!peer.replied().unwrap());
     let outcome = exec(&mut peer, &channel, "env");
     let out = String::from_utf8_lossy(&outcome.out).into_owned();
@@ -155,10 +154,7 @@ fn d19_subsystems_by_their_exact_name_only() {
         .map(|(_, detail)| detail)
         .collect();
     for name in ["sftp\0x", "../sftp"] {
-        assert!(
-            asked.contains(&name.as_bytes().to_vec()),
-            "{name:?} is not recorded"
-        );
+        assert!(asked.contains(&name.as_bytes().to_vec()), "{name:?} is not recorded");
     }
     assert_unharmed(&world, pid);
 }
@@ -215,10 +211,7 @@ fn d20_a_thousand_channels_at_once() {
     let (mut accepted, mut refused) = (Vec::new(), 0);
     while accepted.len() + refused < 1000 {
         let answer = peer
-            .expect_within(
-                &[msg::CHANNEL_OPEN_CONFIRMATION, msg::CHANNEL_OPEN_FAILURE],
-                secs(60),
-            )
+            .expect_within(&[msg::CHANNEL_OPEN_CONFIRMATION, msg::CHANNEL_OPEN_FAILURE], secs(60))
             .unwrap();
         match opened(&answer) {
             Ok(channel) => accepted.push(channel),
@@ -321,13 +314,7 @@ fn d20_sixteen_mebibytes_past_the_window() {
 fn d20_a_largest_packet_of_nothing() {
     let world = World::new();
     let pid = world.bastion.pid();
-    for (window, packet) in [
-        (WINDOW, 0),
-        (0, PACKET),
-        (0, 0),
-        (1, 1),
-        (u32::MAX, u32::MAX),
-    ] {
+    for (window, packet) in [(WINDOW, 0), (0, PACKET), (0, 0), (1, 1), (u32::MAX, u32::MAX)] {
         let mut peer = login(&world.bastion, &world.pass());
         // Refusing such a channel, or the connection, is right too.
         let Ok(Ok(channel)) = peer.session_with(window, packet) else {
@@ -336,10 +323,7 @@ fn d20_a_largest_packet_of_nothing() {
         peer.exec(&channel, "head -c 100000 /dev/zero").unwrap();
         if packet != 0 {
             // A window of one byte: the output comes byte by byte, or not at all.
-            assert!(
-                still_inside(&mut peer).unwrap(),
-                "window {window}, packet {packet}"
-            );
+            assert!(still_inside(&mut peer).unwrap(), "window {window}, packet {packet}");
         }
         for _ in 0..64 {
             let more = Put::message(msg::CHANNEL_WINDOW_ADJUST)
@@ -362,12 +346,7 @@ fn d20_a_largest_packet_of_nothing() {
 /// Processor time of a process, in hundredths of a second.
 fn cpu_ticks(pid: u32) -> u64 {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let fields: Vec<&str> = stat
-        .rsplit_once(')')
-        .unwrap()
-        .1
-        .split_whitespace()
-        .collect();
+    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
     fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
 }
 
@@ -381,19 +360,11 @@ fn d21_windows_of_any_size_and_many_of_them() {
     peer.exec(&channel, "stty -echo; echo ready; read line; stty size")
         .unwrap();
     let mut outcome = Outcome::default();
-    let says = |text: &'static [u8]| {
-        move |outcome: &Outcome| outcome.out.windows(text.len()).any(|window| window == text)
-    };
-    peer.collect(&channel, &mut outcome, secs(10), says(b"ready"))
-        .unwrap();
+    let says =
+        |text: &'static [u8]| move |outcome: &Outcome| outcome.out.windows(text.len()).any(|window| window == text);
+    peer.collect(&channel, &mut outcome, secs(10), says(b"ready")).unwrap();
     let before = status_kb(pid, "VmRSS");
-    for size in [
-        (0, 0),
-        (u32::MAX, u32::MAX),
-        (1, 1),
-        (0, u32::MAX),
-        (500, 200),
-    ] {
+    for size in [(0, 0), (u32::MAX, u32::MAX), (1, 1), (0, u32::MAX), (500, 200)] {
         peer.window_change(&channel, size.0, size.1).unwrap();
     }
     for number in 0..100_000u32 {
@@ -401,17 +372,11 @@ fn d21_windows_of_any_size_and_many_of_them() {
             .unwrap();
     }
     peer.window_change(&channel, 123, 45).unwrap();
-    assert!(
-        still_inside(&mut peer).unwrap(),
-        "the flood ended the connection"
-    );
+    assert!(still_inside(&mut peer).unwrap(), "the flood ended the connection");
     peer.data(channel.theirs, b"\n").unwrap();
     let rest = peer.outcome(&channel, secs(30)).unwrap();
     let out = String::from_utf8_lossy(&rest.out).into_owned();
-    assert!(
-        out.contains("45 123"),
-        "the last size did not arrive: {out:?}"
-    );
+    assert!(out.contains("45 123"), "the last size did not arrive: {out:?}");
     assert!(status_kb(pid, "VmHWM").saturating_sub(before) < 48 * 1024);
     let record = record_after(&world, peer);
     let sizes: Vec<(u32, u32)> = record
@@ -441,13 +406,7 @@ fn d17_channels_and_forwards_that_are_not_carried() {
     let world = World::new();
     let pid = world.bastion.pid();
     let (mut peer, channel) = inside(&world);
-    let dial = || {
-        Put::default()
-            .string("127.0.0.1")
-            .u32(22)
-            .string("127.0.0.1")
-            .u32(1)
-    };
+    let dial = || Put::default().string("127.0.0.1").u32(22).string("127.0.0.1").u32(1);
     for (kind, extra) in [
         ("direct-tcpip", dial().done()),
         ("forwarded-tcpip", dial().done()),
@@ -486,10 +445,7 @@ fn d17_channels_and_forwards_that_are_not_carried() {
         assert!(!peer.replied().unwrap(), "{kind}");
     }
     for (kind, extra) in [
-        (
-            "tcpip-forward",
-            Put::default().string("0.0.0.0").u32(0).done(),
-        ),
+        ("tcpip-forward", Put::default().string("0.0.0.0").u32(0).done()),
         (
             "streamlocal-forward@openssh.com",
             Put::default().string("/tmp/pc-test").done(),

@@ -16,10 +16,7 @@ const GRACE: Duration = secs(2);
 const SLACK: Duration = Duration::from_millis(1500);
 
 fn graced() -> World {
-    World::with(
-        Setup::new().set("ssh.login_grace_secs", "2"),
-        Variant::default(),
-    )
+    World::with(Setup::new().set("ssh.login_grace_secs", "2"), Variant::default())
 }
 
 /// Waits for the server's end of a connection; how long that took.
@@ -74,10 +71,7 @@ fn d30_login_grace_holds_in_every_state() {
                 "no service asked for",
                 scope.spawn(|| Peer::keyed(addr, Hello::default()).unwrap().stream),
             ),
-            (
-                "no key offered",
-                scope.spawn(|| served(&world.bastion).stream),
-            ),
+            ("no key offered", scope.spawn(|| served(&world.bastion).stream)),
         ];
         for (name, thread) in threads {
             let began = Instant::now();
@@ -98,9 +92,7 @@ fn d30_a_version_byte_by_byte() {
     let pid = world.bastion.pid();
     let mut stream = TcpStream::connect(world.bastion.addr()).unwrap();
     let began = Instant::now();
-    stream
-        .set_read_timeout(Some(Duration::from_millis(500)))
-        .unwrap();
+    stream.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
     let mut buffer = [0; 256];
     let ended = loop {
         assert!(began.elapsed() < GRACE + SLACK, "still listening");
@@ -144,17 +136,7 @@ fn d30_packets_that_lie_about_themselves() {
     let pid = world.bastion.pid();
     let addr = world.bastion.addr();
     let before = status_kb(pid, "VmRSS");
-    let lengths = [
-        0u32,
-        1,
-        4,
-        15,
-        17,
-        256 * 1024 + 64,
-        0x7fff_ffff,
-        0x8000_0000,
-        u32::MAX,
-    ];
+    let lengths = [0u32, 1, 4, 15, 17, 256 * 1024 + 64, 0x7fff_ffff, 0x8000_0000, u32::MAX];
     for length in lengths {
         // In the clear.
         let mut peer = Peer::dial(addr, Hello::default()).unwrap();
@@ -190,10 +172,8 @@ fn d30_packets_that_lie_about_themselves() {
             closes(&mut peer, "a wrong tag");
         }
         let mut peer = fresh();
-        peer.send_spoilt(&[msg::IGNORE, 0, 0, 0, 0], |packet| {
-            packet.truncate(packet.len() / 2)
-        })
-        .unwrap();
+        peer.send_spoilt(&[msg::IGNORE, 0, 0, 0, 0], |packet| packet.truncate(packet.len() / 2))
+            .unwrap();
         drop(peer);
     }
     assert!(status_kb(pid, "VmHWM").saturating_sub(before) < 32 * 1024);
@@ -223,21 +203,13 @@ fn d30_floods_inside_a_connection() {
         ("ignore", Put::message(msg::IGNORE).string([7; 1024]).done()),
         (
             "debug",
-            Put::message(msg::DEBUG)
-                .bool(true)
-                .string("x")
-                .string("")
-                .done(),
+            Put::message(msg::DEBUG).bool(true).string("x").string("").done(),
         ),
-        (
-            "unimplemented",
-            Put::message(msg::UNIMPLEMENTED).u32(1).done(),
-        ),
+        ("unimplemented", Put::message(msg::UNIMPLEMENTED).u32(1).done()),
         ("unknown", Put::message(255).raw(&[0; 64]).done()),
     ] {
         for _ in 0..20_000 {
-            peer.send(&payload)
-                .unwrap_or_else(|fault| panic!("{name}: {fault:?}"));
+            peer.send(&payload).unwrap_or_else(|fault| panic!("{name}: {fault:?}"));
         }
     }
     assert!(still_inside(&mut peer).unwrap());
@@ -296,9 +268,7 @@ fn d30_connections_per_source_are_limited() {
     let world = World::with(setup, Variant::default());
     let addr = world.bastion.addr();
     let began = Instant::now();
-    let served: Vec<Peer> = (0..200)
-        .filter_map(|_| greeted(addr, "127.0.0.2"))
-        .collect();
+    let served: Vec<Peer> = (0..200).filter_map(|_| greeted(addr, "127.0.0.2")).collect();
     let most = 60 + (20.0 * began.elapsed().as_secs_f64()).ceil() as usize;
     assert!(
         (60..=most).contains(&served.len()),
@@ -308,9 +278,7 @@ fn d30_connections_per_source_are_limited() {
     );
     // Another source is not affected, an exempt one has no limit.
     assert!(greeted(addr, "127.0.0.3").is_some());
-    let exempt: Vec<Peer> = (0..200)
-        .filter_map(|_| greeted(addr, "127.0.9.1"))
-        .collect();
+    let exempt: Vec<Peer> = (0..200).filter_map(|_| greeted(addr, "127.0.9.1")).collect();
     assert_eq!(exempt.len(), 200);
     // After the burst, the rate: a new connection within a tenth of a second.
     wait_until("the rate's next connection", secs(2), || {
@@ -326,16 +294,9 @@ fn d30_a_real_login_among_five_hundred_silent_ones() {
     let addr = world.bastion.addr();
     let client = world.client();
     let before = status_kb(pid, "VmRSS");
-    let silent: Vec<TcpStream> = (0..500)
-        .map(|_| TcpStream::connect(addr).unwrap())
-        .collect();
+    let silent: Vec<TcpStream> = (0..500).map(|_| TcpStream::connect(addr).unwrap()).collect();
     let done = run(&mut client.exec("echo in"), secs(10));
-    assert_eq!(
-        (done.code(), done.out()),
-        (0, "in\n".into()),
-        "{}",
-        done.err()
-    );
+    assert_eq!((done.code(), done.out()), (0, "in\n".into()), "{}", done.err());
     assert!(done.took < secs(3), "{:?}", done.took);
     let each = status_kb(pid, "VmRSS").saturating_sub(before) / 500;
     assert!(each < 64, "{each} kB for each silent connection");

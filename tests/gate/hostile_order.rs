@@ -126,13 +126,11 @@ fn after_login(with_channel: bool) {
         for body in 0..2 {
             let payload = message(number, &bodies(channel)[body]);
             let lives = match peer.send(&payload) {
-                Ok(()) => still_inside(&mut peer)
-                    .unwrap_or_else(|fault| panic!("message {number}: {fault:?}")),
+                Ok(()) => still_inside(&mut peer).unwrap_or_else(|fault| panic!("message {number}: {fault:?}")),
                 Err(_) => false,
             };
             // What ended the channel or the connection: begin again.
-            let spent =
-                with_channel && (msg::CHANNEL_OPEN..=msg::CHANNEL_FAILURE).contains(&number);
+            let spent = with_channel && (msg::CHANNEL_OPEN..=msg::CHANNEL_FAILURE).contains(&number);
             if !lives || spent {
                 (peer, channel) = inside(&world, &pass, with_channel);
             }

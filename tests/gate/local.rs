@@ -73,10 +73,7 @@ fn local_sftp() {
         secs(20),
     )
     .ok();
-    assert_eq!(
-        std::fs::read(back).unwrap(),
-        std::fs::read("/etc/hosts").unwrap()
-    );
+    assert_eq!(std::fs::read(back).unwrap(), std::fs::read("/etc/hosts").unwrap());
     bastion.only_record();
 }
 
@@ -87,10 +84,7 @@ fn a_local_command_is_the_only_one() {
     bastion.add_local("only", &["/bin/echo", "the command"]);
     let pass = bastion.pass("op@only").issue();
     let client = bastion.client(&pass);
-    assert_eq!(
-        run(&mut client.shell(), secs(20)).ok().out(),
-        "the command\n"
-    );
+    assert_eq!(run(&mut client.shell(), secs(20)).ok().out(), "the command\n");
     let done = run(&mut client.exec("id"), secs(20));
     assert_ne!(done.code(), 0);
     assert_eq!(done.out(), "");
@@ -111,13 +105,9 @@ fn the_whole_process_tree_dies_at_the_cut() {
     );
     let ssh = Running::start(client.exec(&command).stdin(Stdio::null()));
     ssh.await_out("started", secs(20));
-    wait_until("both runaways", secs(10), || {
-        with_argument(&word).len() >= 2
-    });
+    wait_until("both runaways", secs(10), || with_argument(&word).len() >= 2);
     bastion.admin(&["revoke", "--all", "--reason", "over"]).ok();
-    wait_until("the end of the whole tree", secs(5), || {
-        with_argument(&word).is_empty()
-    });
+    wait_until("the end of the whole tree", secs(5), || with_argument(&word).is_empty());
     assert_eq!(ssh.finish(secs(20)).code(), 255);
     assert_eq!(bastion.only_record().code(), "revoked");
 }
@@ -131,14 +121,13 @@ fn the_process_tree_dies_with_the_server() {
     let ssh = Running::start(client.exec(&command).stdin(Stdio::null()));
     wait_until("the program", secs(20), || !with_argument(&word).is_empty());
     bastion.sigkill();
-    wait_until("the end of the whole tree", secs(5), || {
-        with_argument(&word).is_empty()
-    });
+    wait_until("the end of the whole tree", secs(5), || with_argument(&word).is_empty());
     assert_eq!(ssh.finish(secs(20)).code(), 255);
 }
 
 const ATTACH: &str = "perl -e 'exit(syscall(101, 16, $ARGV[0], 0, 0) == 0 ? 0 : 1)'";
-const CONNECT: &str = "perl -e 'use Socket; socket(S, PF_UNIX, SOCK_STREAM, 0); exit(connect(S, sockaddr_un($ARGV[0])) ? 0 : 1)'";
+const CONNECT: &str =
+    "perl -e 'use Socket; socket(S, PF_UNIX, SOCK_STREAM, 0); exit(connect(S, sockaddr_un($ARGV[0])) ? 0 : 1)'";
 
 /// Issue 2, item 5: a local shell against the server it runs on.
 #[test]
@@ -166,16 +155,12 @@ fn a_local_shell_reaches_nothing_of_the_server() {
         "ls /proc/self/fd | grep -qvE '^[0123]$'".to_owned(),
         "env | grep -i portcullis".to_owned(),
     ] {
-        let done = run(
-            &mut client.exec(&format!("({attempt}) </dev/null")),
-            secs(20),
-        );
+        let done = run(&mut client.exec(&format!("({attempt}) </dev/null")), secs(20));
         assert_ne!(done.code(), 0, "`{attempt}` worked: {}", done.out());
         assert_ne!(done.code(), 255, "`{attempt}`: {}", done.err());
     }
     // The checks themselves work where they may.
-    let own =
-        "perl -e 'if (!($p = fork)) { sleep 300 } exit(syscall(101, 16, $p, 0, 0) == 0 ? 0 : 1)'";
+    let own = "perl -e 'if (!($p = fork)) { sleep 300 } exit(syscall(101, 16, $p, 0, 0) == 0 ? 0 : 1)'";
     run(&mut client.exec(own), secs(20)).ok();
     assert_eq!(bastion.json(&["sessions"])["schema"], 1);
 }
@@ -225,9 +210,7 @@ fn the_fence_holds_for_the_same_account_too() {
 #[test]
 fn serve_refuses_a_local_target_of_its_own_account() {
     let bastion = Setup::new().start();
-    let add = [
-        "target", "add", "self", "--local", "--login", "op", "--run-as", "root",
-    ];
+    let add = ["target", "add", "self", "--local", "--login", "op", "--run-as", "root"];
     let done = bastion.admin(&add);
     if done.code() == 0 {
         let pass = bastion.pass("op@self").issue();

@@ -9,10 +9,7 @@ use crate::support::{Bastion, Running, Sshd, Variant, World, finish, run, secs};
 fn exec_passes_status_and_keeps_the_streams_apart() {
     let world = World::new();
     let client = world.client();
-    let done = run(
-        &mut client.exec("echo out; echo err >&2; exit 42"),
-        secs(20),
-    );
+    let done = run(&mut client.exec("echo out; echo err >&2; exit 42"), secs(20));
     assert_eq!(
         (done.code(), done.out(), done.err()),
         (42, "out\n".into(), "err\n".into())
@@ -44,10 +41,7 @@ fn the_recording_says_who_where_and_why() {
         ),
         ("bob", "root", "db1", "gate1")
     );
-    assert_eq!(
-        (head.grant_id, head.grant_until_wall_ms),
-        (pass.grant, pass.until_ms)
-    );
+    assert_eq!((head.grant_id, head.grant_until_wall_ms), (pass.grant, pass.until_ms));
     assert_eq!(head.source, "127.0.0.1");
     assert!(head.client_id.contains("OpenSSH"), "{}", head.client_id);
 }
@@ -90,11 +84,7 @@ fn every_exit_status_passes() {
 #[test]
 fn a_shell_over_pipes() {
     let world = World::new();
-    let done = finish(
-        &mut world.client().shell(),
-        b"echo one; cat; exit 7\ntwo\n",
-        secs(20),
-    );
+    let done = finish(&mut world.client().shell(), b"echo one; cat; exit 7\ntwo\n", secs(20));
     assert_eq!((done.code(), done.out()), (7, "one\ntwo\n".to_owned()));
     let record = world.bastion.only_record();
     assert_eq!(record.input(1), b"echo one; cat; exit 7\ntwo\n");
@@ -104,12 +94,7 @@ fn a_shell_over_pipes() {
 fn bytes_of_every_value_pass_both_ways() {
     let world = World::new();
     let bytes = Pattern::new(1).bytes(3_000_017);
-    let done = finish(
-        &mut world.client().exec("tee /dev/stderr"),
-        &bytes,
-        secs(60),
-    )
-    .ok();
+    let done = finish(&mut world.client().exec("tee /dev/stderr"), &bytes, secs(60)).ok();
     assert!(done.stdout == bytes, "standard output differs");
     assert!(done.stderr == bytes, "standard error differs");
     let record = world.bastion.only_record();
@@ -128,18 +113,12 @@ fn d19_commands_of_any_bytes_and_of_100_kb() {
         "a\u{1b}[31mb\nc\u{9b}é"
     );
     let long = format!("echo {} | wc -c", "x".repeat(100_000));
-    assert_eq!(
-        run(&mut client.exec(&long), secs(20)).ok().out(),
-        "100001\n"
-    );
+    assert_eq!(run(&mut client.exec(&long), secs(20)).ok().out(), "100001\n");
     let records = world.bastion.records(2);
     for (record, command) in records.iter().zip([odd, &long]) {
         record.assert_sealed();
         record.assert_balanced();
-        assert_eq!(
-            record.requests(1)[1],
-            ("exec".into(), command.as_bytes().to_vec())
-        );
+        assert_eq!(record.requests(1)[1], ("exec".into(), command.as_bytes().to_vec()));
     }
     assert!(!world.bastion.log().contains('\u{1b}'));
 }
@@ -175,17 +154,8 @@ fn d18_env_by_allow_list() {
     ssh.args(["-o", "SetEnv SSH_ORIGINAL_COMMAND=no", "gate", "env"]);
     let done = run(&mut ssh, secs(20)).ok();
     let env = done.out();
-    assert!(
-        env.contains("LC_TEST=yes\n") && env.contains("LANG=C.UTF-8\n"),
-        "{env}"
-    );
-    for absent in [
-        "SECRET_A",
-        "LD_PRELOAD",
-        "BASH_ENV",
-        "PATH=/no",
-        "SSH_ORIGINAL_COMMAND",
-    ] {
+    assert!(env.contains("LC_TEST=yes\n") && env.contains("LANG=C.UTF-8\n"), "{env}");
+    for absent in ["SECRET_A", "LD_PRELOAD", "BASH_ENV", "PATH=/no", "SSH_ORIGINAL_COMMAND"] {
         assert!(!env.contains(absent), "{absent} passed: {env}");
     }
     let record = world.bastion.only_record();
@@ -203,11 +173,9 @@ fn d18_a_flood_of_env_is_bounded() {
     let world = World::new();
     let client = |count: usize| {
         let many: Vec<String> = (0..count).map(|number| format!("LC_N{number}=x")).collect();
-        world.client().option(&format!(
-            "SetEnv LC_BIG={} {}",
-            "v".repeat(30_000),
-            many.join(" ")
-        ))
+        world
+            .client()
+            .option(&format!("SetEnv LC_BIG={} {}", "v".repeat(30_000), many.join(" ")))
     };
     let done = run(&mut client(200).exec("env | grep -c ^LC_"), secs(30)).ok();
     assert_eq!(done.out(), "63\n");
@@ -229,26 +197,16 @@ fn half_closed_streams() {
     let world = World::new();
     let client = world.client();
     let file = world.sshd.folder().join("late");
-    let command = format!(
-        "echo first; exec >&- 2>&-; cat > {}; exit 3",
-        file.display()
-    );
+    let command = format!("echo first; exec >&- 2>&-; cat > {}; exit 3", file.display());
     let mut ssh = Running::with_input(&mut client.exec(&command));
     ssh.await_out("first", secs(20));
     ssh.say("after its output ended");
     let done = ssh.finish(secs(20));
     assert_eq!(done.code(), 3);
-    assert_eq!(
-        std::fs::read_to_string(file).unwrap(),
-        "after its output ended"
-    );
+    assert_eq!(std::fs::read_to_string(file).unwrap(), "after its output ended");
 
     // Input over at once, output much later than that.
-    let done = run(
-        &mut client.exec("cat; sleep 0.5; echo still here"),
-        secs(20),
-    )
-    .ok();
+    let done = run(&mut client.exec("cat; sleep 0.5; echo still here"), secs(20)).ok();
     assert_eq!(done.out(), "still here\n");
     for record in world.bastion.records(2) {
         record.assert_sealed();
@@ -313,17 +271,10 @@ fn a_host_key_that_is_not_the_pinned_one_is_refused() {
     ];
     world.bastion.admin(&add).ok();
     let pass = world.bastion.pass("root@db2").issue();
-    let done = run(
-        &mut world.bastion.client(&pass).exec("echo reached"),
-        secs(20),
-    );
+    let done = run(&mut world.bastion.client(&pass).exec("echo reached"), secs(20));
     assert_eq!((done.code(), done.out().as_str()), (255, ""));
     assert!(done.err().contains("host key"), "{}", done.err());
-    assert!(
-        !world.sshd.log().contains("Accepted"),
-        "{}",
-        world.sshd.log()
-    );
+    assert!(!world.sshd.log().contains("Accepted"), "{}", world.sshd.log());
     let record = world.bastion.only_record();
     assert_eq!(record.code(), "target_lost");
     world.bastion.assert_ledger_clean();
@@ -357,11 +308,7 @@ fn a_host_certificate_of_the_pinned_ca_is_taken_and_no_other() {
     assert_eq!(exec(&bastion, "root@good").ok().out(), "reached\n");
     let done = exec(&bastion, "root@bad");
     assert_eq!((done.code(), done.out().as_str()), (255, ""));
-    let codes: Vec<String> = bastion
-        .records(2)
-        .iter()
-        .map(|record| record.code())
-        .collect();
+    let codes: Vec<String> = bastion.records(2).iter().map(|record| record.code()).collect();
     assert_eq!(codes, ["exit", "target_lost"]);
 }
 

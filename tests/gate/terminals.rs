@@ -51,11 +51,7 @@ fn d21_odd_sizes_are_clamped() {
     terminal.expect("up 42", secs(20));
     terminal.line("trap 'echo now $(stty size)' WINCH; echo trap-$((40 + 2))");
     terminal.expect("trap-42", secs(20));
-    for (asked, given) in [
-        ((u16::MAX, u16::MAX), "4096 4096"),
-        ((1, 1), "1 1"),
-        ((0, 0), "24 80"),
-    ] {
+    for (asked, given) in [((u16::MAX, u16::MAX), "4096 4096"), ((1, 1), "1 1"), ((0, 0), "24 80")] {
         terminal.resize(asked.0, asked.1);
         terminal.expect(&format!("now {given}"), secs(20));
     }
@@ -69,11 +65,7 @@ fn d21_odd_sizes_are_clamped() {
 fn what_is_shown_is_what_is_recorded() {
     let world = World::new();
     let mut ssh = world.client().ssh();
-    ssh.args([
-        "-tt",
-        "gate",
-        "seq 1 2000; printf '\\033[2J\\033[1;31mred\\033[0m\\n'",
-    ]);
+    ssh.args(["-tt", "gate", "seq 1 2000; printf '\\033[2J\\033[1;31mred\\033[0m\\n'"]);
     let mut terminal = Terminal::start(&ssh, 80, 24);
     terminal.finish(secs(30));
     let record = world.bastion.only_record();
@@ -96,8 +88,7 @@ fn interrupt_and_end_of_file_keys() {
     let mut ssh = world.client().ssh();
     ssh.args(["-tt", "gate"]);
     let mut terminal = Terminal::start(&ssh, 80, 24);
-    terminal
-        .line("sh -c 'trap \"echo got-\\$((1 + 2)); exit\" INT; echo ready-$((1 + 1)); sleep 300'");
+    terminal.line("sh -c 'trap \"echo got-\\$((1 + 2)); exit\" INT; echo ready-$((1 + 1)); sleep 300'");
     terminal.expect("ready-2", secs(20));
     terminal.keys("\x03");
     terminal.expect("got-3", secs(20));
@@ -155,10 +146,7 @@ fn a_password_is_nowhere_and_a_command_is_readable() {
         .iter()
         .filter(|timed| matches!(timed.event, Event::HiddenInput { .. }))
         .count();
-    assert!(
-        hidden >= 1,
-        "the password is not there as hidden input either"
-    );
+    assert!(hidden >= 1, "the password is not there as hidden input either");
     for timed in &record.events {
         let text = format!("{timed:?}");
         assert!(!text.contains(PASSWORD), "{text}");
@@ -186,11 +174,7 @@ fn nowhere(world: &World, word: &str) {
                 folders.push(path);
             } else if let Ok(bytes) = std::fs::read(&path) {
                 looked += 1;
-                assert!(
-                    find(&bytes, word.as_bytes()).is_none(),
-                    "{} holds it",
-                    path.display()
-                );
+                assert!(find(&bytes, word.as_bytes()).is_none(), "{} holds it", path.display());
             }
         }
     }

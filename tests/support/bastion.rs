@@ -86,28 +86,17 @@ impl Setup {
     /// Makes the state folder only.
     #[track_caller]
     pub fn make(self) -> Bastion {
-        let dir = tempfile::Builder::new()
-            .prefix("pc-gate.")
-            .tempdir()
-            .unwrap();
+        let dir = tempfile::Builder::new().prefix("pc-gate.").tempdir().unwrap();
         let state = dir.path().join("state");
         let mut init = Command::new(portcullis());
         init.args(["init", "--node", "gate1", "--listen", "127.0.0.1:0"])
-            .args([
-                "--host-name",
-                "127.0.0.1",
-                "--host-name",
-                "gate1",
-                "--state",
-            ])
+            .args(["--host-name", "127.0.0.1", "--host-name", "gate1", "--state"])
             .arg(&state);
         run(&mut init, ADMIN).ok();
         let path = state.join("config.toml");
         let text = std::fs::read_to_string(&path).unwrap();
         std::fs::write(&path, edited(&text, &self.config)).unwrap();
-        let mounted = self
-            .spool_bytes
-            .map(|bytes| Tmpfs::mount(&state.join("spool"), bytes));
+        let mounted = self.spool_bytes.map(|bytes| Tmpfs::mount(&state.join("spool"), bytes));
         let bastion = Bastion {
             spool_disk: mounted,
             dir,
@@ -128,17 +117,10 @@ fn edited(text: &str, set: &[(String, String)]) -> String {
     let mut lines = Vec::new();
     let mut done = Vec::new();
     for line in text.lines() {
-        if let Some(name) = line
-            .strip_prefix('[')
-            .and_then(|rest| rest.strip_suffix(']'))
-        {
+        if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
             section = format!("{name}.");
         }
-        let key = line
-            .trim_start_matches('#')
-            .split(" = ")
-            .next()
-            .unwrap_or("");
+        let key = line.trim_start_matches('#').split(" = ").next().unwrap_or("");
         let full = format!("{section}{key}");
         match set.iter().find(|(name, _)| *name == full) {
             Some((name, value)) if line.contains(" = ") => {
@@ -238,9 +220,7 @@ impl Bastion {
         std::thread::spawn(move || {
             let mut buffer = [0; 4096];
             while let Ok(got @ 1..) = pipe.read(&mut buffer) {
-                into.lock()
-                    .unwrap()
-                    .push_str(&String::from_utf8_lossy(&buffer[..got]));
+                into.lock().unwrap().push_str(&String::from_utf8_lossy(&buffer[..got]));
             }
         });
         self.server = Some(Server { child, out });
@@ -252,12 +232,10 @@ impl Bastion {
             return Command::new(portcullis());
         };
         let text = std::fs::read_to_string("/etc/passwd").unwrap();
-        let lines = text
-            .lines()
-            .map(|line| match line.strip_prefix(&format!("{name}:")) {
-                Some(_) => format!("{}:{shell}", line.rsplit_once(':').unwrap().0),
-                None => line.to_owned(),
-            });
+        let lines = text.lines().map(|line| match line.strip_prefix(&format!("{name}:")) {
+            Some(_) => format!("{}:{shell}", line.rsplit_once(':').unwrap().0),
+            None => line.to_owned(),
+        });
         let passwd = self.dir().join("passwd");
         std::fs::write(&passwd, lines.collect::<Vec<_>>().join("\n") + "\n").unwrap();
         let mut command = Command::new("unshare");
@@ -280,11 +258,7 @@ impl Bastion {
             }
             let out = server.out.lock().unwrap();
             let line = out.lines().find(|line| line.starts_with("ready ssh="))?;
-            line.strip_prefix("ready ssh=")?
-                .split_once(" api=")?
-                .0
-                .parse()
-                .ok()
+            line.strip_prefix("ready ssh=")?.split_once(" api=")?.0.parse().ok()
         });
         self.addr = Some(addr);
     }
@@ -312,9 +286,7 @@ impl Bastion {
     #[track_caller]
     pub fn await_exit(&mut self, limit: Duration) -> Option<i32> {
         let mut server = self.server.take().expect("it runs");
-        let status = wait_for("the server's end", limit, || {
-            server.child.try_wait().unwrap()
-        });
+        let status = wait_for("the server's end", limit, || server.child.try_wait().unwrap());
         status.code()
     }
 
@@ -336,8 +308,7 @@ impl Bastion {
     #[track_caller]
     pub fn json(&self, args: &[&str]) -> Value {
         let done = run(self.command(args).arg("--json"), ADMIN).ok();
-        serde_json::from_slice(&done.stdout)
-            .unwrap_or_else(|error| panic!("{error}: {}", done.out()))
+        serde_json::from_slice(&done.stdout).unwrap_or_else(|error| panic!("{error}: {}", done.out()))
     }
 
     /// Adds `sshd` under a name, its host key pinned, login `root`.
@@ -357,9 +328,7 @@ impl Bastion {
     /// Adds a local target that runs as `nobody`, login `op`; no command: its shell, `sh`.
     #[track_caller]
     pub fn add_local(&self, name: &str, command: &[&str]) {
-        let mut args = vec![
-            "target", "add", name, "--local", "--login", "op", "--run-as", "nobody",
-        ];
+        let mut args = vec!["target", "add", name, "--local", "--login", "op", "--run-as", "nobody"];
         if !command.is_empty() {
             args.push("--");
             args.extend(command);
@@ -397,11 +366,7 @@ impl Bastion {
 
     fn write_known_hosts(&self) {
         let ca = std::fs::read_to_string(self.state.join("keys/host_ca.pub")).unwrap();
-        std::fs::write(
-            self.known_hosts(),
-            format!("@cert-authority * {}\n", ca.trim()),
-        )
-        .unwrap();
+        std::fs::write(self.known_hosts(), format!("@cert-authority * {}\n", ca.trim())).unwrap();
     }
 
     /// A file name nobody else has.
@@ -413,10 +378,7 @@ impl Bastion {
     /// Sessions as the store has them, newest first.
     #[track_caller]
     pub fn sessions(&self) -> Vec<Value> {
-        self.json(&["sessions"])["sessions"]
-            .as_array()
-            .unwrap()
-            .clone()
+        self.json(&["sessions"])["sessions"].as_array().unwrap().clone()
     }
 
     /// Sessions that are running.
@@ -451,10 +413,7 @@ impl Bastion {
     pub fn records_within(&self, count: usize, limit: Duration) -> Vec<Record> {
         self.await_records(count, limit);
         let files = self.archived();
-        let mut records: Vec<Record> = files
-            .iter()
-            .map(|file| Record::load(file, &self.state))
-            .collect();
+        let mut records: Vec<Record> = files.iter().map(|file| Record::load(file, &self.state)).collect();
         records.sort_by_key(|record| record.head.opened_wall_ms);
         records
     }
@@ -511,9 +470,7 @@ fn listed(folder: &Path) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(folder) else {
         return Vec::new();
     };
-    let mut files: Vec<PathBuf> = entries
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .collect();
+    let mut files: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
     files.sort();
     files
 }
@@ -528,10 +485,7 @@ impl Drop for Bastion {
             let log = self.log();
             let lines: Vec<&str> = log.lines().collect();
             let tail = lines.len().saturating_sub(60);
-            eprintln!(
-                "--- the server's log, last lines ---\n{}",
-                lines[tail..].join("\n")
-            );
+            eprintln!("--- the server's log, last lines ---\n{}", lines[tail..].join("\n"));
         }
     }
 }
@@ -597,39 +551,18 @@ impl PassBuilder<'_> {
         run(&mut keygen, ADMIN).ok();
         let public = key.with_extension("pub");
         let length = format!("{}s", self.secs);
-        let mut args = vec![
-            "grant",
-            "issue",
-            "--identity",
-            &self.identity,
-            "--for",
-            &length,
-        ];
-        args.extend([
-            "--reason",
-            "a test",
-            "--public-key",
-            public.to_str().unwrap(),
-        ]);
+        let mut args = vec!["grant", "issue", "--identity", &self.identity, "--for", &length];
+        args.extend(["--reason", "a test", "--public-key", public.to_str().unwrap()]);
         args.extend(["--allow", &self.allow]);
         args.extend(self.more.iter().map(String::as_str));
         args.push(&self.destination);
         let done = run(bastion.command(&args).arg("--json"), ADMIN);
-        assert_eq!(
-            done.code(),
-            0,
-            "{}; identity add: {}",
-            done.err(),
-            added.err()
-        );
+        assert_eq!(done.code(), 0, "{}; identity add: {}", done.err(), added.err());
         let issued: Value = serde_json::from_slice(&done.stdout).unwrap();
         let until = issued["grant"]["until"].as_str().unwrap();
         let until: jiff::Timestamp = until.parse().unwrap();
         Pass {
-            certificate: key.with_file_name(format!(
-                "{}-cert.pub",
-                key.file_name().unwrap().to_str().unwrap()
-            )),
+            certificate: key.with_file_name(format!("{}-cert.pub", key.file_name().unwrap().to_str().unwrap())),
             key,
             destination: self.destination,
             grant: issued["grant"]["id"].as_str().unwrap().to_owned(),

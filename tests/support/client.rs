@@ -89,9 +89,7 @@ impl Client {
     /// `ssh` through a master, and no other way if that refuses.
     pub fn through(&self, socket: &Path) -> Command {
         let mut ssh = self.ssh();
-        ssh.args(["-o", "ProxyCommand=false", "-S"])
-            .arg(socket)
-            .arg(GATE);
+        ssh.args(["-o", "ProxyCommand=false", "-S"]).arg(socket).arg(GATE);
         ssh
     }
 }

@@ -31,9 +31,7 @@ impl Tmpfs {
 
     pub fn remount(&self, options: &str) {
         let mut mount = Command::new("mount");
-        mount
-            .args(["-o", &format!("remount,{options}")])
-            .arg(&self.at);
+        mount.args(["-o", &format!("remount,{options}")]).arg(&self.at);
         run(&mut mount, secs(10)).ok();
     }
 }
@@ -76,10 +74,9 @@ pub fn inject_at(pid: u32, fault: &str, files: &[PathBuf], log: &Path) -> Runnin
         let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
         tasks.filter_map(Result::ok).all(|task| {
             let status = std::fs::read_to_string(task.path().join("status")).unwrap_or_default();
-            status.lines().any(|line| {
-                line.strip_prefix("TracerPid:")
-                    .is_some_and(|pid| pid.trim() != "0")
-            })
+            status
+                .lines()
+                .any(|line| line.strip_prefix("TracerPid:").is_some_and(|pid| pid.trim() != "0"))
         })
     });
     strace

@@ -100,12 +100,8 @@ impl Record {
                 tails.extend(std::fs::read(entry.path()).ok().map(|bytes| (index, bytes)));
             }
         }
-        let mut verified = verify_spool(
-            BufReader::new(File::open(&main).unwrap()),
-            tails,
-            &trust(state),
-        )
-        .unwrap_or_else(|fault| panic!("{}: {fault}", folder.display()));
+        let mut verified = verify_spool(BufReader::new(File::open(&main).unwrap()), tails, &trust(state))
+            .unwrap_or_else(|fault| panic!("{}: {fault}", folder.display()));
         Record {
             head: verified.head().clone(),
             verdict: verified.verdict().clone(),
@@ -119,25 +115,15 @@ impl Record {
 
     #[track_caller]
     pub fn assert_sealed(&self) {
-        assert!(
-            matches!(self.verdict, Verdict::Sealed { .. }),
-            "{:?}",
-            self.verdict
-        );
-        assert!(
-            matches!(self.ledger, Ledger::Proven(_)),
-            "{:?}",
-            self.ledger
-        );
+        assert!(matches!(self.verdict, Verdict::Sealed { .. }), "{:?}", self.verdict);
+        assert!(matches!(self.ledger, Ledger::Proven(_)), "{:?}", self.ledger);
     }
 
     /// `(code, text)` of its end.
     #[track_caller]
     pub fn end(&self) -> (String, String) {
         match &self.verdict {
-            Verdict::Sealed { code, text, .. } | Verdict::Recovered { code, text, .. } => {
-                (code.clone(), text.clone())
-            }
+            Verdict::Sealed { code, text, .. } | Verdict::Recovered { code, text, .. } => (code.clone(), text.clone()),
             Verdict::Prefix { .. } => panic!("not sealed yet"),
         }
     }
@@ -151,14 +137,10 @@ impl Record {
     /// The accounts that the seal names.
     #[track_caller]
     pub fn accounts(&self) -> Vec<ChannelAccount> {
-        let last = self
-            .events
-            .iter()
-            .rev()
-            .find_map(|timed| match &timed.event {
-                Event::Accounts(accounts) => Some(accounts.clone()),
-                _ => None,
-            });
+        let last = self.events.iter().rev().find_map(|timed| match &timed.event {
+            Event::Accounts(accounts) => Some(accounts.clone()),
+            _ => None,
+        });
         last.expect("a recording ends with accounts")
     }
 
@@ -178,14 +160,8 @@ impl Record {
                 "{account:?}"
             );
             assert!(account.to_target <= account.from_client, "{account:?}");
-            assert!(
-                account.to_client_out <= account.from_target_out,
-                "{account:?}"
-            );
-            assert!(
-                account.to_client_err <= account.from_target_err,
-                "{account:?}"
-            );
+            assert!(account.to_client_out <= account.from_target_out, "{account:?}");
+            assert!(account.to_client_err <= account.from_target_err, "{account:?}");
             let Payload {
                 input,
                 output: out,
@@ -266,12 +242,7 @@ impl Record {
     ) -> Vec<u8> {
         let of = |timed: &&Timed<'_>| timed.channel == channel;
         let mut all = Vec::new();
-        for bytes in self
-            .events
-            .iter()
-            .filter(of)
-            .filter_map(|timed| pick(&timed.event))
-        {
+        for bytes in self.events.iter().filter(of).filter_map(|timed| pick(&timed.event)) {
             all.extend_from_slice(bytes);
         }
         all
@@ -292,10 +263,7 @@ impl Record {
     pub fn decisions(&self, channel: u32) -> Vec<(String, bool, String)> {
         let decisions = self.events.iter().filter_map(|timed| match &timed.event {
             Event::Decision {
-                action,
-                allowed,
-                code,
-                ..
+                action, allowed, code, ..
             } if timed.channel == channel => Some((action.to_string(), *allowed, code.to_string())),
             _ => None,
         });

@@ -62,25 +62,14 @@ impl Sshd {
     #[track_caller]
     pub fn trusting(ca: &Path, variant: Variant) -> Sshd {
         std::fs::create_dir_all("/run/sshd").unwrap();
-        let dir = tempfile::Builder::new()
-            .prefix("pc-sshd.")
-            .tempdir()
-            .unwrap();
+        let dir = tempfile::Builder::new().prefix("pc-sshd.").tempdir().unwrap();
         keygen(&dir.path().join("host_key"));
         if variant.host_certificate {
             keygen(&dir.path().join("host_ca"));
             let mut sign = Command::new("ssh-keygen");
             sign.args(["-q", "-s"])
                 .arg(dir.path().join("host_ca"))
-                .args([
-                    "-I",
-                    "target",
-                    "-h",
-                    "-n",
-                    "127.0.0.1,localhost",
-                    "-V",
-                    "-5m:+1h",
-                ])
+                .args(["-I", "target", "-h", "-n", "127.0.0.1,localhost", "-V", "-5m:+1h"])
                 .arg(dir.path().join("host_key.pub"));
             run(&mut sign, secs(20)).ok();
         }
@@ -184,11 +173,7 @@ fn listen(dir: &Path, ca: &Path, variant: &Variant) -> Option<(Child, SocketAddr
         if log(dir).contains("Server listening on 127.0.0.1") {
             return Some((child, addr));
         }
-        assert!(
-            began.elapsed() < READY,
-            "sshd does not listen:\n{}",
-            log(dir)
-        );
+        assert!(began.elapsed() < READY, "sshd does not listen:\n{}", log(dir));
         std::thread::sleep(Duration::from_millis(10));
     }
 }
@@ -201,10 +186,7 @@ impl Drop for Sshd {
             let log = self.log();
             let lines: Vec<&str> = log.lines().collect();
             let tail = lines.len().saturating_sub(20);
-            eprintln!(
-                "--- the target's log, last lines ---\n{}",
-                lines[tail..].join("\n")
-            );
+            eprintln!("--- the target's log, last lines ---\n{}", lines[tail..].join("\n"));
         }
     }
 }

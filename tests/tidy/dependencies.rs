@@ -72,16 +72,13 @@ fn each_dependency_is_used_and_pinned() {
                 folder => file.path.starts_with(folder),
             };
             let names_it = |file: &File| {
-                file.text.contains(&format!("{crate_name}::"))
-                    || file.text.contains(&format!("use {crate_name} "))
+                file.text.contains(&format!("{crate_name}::")) || file.text.contains(&format!("use {crate_name} "))
             };
             if !code.iter().filter(ours).any(names_it) {
                 findings.push(format!("{manifest}: nothing uses {name}"));
             }
             if rest.contains("git =") || rest.contains("\"*\"") {
-                findings.push(format!(
-                    "{manifest}: {name} is not a version of the registry"
-                ));
+                findings.push(format!("{manifest}: {name} is not a version of the registry"));
             }
             if name == "russh" && !rest.contains("\"=") {
                 findings.push(format!("{manifest}: russh is pinned exactly"));
@@ -126,17 +123,10 @@ fn licences_are_on_the_list() {
         let mut list = list.clone();
         list.extend(by_name.get(&package.name).into_iter().flatten().cloned());
         if !licences::allowed(&package.licence, &list) {
-            findings.push(format!(
-                "{} {}: {}",
-                package.name, package.version, package.licence
-            ));
+            findings.push(format!("{} {}: {}", package.name, package.version, package.licence));
         }
         let registry = "registry+https://github.com/rust-lang/crates.io-index";
-        if package
-            .source
-            .as_deref()
-            .is_some_and(|source| source != registry)
-        {
+        if package.source.as_deref().is_some_and(|source| source != registry) {
             findings.push(format!("{} comes from {:?}", package.name, package.source));
         }
     }

@@ -65,10 +65,7 @@ pub fn packages() -> Vec<Package> {
 /// Whether an expression can be met with licences of the list alone.
 pub fn allowed(expression: &str, list: &BTreeSet<String>) -> bool {
     // The old way of writing OR.
-    let expression = expression
-        .replace('/', " OR ")
-        .replace('(', " ( ")
-        .replace(')', " ) ");
+    let expression = expression.replace('/', " OR ").replace('(', " ( ").replace(')', " ) ");
     let tokens: Vec<&str> = expression.split_whitespace().collect();
     let mut parser = Parser {
         tokens: &tokens,

@@ -19,13 +19,7 @@ pub struct File {
 /// Every text file that git tracks or would track.
 pub fn files() -> Vec<File> {
     let listed = Command::new("git")
-        .args([
-            "ls-files",
-            "-z",
-            "--cached",
-            "--others",
-            "--exclude-standard",
-        ])
+        .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"])
         .current_dir(root())
         .output()
         .expect("git");
@@ -56,11 +50,7 @@ pub fn product() -> Vec<File> {
         .filter(|file| file.path.ends_with(".rs") && is_product(&file.path))
         .collect();
     // In the product only tests lie elsewhere than where their module is.
-    let mut test_files: BTreeSet<PathBuf> = files
-        .iter()
-        .flat_map(by_path_attribute)
-        .map(PathBuf::from)
-        .collect();
+    let mut test_files: BTreeSet<PathBuf> = files.iter().flat_map(by_path_attribute).map(PathBuf::from).collect();
     let all: Vec<File> = files
         .into_iter()
         .map(|file| File {
@@ -137,9 +127,7 @@ fn test_modules(code: &str) -> Vec<String> {
         let rest = after_attributes(&code[at..]);
         let rest = rest.strip_prefix("pub ").unwrap_or(rest);
         let rest = rest.strip_prefix("pub(crate) ").unwrap_or(rest);
-        if let Some((name, _)) = rest
-            .strip_prefix("mod ")
-            .and_then(|rest| rest.split_once(';'))
+        if let Some((name, _)) = rest.strip_prefix("mod ").and_then(|rest| rest.split_once(';'))
             && !name.contains('{')
         {
             names.push(name.trim().to_owned());
@@ -196,9 +184,7 @@ pub fn without_test_modules(code: &str) -> String {
 }
 
 fn blanked(text: &str) -> String {
-    text.chars()
-        .map(|c| if c == '\n' { '\n' } else { ' ' })
-        .collect()
+    text.chars().map(|c| if c == '\n' { '\n' } else { ' ' }).collect()
 }
 
 /// Rust code with comments and the contents of strings and characters blanked
@@ -217,9 +203,7 @@ pub fn code(text: &str) -> String {
     while i < chars.len() {
         let word_before = i > 0 && (at(i - 1).is_alphanumeric() || at(i - 1) == '_');
         let end = match (at(i), at(i + 1)) {
-            ('/', '/') => (i..chars.len())
-                .find(|j| at(*j) == '\n')
-                .unwrap_or(chars.len()),
+            ('/', '/') => (i..chars.len()).find(|j| at(*j) == '\n').unwrap_or(chars.len()),
             ('/', '*') => block_comment(&chars, i),
             ('r', '"' | '#') if !word_before => match raw_string(&chars, i) {
                 Some(end) => end,
@@ -284,8 +268,7 @@ fn raw_string(chars: &[char], from: usize) -> Option<usize> {
     }
     let mut i = from + 2 + hashes;
     while i < chars.len() {
-        let closes =
-            chars[i] == '"' && chars[i + 1..].iter().take_while(|c| **c == '#').count() >= hashes;
+        let closes = chars[i] == '"' && chars[i + 1..].iter().take_while(|c| **c == '#').count() >= hashes;
         if closes {
             return Some(i + 1 + hashes);
         }

@@ -34,10 +34,7 @@ struct Row {
 }
 
 impl Commands {
-    #[expect(
-        clippy::wildcard_enum_match_arm,
-        reason = "the other events are no requests"
-    )]
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the other events are no requests")]
     pub fn run(&self, json: bool) -> Result<Exit, Failure> {
         let mut opened = self.shown.open()?;
         let opened_wall_ms = opened.head.opened_wall_ms;
@@ -56,10 +53,7 @@ impl Commands {
             };
             put(
                 out,
-                &format!(
-                    "{}  [{}]  {:<9}  {}{word}",
-                    row.at, row.channel, row.kind, row.command
-                ),
+                &format!("{}  [{}]  {:<9}  {}{word}", row.at, row.channel, row.kind, row.command),
             )
         };
         while let Some(timed) = opened.cursor.next_event()? {
@@ -82,14 +76,11 @@ impl Commands {
                     });
                 }
                 Event::Decision {
-                    action,
-                    allowed,
-                    rule,
-                    ..
+                    action, allowed, rule, ..
                 } => {
-                    let at = asked.iter().position(|row| {
-                        row.channel == timed.channel && row.kind == action.as_ref()
-                    });
+                    let at = asked
+                        .iter()
+                        .position(|row| row.channel == timed.channel && row.kind == action.as_ref());
                     if let Some(at) = at {
                         let mut row = asked.remove(at);
                         row.allowed = Some(*allowed);

@@ -79,8 +79,7 @@ impl Export {
             }
             Some(path) => {
                 let failed = |e: std::io::Error| {
-                    Failure::io(&format!("cannot write {}", path.display()), &e)
-                        .hint("choose another name with -o")
+                    Failure::io(&format!("cannot write {}", path.display()), &e).hint("choose another name with -o")
                 };
                 let file = OpenOptions::new()
                     .write(true)

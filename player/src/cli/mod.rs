@@ -113,13 +113,10 @@ impl Shown {
             } else {
                 format!("missing: {missing}. ")
             };
-            return Err(Failure::new(exit, report.verdict).hint(format!(
-                "{missing}--unverified shows it nevertheless, as nobody's word"
-            )));
+            return Err(Failure::new(exit, report.verdict)
+                .hint(format!("{missing}--unverified shows it nevertheless, as nobody's word")));
         }
-        let (Some(source), Some(session), Some(head)) =
-            (examined.source, report.session, examined.head)
-        else {
+        let (Some(source), Some(session), Some(head)) = (examined.source, report.session, examined.head) else {
             return Err(Failure::new(exit, report.verdict).hint("nothing in it can be read"));
         };
         let standing = match (verified, report.word) {
@@ -186,8 +183,8 @@ fn put(out: &mut dyn Write, text: &str) -> Result<(), Failure> {
 
 /// Writes a value as one line of JSON.
 fn put_json<T: Serialize>(out: &mut dyn Write, value: &T) -> Result<(), Failure> {
-    let text = serde_json::to_string(value)
-        .map_err(|e| Failure::new(Exit::Failed, format!("cannot write JSON: {e}")))?;
+    let text =
+        serde_json::to_string(value).map_err(|e| Failure::new(Exit::Failed, format!("cannot write JSON: {e}")))?;
     put(out, &plain::json(&text))
 }
 

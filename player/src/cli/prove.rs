@@ -44,10 +44,7 @@ impl Prove {
                 session.opened,
                 at.cosignatures.len()
             ),
-            _ => format!(
-                "Nothing is proved. Missing: {}",
-                or_none(&report.missing.join("; "))
-            ),
+            _ => format!("Nothing is proved. Missing: {}", or_none(&report.missing.join("; "))),
         };
         let proof = Proof {
             schema: SCHEMA,
@@ -64,15 +61,11 @@ impl Prove {
             put(&mut out, &proof.verdict)?;
             put(&mut out, &proof.statement)?;
             for c in proof.ledger.iter().flat_map(|at| &at.cosignatures) {
-                put(
-                    &mut out,
-                    &format!("  cosigned by {} at {}", c.witness, c.at),
-                )?;
+                put(&mut out, &format!("  cosigned by {} at {}", c.witness, c.at))?;
             }
             if let Some(text) = &proof.proof {
                 put(&mut out, "")?;
-                text.lines()
-                    .try_for_each(|line| put(&mut out, &plain::line(line)))?;
+                text.lines().try_for_each(|line| put(&mut out, &plain::line(line)))?;
             }
         }
         finish(out)?;

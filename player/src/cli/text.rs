@@ -71,8 +71,7 @@ impl Page<'_> {
             Piece::Screen { channel, rows } => {
                 self.turn(*channel)?;
                 put(self.out, "-- the last screen of a full-screen program:")?;
-                rows.iter()
-                    .try_for_each(|row| put(self.out, &format!("   | {row}")))
+                rows.iter().try_for_each(|row| put(self.out, &format!("   | {row}")))
             }
             Piece::Remark { channel, remark } => {
                 let at = times::exact(remark.at_ms);
@@ -81,20 +80,13 @@ impl Page<'_> {
                 } else {
                     format!(" [{channel}]")
                 };
-                put(
-                    self.out,
-                    &format!("-- {at}{whose} {}: {}", remark.kind, remark.text),
-                )
+                put(self.out, &format!("-- {at}{whose} {}: {}", remark.kind, remark.text))
             }
         }
     }
 
     fn turn(&mut self, channel: u32) -> Result<(), Failure> {
-        if self
-            .channel
-            .replace(channel)
-            .is_some_and(|before| before != channel)
-        {
+        if self.channel.replace(channel).is_some_and(|before| before != channel) {
             put(self.out, &format!("-- channel {channel}:"))?;
         }
         Ok(())

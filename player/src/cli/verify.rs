@@ -34,16 +34,10 @@ impl Verify {
 
 /// The exit code of a report.
 pub fn exit_of(report: &Report) -> Exit {
-    [
-        Exit::Ok,
-        Exit::Invalid,
-        Exit::Recovered,
-        Exit::Prefix,
-        Exit::Unproved,
-    ]
-    .into_iter()
-    .find(|exit| exit.code() == report.exit)
-    .unwrap_or(Exit::Failed)
+    [Exit::Ok, Exit::Invalid, Exit::Recovered, Exit::Prefix, Exit::Unproved]
+        .into_iter()
+        .find(|exit| exit.code() == report.exit)
+        .unwrap_or(Exit::Failed)
 }
 
 fn words(report: &Report) -> String {
@@ -89,10 +83,7 @@ fn words(report: &Report) -> String {
         );
     }
     if let Some(p) = &report.ledger {
-        row(
-            "ledger",
-            &format!("{}, leaf {} of {}", p.origin, p.index, p.tree_size),
-        );
+        row("ledger", &format!("{}, leaf {} of {}", p.origin, p.index, p.tree_size));
         for c in &p.cosignatures {
             row("", &format!("cosigned by {} at {}", c.witness, c.at));
         }
@@ -106,15 +97,9 @@ fn words(report: &Report) -> String {
 fn session_rows(session: &Session, word: &str, row: &mut impl FnMut(&str, &str)) {
     row("session", &session.id);
     row("node", &session.node);
-    row(
-        "identity",
-        &format!("{} from {}", session.identity, session.source),
-    );
+    row("identity", &format!("{} from {}", session.identity, session.source));
     row("target", &format!("{}@{}", session.login, session.target));
-    row(
-        "grant",
-        &format!("{} until {}", session.grant, session.grant_until),
-    );
+    row("grant", &format!("{} until {}", session.grant, session.grant_until));
     row("opened", &session.opened);
     if matches!(word, "SEALED" | "RECOVERED" | "PREFIX") {
         let (name, secs) = if word == "PREFIX" {
@@ -126,9 +111,6 @@ fn session_rows(session: &Session, word: &str, row: &mut impl FnMut(&str, &str))
         row(name, &format!("{} ({length} {secs})", session.closed));
     }
     if let (Some(code), Some(reason)) = (&session.reason_code, &session.reason) {
-        row(
-            "reason",
-            format!("{code}: {reason}").trim_end_matches([':', ' ']),
-        );
+        row("reason", format!("{code}: {reason}").trim_end_matches([':', ' ']));
     }
 }

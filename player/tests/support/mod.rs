@@ -1,11 +1,6 @@
 //! Recordings made with the format's own writer: deterministic keys, one node, one ledger, one witness.
 #![allow(dead_code, reason = "each test file uses its part")]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    reason = "tests"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -59,11 +54,7 @@ pub fn trust() -> Trust {
             origin: ORIGIN.into(),
             key: verifier(ORIGIN, KeyKind::Note, &log()),
         }],
-        witnesses: vec![verifier(
-            "witness.example/w1",
-            KeyKind::Cosignature,
-            &witness(),
-        )],
+        witnesses: vec![verifier("witness.example/w1", KeyKind::Cosignature, &witness())],
     }
 }
 
@@ -151,9 +142,7 @@ pub fn sealed(session: u8, chunks: &[Vec<Row>]) -> (Vec<u8>, Sealed) {
         }
         file.extend(w.put_batch(batch, 3, &mut main).unwrap());
     }
-    let (bytes, sealed) = w
-        .finish(&mut main, last + 100, "exit", "the program ended")
-        .unwrap();
+    let (bytes, sealed) = w.finish(&mut main, last + 100, "exit", "the program ended").unwrap();
     file.extend(bytes);
     (file, sealed)
 }
@@ -373,10 +362,7 @@ pub fn assert_only_cells(bytes: &[u8]) {
             };
             assert!(fine, "CSI {parameters} {last}");
         } else {
-            assert!(
-                portcullis_player::plain::is_shown(c),
-                "{c:?} reached the terminal"
-            );
+            assert!(portcullis_player::plain::is_shown(c), "{c:?} reached the terminal");
         }
     }
 }
@@ -420,11 +406,7 @@ impl Desk {
     }
 
     pub fn run(&self, args: &[&str]) -> Ran {
-        let Output {
-            status,
-            stdout,
-            stderr,
-        } = Command::new(env!("CARGO_BIN_EXE_portcullis-player"))
+        let Output { status, stdout, stderr } = Command::new(env!("CARGO_BIN_EXE_portcullis-player"))
             .args(args)
             .current_dir(self.dir.path())
             .output()
@@ -443,8 +425,5 @@ pub fn opened(path: &Path) -> portcullis_player::source::Source {
         trust: Some(path.with_file_name("trust.toml")),
         ..Default::default()
     };
-    portcullis_player::verdict::examine(&ask)
-        .unwrap()
-        .source
-        .unwrap()
+    portcullis_player::verdict::examine(&ask).unwrap().source.unwrap()
 }

@@ -52,20 +52,12 @@ pub fn request(user: &str, signed: bool, algorithm: &str, blob: &[u8]) -> Put {
 impl Peer {
     /// Asks for the user authentication service.
     pub fn service(&mut self) -> Result<(), Fault> {
-        self.send(
-            &Put::message(msg::SERVICE_REQUEST)
-                .string("ssh-userauth")
-                .done(),
-        )?;
+        self.send(&Put::message(msg::SERVICE_REQUEST).string("ssh-userauth").done())?;
         self.expect(&[msg::SERVICE_ACCEPT]).map(drop)
     }
 
     pub fn answer(&mut self) -> Result<Answer, Fault> {
-        let packet = match self.expect(&[
-            msg::USERAUTH_SUCCESS,
-            msg::USERAUTH_FAILURE,
-            msg::USERAUTH_PK_OK,
-        ]) {
+        let packet = match self.expect(&[msg::USERAUTH_SUCCESS, msg::USERAUTH_FAILURE, msg::USERAUTH_PK_OK]) {
             Ok(packet) => packet,
             Err(Fault::Closed) => return Ok(Answer::Closed),
             Err(fault) => return Err(fault),
@@ -103,12 +95,7 @@ impl Peer {
     }
 
     /// Logs in with an ed25519 certificate.
-    pub fn certificate(
-        &mut self,
-        user: &str,
-        blob: &[u8],
-        key: &SigningKey,
-    ) -> Result<Answer, Fault> {
+    pub fn certificate(&mut self, user: &str, blob: &[u8], key: &SigningKey) -> Result<Answer, Fault> {
         self.prove(user, ED25519_CERT, blob, |data| signature_blob(key, data))
     }
 }

@@ -56,9 +56,7 @@ impl Cert {
             .fold(Put::default(), |put, name| put.string(name));
         let options = |list: &[(Vec<u8>, Vec<u8>)]| {
             list.iter()
-                .fold(Put::default(), |put, (name, data)| {
-                    put.string(name).string(data)
-                })
+                .fold(Put::default(), |put, (name, data)| put.string(name).string(data))
                 .done()
         };
         Put::default()
@@ -88,8 +86,7 @@ impl Cert {
 
     /// With a critical option that carries one string.
     pub fn option(mut self, name: &str, value: &str) -> Cert {
-        self.critical
-            .push((name.into(), Put::default().string(value).done()));
+        self.critical.push((name.into(), Put::default().string(value).done()));
         self
     }
 }
@@ -104,10 +101,7 @@ pub fn base64(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for chunk in bytes.chunks(3) {
-        let word = chunk
-            .iter()
-            .fold(0u32, |word, byte| word << 8 | u32::from(*byte))
-            << (8 * (3 - chunk.len()));
+        let word = chunk.iter().fold(0u32, |word, byte| word << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
         for digit in 0..4 {
             match digit <= chunk.len() {
                 true => text.push(char::from(DIGITS[(word >> (18 - 6 * digit)) as usize & 63])),

@@ -31,13 +31,7 @@ pub struct Outcome {
 
 impl Peer {
     /// Sends a channel open; the answer comes later.
-    pub fn ask_channel(
-        &mut self,
-        kind: &str,
-        window: u32,
-        packet: u32,
-        extra: &[u8],
-    ) -> Result<u32, Fault> {
+    pub fn ask_channel(&mut self, kind: &str, window: u32, packet: u32, extra: &[u8]) -> Result<u32, Fault> {
         let ours = self.channels;
         self.channels += 1;
         let open = Put::message(msg::CHANNEL_OPEN)
@@ -55,11 +49,7 @@ impl Peer {
         self.session_with(WINDOW, PACKET)
     }
 
-    pub fn session_with(
-        &mut self,
-        window: u32,
-        packet: u32,
-    ) -> Result<Result<Channel, String>, Fault> {
+    pub fn session_with(&mut self, window: u32, packet: u32) -> Result<Result<Channel, String>, Fault> {
         let ours = self.ask_channel("session", window, packet, &[])?;
         let until = Instant::now() + PATIENCE * 2;
         loop {
@@ -78,13 +68,7 @@ impl Peer {
     }
 
     /// A channel request with its answer wanted or not.
-    pub fn ask(
-        &mut self,
-        channel: &Channel,
-        kind: impl AsRef<[u8]>,
-        reply: bool,
-        extra: &[u8],
-    ) -> Result<(), Fault> {
+    pub fn ask(&mut self, channel: &Channel, kind: impl AsRef<[u8]>, reply: bool, extra: &[u8]) -> Result<(), Fault> {
         let request = Put::message(msg::CHANNEL_REQUEST)
             .u32(channel.theirs)
             .string(kind)
@@ -94,35 +78,15 @@ impl Peer {
     }
 
     pub fn exec(&mut self, channel: &Channel, command: impl AsRef<[u8]>) -> Result<(), Fault> {
-        self.ask(
-            channel,
-            "exec",
-            true,
-            &Put::default().string(command).done(),
-        )
+        self.ask(channel, "exec", true, &Put::default().string(command).done())
     }
 
-    pub fn env(
-        &mut self,
-        channel: &Channel,
-        name: impl AsRef<[u8]>,
-        value: impl AsRef<[u8]>,
-    ) -> Result<(), Fault> {
-        self.ask(
-            channel,
-            "env",
-            true,
-            &Put::default().string(name).string(value).done(),
-        )
+    pub fn env(&mut self, channel: &Channel, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<(), Fault> {
+        self.ask(channel, "env", true, &Put::default().string(name).string(value).done())
     }
 
     pub fn subsystem(&mut self, channel: &Channel, name: impl AsRef<[u8]>) -> Result<(), Fault> {
-        self.ask(
-            channel,
-            "subsystem",
-            true,
-            &Put::default().string(name).done(),
-        )
+        self.ask(channel, "subsystem", true, &Put::default().string(name).done())
     }
 
     pub fn pty(&mut self, channel: &Channel, cols: u32, rows: u32) -> Result<(), Fault> {
@@ -142,12 +106,7 @@ impl Peer {
     }
 
     pub fn data(&mut self, channel: u32, bytes: &[u8]) -> Result<(), Fault> {
-        self.send(
-            &Put::message(msg::CHANNEL_DATA)
-                .u32(channel)
-                .string(bytes)
-                .done(),
-        )
+        self.send(&Put::message(msg::CHANNEL_DATA).u32(channel).string(bytes).done())
     }
 
     pub fn eof(&mut self, channel: u32) -> Result<(), Fault> {
@@ -201,14 +160,10 @@ impl Peer {
             }
             let short = || Fault::Bad("short channel message".into());
             match packet[0] {
-                msg::CHANNEL_DATA => outcome
-                    .out
-                    .extend_from_slice(fields.string().ok_or_else(short)?),
+                msg::CHANNEL_DATA => outcome.out.extend_from_slice(fields.string().ok_or_else(short)?),
                 msg::CHANNEL_EXTENDED_DATA => {
                     fields.u32();
-                    outcome
-                        .err
-                        .extend_from_slice(fields.string().ok_or_else(short)?);
+                    outcome.err.extend_from_slice(fields.string().ok_or_else(short)?);
                 }
                 msg::CHANNEL_REQUEST => {
                     let kind = fields.text().ok_or_else(short)?;

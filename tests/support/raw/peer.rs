@@ -245,8 +245,7 @@ impl Peer {
                 .raw(&self.session_id);
             Sha256::digest(input.done()).to_vec()
         };
-        let (iv_out, iv_in, key_out, key_in) =
-            (derive(b'A'), derive(b'B'), derive(b'C'), derive(b'D'));
+        let (iv_out, iv_in, key_out, key_in) = (derive(b'A'), derive(b'B'), derive(b'C'), derive(b'D'));
         self.send(&[msg::NEWKEYS])?;
         self.seal = Some(Cipher::new(&key_out, &iv_out[..12]));
         self.expect(&[msg::NEWKEYS])?;
@@ -265,9 +264,7 @@ impl Peer {
         if padding < 4 {
             padding += block;
         }
-        let length = u32::try_from(1 + payload.len() + padding)
-            .expect("fits")
-            .to_be_bytes();
+        let length = u32::try_from(1 + payload.len() + padding).expect("fits").to_be_bytes();
         let mut body = vec![u8::try_from(padding).expect("small")];
         body.extend_from_slice(payload);
         body.resize(body.len() + padding, 0);
@@ -286,11 +283,7 @@ impl Peer {
     }
 
     /// A packet changed after it was encrypted: bad tags, lengths, halves.
-    pub fn send_spoilt(
-        &mut self,
-        payload: &[u8],
-        spoil: impl FnOnce(&mut Vec<u8>),
-    ) -> Result<(), Fault> {
+    pub fn send_spoilt(&mut self, payload: &[u8], spoil: impl FnOnce(&mut Vec<u8>)) -> Result<(), Fault> {
         let mut packet = self.packet(payload);
         spoil(&mut packet);
         self.send_bytes(&packet)
@@ -329,11 +322,7 @@ impl Peer {
         }
         let tag = if self.open.is_some() { TAG } else { 0 };
         self.fill(LENGTH + body + tag, until)?;
-        let mut packet: Vec<u8> = self
-            .inbox
-            .drain(..LENGTH + body + tag)
-            .skip(LENGTH)
-            .collect();
+        let mut packet: Vec<u8> = self.inbox.drain(..LENGTH + body + tag).skip(LENGTH).collect();
         if let Some(open) = &mut self.open {
             let nonce = open.next();
             open.key
@@ -360,11 +349,7 @@ impl Peer {
             match packet.first() {
                 Some(number) if numbers.contains(number) => return Ok(packet),
                 Some(
-                    &(msg::IGNORE
-                    | msg::DEBUG
-                    | msg::EXT_INFO
-                    | msg::GLOBAL_REQUEST
-                    | msg::CHANNEL_WINDOW_ADJUST),
+                    &(msg::IGNORE | msg::DEBUG | msg::EXT_INFO | msg::GLOBAL_REQUEST | msg::CHANNEL_WINDOW_ADJUST),
                 ) => {}
                 Some(&msg::DISCONNECT) => return Err(Fault::Closed),
                 other => return Err(Fault::Bad(format!("message {other:?}, wanted {numbers:?}"))),

@@ -34,10 +34,7 @@ impl Put {
     }
     /// A positive number from its big-endian bytes.
     pub fn mpint(self, bytes: &[u8]) -> Put {
-        let start = bytes
-            .iter()
-            .position(|byte| *byte != 0)
-            .unwrap_or(bytes.len());
+        let start = bytes.iter().position(|byte| *byte != 0).unwrap_or(bytes.len());
         let digits = &bytes[start..];
         match digits.first() {
             Some(first) if first & 0x80 != 0 => self.string([&[0], digits].concat()),
@@ -71,8 +68,7 @@ impl<'a> Get<'a> {
         self.take(usize::try_from(count).ok()?)
     }
     pub fn text(&mut self) -> Option<String> {
-        self.string()
-            .map(|bytes| String::from_utf8_lossy(bytes).into_owned())
+        self.string().map(|bytes| String::from_utf8_lossy(bytes).into_owned())
     }
 }
 
