@@ -21,7 +21,7 @@ use super::Gate;
 use super::admission;
 use super::channel::{Channel, Down, Start, Terminal, Up};
 use super::gated::Kill;
-use super::lane::HIGH_WATER_BYTES;
+use super::lane::{HIGH_WATER_BYTES, SHARED_WALK_BYTES};
 use super::pump::ClientEnd;
 use super::session::{self, Live, NotOpened};
 use super::target::signal_name;
@@ -48,6 +48,8 @@ const SIGNAL_BYTES_MAX: usize = 32;
 const CLOSED_WAIT: Duration = Duration::from_secs(2);
 /// How long a connection lives whose session did not open.
 const UNOPENED_WAIT: Duration = Duration::from_secs(2);
+/// How long a channel open waits for another to end.
+const PLACE_WAIT: Duration = Duration::from_millis(750);
 /// How long a channel open waits for the session behind it.
 const OPEN_WAIT: Duration = Duration::from_secs(30);
 /// Longest modes list of a terminal request that is passed on.
@@ -409,13 +411,11 @@ impl Handler for Connection {
         // A channel that the target closed is gone although the client's own
         // CLOSE never reaches this handler.
         lock(&self.channels).retain(|_, (channel, _)| !channel.stop.fired());
-        let place = match self.places.clone().try_acquire_owned() {
-            Ok(place) if self.opens <= settings.opens_max => place,
-            Ok(_) | Err(_) => {
-                reply.reject(ChannelOpenFailure::ResourceShortage).await;
-                return Ok(());
-            }
-        };
+        if self.opens > settings.opens_max {
+            reply.reject(ChannelOpenFailure::ResourceShortage).await;
+            return Ok(());
+        }
+        let places = self.places.clone();
         let id = channel.id();
         // Without the read half russh delivers to this handler alone and never
         // parks on a full channel queue.
@@ -423,6 +423,18 @@ impl Handler for Connection {
         let end = ClientEnd::new(write, session.handle());
         let (channels, kill) = (self.channels.clone(), self.kill.clone());
         tokio::spawn(async move {
+            // One that was just closed may still be clearing up.
+            let place = kill
+                .guard(tokio::time::timeout(PLACE_WAIT, places.acquire_owned()))
+                .await;
+            let place = match place {
+                Some(Ok(Ok(place))) => place,
+                Some(Ok(Err(_)) | Err(_)) => {
+                    reply.reject(ChannelOpenFailure::ResourceShortage).await;
+                    return;
+                }
+                None => return,
+            };
             let opened = kill.guard(async {
                 let live = opened_session(&mut opening).await?;
                 let channel = live.open_channel(end.clone(), place).await?;
@@ -544,10 +556,15 @@ impl Handler for Connection {
     }
 
     fn adjust_window(&mut self, id: ChannelId, _: u32) -> u32 {
-        let backlog = lock(&self.channels)
-            .get(&id)
-            .map_or(0, |(channel, _)| channel.up.backlog());
-        match backlog > HIGH_WATER_BYTES as u64 {
+        let channels = lock(&self.channels);
+        let backlog = channels.get(&id).map_or(0, |(channel, _)| channel.up.backlog());
+        // russh keeps one target for all channels, so a trickle is felt by the
+        // siblings: with any of them about, the overflow file comes first.
+        let bound = match channels.len() {
+            0 | 1 => HIGH_WATER_BYTES as u64,
+            _ => SHARED_WALK_BYTES,
+        };
+        match backlog > bound {
             true => TRICKLE_BYTES,
             false => WINDOW_BYTES,
         }
@@ -650,7 +667,9 @@ impl Handler for Connection {
         }
         if name.len() > ENV_NAME_BYTES_MAX || value.len() > ENV_VALUE_BYTES_MAX || name.contains('=') {
             let kind = format!("env of {} bytes", name.len() + value.len());
-            let _denied = live.decide(channel.number, Request::Unknown { kind }, b"", "");
+            // Not passed on, so a part of it is enough.
+            let detail: Vec<u8> = format!("{name}={value}").bytes().take(ENV_VALUE_BYTES_MAX).collect();
+            let _denied = live.decide(channel.number, Request::Unknown { kind }, &detail, "");
             return session.channel_failure(id);
         }
         // The whole of it is recorded: what passes reaches the target.

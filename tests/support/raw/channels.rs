@@ -119,8 +119,14 @@ impl Peer {
 
     /// Whether the last request on the channel was answered with success.
     pub fn replied(&mut self) -> Result<bool, Fault> {
-        let packet = self.expect(&[msg::CHANNEL_SUCCESS, msg::CHANNEL_FAILURE])?;
-        Ok(packet[0] == msg::CHANNEL_SUCCESS)
+        // A refusal says why on the channel's standard error first.
+        let answers = [msg::CHANNEL_SUCCESS, msg::CHANNEL_FAILURE, msg::CHANNEL_EXTENDED_DATA];
+        loop {
+            let packet = self.expect(&answers)?;
+            if packet[0] != msg::CHANNEL_EXTENDED_DATA {
+                return Ok(packet[0] == msg::CHANNEL_SUCCESS);
+            }
+        }
     }
 
     /// Everything on a channel until its close or the connection's end.
