@@ -20,7 +20,7 @@ use dependencies::dependencies;
 use source::{File, files, line_of, module_path, names_after, product, root};
 
 /// Longest file of Rust, in lines; from [`LINES_LISTED`] on it is named.
-const LINES_MAX: usize = 780;
+const LINES_MAX: usize = 800;
 const LINES_LISTED: usize = 600;
 
 /// Who may import whom within `src/`. What is not here is refused: a new edge
@@ -305,7 +305,7 @@ fn files_are_short() {
     }
     none(
         long,
-        "a file of more than 780 lines hides a noun: give it a file of its own",
+        "a file of more than 800 lines hides a noun: give it a file of its own",
     );
 }
 
