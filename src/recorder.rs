@@ -206,10 +206,12 @@ impl Inner {
         let done = work(&mut spool, at_ms);
         let segment = spool.take_segment();
         let dirty = spool.take_dirty();
-        drop(spool);
+        // Still under the lock: segments of two channels reach the sealer in
+        // the order of their numbers. Handing over never waits.
         if let Some(segment) = segment {
             self.workers.seal(self.clone(), segment);
         }
+        drop(spool);
         if dirty {
             self.workers.watch(self);
         }
@@ -397,7 +399,14 @@ impl Recorder {
             }
         };
         match tokio::time::timeout(SEAL_WAIT, idle).await {
-            Ok(()) => recovery::recover_one(&folder, keeper, code).await,
+            Ok(()) => match recovery::recover_one(&folder, keeper, code).await {
+                // The disk may be full: this is what the reserve is for.
+                Recovered::Unreadable { .. } => {
+                    self.0.reserve.release();
+                    recovery::recover_one(&folder, keeper, code).await
+                }
+                recovered => recovered,
+            },
             Err(_) => Recovered::Unreadable {
                 folder,
                 why: RecorderError::SealTimeout.to_string(),

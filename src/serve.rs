@@ -280,6 +280,13 @@ async fn recovered(gate: &Arc<Gate>, left_over: Vec<Recovered>) {
                     Err(error) => tracing::error!(%session, %error, "a left-over session is sealed but not archived"),
                 }
             }
+            Recovered::Moved { folder, session } => {
+                let session = SessionId(session);
+                match gate.file_archived(session, &folder, gate.clock.now().wall_ms).await {
+                    Ok(()) => tracing::warn!(%session, "a recording in the archive was filed"),
+                    Err(error) => tracing::error!(%session, %error, folder = %folder.display(), "a left-over spool without a recording stays where it is"),
+                }
+            }
             Recovered::Unreadable { folder, why } => {
                 tracing::error!(folder = %folder.display(), why, "a left-over spool cannot be recovered; it stays where it is");
             }

@@ -16,6 +16,7 @@ use portcullis_recording::{Sealed, recover};
 use sha2::{Digest, Sha256};
 
 use super::Finished;
+use super::reserve::Reserve;
 use crate::keeper::Keeper;
 
 /// Largest redo log, in bytes: tails and one torn chunk.
@@ -27,26 +28,41 @@ const KEEP_BYTES: usize = 8;
 pub enum Recovered {
     /// It is sealed now, by the session itself before the crash or by the node.
     Finished(Finished),
+    /// It is sealed and in the archive; what follows the archive is still to be done.
+    Moved { folder: PathBuf, session: [u8; 16] },
     /// Nothing can be made of it; it stays where it is and is named.
     Unreadable { folder: PathBuf, why: String },
 }
 
-/// Seals every spool in `folder`. `code` is the reason in the seals.
+/// Seals every spool in `spools`. `code` is the reason in the seals.
 ///
 /// # Errors
 /// Only when the folder itself cannot be read.
-pub async fn recover_all(folder: &Path, keeper: &dyn Keeper) -> std::io::Result<Vec<Recovered>> {
+pub async fn recover_all(spools: &Path, keeper: &dyn Keeper) -> std::io::Result<Vec<Recovered>> {
     let mut found = Vec::new();
-    if !folder.exists() {
+    if !spools.exists() {
         return Ok(found);
     }
-    for entry in std::fs::read_dir(folder)? {
+    for entry in std::fs::read_dir(spools)? {
         let entry = entry?;
         let name = entry.file_name();
-        if name.to_str().and_then(parse_session_name).is_none() {
+        let Some(session) = name.to_str().and_then(parse_session_name) else {
+            continue;
+        };
+        let folder = entry.path();
+        // The main file leaves its folder for the archive in one rename, and
+        // nothing before that takes it away.
+        if !folder.join(MAIN_FILE).exists() {
+            found.push(Recovered::Moved { folder, session });
             continue;
         }
-        found.push(recover_one(&entry.path(), keeper, "crash_recovered").await);
+        let mut recovered = recover_one(&folder, keeper, "crash_recovered").await;
+        if let (Recovered::Unreadable { .. }, Some(reserve)) = (&recovered, Reserve::left_in(spools)) {
+            // The disk may be full: this is what the reserve is for.
+            reserve.release();
+            recovered = recover_one(&folder, keeper, "crash_recovered").await;
+        }
+        found.push(recovered);
     }
     Ok(found)
 }

@@ -74,6 +74,12 @@ impl Reserve {
         }
     }
 
+    /// The reserve of an earlier run, for recovery to take its room from.
+    pub fn left_in(folder: &Path) -> Option<Reserve> {
+        let path = folder.join(RESERVE_FILE);
+        path.exists().then_some(Reserve { path, bytes: 0 })
+    }
+
     /// Gives the reserve up for a seal that found no room.
     pub fn release(&self) {
         if let Err(error) = File::options().write(true).truncate(true).open(&self.path) {

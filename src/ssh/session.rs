@@ -640,6 +640,7 @@ impl Live {
                 tracing::error!(session = %self.id, %error, "the session could not seal itself; the node seals what was taken");
                 match self.recorder.salvage(&*self.gate.keeper, reason.code()).await {
                     Recovered::Finished(finished) => Some(finished),
+                    Recovered::Moved { .. } => None,
                     Recovered::Unreadable { folder, why } => {
                         tracing::error!(session = %self.id, folder = %folder.display(), why, "not sealed; the next start tries again");
                         None

@@ -101,16 +101,18 @@ fn thirty_channels_at_once() {
 #[test]
 fn the_backlog_is_bounded() {
     let world = World::with(Setup::new().set("recording.overflow_max_mib", "16"), Variant::default());
-    let began = Instant::now();
-    let mut ssh = world.client().exec("cat /dev/zero");
-    let mut child = ssh
+    let mut child = world
+        .client()
+        .exec("cat /dev/zero")
         .stdin(std::process::Stdio::null())
         .stdout(std::process::Stdio::piped())
         .stderr(std::process::Stdio::null())
         .spawn()
         .unwrap();
+    wait_until("the session", secs(20), || !world.bastion.live_sessions().is_empty());
     // Nobody reads: bounded in memory and on disk, alive or ended with a reason.
-    wait_until("the overflow to be full or the session braked", secs(30), || {
+    let began = Instant::now();
+    wait_until("the overflow full, or the target braked", secs(30), || {
         began.elapsed() > secs(8) || world.bastion.live_sessions().is_empty()
     });
     assert_peak(&world);

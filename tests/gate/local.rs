@@ -20,8 +20,8 @@ fn commands_run_as_the_account_with_their_streams_and_status() {
     let (bastion, client) = here();
     let done = run(&mut client.exec("id -un; echo err >&2; exit 6"), secs(20));
     assert_eq!((done.code(), done.out(), done.err()), (6, "nobody\n".into(), "err\n".into()));
-    let done = finish(&mut client.shell(), b"read line; echo $line; exit 0\nover pipes\n", secs(20)).ok();
-    assert_eq!(done.out(), "over pipes\n");
+    let done = finish(&mut client.shell(), b"echo over; echo pipes >&2; exit 0\n", secs(20)).ok();
+    assert_eq!((done.out(), done.err()), ("over\n".into(), "pipes\n".into()));
     let done = run(&mut client.exec("kill -TERM $$"), secs(20));
     assert_eq!(done.code(), 255);
     let records = bastion.records(3);
