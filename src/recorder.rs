@@ -7,6 +7,7 @@
 //! later) and re-encoded.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -142,6 +143,7 @@ impl Recorders {
             spool: Mutex::new(spool),
             segments_done: tokio::sync::Notify::new(),
             failed: Mutex::new(None),
+            closing: AtomicBool::new(false),
             on_failure,
         })))
     }
@@ -167,6 +169,9 @@ pub(crate) struct Inner {
     spool: Mutex<Spool>,
     segments_done: tokio::sync::Notify,
     failed: Mutex<Option<RecorderError>>,
+    /// Nothing more is taken: from here on the reserve may be used, which a
+    /// session that goes on would only eat up.
+    closing: AtomicBool,
     on_failure: OnFailure,
 }
 
@@ -353,6 +358,7 @@ impl Recorder {
         self.0.intact()?;
         self.0.with(|spool, at_ms| spool.hide_rest(at_ms))?;
         let accounts = accounts(self);
+        self.0.closing.store(true, Ordering::SeqCst);
         self.0.with(|spool, at_ms| {
             let parts = [
                 Part::Event(Event::Accounts(accounts)),

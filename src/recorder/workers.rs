@@ -2,6 +2,7 @@
 //! the sealer re-encodes. None of them runs while nobody does anything.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak, mpsc};
 use std::time::Duration;
 
@@ -182,7 +183,8 @@ fn sealer(queue: &mpsc::Receiver<(Arc<Inner>, Job)>) {
     // Best effort: on Linux this sets the calling thread's niceness alone.
     rustix::process::setpriority_process(None, SEALER_NICE).ok();
     while let Ok((inner, job)) = queue.recv() {
-        if let Err(error) = encode(job, Some(&inner.reserve)) {
+        let reserve = inner.closing.load(Ordering::SeqCst).then_some(&*inner.reserve);
+        if let Err(error) = encode(job, reserve) {
             inner.fail(error);
         }
         inner.lock().segment_done();
