@@ -30,6 +30,7 @@ fn d22_a_full_spool_ends_the_session_and_seals_it() {
     wait_until("no process of the session left at the target", secs(5), || world.sshd.sessions().is_empty());
     // The recording left the spool: there is room again.
     assert_eq!(run(&mut client.exec("echo on"), secs(20)).ok().out(), "on\n");
+    world.bastion.await_records(2, secs(20));
     world.bastion.assert_ledger_clean();
 }
 

@@ -19,4 +19,5 @@ mod flow;
 mod flow_long;
 mod local;
 mod sessions;
+mod signals;
 mod terminals;
