@@ -37,6 +37,14 @@ pub const WINDOW_BYTES: u32 = 1024 * 1024;
 /// What we give instead while a channel's backlog is above the high water:
 /// two bytes a round trip keep the callback coming until the lane has drained.
 const TRICKLE_BYTES: u32 = 2;
+/// What every channel gets while one is stalled and another sends: russh keeps
+/// one window target for the whole connection and applies what was answered
+/// for one channel to the next adjustment of any. With two bytes for the one
+/// and everything for the other, the stalled one would get the sibling's
+/// window and the sibling two bytes a round trip.
+const SHARED_BYTES: u32 = 256 * 1024;
+/// How long after its last packet a channel counts as sending.
+const FLOWING: Duration = Duration::from_millis(50);
 /// How long a trickled packet's callback waits, so that a stalled channel
 /// does not spin, and its siblings hardly notice.
 const TRICKLE_WAIT: Duration = Duration::from_millis(2);
@@ -64,6 +72,8 @@ pub struct Connection {
     opening: Option<Opening>,
     channels: Channels,
     opens: usize,
+    /// When a channel without a large backlog sent last.
+    flowed: Option<tokio::time::Instant>,
 }
 
 type Channels = Arc<Mutex<HashMap<ChannelId, (Arc<Channel>, ClientEnd)>>>;
@@ -87,6 +97,7 @@ impl Connection {
             opening: None,
             channels: Arc::default(),
             opens: 0,
+            flowed: None,
         }
     }
 
@@ -502,11 +513,12 @@ impl Handler for Connection {
     }
 
     async fn data(&mut self, id: ChannelId, data: &[u8], _: &mut Session) -> Result<(), Self::Error> {
-        let channel = Connection::data(self, id, data);
-        if data.len() <= TRICKLE_BYTES as usize
-            && let Some(channel) = channel
-            && channel.up.backlog() > HIGH_WATER_BYTES as u64
-        {
+        let Some(channel) = Connection::data(self, id, data) else {
+            return Ok(());
+        };
+        if channel.up.backlog() <= HIGH_WATER_BYTES as u64 {
+            self.flowed = Some(tokio::time::Instant::now());
+        } else if data.len() <= TRICKLE_BYTES as usize {
             self.kill.guard(tokio::time::sleep(TRICKLE_WAIT)).await;
         }
         Ok(())
@@ -527,10 +539,16 @@ impl Handler for Connection {
     }
 
     fn adjust_window(&mut self, id: ChannelId, _: u32) -> u32 {
-        let backlog = lock(&self.channels).get(&id).map_or(0, |(channel, _)| channel.up.backlog());
-        match backlog > HIGH_WATER_BYTES as u64 {
+        let stalled = |channel: &Channel| channel.up.backlog() > HIGH_WATER_BYTES as u64;
+        let channels = lock(&self.channels);
+        if !channels.values().any(|(channel, _)| stalled(channel)) {
+            return WINDOW_BYTES;
+        }
+        let this = channels.get(&id).is_some_and(|(channel, _)| stalled(channel));
+        let flows = self.flowed.is_some_and(|at| at.elapsed() < FLOWING);
+        match this && !flows {
             true => TRICKLE_BYTES,
-            false => WINDOW_BYTES,
+            false => SHARED_BYTES,
         }
     }
 
