@@ -24,10 +24,7 @@ pub struct Clock(Source);
 #[derive(Clone, Debug)]
 enum Source {
     System,
-    Manual {
-        wall: Arc<AtomicU64>,
-        boot: Arc<AtomicU64>,
-    },
+    Manual { wall: Arc<AtomicU64>, boot: Arc<AtomicU64> },
 }
 
 impl Clock {
@@ -74,11 +71,18 @@ impl Clock {
     }
 }
 
+/// A reading of the clock that waits go by; a paused one in tests.
+pub type Tick = tokio::time::Instant;
+
+/// Reads the clock that waits go by. Never for deadlines of grants: it does
+/// not count suspended time.
+pub fn tick() -> Tick {
+    Tick::now()
+}
+
 fn read_ms(id: ClockId) -> u64 {
     let time = clock_gettime(id);
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     let nanos = u64::try_from(time.tv_nsec).unwrap_or(0);
-    seconds
-        .saturating_mul(1000)
-        .saturating_add(nanos / 1_000_000)
+    seconds.saturating_mul(1000).saturating_add(nanos / 1_000_000)
 }

@@ -39,8 +39,7 @@ pub fn ledger_origin(node: &NodeName) -> String {
 /// Whether `name` may stand in a host certificate and in known_hosts.
 pub fn host_name_ok(name: &str) -> bool {
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
-    let named =
-        !name.is_empty() && name.len() <= 255 && name.bytes().all(plain) && !name.starts_with('-');
+    let named = !name.is_empty() && name.len() <= 255 && name.bytes().all(plain) && !name.starts_with('-');
     named || name.parse::<std::net::IpAddr>().is_ok()
 }
 
@@ -146,10 +145,7 @@ pub struct Log {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     #[error("cannot read {path}: {error}", path = path.display())]
-    Read {
-        path: PathBuf,
-        error: std::io::Error,
-    },
+    Read { path: PathBuf, error: std::io::Error },
     #[error("{path} is larger than {CONFIG_BYTES_MAX} bytes", path = path.display())]
     TooLarge { path: PathBuf },
     #[error("{path}:{line}:{column}: {message}", path = path.display())]
@@ -172,9 +168,9 @@ impl ConfigError {
     /// The next thing to do, if there is one to name.
     pub fn hint(&self) -> Option<String> {
         match self {
-            ConfigError::Read { error, .. } if error.kind() == std::io::ErrorKind::NotFound => {
-                Some("make a state folder with `portcullis init --state DIR`, then give --config DIR/config.toml".to_owned())
-            }
+            ConfigError::Read { error, .. } if error.kind() == std::io::ErrorKind::NotFound => Some(
+                "make a state folder with `portcullis init --state DIR`, then give --config DIR/config.toml".to_owned(),
+            ),
             ConfigError::Read { .. } | ConfigError::TooLarge { .. } => None,
             ConfigError::Syntax { hint, .. } => hint.clone(),
             ConfigError::Value { key, .. } => KEYS
@@ -197,9 +193,7 @@ impl Config {
         };
         let size = std::fs::metadata(path).map_err(unread)?.len();
         if size > CONFIG_BYTES_MAX {
-            return Err(ConfigError::TooLarge {
-                path: path.to_owned(),
-            });
+            return Err(ConfigError::TooLarge { path: path.to_owned() });
         }
         let text = std::fs::read_to_string(path).map_err(unread)?;
         // Relative names in it mean "beside the file", not "where I was started".

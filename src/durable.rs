@@ -92,8 +92,7 @@ pub fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), DurableErro
         .mode(mode)
         .open(path)
         .map_err(DurableError::at("create", path))?;
-    file.write_all(bytes)
-        .map_err(DurableError::at("write", path))?;
+    file.write_all(bytes).map_err(DurableError::at("write", path))?;
     file.sync_all().map_err(DurableError::at("sync", path))?;
     sync_dir(parent(path))
 }
@@ -115,8 +114,7 @@ pub fn replace(path: &Path, bytes: &[u8], mode: u32, staging: &Path) -> Result<(
         .mode(mode)
         .open(staging)
         .map_err(DurableError::at("create", staging))?;
-    file.write_all(bytes)
-        .map_err(DurableError::at("write", staging))?;
+    file.write_all(bytes).map_err(DurableError::at("write", staging))?;
     file.sync_all().map_err(DurableError::at("sync", staging))?;
     std::fs::rename(staging, path).map_err(DurableError::at("rename into place", path))?;
     sync_dir(parent(path))

@@ -1,42 +1,70 @@
 //! The processes between the server and a local target's command.
 //!
-//! `local-supervise` keeps the server's account, owns the process tree (as its
-//! subreaper) and kills all of it when told or when the server's socket
-//! closes. `local-exec` closes descriptors, denies itself the state folder
-//! (Landlock), becomes the target's account for good, and execs.
+//! `local-supervise` keeps the server's account and answers for the whole
+//! process tree: it kills all of it when told or when the server's socket
+//! closes, and says so only when the kernel has none left. Where it may, it
+//! gives the tree a PID namespace of its own, whose first process is
+//! `local-init`: when that ends, the kernel ends everything in it at once.
+//! `local-exec` leaves the server's session, becomes the target's account for
+//! good, denies itself the state folder (Landlock), and execs.
+//!
+//! Each gets what it needs over a socket that is its standard input: the
+//! command's three streams and the [`Spec`]. The socket has no name, so nobody
+//! else can talk on it, and nothing of the spec stands in any argument or
+//! environment of a process that still has privileges.
 
-use std::collections::HashMap;
+pub mod terminal;
+
 use std::ffi::OsString;
-use std::io;
-use std::os::linux::net::SocketAddrExt;
+use std::io::{self, IoSlice, IoSliceMut, Read};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream as Socket;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
 use landlock::{
     ABI, Access, AccessFs, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreatedAttr,
     RulesetStatus, Scope,
 };
-use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::{WaitPidFlag, waitpid};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, User};
+use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+    recvmsg, sendmsg,
+};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
 
-/// Names of the two hidden commands.
-pub const SUPERVISE: &str = "local-supervise";
+/// Names of the hidden commands.
+const SUPERVISE: &str = "local-supervise";
+const INIT: &str = "local-init";
 const EXEC: &str = "local-exec";
-/// Longest message between server and supervisor, in bytes.
+/// Lets the supervisor do without a PID namespace, as it must where it may not make one.
+pub const NO_NAMESPACE: &str = "--no-namespace";
+/// Longest message between the processes, in bytes.
 const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
+/// Messages that wait in a reader's queue.
+const MESSAGES_QUEUED: usize = 16;
 /// How long a process tree may take to end by itself before it is killed.
 const TERM_WAIT: Duration = Duration::from_millis(150);
-/// Rounds of killing: each finds the processes forked since the one before.
-const KILL_ROUNDS_MAX: usize = 200;
+/// How long the first process of the namespace may take for its last word.
+const INIT_WAIT: Duration = Duration::from_millis(500);
+/// How long killed processes may take to be gone before they are reported.
+pub const KILL_WAIT: Duration = Duration::from_secs(5);
 /// Deepest state folder that is fenced off.
 const DEPTH_MAX: usize = 64;
+/// Standard streams of a command.
+const STREAMS: usize = 3;
 
 /// What to run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -44,10 +72,15 @@ pub struct Spec {
     pub command: Vec<String>,
     /// Start it as a login shell (`-sh`).
     pub login: bool,
+    /// Its standard streams are a terminal, which becomes its controlling one.
+    pub terminal: bool,
     pub run_as: String,
+    /// Its whole environment; nobody before it sees it as their own.
     pub env: Vec<(String, String)>,
-    /// Folders that it must not reach.
+    /// Folders that it must not reach; real paths, without symbolic links.
     pub denied: Vec<PathBuf>,
+    /// A demo: it may run as the server's own user even where nothing fences it off.
+    pub demo: bool,
 }
 
 /// What the server tells the supervisor.
@@ -57,347 +90,539 @@ pub enum Order {
     End,
 }
 
-/// The supervisor's last word.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+/// How the command ended.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Exit {
     Status(u32),
     Signal { name: String, core: bool },
 }
 
-impl Spec {
-    /// Sends it.
+/// The supervisor's last word, given when no process is left.
+#[derive(Clone, Default, Debug, Serialize, Deserialize)]
+pub struct Last {
+    /// Nothing if the command had to be killed without its end being seen.
+    pub exit: Option<Exit>,
+    /// Processes that did not die within [`KILL_WAIT`]: an alarm.
+    pub survivors: Vec<i32>,
+}
+
+/// The server's hold on one supervisor. Dropping it ends the whole tree.
+pub struct Helper {
+    child: tokio::process::Child,
+    to: OwnedWriteHalf,
+    words: mpsc::Receiver<Last>,
+}
+
+impl Helper {
+    /// Starts a supervisor (this very program, unless `program` says another) for `spec`.
+    ///
+    /// # Errors
+    /// The system's. Nothing runs then, nor if this future is dropped halfway.
+    pub async fn start(program: &Path, flags: &[&str], streams: [OwnedFd; STREAMS], spec: &Spec) -> io::Result<Helper> {
+        let (ours, theirs) = parcel(&streams)?;
+        drop(streams);
+        let mut command = tokio::process::Command::new(program);
+        command.arg0("portcullis").arg(SUPERVISE).args(flags);
+        command.env_clear().current_dir("/").stdin(theirs).stdout(Stdio::null());
+        let mut child = Guard(Some(command.spawn()?));
+        // It still holds the other end of the socket.
+        drop(command);
+        ours.set_nonblocking(true)?;
+        let (from, mut to) = UnixStream::from_std(ours)?.into_split();
+        send(&mut to, spec).await?;
+        let child = child.0.take().ok_or(io::ErrorKind::NotFound)?;
+        Ok(Helper {
+            child,
+            to,
+            words: reader(from),
+        })
+    }
+
+    /// The supervisor's process id.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.id()
+    }
+
+    /// Gives an order.
     ///
     /// # Errors
     /// When the supervisor is gone.
-    pub async fn send(&self, to: &mut UnixStream) -> io::Result<()> {
-        send(to, self).await
+    pub async fn order(&mut self, order: &Order) -> io::Result<()> {
+        send(&mut self.to, order).await
+    }
+
+    /// Waits for the last word; nothing if the supervisor left without one. Can be dropped and called again.
+    pub async fn last(&mut self) -> Option<Last> {
+        self.words.recv().await
+    }
+
+    /// Waits for the supervisor's own end.
+    pub async fn gone(mut self) {
+        drop(self.to);
+        self.child.wait().await.ok();
     }
 }
 
-impl Order {
-    /// Sends it.
-    ///
-    /// # Errors
-    /// When the supervisor is gone.
-    pub async fn send(&self, to: &mut UnixStream) -> io::Result<()> {
-        send(to, self).await
+/// Kills a supervisor that was not handed over.
+struct Guard(Option<tokio::process::Child>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.0 {
+            child.start_kill().ok();
+        }
     }
 }
 
-impl Exit {
-    /// Waits for it.
-    ///
-    /// # Errors
-    /// When the supervisor left without a word.
-    pub async fn receive(from: &mut UnixStream) -> io::Result<Exit> {
-        receive(from).await
+/// A socket whose other end already holds the three streams.
+fn parcel(streams: &[OwnedFd; STREAMS]) -> io::Result<(Socket, OwnedFd)> {
+    let (ours, theirs) = Socket::pair()?;
+    let descriptors = streams.each_ref().map(AsFd::as_fd);
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(STREAMS))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !control.push(SendAncillaryMessage::ScmRights(&descriptors)) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    sendmsg(&ours, &[IoSlice::new(b"s")], &mut control, SendFlags::empty())?;
+    Ok((ours, theirs.into()))
+}
+
+/// What the process before put into our standard input.
+fn unpack() -> io::Result<(Socket, [OwnedFd; STREAMS], Spec)> {
+    let mut socket = Socket::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(STREAMS))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut byte = [0; 1];
+    recvmsg(
+        &socket,
+        &mut [IoSliceMut::new(&mut byte)],
+        &mut control,
+        RecvFlags::CMSG_CLOEXEC,
+    )?;
+    let mut streams = Vec::new();
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(descriptors) = message {
+            streams.extend(descriptors);
+        }
+    }
+    let streams =
+        <[OwnedFd; STREAMS]>::try_from(streams).map_err(|_| io::Error::other("no streams on standard input"))?;
+    let mut length = [0; 4];
+    socket.read_exact(&mut length)?;
+    let mut bytes = vec![0; bounded(u32::from_be_bytes(length))?];
+    socket.read_exact(&mut bytes)?;
+    Ok((socket, streams, serde_json::from_slice(&bytes)?))
+}
+
+fn bounded(length: u32) -> io::Result<usize> {
+    let length = length as usize;
+    match length > MESSAGE_BYTES_MAX {
+        true => Err(io::ErrorKind::InvalidData.into()),
+        false => Ok(length),
     }
 }
 
-async fn send<T: Serialize>(to: &mut UnixStream, message: &T) -> io::Result<()> {
-    let bytes = serde_json::to_vec(message)?;
-    let length = u32::try_from(bytes.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
-    to.write_all(&length.to_be_bytes()).await?;
+async fn send<T: Serialize>(to: &mut (impl AsyncWrite + Unpin), message: &T) -> io::Result<()> {
+    let body = serde_json::to_vec(message)?;
+    let length = u32::try_from(body.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    bounded(length)?;
+    let mut bytes = length.to_be_bytes().to_vec();
+    bytes.extend(body);
     to.write_all(&bytes).await
 }
 
-async fn receive<T: DeserializeOwned>(from: &mut UnixStream) -> io::Result<T> {
-    let length = from.read_u32().await? as usize;
-    if length > MESSAGE_BYTES_MAX {
-        return Err(io::ErrorKind::InvalidData.into());
-    }
-    let mut bytes = vec![0; length];
+async fn receive<T: DeserializeOwned>(from: &mut (impl AsyncRead + Unpin)) -> io::Result<T> {
+    let mut bytes = vec![0; bounded(from.read_u32().await?)?];
     from.read_exact(&mut bytes).await?;
     Ok(serde_json::from_slice(&bytes)?)
 }
 
-/// The abstract socket that one supervisor calls back on.
-pub struct Door {
-    listener: UnixListener,
-    name: String,
+/// Reads messages in a task of its own, since half a message must not be lost
+/// to a `select!`; the queue ends with the socket.
+fn reader<T: DeserializeOwned + Send + 'static>(mut from: OwnedReadHalf) -> mpsc::Receiver<T> {
+    let (queue, messages) = mpsc::channel(MESSAGES_QUEUED);
+    tokio::spawn(async move {
+        while let Ok(message) = receive(&mut from).await {
+            if queue.send(message).await.is_err() {
+                return;
+            }
+        }
+    });
+    messages
 }
 
-impl Door {
-    /// A fresh door with a name nobody can guess.
-    ///
-    /// # Errors
-    /// The system's.
-    pub fn open() -> io::Result<Door> {
-        let name: String = crate::entropy::id().iter().map(|byte| format!("{byte:02x}")).collect();
-        let listener = std::os::unix::net::UnixListener::bind_addr(&address(&name)?)?;
-        listener.set_nonblocking(true)?;
-        Ok(Door {
-            listener: UnixListener::from_std(listener)?,
-            name,
+/// Runs one of the helper processes if the arguments name one.
+pub fn main(mut arguments: impl Iterator<Item = OsString>) -> Option<ExitCode> {
+    let name = arguments.next()?;
+    let ended = match name.to_str()? {
+        SUPERVISE => {
+            let namespace = arguments.next().is_none_or(|flag| flag != NO_NAMESPACE);
+            in_runtime(supervise(namespace))
+        }
+        INIT => in_runtime(init()),
+        EXEC => return Some(exec()),
+        _ => return None,
+    };
+    Some(match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Standard error is the server's.
+            eprintln!("portcullis: {}: {error}", name.display());
+            ExitCode::FAILURE
+        }
+    })
+}
+
+fn in_runtime(work: impl Future<Output = io::Result<()>>) -> io::Result<()> {
+    // One thread: a process with more cannot give its children a namespace.
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(work)
+}
+
+/// `portcullis local-supervise`: the whole of that process.
+async fn supervise(namespace: bool) -> io::Result<()> {
+    nix::sys::prctl::set_child_subreaper(true)?;
+    // Out of the server's session: its terminal is none of the command's business.
+    rustix::process::setsid().ok();
+    let events = Events::listen()?;
+    let (socket, streams, spec) = unpack()?;
+    socket.set_nonblocking(true)?;
+    let (from, mut to) = UnixStream::from_std(socket)?.into_split();
+    let orders = reader(from);
+    let last = match namespace && unshare(CloneFlags::CLONE_NEWPID).is_ok() {
+        true => relay(events, orders, streams, &spec).await?,
+        false => {
+            let (main, exit) = keep(events, orders, streams, &spec, Tree::Below).await?;
+            kill_below(main, exit)
+        }
+    };
+    send(&mut to, &last).await
+}
+
+/// What a supervising process listens for. Registered before any child is.
+struct Events {
+    hangup: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+    children: tokio::signal::unix::Signal,
+}
+
+impl Events {
+    fn listen() -> io::Result<Events> {
+        Ok(Events {
+            hangup: signal(SignalKind::hangup())?,
+            terminate: signal(SignalKind::terminate())?,
+            children: signal(SignalKind::child())?,
         })
     }
-
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Waits for the process `pid` to call; whoever else calls is hung up on.
-    ///
-    /// # Errors
-    /// When it does not call in time.
-    pub async fn wait(self, pid: Option<u32>, limit: Duration) -> io::Result<UnixStream> {
-        let called = tokio::time::timeout(limit, async {
-            loop {
-                let (stream, _) = self.listener.accept().await?;
-                let caller = stream.peer_cred()?.pid().and_then(|pid| u32::try_from(pid).ok());
-                if caller.is_some() && caller == pid {
-                    return Ok(stream);
-                }
-            }
-        });
-        called.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
-    }
 }
 
-fn address(name: &str) -> io::Result<std::os::unix::net::SocketAddr> {
-    std::os::unix::net::SocketAddr::from_abstract_name(format!("portcullis-local-{name}"))
+/// Starts the next process of the chain and hands it the streams and the spec.
+async fn pass_on(name: &str, streams: [OwnedFd; STREAMS], spec: &Spec) -> io::Result<(Pid, UnixStream)> {
+    let (ours, theirs) = parcel(&streams)?;
+    drop(streams);
+    let mut command = Command::new("/proc/self/exe");
+    command.arg0("portcullis").arg(name);
+    command.env_clear().current_dir("/").stdin(theirs).stdout(Stdio::null());
+    let mut child = command.spawn()?;
+    drop(command);
+    ours.set_nonblocking(true)?;
+    let mut socket = UnixStream::from_std(ours)?;
+    if let Err(error) = send(&mut socket, spec).await {
+        child.kill().ok();
+        child.wait().ok();
+        return Err(error);
+    }
+    let pid = i32::try_from(child.id()).map_err(|_| io::ErrorKind::InvalidData)?;
+    Ok((Pid::from_raw(pid), socket))
 }
 
-/// Runs one of the two helper processes if the arguments name one.
-pub fn main(arguments: impl Iterator<Item = OsString>) -> Option<ExitCode> {
-    let mut arguments = arguments.map(|argument| argument.into_string().unwrap_or_default());
-    match arguments.next()?.as_str() {
-        SUPERVISE => Some(supervise(&arguments.next().unwrap_or_default())),
-        EXEC => {
-            let (mut run_as, mut login, mut denied) = (String::new(), false, Vec::new());
-            while let Some(argument) = arguments.next() {
-                match argument.as_str() {
-                    "--run-as" => run_as = arguments.next().unwrap_or_default(),
-                    "--login" => login = true,
-                    "--deny" => denied.push(PathBuf::from(arguments.next().unwrap_or_default())),
-                    "--" => break,
-                    _ => return Some(complain(EXEC, &"unknown argument")),
-                }
-            }
-            let command: Vec<String> = arguments.collect();
-            Some(exec(&run_as, login, &denied, &command))
-        }
-        _ => None,
-    }
-}
-
-/// `portcullis local-supervise DOOR`: the whole of that process.
-fn supervise(door: &str) -> ExitCode {
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return complain("no runtime", &error),
-    };
-    match runtime.block_on(supervise_async(door)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => complain("local-supervise", &error),
-    }
-}
-
-fn complain(what: &str, error: &dyn std::fmt::Display) -> ExitCode {
-    eprintln!("portcullis: {what}: {error}");
-    ExitCode::FAILURE
-}
-
-async fn supervise_async(door: &str) -> io::Result<()> {
-    // The terminal's keys are for the command, not for us: caught, not
-    // ignored, since an ignored signal would stay ignored across exec.
-    let mut caught = Vec::new();
-    for kind in [
-        SignalKind::interrupt(),
-        SignalKind::quit(),
-        SignalKind::from_raw(nix::libc::SIGTSTP),
-        SignalKind::from_raw(nix::libc::SIGTTIN),
-        SignalKind::from_raw(nix::libc::SIGTTOU),
-    ] {
-        caught.push(signal(kind)?);
-    }
-    let mut hangup = signal(SignalKind::hangup())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut children = signal(SignalKind::child())?;
-    nix::sys::prctl::set_child_subreaper(true)?;
-
-    let stream = std::os::unix::net::UnixStream::connect_addr(&address(door)?)?;
-    stream.set_nonblocking(true)?;
-    let mut control = UnixStream::from_std(stream)?;
-    let spec: Spec = receive(&mut control).await?;
-    let child = start(&spec)?;
-    // Ours are closed, so that the command's closing its own is seen.
-    for descriptor in [0, 1, 2] {
-        nix::unistd::close(descriptor).ok();
-    }
-    let main = Pid::from_raw(i32::try_from(child.id()).map_err(|_| io::ErrorKind::InvalidData)?);
-    let mut last = None;
-    loop {
+/// The supervisor over a PID namespace: passes orders in and the command's end out.
+async fn relay(
+    mut events: Events,
+    mut orders: mpsc::Receiver<Order>,
+    streams: [OwnedFd; STREAMS],
+    spec: &Spec,
+) -> io::Result<Last> {
+    let (init, socket) = pass_on(INIT, streams, spec).await?;
+    let (from, mut to) = socket.into_split();
+    let mut words: mpsc::Receiver<Last> = reader(from);
+    let mut last = loop {
         tokio::select! {
             biased;
-            _ = hangup.recv() => break,
-            _ = terminate.recv() => break,
-            order = receive::<Order>(&mut control) => match order {
-                Ok(Order::Signal(name)) => {
-                    if let Ok(signal) = format!("SIG{name}").parse::<Signal>() {
-                        kill(main, signal).ok();
-                    }
+            last = words.recv() => break last,
+            _ = events.hangup.recv() => break None,
+            _ = events.terminate.recv() => break None,
+            order = orders.recv() => match order {
+                Some(order @ Order::Signal(_)) => {
+                    send(&mut to, &order).await.ok();
                 }
-                Ok(Order::End) | Err(_) => break,
+                Some(Order::End) | None => break None,
             },
-            _ = children.recv() => {
-                last = reap(main).or(last);
-                if last.is_some() {
-                    break;
+        }
+    };
+    if last.is_none() && send(&mut to, &Order::End).await.is_ok() {
+        last = tokio::time::timeout(INIT_WAIT, words.recv()).await.ok().flatten();
+    }
+    // With it the kernel kills whatever else is in the namespace, and it
+    // becomes reapable only after all of that is gone.
+    kill(init, Signal::SIGKILL).ok();
+    let mut last = last.unwrap_or_default();
+    let limit = crate::clock::tick() + KILL_WAIT;
+    while !reap(init).empty {
+        if crate::clock::tick() > limit {
+            last.survivors = descendants();
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    Ok(last)
+}
+
+/// `portcullis local-init`: process 1 of the namespace. Its end is the end of all the others.
+async fn init() -> io::Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+    let events = Events::listen()?;
+    let (socket, streams, spec) = unpack()?;
+    socket.set_nonblocking(true)?;
+    let (from, mut to) = UnixStream::from_std(socket)?.into_split();
+    own_proc();
+    let (_, exit) = keep(events, reader(from), streams, &spec, Tree::Namespace).await?;
+    let last = Last {
+        exit,
+        survivors: Vec::new(),
+    };
+    send(&mut to, &last).await
+}
+
+/// A /proc that shows the namespace's own numbers; without it `ps` and `kill` would disagree.
+fn own_proc() {
+    let below = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
+    if unshare(CloneFlags::CLONE_NEWNS).is_ok() && mount_change("/", below).is_ok() {
+        let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+        mount("proc", "/proc", "proc", flags, None).ok();
+    }
+}
+
+/// Which processes belong to the command.
+#[derive(Clone, Copy)]
+enum Tree {
+    /// All but ourselves, process 1.
+    Namespace,
+    /// Those below us.
+    Below,
+}
+
+impl Tree {
+    fn ask_to_end(self) {
+        for signal in [Signal::SIGHUP, Signal::SIGTERM, Signal::SIGCONT] {
+            match self {
+                Tree::Namespace => {
+                    kill(Pid::from_raw(-1), signal).ok();
+                }
+                Tree::Below => {
+                    for pid in descendants() {
+                        kill(Pid::from_raw(pid), signal).ok();
+                    }
                 }
             }
         }
     }
-    let last = end_tree(main, last).await;
-    if let Some(last) = last {
-        send(&mut control, &last).await.ok();
-    }
-    Ok(())
 }
 
-fn start(spec: &Spec) -> io::Result<std::process::Child> {
-    let mut command = Command::new(std::env::current_exe()?);
-    command.arg(EXEC).args(["--run-as", &spec.run_as]);
-    if spec.login {
-        command.arg("--login");
+/// Runs the command until it ends or is to end, then asks what is left to end.
+async fn keep(
+    mut events: Events,
+    mut orders: mpsc::Receiver<Order>,
+    streams: [OwnedFd; STREAMS],
+    spec: &Spec,
+    tree: Tree,
+) -> io::Result<(Pid, Option<Exit>)> {
+    let (main, socket) = pass_on(EXEC, streams, spec).await?;
+    drop(socket);
+    let mut exit = None;
+    while exit.is_none() {
+        tokio::select! {
+            biased;
+            _ = events.hangup.recv() => break,
+            _ = events.terminate.recv() => break,
+            order = orders.recv() => match order {
+                Some(Order::Signal(name)) => {
+                    if let Ok(signal) = format!("SIG{name}").parse::<Signal>() {
+                        // It leads its own group, from its very first steps on.
+                        killpg(main, signal).or_else(|_| kill(main, signal)).ok();
+                    }
+                }
+                Some(Order::End) | None => break,
+            },
+            _ = events.children.recv() => exit = reap(main).exit,
+        }
     }
-    for denied in &spec.denied {
-        command.arg("--deny").arg(denied);
+    let mut reaped = reap(main);
+    exit = exit.or(reaped.exit.take());
+    if !reaped.empty {
+        tree.ask_to_end();
+        let limit = crate::clock::tick() + TERM_WAIT;
+        while !reaped.empty && crate::clock::tick() < limit {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            reaped = reap(main);
+            exit = exit.or(reaped.exit.take());
+        }
     }
-    command.arg("--").args(&spec.command);
-    command.env_clear().envs(spec.env.iter().map(|(name, value)| (name, value)));
-    command.spawn()
+    Ok((main, exit))
 }
 
-/// Collects every process that has ended; answers with the main one's end.
-fn reap(main: Pid) -> Option<Exit> {
-    let mut last = None;
+/// What a round of collecting ended children found.
+struct Reaped {
+    exit: Option<Exit>,
+    /// No child is left, so nothing below us lives: we inherit every orphan.
+    empty: bool,
+}
+
+/// Collects every process that has ended.
+fn reap(main: Pid) -> Reaped {
+    let mut exit = None;
     loop {
         match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-            Ok(nix::sys::wait::WaitStatus::Exited(pid, status)) if pid == main => {
-                last = Some(Exit::Status(u32::try_from(status).unwrap_or(255)));
+            Ok(WaitStatus::Exited(pid, status)) if pid == main => {
+                exit = Some(Exit::Status(u32::try_from(status).unwrap_or(255)));
             }
-            Ok(nix::sys::wait::WaitStatus::Signaled(pid, signal, core)) if pid == main => {
+            Ok(WaitStatus::Signaled(pid, signal, core)) if pid == main => {
                 let name = signal.as_str().trim_start_matches("SIG").to_owned();
-                last = Some(Exit::Signal { name, core });
+                exit = Some(Exit::Signal { name, core });
             }
-            Ok(nix::sys::wait::WaitStatus::StillAlive) | Err(_) => return last,
+            Ok(WaitStatus::StillAlive) => return Reaped { exit, empty: false },
+            Err(nix::errno::Errno::EINTR) => {}
+            Err(_) => return Reaped { exit, empty: true },
             Ok(_) => {}
         }
     }
 }
 
-/// Asks every descendant to end, then kills until none is left.
-async fn end_tree(main: Pid, mut last: Option<Exit>) -> Option<Exit> {
-    let left = descendants();
-    for pid in &left {
-        kill(*pid, Signal::SIGHUP).ok();
-        kill(*pid, Signal::SIGTERM).ok();
-        kill(*pid, Signal::SIGCONT).ok();
-    }
-    if !left.is_empty() {
-        tokio::time::sleep(TERM_WAIT).await;
-    }
-    for _ in 0..KILL_ROUNDS_MAX {
-        last = reap(main).or(last);
-        let left = descendants();
-        if left.is_empty() {
-            break;
+/// Kills below us, without a pause, until nobody is left. The command's end may be seen only here.
+fn kill_below(main: Pid, mut exit: Option<Exit>) -> Last {
+    let limit = crate::clock::tick() + KILL_WAIT;
+    loop {
+        let reaped = reap(main);
+        exit = exit.or(reaped.exit);
+        let survivors = descendants();
+        if reaped.empty || crate::clock::tick() > limit {
+            let survivors = if reaped.empty { Vec::new() } else { survivors };
+            return Last { exit, survivors };
         }
-        for pid in left {
-            kill(pid, Signal::SIGKILL).ok();
+        for pid in survivors {
+            kill(Pid::from_raw(pid), Signal::SIGKILL).ok();
         }
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        std::thread::yield_now();
     }
-    reap(main).or(last)
 }
 
-/// Every living process below this one. A subreaper keeps the orphans, so
-/// nothing that daemonises gets out of the tree.
-fn descendants() -> Vec<Pid> {
-    let mut parents: HashMap<i32, i32> = HashMap::new();
-    let Ok(entries) = std::fs::read_dir("/proc") else {
-        return Vec::new();
-    };
-    for entry in entries.flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
+/// Every process below this one. A subreaper keeps the orphans, so nothing
+/// that daemonises gets out of the tree; what forks meanwhile is found by the next round.
+fn descendants() -> Vec<i32> {
+    let mut found: Vec<i32> = Vec::new();
+    let mut parents = vec![std::process::id().cast_signed()];
+    while let Some(parent) = parents.pop() {
+        let Ok(tasks) = std::fs::read_dir(format!("/proc/{parent}/task")) else {
             continue;
         };
-        let Ok(stat) = std::fs::read_to_string(entry.path().join("stat")) else {
-            continue;
-        };
-        // The name may hold anything, so fields are counted after its last bracket.
-        let Some((_, fields)) = stat.rsplit_once(')') else { continue };
-        let mut fields = fields.split_ascii_whitespace();
-        let state = fields.next();
-        let parent = fields.next().and_then(|field| field.parse::<i32>().ok());
-        if let (Some(state), Some(parent)) = (state, parent)
-            && state != "Z"
-        {
-            parents.insert(pid, parent);
-        }
-    }
-    let own = std::process::id() as i32;
-    let below = |pid: i32| {
-        let mut at = pid;
-        for _ in 0..parents.len() {
-            match parents.get(&at) {
-                Some(parent) if *parent == own => return true,
-                Some(parent) => at = *parent,
-                None => return false,
+        for task in tasks.flatten() {
+            let children = std::fs::read_to_string(task.path().join("children")).unwrap_or_default();
+            for child in children.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()) {
+                if !found.contains(&child) {
+                    found.push(child);
+                    parents.push(child);
+                }
             }
         }
-        false
-    };
-    let mut pids: Vec<i32> = parents.keys().copied().filter(|pid| *pid != own && below(*pid)).collect();
-    pids.sort_unstable();
-    pids.into_iter().map(Pid::from_raw).collect()
+    }
+    found
 }
 
 /// `portcullis local-exec`: drops everything, then execs. Comes back only on failure.
-fn exec(run_as: &str, login: bool, denied: &[PathBuf], command: &[String]) -> ExitCode {
-    match try_exec(run_as, login, denied, command) {
-        Ok(never) => match never {},
-        Err(error) => {
-            eprintln!("portcullis: {error}");
-            ExitCode::from(126)
-        }
-    }
+fn exec() -> ExitCode {
+    let streams = unpack().and_then(|(_, [input, output, error], spec)| {
+        // A session of its own, led by the command, as under sshd: its
+        // groups, its terminal and its end are its own.
+        rustix::process::setsid().ok();
+        rustix::stdio::dup2_stdin(&input)?;
+        rustix::stdio::dup2_stdout(&output)?;
+        rustix::stdio::dup2_stderr(&error)?;
+        Ok(spec)
+    });
+    let failed = match streams {
+        Ok(spec) => match try_exec(&spec) {
+            Ok(never) => match never {},
+            Err(failed) => failed,
+        },
+        Err(error) => error.to_string(),
+    };
+    eprintln!("portcullis: {failed}");
+    ExitCode::from(126)
 }
 
-fn try_exec(
-    run_as: &str,
-    login: bool,
-    denied: &[PathBuf],
-    command: &[String],
-) -> Result<std::convert::Infallible, String> {
+fn try_exec(spec: &Spec) -> Result<std::convert::Infallible, String> {
+    let run_as = spec.run_as.as_str();
     let account = User::from_name(run_as)
         .map_err(|error| format!("the account {run_as} cannot be looked up: {error}"))?
         .ok_or_else(|| format!("there is no account {run_as} on this machine"))?;
     close_descriptors();
+    if spec.terminal {
+        rustix::process::ioctl_tiocsctty(io::stdin()).map_err(|error| format!("no controlling terminal: {error}"))?;
+    }
     rustix::thread::set_no_new_privs(true).map_err(|error| format!("no_new_privs: {error}"))?;
-    let groups = nix::unistd::getgrouplist(&std::ffi::CString::new(run_as).map_err(|error| error.to_string())?, account.gid)
-        .map_err(|error| format!("the groups of {run_as}: {error}"))?;
-    if nix::unistd::geteuid() != account.uid {
-        nix::unistd::setgroups(&groups).map_err(|error| format!("cannot become {run_as}: {error}"))?;
-        nix::unistd::setresgid(account.gid, account.gid, account.gid)
-            .map_err(|error| format!("cannot become {run_as}: {error}"))?;
-        nix::unistd::setresuid(account.uid, account.uid, account.uid)
-            .map_err(|error| format!("cannot become {run_as}: {error}"))?;
-        if nix::unistd::setuid(nix::unistd::ROOT).is_ok() && !account.uid.is_root() {
-            return Err(format!("{run_as} could become root again"));
+    let own = nix::unistd::geteuid() == account.uid;
+    if !own {
+        become_account(&account)?;
+    }
+    if !fence(&spec.denied)? {
+        eprintln!("portcullis: this kernel has no Landlock; only file modes protect the state folder");
+        if own && !spec.demo {
+            return Err("and this command would run as the server's own user, so it does not run".into());
+        }
+        if own {
+            eprintln!("portcullis: THIS COMMAND CAN READ AND CHANGE THE SERVER'S STATE. For a demo only.");
         }
     }
-    fence(denied)?;
-    std::env::set_current_dir(&account.dir).or_else(|_| std::env::set_current_dir("/")).ok();
-    let (program, arguments) = command.split_first().ok_or("nothing to run")?;
+    std::env::set_current_dir(&account.dir)
+        .or_else(|_| std::env::set_current_dir("/"))
+        .ok();
+    let (program, arguments) = spec.command.split_first().ok_or("nothing to run")?;
     let mut command = Command::new(program);
     command.args(arguments);
-    if login {
+    command
+        .env_clear()
+        .envs(spec.env.iter().map(|(name, value)| (name, value)));
+    if spec.login {
         let name = Path::new(program).file_name().unwrap_or_default().to_string_lossy();
         command.arg0(format!("-{name}"));
     }
     Err(format!("{program} cannot be run: {}", command.exec()))
+}
+
+/// Groups, user and capabilities, for good.
+fn become_account(account: &User) -> Result<(), String> {
+    let name = account.name.as_str();
+    let text = |error: &dyn std::fmt::Display| format!("cannot become {name}: {error}");
+    let groups = std::ffi::CString::new(name).map_err(|error| text(&error))?;
+    let groups = nix::unistd::getgrouplist(&groups, account.gid).map_err(|error| text(&error))?;
+    nix::unistd::setgroups(&groups).map_err(|error| text(&error))?;
+    nix::unistd::setresgid(account.gid, account.gid, account.gid).map_err(|error| text(&error))?;
+    nix::unistd::setresuid(account.uid, account.uid, account.uid).map_err(|error| text(&error))?;
+    // A server that is not root holds ambient capabilities, which a change of user keeps.
+    let none = rustix::thread::CapabilitySet::empty();
+    let none = rustix::thread::CapabilitySets {
+        effective: none,
+        permitted: none,
+        inheritable: none,
+    };
+    rustix::thread::clear_ambient_capability_set().map_err(|error| text(&error))?;
+    rustix::thread::set_capabilities(None, none).map_err(|error| text(&error))?;
+    if nix::unistd::setuid(nix::unistd::ROOT).is_ok() && !account.uid.is_root() {
+        return Err(format!("{name} could become root again"));
+    }
+    Ok(())
 }
 
 fn close_descriptors() {
@@ -419,9 +644,11 @@ fn close_descriptors() {
 /// listed, or not even `ls /` would work; names in the denied folder are left
 /// to its mode, since a rule holds for all that lies below. Signals and abstract sockets
 /// outside the fence are denied as well where the kernel can.
-fn fence(denied: &[PathBuf]) -> Result<(), String> {
+///
+/// False if this kernel cannot.
+fn fence(denied: &[PathBuf]) -> Result<bool, String> {
     if denied.is_empty() {
-        return Ok(());
+        return Ok(true);
     }
     let text = |error: &dyn std::fmt::Display| format!("the state folder cannot be fenced off: {error}");
     let abi = ABI::V6;
@@ -433,14 +660,15 @@ fn fence(denied: &[PathBuf]) -> Result<(), String> {
         .map_err(|error| text(&error))?
         .create()
         .map_err(|error| text(&error))?;
-    let denied: Vec<PathBuf> = denied.iter().map(|path| path.canonicalize().unwrap_or_else(|_| path.clone())).collect();
     let root = PathFd::new("/").map_err(|error| text(&error))?;
     ruleset = ruleset
         .add_rule(PathBeneath::new(root, AccessFs::ReadDir))
         .map_err(|error| text(&error))?;
-    for path in allowed_beside(Path::new("/"), &denied, 0) {
+    for path in allowed_beside(Path::new("/"), denied, 0) {
         // What cannot be opened cannot be reached anyway.
-        let Ok(descriptor) = PathFd::new(&path) else { continue };
+        let Ok(descriptor) = PathFd::new(&path) else {
+            continue;
+        };
         let access = match path.is_dir() {
             true => AccessFs::from_all(abi),
             false => AccessFs::from_file(abi),
@@ -450,10 +678,7 @@ fn fence(denied: &[PathBuf]) -> Result<(), String> {
             .map_err(|error| text(&error))?;
     }
     let status = ruleset.restrict_self().map_err(|error| text(&error))?;
-    if status.ruleset == RulesetStatus::NotEnforced {
-        eprintln!("portcullis: this kernel has no Landlock; only file modes protect the state folder");
-    }
-    Ok(())
+    Ok(status.ruleset != RulesetStatus::NotEnforced)
 }
 
 /// Everything in `at` that is neither denied nor on the way to something denied.
@@ -467,7 +692,10 @@ fn allowed_beside(at: &Path, denied: &[PathBuf], depth: usize) -> Vec<PathBuf> {
     let mut allowed = Vec::new();
     for entry in entries.flatten() {
         let path = entry.path();
-        if denied.contains(&path) {
+        // A link would allow what it leads to, and that may be a denied
+        // folder; whatever else it leads to is allowed where it really is.
+        let link = entry.file_type().is_ok_and(|kind| kind.is_symlink());
+        if link || denied.contains(&path) {
             continue;
         }
         if denied.iter().any(|denied| denied.starts_with(&path)) {

@@ -15,14 +15,13 @@ fn main() -> ExitCode {
         return exit;
     }
     // Clap prints usage errors itself, with exit code 2.
-    let exit = match cli::run(Cli::parse()) {
+    match cli::run(Cli::parse()) {
         Ok(exit) => exit,
         Err(error) => {
             let text = output::render(&error, output::color());
             // Nobody to tell is no reason for another exit code.
             std::io::stderr().write_all(text.as_bytes()).ok();
-            error.exit
+            ExitCode::from(error.exit.code())
         }
-    };
-    ExitCode::from(exit.code())
+    }
 }

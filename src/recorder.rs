@@ -7,7 +7,6 @@
 //! later) and re-encoded.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -23,11 +22,13 @@ mod recovery;
 mod reserve;
 mod screens;
 mod spool;
+#[cfg(test)]
+mod tests;
 mod workers;
 
-pub use recovery::{Recovered, recover_all};
+pub use recovery::{LeftOver, Recovered, recover_all};
 pub use reserve::Reserve;
-use spool::Spool;
+use spool::{Hidden, Spool};
 use workers::Workers;
 
 /// How long what was written may stay unsigned, in ms.
@@ -48,6 +49,12 @@ pub enum RecorderError {
     /// Appending, syncing or making a file failed.
     #[error("the spool {what}: {why}")]
     Spool { what: &'static str, why: String },
+    /// The same, because the disk or the quota is full.
+    #[error("the spool {what}: {why}")]
+    Full { what: &'static str, why: String },
+    /// Accounts and end are in: too late for anything else. No failure.
+    #[error("the recording has ended")]
+    Ended,
     /// Not enough room is left to promise a seal.
     #[error("the spool has {free} MiB left and keeps {floor} MiB in reserve; free some space")]
     NoRoom { free: u64, floor: u64 },
@@ -60,6 +67,16 @@ pub enum RecorderError {
     Failed(String),
     #[error("sealing took longer than {} s", SEAL_WAIT.as_secs())]
     SealTimeout,
+}
+
+impl RecorderError {
+    fn io(what: &'static str, error: &std::io::Error) -> RecorderError {
+        let why = error.to_string();
+        match reserve::is_full(error) {
+            true => RecorderError::Full { what, why },
+            false => RecorderError::Spool { what, why },
+        }
+    }
 }
 
 impl From<KeeperError> for RecorderError {
@@ -101,7 +118,12 @@ impl Recorders {
         clock: Clock,
         reserve_bytes: u64,
     ) -> Result<Arc<Recorders>, RecorderError> {
-        let spool = |what| move |error: std::io::Error| RecorderError::Spool { what, why: error.to_string() };
+        let spool = |what| {
+            move |error: std::io::Error| RecorderError::Spool {
+                what,
+                why: error.to_string(),
+            }
+        };
         std::fs::create_dir_all(folder).map_err(spool("cannot be made"))?;
         let reserve = Arc::new(Reserve::hold(folder, reserve_bytes));
         Ok(Arc::new(Recorders {
@@ -134,6 +156,8 @@ impl Recorders {
         let open_leaf = writer.open_leaf().clone();
         let spool = Spool::create(&self.folder, writer, main, &frame)?;
         Ok(Recorder(Arc::new(Inner {
+            hidden: spool.hidden(),
+            syncing: Mutex::new(()),
             clock: self.clock.clone(),
             opened_boot_ms,
             head,
@@ -143,7 +167,6 @@ impl Recorders {
             spool: Mutex::new(spool),
             segments_done: tokio::sync::Notify::new(),
             failed: Mutex::new(None),
-            closing: AtomicBool::new(false),
             on_failure,
         })))
     }
@@ -167,11 +190,11 @@ pub(crate) struct Inner {
     workers: Workers,
     reserve: Arc<Reserve>,
     spool: Mutex<Spool>,
+    hidden: Hidden,
+    /// Held from taking the unsynced files until they are synced.
+    syncing: Mutex<()>,
     segments_done: tokio::sync::Notify,
     failed: Mutex<Option<RecorderError>>,
-    /// Nothing more is taken: from here on the reserve may be used, which a
-    /// session that goes on would only eat up.
-    closing: AtomicBool,
     on_failure: OnFailure,
 }
 
@@ -184,16 +207,30 @@ impl Inner {
         self.spool.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Remembers the first failure and tells the session.
-    fn fail(&self, error: RecorderError) -> RecorderError {
+    /// Remembers the first failure; whether this was it. The spool is locked.
+    fn mark(&self, spool: &mut Spool, error: RecorderError) -> (RecorderError, bool) {
         let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
         let first = failed.is_none();
         let error = failed.get_or_insert(error).clone();
         drop(failed);
+        spool.poison();
+        (error, first)
+    }
+
+    /// Ends the recorder for good and tells the session. Not under the spool's lock.
+    fn fail(&self, error: RecorderError) -> RecorderError {
+        let mut spool = self.lock();
+        let (error, first) = self.mark(&mut spool, error);
+        drop(spool);
+        self.tell(&error, first);
+        error
+    }
+
+    fn tell(&self, error: &RecorderError, first: bool) {
         if first {
+            self.segments_done.notify_waiters();
             (self.on_failure)(error.to_string());
         }
-        error
     }
 
     fn intact(&self) -> Result<(), RecorderError> {
@@ -204,23 +241,30 @@ impl Inner {
     }
 
     /// Does something to the spool; whatever fails there ends the recorder.
-    fn with<T>(self: &Arc<Self>, work: impl FnOnce(&mut Spool, u64) -> Result<T, RecorderError>) -> Result<T, RecorderError> {
-        self.intact()?;
+    fn with<T>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&mut Spool, u64) -> Result<T, RecorderError>,
+    ) -> Result<T, RecorderError> {
         let mut spool = self.lock();
+        // Under the lock: nothing is appended behind a record that was torn.
+        self.intact()?;
         let at_ms = self.at_ms();
-        let done = work(&mut spool, at_ms);
+        let done = match work(&mut spool, at_ms) {
+            Err(RecorderError::Ended) => return Err(RecorderError::Ended),
+            Err(error) => Err(self.mark(&mut spool, error)),
+            Ok(done) => Ok(done),
+        };
         let segment = spool.take_segment();
         let dirty = spool.take_dirty();
-        // Still under the lock: segments of two channels reach the sealer in
-        // the order of their numbers. Handing over never waits.
+        drop(spool);
         if let Some(segment) = segment {
             self.workers.seal(self.clone(), segment);
         }
-        drop(spool);
-        if dirty {
-            self.workers.watch(self);
-        }
-        done.map_err(|error| self.fail(error))
+        self.workers.watch(self, &dirty);
+        done.map_err(|(error, first)| {
+            self.tell(&error, first);
+            error
+        })
     }
 }
 
@@ -341,7 +385,8 @@ impl Recorder {
 
     /// Bytes of unechoed input on a channel, to be left out of the accounts.
     pub fn hidden_bytes(&self, channel: u32) -> u64 {
-        self.0.lock().hidden_bytes(channel)
+        let hidden = self.0.hidden.lock().unwrap_or_else(PoisonError::into_inner);
+        hidden.get(&channel).copied().unwrap_or(0)
     }
 
     /// Ends the recording: the last lines' verdicts, the accounts, the reason,
@@ -355,18 +400,23 @@ impl Recorder {
         code: &str,
         text: &str,
     ) -> Result<Finished, RecorderError> {
-        self.0.intact()?;
-        self.0.with(|spool, at_ms| spool.hide_rest(at_ms))?;
-        let accounts = accounts(self);
-        self.0.closing.store(true, Ordering::SeqCst);
-        self.0.with(|spool, at_ms| {
-            let parts = [
-                Part::Event(Event::Accounts(accounts)),
-                Part::Event(Event::End { code: code.into(), text: text.into() }),
-            ];
-            spool.take(at_ms, 0, &parts)?;
-            spool.close_segment(at_ms)
-        })?;
+        self.end(accounts, code, text)?;
+        self.seal(code, text).await
+    }
+
+    /// `accounts` is asked under the spool's lock, once the last lines are
+    /// decided: it may ask for the hidden bytes and for nothing else here.
+    fn end(
+        &self,
+        accounts: impl FnOnce(&Recorder) -> Vec<ChannelAccount>,
+        code: &str,
+        text: &str,
+    ) -> Result<(), RecorderError> {
+        self.0
+            .with(|spool, at_ms| spool.end(at_ms, || accounts(self), code, text))
+    }
+
+    async fn seal(&self, code: &str, text: &str) -> Result<Finished, RecorderError> {
         let waited = tokio::time::timeout(SEAL_WAIT, async {
             loop {
                 let done = self.0.segments_done.notified();
@@ -382,6 +432,7 @@ impl Recorder {
         let (code, text) = (code.to_owned(), text.to_owned());
         let finished = tokio::task::spawn_blocking(move || {
             let mut spool = inner.lock();
+            inner.intact()?;
             let at_ms = inner.at_ms();
             spool.finish(at_ms, &code, &text, &inner.reserve)
         });
@@ -405,14 +456,17 @@ impl Recorder {
             }
         };
         match tokio::time::timeout(SEAL_WAIT, idle).await {
-            Ok(()) => match recovery::recover_one(&folder, keeper, code).await {
-                // The disk may be full: this is what the reserve is for.
-                Recovered::Unreadable { .. } => {
+            Ok(()) => {
+                let failed = self.0.failed.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                if let Some(RecorderError::Full { .. } | RecorderError::NoRoom { .. }) = failed {
                     self.0.reserve.release();
-                    recovery::recover_one(&folder, keeper, code).await
                 }
-                recovered => recovered,
-            },
+                let text = match failed {
+                    Some(error) => format!("the recorder failed: {error}"),
+                    None => recovery::NOT_ENDED.to_owned(),
+                };
+                recovery::recover_one(&folder, keeper, code, &text, &self.0.reserve).await
+            }
             Err(_) => Recovered::Unreadable {
                 folder,
                 why: RecorderError::SealTimeout.to_string(),

@@ -70,6 +70,18 @@ struct State {
     stopping: bool,
 }
 
+/// Without the gate's thread no session would end on time: a server that
+/// lost it must not go on.
+struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            std::process::abort();
+        }
+    }
+}
+
 /// Why nobody is let in right now.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Closed {
@@ -126,6 +138,7 @@ impl Registry {
     pub fn watch(self: &Arc<Self>) -> std::io::Result<std::thread::JoinHandle<()>> {
         let registry = self.clone();
         std::thread::Builder::new().name("gate".into()).spawn(move || {
+            let _fatal = AbortOnPanic;
             loop {
                 let wait = registry.tick();
                 let state = registry.lock();
@@ -136,7 +149,12 @@ impl Registry {
                     true => Duration::from_millis(LEASE_RENEW_MS),
                     false => Duration::from_millis(wait.clamp(1, TICK_MS)),
                 };
-                drop(registry.wake.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner));
+                drop(
+                    registry
+                        .wake
+                        .wait_timeout(state, wait)
+                        .unwrap_or_else(PoisonError::into_inner),
+                );
             }
         })
     }
@@ -152,7 +170,10 @@ impl Registry {
         let lease_lost = self.lease_held.load(Ordering::SeqCst) && !self.store_alive();
         {
             let mut state = self.lock();
-            let expected = state.last.wall_ms.saturating_add(now.boot_ms.saturating_sub(state.last.boot_ms));
+            let expected = state
+                .last
+                .wall_ms
+                .saturating_add(now.boot_ms.saturating_sub(state.last.boot_ms));
             let stepped = expected.abs_diff(now.wall_ms) >= STEP_MS_MIN;
             state.last = now;
             for inside in state.inside.values_mut().filter(|inside| !inside.ordered) {
@@ -261,23 +282,26 @@ impl Registry {
     /// The store's; a [`StoreError::Corrupt`] drops the lease at once.
     pub async fn renew(&self, store: &dyn Store, node: &NodeName) -> Result<(), StoreError> {
         let asked = self.clock.now();
-        let renewed = store
-            .renew_lease(node, asked.wall_ms, asked.wall_ms.saturating_add(LEASE_MS))
-            .await;
-        match renewed {
+        let until = asked.wall_ms.saturating_add(LEASE_MS);
+        let heard = match store.renew_lease(node, asked.wall_ms, until).await {
+            Ok(()) => self.pull(store).await,
+            Err(error) => Err(error),
+        };
+        match &heard {
+            // Hearing from the store means both: it took our row and told its
+            // revocations. Either alone does not keep a session alive.
             Ok(()) => {
-                self.lease_until.store(asked.boot_ms.saturating_add(LEASE_MS), Ordering::SeqCst);
+                self.lease_until
+                    .store(asked.boot_ms.saturating_add(LEASE_MS), Ordering::SeqCst);
                 self.lease_held.store(true, Ordering::SeqCst);
             }
-            Err(error) => {
-                if let StoreError::Corrupt(_) = error {
-                    self.lease_until.store(0, Ordering::SeqCst);
-                    self.wake.notify_all();
-                }
-                return Err(error);
+            Err(StoreError::Corrupt(_)) => {
+                self.lease_until.store(0, Ordering::SeqCst);
+                self.wake.notify_all();
             }
+            Err(_) => {}
         }
-        self.pull(store).await
+        heard
     }
 
     /// Reads new revocations and gives their end orders.
@@ -316,13 +340,6 @@ impl Registry {
         for held in hit {
             held.end(EndReason::Revoked(row.why.clone()));
         }
-    }
-
-    /// Starts from the journal's present end: what was revoked before this
-    /// node started has no session here.
-    pub fn skip_to(&self, seq: u64) {
-        let mut state = self.lock();
-        state.revocation_seq = state.revocation_seq.max(seq);
     }
 
     /// Refuses new sessions and ends those that are in.
@@ -457,7 +474,10 @@ mod tests {
         }
     }
 
-    const START: Now = Now { wall_ms: 1_000_000, boot_ms: 5_000 };
+    const START: Now = Now {
+        wall_ms: 1_000_000,
+        boot_ms: 5_000,
+    };
 
     fn inside(registry: &Arc<Registry>, minutes: u64, id: u8) -> (Arc<Probe>, Ticket) {
         registry.lease_until.store(u64::MAX, Ordering::SeqCst);
@@ -532,7 +552,9 @@ mod tests {
         let registry = Registry::new(clock.clone(), None, vec![300_000, 60_000]);
         let (probe, _two) = inside(&registry, 10, 2);
         registry.lease_held.store(true, Ordering::SeqCst);
-        registry.lease_until.store(clock.now().boot_ms + LEASE_MS, Ordering::SeqCst);
+        registry
+            .lease_until
+            .store(clock.now().boot_ms + LEASE_MS, Ordering::SeqCst);
         clock.advance(LEASE_MS - 1);
         registry.tick();
         assert!(probe.ended.lock().unwrap().is_empty());

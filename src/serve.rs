@@ -7,7 +7,7 @@
 //! each sealed; then the API and the ledger.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -25,7 +25,7 @@ use crate::keeper::Keeper;
 use crate::kernel::admit::AdmissionTrust;
 use crate::kernel::id::SessionId;
 use crate::ledger::{Ledger, Options};
-use crate::recorder::{Recorders, Recovered, recover_all};
+use crate::recorder::{LeftOver, Recorders, Recovered, recover_all};
 use crate::registry::{LEASE_RENEW_MS, Registry};
 use crate::ssh::{Gate, KeyExchange, Settings, listen};
 use crate::store::Store;
@@ -36,6 +36,9 @@ use crate::telemetry::Metrics;
 const RENEW_WAIT: Duration = Duration::from_millis(LEASE_RENEW_MS);
 /// How often an unanswered renewal is tried again.
 const RENEW_RETRY: Duration = Duration::from_millis(500);
+/// Channels of one connection over its life: each has a line in the
+/// recording's accounts, which hold 4096.
+const OPENS_MAX: usize = 4000;
 /// How long sealing may take once every session was told to end.
 const SEAL_WAIT: Duration = Duration::from_secs(20);
 
@@ -46,14 +49,66 @@ pub struct Mode {
     pub local_as_server: bool,
 }
 
+/// What the SSH listener shows.
+struct HostKeys {
+    keys: Vec<russh::keys::PrivateKey>,
+    certificates: Vec<russh::keys::Certificate>,
+}
+
+impl HostKeys {
+    fn config(&self, settings: &Settings) -> listen::Served {
+        listen::config(settings, self.keys.clone(), self.certificates.clone())
+    }
+}
+
 /// A running server.
 pub struct Running {
     pub ssh: SocketAddr,
+    gate: Arc<Gate>,
+    config: Config,
+    mode: Mode,
+    keys: HostKeys,
+    russh: watch::Sender<listen::Served>,
     stop: watch::Sender<bool>,
     task: tokio::task::JoinHandle<anyhow::Result<()>>,
 }
 
 impl Running {
+    /// Puts the limits of a new configuration in force, for connections from
+    /// now on. Validated first: nothing changes if anything in it is wrong.
+    ///
+    /// # Errors
+    /// What only a restart can change, or what the file has wrong.
+    pub fn reload(&mut self) -> anyhow::Result<()> {
+        let new = Config::load(&self.config.path)?;
+        let old = &self.config;
+        for (key, same) in [
+            ("node", new.node == old.node),
+            ("state", new.layout == old.layout),
+            ("ssh.listen", new.ssh.listen == old.ssh.listen),
+            (
+                "session.idle_timeout_mins",
+                new.session.idle_timeout == old.session.idle_timeout,
+            ),
+            (
+                "session.warn_before_secs",
+                new.session.warn_before == old.session.warn_before,
+            ),
+            ("session.grant_max_mins", new.session.grant_max == old.session.grant_max),
+            (
+                "recording.spool_reserve_mib",
+                new.recording.spool_reserve_bytes == old.recording.spool_reserve_bytes,
+            ),
+        ] {
+            anyhow::ensure!(same, "{key} changes only with a restart");
+        }
+        let settings = settings(&new, self.mode);
+        self.russh.send_replace(self.keys.config(&settings));
+        self.gate.set_settings(settings);
+        self.config = new;
+        Ok(())
+    }
+
     /// Ends it in order.
     ///
     /// # Errors
@@ -72,23 +127,18 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut reload = signal(SignalKind::hangup())?;
-    let path = config.path.clone();
     let api = config.layout.api_socket();
-    let running = start(config, Mode::default()).await?;
+    let mut running = start(config, Mode::default()).await?;
     println!("ready ssh={} api={}", running.ssh, api.display());
     notify(&[sd_notify::NotifyState::Ready]);
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = reload.recv() => {
-                // Validated first: a file that does not hold is refused and
-                // the server goes on under the old one.
-                match Config::load(&path) {
-                    Ok(_) => tracing::warn!("the configuration is valid; listeners, keys and limits take it over at the next start"),
-                    Err(error) => tracing::error!(%error, "the new configuration is refused; nothing changed"),
-                }
-            }
+            _ = reload.recv() => match running.reload() {
+                Ok(()) => tracing::info!("reloaded: in force for new connections"),
+                Err(error) => tracing::error!(error = %format!("{error:#}"), "the new configuration is refused; nothing changed"),
+            },
         }
     }
     notify(&[sd_notify::NotifyState::Stopping]);
@@ -118,8 +168,7 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
         // A certificate begins a little before its grant.
         grant_ms_max: ms(config.session.grant_max).saturating_add(api::rules::BACKDATE_MS),
     };
-    let keeper: Arc<dyn Keeper> =
-        Arc::new(FileKeeper::load(&layout.keys(), rules, clock.clone()).context("the keys")?);
+    let keeper: Arc<dyn Keeper> = Arc::new(FileKeeper::load(&layout.keys(), rules, clock.clone()).context("the keys")?);
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&layout.store()).await.context("the store")?);
     let ledger = Ledger::open(
         &layout.ledger(),
@@ -160,28 +209,40 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
             ca_keys: vec![keeper.admission_ca().to_bytes().context("the admission CA's key")?],
             lifetime_secs_max: config.session.grant_max.as_secs(),
         },
-        settings: settings(&config, mode),
+        settings: RwLock::new(Arc::new(settings(&config, mode))),
+        refusals: Mutex::default(),
         metrics: metrics.clone(),
     });
+    gate.ledger
+        .append_event(
+            "start",
+            serde_json::json!({ "node": config.node, "version": env!("CARGO_PKG_VERSION") }),
+        )
+        .await
+        .context("the ledger does not take the start")?;
     recovered(&gate, left_over).await;
     close_orphans(&gate).await;
 
     registry.renew(&*store, &config.node).await.context("the first lease")?;
     registry.watch().context("the gate's thread")?;
     let (stop, stopping) = watch::channel(false);
-    let lease = tokio::spawn(lease(registry.clone(), store.clone(), config.node.clone()));
+    let lease = tokio::spawn(lease(gate.clone()));
 
     let listener = TcpListener::bind(config.ssh.listen)
         .await
         .with_context(|| format!("cannot listen at {}", config.ssh.listen))?;
     let ssh = listener.local_addr()?;
     let host_key = host_key(&layout)?;
-    let certificates = keys::load_host_certificate(&layout.keys())
+    let certificates: Vec<_> = keys::load_host_certificate(&layout.keys())
         .context("the host certificate")?
         .into_iter()
         .collect();
-    let russh = listen::config(&gate, vec![host_key], certificates);
-    let accepting = tokio::spawn(listen::accept(gate.clone(), russh, listener, stopping.clone()));
+    let keys = HostKeys {
+        keys: vec![host_key],
+        certificates,
+    };
+    let (russh, russh_now) = watch::channel(keys.config(&gate.settings()));
+    let accepting = tokio::spawn(listen::accept(gate.clone(), russh_now, listener, stopping.clone()));
 
     let socket = api::bind(&layout.api_socket()).context("the API's socket")?;
     let api = Api {
@@ -212,17 +273,33 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
         if tokio::time::timeout(drain, registry.wait_empty()).await.is_err() {
             registry.drain(true);
             if tokio::time::timeout(SEAL_WAIT, registry.wait_empty()).await.is_err() {
-                tracing::error!(left = registry.count(), "sessions were not sealed in time; the next start recovers them");
+                tracing::error!(
+                    left = registry.count(),
+                    "sessions were not sealed in time; the next start recovers them"
+                );
             }
         }
         api_stop.send_replace(true);
         serving.await.ok();
         lease.abort();
         registry.stop();
+        ledger
+            .append_event("stop", serde_json::json!({}))
+            .await
+            .context("the ledger does not take the stop")?;
         ledger.close().await.context("closing the ledger")?;
         Ok(())
     });
-    Ok(Running { ssh, stop, task })
+    Ok(Running {
+        ssh,
+        gate,
+        config,
+        mode,
+        keys,
+        russh,
+        stop,
+        task,
+    })
 }
 
 fn ms(duration: Duration) -> u64 {
@@ -230,7 +307,9 @@ fn ms(duration: Duration) -> u64 {
 }
 
 fn host_key(layout: &crate::layout::Layout) -> anyhow::Result<russh::keys::PrivateKey> {
-    Ok(keys::load(&layout.keys(), keys::CaSource::Files).context("the SSH host key")?.ssh_host)
+    Ok(keys::load(&layout.keys(), keys::CaSource::Files)
+        .context("the SSH host key")?
+        .ssh_host)
 }
 
 /// SHA-256 of the rules in force: until policies are files, of their version.
@@ -252,7 +331,7 @@ fn settings(config: &Config, mode: Mode) -> Settings {
         connections_per_second: ssh.source_per_sec,
         connections_exempt: ssh.exempt_networks.clone(),
         channels_max: ssh.channels_max as usize,
-        opens_max: usize::MAX,
+        opens_max: OPENS_MAX,
         offers_max: ssh.auth_probes_max,
         rejections_max: ssh.auth_attempts_max as usize,
         keepalive: ssh.keepalive,
@@ -268,26 +347,35 @@ fn settings(config: &Config, mode: Mode) -> Settings {
 }
 
 /// Files what recovery has sealed.
-async fn recovered(gate: &Arc<Gate>, left_over: Vec<Recovered>) {
+async fn recovered(gate: &Arc<Gate>, left_over: Vec<LeftOver>) {
     for found in left_over {
         match found {
-            Recovered::Finished(finished) => {
+            LeftOver::Recovered(Recovered::Finished(finished)) => {
                 let session = SessionId(finished.sealed.head().session_id);
                 let code = finished.sealed.seal().code.clone();
                 let now = gate.clock.now().wall_ms;
-                match gate.archive_sealed(finished, now).await {
-                    Ok(()) => tracing::warn!(%session, code, "a session left over by the last run was sealed"),
-                    Err(error) => tracing::error!(%session, %error, "a left-over session is sealed but not archived"),
+                match gate.archive_left_over(finished, now).await {
+                    Ok(()) => {
+                        tracing::warn!(%session, code, "a session left over by the last run was sealed")
+                    }
+                    Err(error) => {
+                        tracing::error!(%session, %error, "a left-over session is sealed but not archived")
+                    }
                 }
             }
-            Recovered::Moved { folder, session } => {
+            LeftOver::Moved { session, folder } => {
                 let session = SessionId(session);
-                match gate.file_archived(session, &folder, gate.clock.now().wall_ms).await {
-                    Ok(()) => tracing::warn!(%session, "a recording in the archive was filed"),
-                    Err(error) => tracing::error!(%session, %error, folder = %folder.display(), "a left-over spool without a recording stays where it is"),
+                let now = gate.clock.now().wall_ms;
+                match gate.archive_moved(session, &folder, now).await {
+                    Ok(()) => {
+                        tracing::warn!(%session, "an empty spool folder left over by the last run was seen to")
+                    }
+                    Err(error) => {
+                        tracing::error!(%session, %error, folder = %folder.display(), "an empty spool folder cannot be explained; it stays where it is");
+                    }
                 }
             }
-            Recovered::Unreadable { folder, why } => {
+            LeftOver::Recovered(Recovered::Unreadable { folder, why }) => {
                 tracing::error!(folder = %folder.display(), why, "a left-over spool cannot be recovered; it stays where it is");
             }
         }
@@ -312,9 +400,11 @@ async fn close_orphans(gate: &Arc<Gate>) {
 }
 
 /// Renews the lease for as long as it runs.
-async fn lease(registry: Arc<Registry>, store: Arc<dyn Store>, node: crate::kernel::id::NodeName) {
+async fn lease(gate: Arc<Gate>) {
     loop {
-        let renewed = tokio::time::timeout(RENEW_WAIT, registry.renew(&*store, &node)).await;
+        gate.flush_refusals();
+        let renewing = gate.registry.renew(&*gate.store, &gate.node);
+        let renewed = tokio::time::timeout(RENEW_WAIT, renewing).await;
         let wait = match renewed {
             Ok(Ok(())) => RENEW_WAIT,
             Ok(Err(error)) => {

@@ -26,8 +26,7 @@ use crate::config::{Log, LogFormat};
 /// # Errors
 /// A filter that does not parse, or a second call.
 pub fn init(log: &Log, color: bool) -> Result<(), String> {
-    let filter = EnvFilter::try_new(&log.filter)
-        .map_err(|error| format!("log.filter `{}`: {error}", log.filter))?;
+    let filter = EnvFilter::try_new(&log.filter).map_err(|error| format!("log.filter `{}`: {error}", log.filter))?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
@@ -35,11 +34,7 @@ pub fn init(log: &Log, color: bool) -> Result<(), String> {
         .with_ansi(color);
     let set = match log.format {
         LogFormat::Text => builder.try_init(),
-        LogFormat::Json => builder
-            .json()
-            .flatten_event(true)
-            .with_ansi(false)
-            .try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).with_ansi(false).try_init(),
     };
     set.map_err(|error| error.to_string())
 }
@@ -81,11 +76,7 @@ impl Metrics {
         let certificates_issued = Counter::default();
         let recording_bytes = Counter::default();
         let decisions = Family::<DecisionLabels, Counter>::default();
-        registry.register(
-            "sessions_active",
-            "Sessions running now",
-            sessions_active.clone(),
-        );
+        registry.register("sessions_active", "Sessions running now", sessions_active.clone());
         registry.register("sessions", "Sessions opened", sessions.clone());
         registry.register(
             "certificates_issued",
@@ -113,9 +104,7 @@ impl Metrics {
     /// Counts one decision (`portcullis_decisions_total{action,decision}`).
     pub fn decision(&self, action: &'static str, allowed: bool) {
         let decision = if allowed { "allow" } else { "deny" };
-        self.decisions
-            .get_or_create(&DecisionLabels { action, decision })
-            .inc();
+        self.decisions.get_or_create(&DecisionLabels { action, decision }).inc();
     }
 
     /// In the OpenMetrics text format.

@@ -1,1 +1,43 @@
+//! Play, verify, read and export Portcullis recordings, from the file and trusted keys alone.
+//!
+//! A recording is hostile input (design law 9). What reaches the viewer's terminal is cells of a grid, or text whose
+//! every character was looked at by [`plain`]; never a byte of the recording.
+//!
+//! ```text
+//!  file, sidecar, trust --verdict--> Verified | Unverified --source--> events
+//!                                                                        |
+//!        play:    timeline (pure: when) + playback --> grid (avt) --> view --> screen
+//!        text:    text     --> lines and remarks          export: asciicast --> NDJSON
+//! ```
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::wildcard_enum_match_arm
+    )
+)]
 
+pub mod asciicast;
+pub mod channels;
+mod cli;
+pub mod failure;
+pub mod files;
+pub mod grid;
+pub mod keys;
+pub mod plain;
+pub mod playback;
+pub mod screen;
+pub mod source;
+pub mod text;
+pub mod timeline;
+pub mod times;
+pub mod transcript;
+pub mod verdict;
+pub mod view;
+
+pub use cli::run;
+pub use failure::{Exit, Failure};

@@ -55,10 +55,7 @@ impl Batch {
         if self.raw_len() + HEADER_BYTES_MAX + payload.len() > CHUNK_RAW_BYTES_MAX {
             return Err(WriteError::ChunkFull);
         }
-        let at_ms = self
-            .events
-            .last()
-            .map_or(at_ms, |last| last.at_ms.max(at_ms));
+        let at_ms = self.events.last().map_or(at_ms, |last| last.at_ms.max(at_ms));
         self.payloads.extend_from_slice(&payload);
         self.events.push(Entry {
             at_ms,
@@ -70,10 +67,7 @@ impl Batch {
     }
 
     /// The chunk's frame, what its leaf says, and the hash of the last Accounts payload if there is one.
-    #[expect(
-        clippy::type_complexity,
-        reason = "one caller; a struct would only repeat its names"
-    )]
+    #[expect(clippy::type_complexity, reason = "one caller; a struct would only repeat its names")]
     pub(crate) fn encode(
         self,
         last_ms: u64,
@@ -102,8 +96,7 @@ impl Batch {
         let first_ms = events.first().ok_or(WriteError::Empty)?.at_ms;
         let last_ms = events.last().map_or(first_ms, |e| e.at_ms);
         let raw = encode_columns(&events);
-        let (frame, facts) =
-            compressed(&raw, level, (first_ms, last_ms), events.len() as u64, flags)?;
+        let (frame, facts) = compressed(&raw, level, (first_ms, last_ms), events.len() as u64, flags)?;
         Ok((frame, facts, accounts))
     }
 }

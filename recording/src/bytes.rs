@@ -22,19 +22,13 @@ impl<'a> Cursor<'a> {
     }
 
     pub(crate) fn take(&mut self, n: usize) -> Result<&'a [u8], Malformed> {
-        let (front, rest) = self
-            .rest
-            .split_at_checked(n)
-            .ok_or(Malformed("ends too early"))?;
+        let (front, rest) = self.rest.split_at_checked(n).ok_or(Malformed("ends too early"))?;
         self.rest = rest;
         Ok(front)
     }
 
     pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
-        let (front, rest) = self
-            .rest
-            .split_first_chunk::<N>()
-            .ok_or(Malformed("ends too early"))?;
+        let (front, rest) = self.rest.split_first_chunk::<N>().ok_or(Malformed("ends too early"))?;
         self.rest = rest;
         Ok(*front)
     }

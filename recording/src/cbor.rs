@@ -171,8 +171,7 @@ impl<'a> Reader<'a> {
     }
 
     pub(crate) fn array_of<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
-        <[u8; N]>::try_from(self.sized(BYTES, N)?)
-            .map_err(|_| Malformed("byte string of another length"))
+        <[u8; N]>::try_from(self.sized(BYTES, N)?).map_err(|_| Malformed("byte string of another length"))
     }
 
     pub(crate) fn text(&mut self, max: usize) -> Result<&'a str, Malformed> {
@@ -213,10 +212,7 @@ mod tests {
         let bytes = w.into_bytes();
         let mut d = minicbor::Decoder::new(&bytes);
         assert_eq!(d.array().unwrap(), Some(6));
-        assert_eq!(
-            (d.u64().unwrap(), d.u64().unwrap(), d.u64().unwrap()),
-            (23, 24, 70_000)
-        );
+        assert_eq!((d.u64().unwrap(), d.u64().unwrap(), d.u64().unwrap()), (23, 24, 70_000));
         assert_eq!(d.bytes().unwrap(), &[1; 300]);
         assert_eq!(d.str().unwrap(), "é");
         assert!(d.bool().unwrap());

@@ -62,9 +62,7 @@ impl ChunkLeaf {
         if leaf.index >= CHUNKS_MAX {
             return Err(Malformed("more chunks than the format holds"));
         }
-        if leaf.raw_len > CHUNK_RAW_BYTES_MAX as u64
-            || leaf.stored_len > CHUNK_STORED_BYTES_MAX as u64
-        {
+        if leaf.raw_len > CHUNK_RAW_BYTES_MAX as u64 || leaf.stored_len > CHUNK_STORED_BYTES_MAX as u64 {
             return Err(Malformed("chunk over its bound"));
         }
         if leaf.event_count == 0 || leaf.event_count > leaf.raw_len {

@@ -110,10 +110,7 @@ impl<'a> Content<'a> {
                 payloads,
             } => {
                 if kinds.is_empty() {
-                    let done = times.is_empty()
-                        && channels.is_empty()
-                        && lengths.is_empty()
-                        && payloads.is_empty();
+                    let done = times.is_empty() && channels.is_empty() && lengths.is_empty() && payloads.is_empty();
                     return if done {
                         Ok(None)
                     } else {
@@ -122,8 +119,7 @@ impl<'a> Content<'a> {
                 }
                 let at_ms = add_ms(self.last_ms, times.varint()?)?;
                 let kind = kinds.u8()?;
-                let channel = u32::try_from(channels.varint()?)
-                    .map_err(|_| Malformed("channel over 32 bits"))?;
+                let channel = u32::try_from(channels.varint()?).map_err(|_| Malformed("channel over 32 bits"))?;
                 let len = lengths.length(EVENT_PAYLOAD_BYTES_MAX)?;
                 Ok(Some(RawEvent {
                     at_ms,

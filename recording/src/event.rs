@@ -373,11 +373,7 @@ impl Event<'_> {
                 bytes: blob(bytes),
                 how,
             },
-            Event::Withheld {
-                direction,
-                bytes,
-                why,
-            } => Event::Withheld {
+            Event::Withheld { direction, bytes, why } => Event::Withheld {
                 direction,
                 bytes,
                 why: text(why),
@@ -385,11 +381,7 @@ impl Event<'_> {
             Event::Undelivered { direction, bytes } => Event::Undelivered { direction, bytes },
             Event::Eof { direction } => Event::Eof { direction },
             Event::ExitStatus(s) => Event::ExitStatus(s),
-            Event::ExitSignal {
-                name,
-                core,
-                message,
-            } => Event::ExitSignal {
+            Event::ExitSignal { name, core, message } => Event::ExitSignal {
                 name: text(name),
                 core,
                 message: text(message),

@@ -8,9 +8,7 @@ use crate::bytes::put_varint;
 use crate::chunk::{FLAG_KEYFRAME, FLAG_LINE_KEYS, FLAG_STORED};
 use crate::event::{Event, kind};
 use crate::frame::{STORED_END, STORED_HEADER, raw_block};
-use crate::limits::{
-    BLOCK_BYTES_MAX, CHUNK_RAW_BYTES_MAX, CHUNK_STORED_BYTES_MAX, FLOOD_RAW_BYTES_TARGET,
-};
+use crate::limits::{BLOCK_BYTES_MAX, CHUNK_RAW_BYTES_MAX, CHUNK_STORED_BYTES_MAX, FLOOD_RAW_BYTES_TARGET};
 use crate::main_file::{ChunkFacts, Main};
 use crate::rows::{LAYOUT_ROWS, put_row_header};
 use crate::writer::{WriteError, Writer};
@@ -35,9 +33,7 @@ impl Piece<'_> {
 
     /// A part of the event's payload; written next.
     pub fn payload(&self) -> &[u8] {
-        self.payload
-            .get(self.range.0..self.range.1)
-            .unwrap_or_default()
+        self.payload.get(self.range.0..self.range.1).unwrap_or_default()
     }
 }
 
@@ -101,13 +97,7 @@ impl Flood {
             put_varint(&mut header, at_ms);
             at_ms
         };
-        put_row_header(
-            &mut header,
-            at_ms - last_ms,
-            event.kind(),
-            channel,
-            payload.len(),
-        );
+        put_row_header(&mut header, at_ms - last_ms, event.kind(), channel, payload.len());
         let raw_len = header.len() + payload.len();
         let stored_len = frame_header.len() + raw_len + 3 * (raw_len / BLOCK_BYTES_MAX + 1);
         if self.raw_len as usize + raw_len > CHUNK_RAW_BYTES_MAX
@@ -146,12 +136,7 @@ impl Flood {
         self.events += 1;
     }
 
-    fn piece<'p>(
-        &mut self,
-        lead: &[u8],
-        payload: Cow<'p, [u8]>,
-        range: (usize, usize),
-    ) -> Piece<'p> {
+    fn piece<'p>(&mut self, lead: &[u8], payload: Cow<'p, [u8]>, range: (usize, usize)) -> Piece<'p> {
         let mut piece = Piece {
             lead: [0; LEAD_BYTES_MAX],
             lead_len: lead.len(),

@@ -6,8 +6,8 @@ use sha2::{Digest, Sha256};
 
 use crate::fault::Why;
 use crate::limits::{
-    BLOCK_BYTES_MAX, CHUNK_RAW_BYTES_MAX, CHUNK_STORED_BYTES_MAX, CHUNKS_MAX, HEAD_BYTES_MAX,
-    STATEMENT_BYTES_MAX, TAIL_BYTES_MAX, WINDOW_LOG_MAX,
+    BLOCK_BYTES_MAX, CHUNK_RAW_BYTES_MAX, CHUNK_STORED_BYTES_MAX, CHUNKS_MAX, HEAD_BYTES_MAX, STATEMENT_BYTES_MAX,
+    TAIL_BYTES_MAX, WINDOW_LOG_MAX,
 };
 
 /// Magic of a zstd frame (RFC 8878 section 3.1.1).
@@ -128,11 +128,7 @@ impl<R: Read> Source<R> {
         let mut bytes = Vec::with_capacity(n.min(1 << 16));
         let read = (&mut self.inner).take(n as u64).read_to_end(&mut bytes)?;
         self.offset += read as u64;
-        if read == n {
-            Ok(bytes)
-        } else {
-            Err(Why::Truncated)
-        }
+        if read == n { Ok(bytes) } else { Err(Why::Truncated) }
     }
 
     /// Feeds `n` bytes to `hash` without keeping them.
@@ -318,10 +314,7 @@ pub(crate) fn torn_stored_content(bytes: &[u8]) -> Option<(Vec<u8>, usize)> {
         let [a, b, c] = *head;
         let n = u32::from_le_bytes([a, b, c, 0]);
         let size = (n >> 3) as usize;
-        if (n >> 1) & 3 != RAW
-            || size > BLOCK_BYTES_MAX
-            || content.len() + size > CHUNK_RAW_BYTES_MAX
-        {
+        if (n >> 1) & 3 != RAW || size > BLOCK_BYTES_MAX || content.len() + size > CHUNK_RAW_BYTES_MAX {
             break;
         }
         let Some((block, after)) = after.split_at_checked(size) else {
@@ -346,8 +339,7 @@ pub(crate) fn decompress(stored: &[u8], raw_len: usize) -> Result<Vec<u8>, Why> 
     if raw_len > CHUNK_RAW_BYTES_MAX {
         return Err(Why::FrameTooLarge);
     }
-    let raw = zstd::bulk::decompress(stored, raw_len)
-        .map_err(|_| Why::Content("it does not decompress"))?;
+    let raw = zstd::bulk::decompress(stored, raw_len).map_err(|_| Why::Content("it does not decompress"))?;
     if raw.len() == raw_len {
         Ok(raw)
     } else {

@@ -38,25 +38,13 @@ impl Domain {
 }
 
 /// Whether `signature` is the strict Ed25519 signature (FORMAT.md section 4.2) of a statement by `key`.
-pub(crate) fn signed_by(
-    key: &[u8; 32],
-    domain: Domain,
-    statement: &[u8],
-    signature: &[u8; SIGNATURE_BYTES],
-) -> bool {
+pub(crate) fn signed_by(key: &[u8; 32], domain: Domain, statement: &[u8], signature: &[u8; SIGNATURE_BYTES]) -> bool {
     verify_strict(key, &domain.message(statement), signature)
 }
 
 /// Strict verification: canonical encodings only, no key or commitment of small order.
-pub(crate) fn verify_strict(
-    key: &[u8; 32],
-    message: &[u8],
-    signature: &[u8; SIGNATURE_BYTES],
-) -> bool {
-    VerifyingKey::from_bytes(key).is_ok_and(|key| {
-        key.verify_strict(message, &Signature::from_bytes(signature))
-            .is_ok()
-    })
+pub(crate) fn verify_strict(key: &[u8; 32], message: &[u8], signature: &[u8; SIGNATURE_BYTES]) -> bool {
+    VerifyingKey::from_bytes(key).is_ok_and(|key| key.verify_strict(message, &Signature::from_bytes(signature)).is_ok())
 }
 
 /// Splits a signed frame's content into statement and signature.
@@ -113,8 +101,8 @@ mod tests {
         assert!(!signed_by(&neutral, Domain::Leaf, b"anything", &forged));
         // S + L is not canonical.
         let order: [u8; 32] = [
-            0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9,
-            0xde, 0x14, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10,
+            0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde, 0x14, 0, 0, 0, 0,
+            0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10,
         ];
         let mut malleable = signature;
         let mut carry = 0u16;

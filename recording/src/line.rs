@@ -7,16 +7,13 @@ use chacha20poly1305::{ChaCha20Poly1305, Key, Nonce};
 use zeroize::Zeroizing;
 
 use crate::event::Event;
-use crate::limits::{
-    HIDDEN_CLASS_MAX, HIDDEN_CLASS_MIN, LINE_BYTES_MAX, LINE_PAD_BYTES, LINE_SEALS_MAX,
-};
+use crate::limits::{HIDDEN_CLASS_MAX, HIDDEN_CLASS_MIN, LINE_BYTES_MAX, LINE_PAD_BYTES, LINE_SEALS_MAX};
 
 const LENGTH_BYTES: usize = 2;
 const TAG_BYTES: usize = 16;
 const FIRST_CAPACITY_BYTES: usize = 256;
 /// Longest ciphertext of one SealedInput or blob of one HiddenInput.
-pub(crate) const SEALED_BYTES_MAX: usize =
-    LENGTH_BYTES + LINE_BYTES_MAX + LINE_PAD_BYTES + TAG_BYTES;
+pub(crate) const SEALED_BYTES_MAX: usize = LENGTH_BYTES + LINE_BYTES_MAX + LINE_PAD_BYTES + TAG_BYTES;
 /// The nonce counter of the blob of a hidden line: no SealedInput may have it.
 const HIDDEN_COUNTER: u32 = u32::MAX;
 const AAD: &[u8] = b"portcullis-recording/v1 line\0";
@@ -79,8 +76,7 @@ impl LineCipher {
             return Err(LineFull);
         }
         let padded = (LENGTH_BYTES + bytes.len()).next_multiple_of(LINE_PAD_BYTES);
-        let ciphertext =
-            encrypt(&self.key, self.line, self.counter, &pad(bytes, padded)).ok_or(LineFull)?;
+        let ciphertext = encrypt(&self.key, self.line, self.counter, &pad(bytes, padded)).ok_or(LineFull)?;
         let event = Event::SealedInput {
             line: self.line,
             counter: self.counter,
@@ -95,9 +91,7 @@ impl LineCipher {
     fn keep(&mut self, bytes: &[u8]) {
         let needed = self.plain.len() + bytes.len();
         if needed > self.plain.capacity() {
-            let mut larger = Zeroizing::new(Vec::with_capacity(
-                needed.next_power_of_two().max(FIRST_CAPACITY_BYTES),
-            ));
+            let mut larger = Zeroizing::new(Vec::with_capacity(needed.next_power_of_two().max(FIRST_CAPACITY_BYTES)));
             larger.extend_from_slice(&self.plain);
             self.plain = larger;
         }
@@ -204,9 +198,7 @@ mod tests {
     fn a_revealed_line_opens_and_nothing_else_does() {
         let mut line = LineCipher::new(9, [3; 32]);
         let Event::SealedInput {
-            counter,
-            ciphertext,
-            ..
+            counter, ciphertext, ..
         } = line.seal(b"l").unwrap()
         else {
             panic!()
@@ -239,19 +231,14 @@ mod tests {
                 line.seal(p).unwrap();
             }
             match line.hide() {
-                Event::HiddenInput {
-                    len_class, blob, ..
-                } => (len_class, blob.into_owned()),
+                Event::HiddenInput { len_class, blob, .. } => (len_class, blob.into_owned()),
                 other => panic!("{other:?}"),
             }
         };
         let (class, short) = blob_of(&[b"a"]);
         let (_, long) = blob_of(&[b"correct ", b"horse b"]);
         assert_eq!((class, short.len(), long.len()), (4, 34, 34));
-        assert_eq!(
-            LineCipher::open_hidden(&[5; 32], 1, &long).unwrap(),
-            b"correct horse b"
-        );
+        assert_eq!(LineCipher::open_hidden(&[5; 32], 1, &long).unwrap(), b"correct horse b");
         assert_eq!(blob_of(&[&[0; 17]]).0, 5);
         assert_eq!(blob_of(&[&[0; LINE_BYTES_MAX]]).0, HIDDEN_CLASS_MAX);
     }

@@ -103,9 +103,7 @@ impl Main {
     }
 
     pub(crate) fn head_frame_len(&self) -> u64 {
-        self.frames
-            .first()
-            .map_or(0, |(stored, _)| u64::from(*stored))
+        self.frames.first().map_or(0, |(stored, _)| u64::from(*stored))
     }
 
     pub(crate) fn index_content(&self) -> &[u8] {
@@ -132,12 +130,7 @@ impl Main {
     }
 
     /// Checks that a leaf is the one that must come now for a chunk of these stored bytes (FORMAT.md section 3.4).
-    pub(crate) fn expect(
-        &self,
-        leaf: &ChunkLeaf,
-        stored_len: u64,
-        sha256: &[u8; 32],
-    ) -> Result<(), Why> {
+    pub(crate) fn expect(&self, leaf: &ChunkLeaf, stored_len: u64, sha256: &[u8; 32]) -> Result<(), Why> {
         if leaf.index != self.chunks() {
             return Err(Why::LeafIndex {
                 expected: self.chunks(),
@@ -201,10 +194,7 @@ impl Main {
             self.expect(&leaf, facts.stored_len, &facts.sha256).is_ok(),
             "the writer keeps its own rules"
         );
-        debug_assert!(
-            leaf.flags & FLAG_STORED != 0 || leaf.raw_len > 0,
-            "a chunk has content"
-        );
+        debug_assert!(leaf.flags & FLAG_STORED != 0 || leaf.raw_len > 0, "a chunk has content");
         let statement = leaf.encode();
         let frame = Skip::Leaf.frame(&key.signed(Domain::Leaf, statement.clone()));
         self.took_chunk(&leaf, &statement, frame.len() as u64);
@@ -212,13 +202,7 @@ impl Main {
     }
 
     /// The seal's statement for the file as it is.
-    pub(crate) fn seal(
-        &self,
-        closed_ms: u64,
-        (code, text): (&str, &str),
-        accounts: [u8; 32],
-        kind: SealKind,
-    ) -> Seal {
+    pub(crate) fn seal(&self, closed_ms: u64, (code, text): (&str, &str), accounts: [u8; 32], kind: SealKind) -> Seal {
         Seal {
             h0: self.h0,
             chunks: self.chunks(),

@@ -40,10 +40,7 @@ pub struct Range {
 
 impl Range {
     /// Takes up where a tree of `size` leaves ended: `hashes(level, index)` reads complete subtrees.
-    pub fn resume<E>(
-        size: u64,
-        mut hashes: impl FnMut(u32, u64) -> Result<Hash, E>,
-    ) -> Result<Range, E> {
+    pub fn resume<E>(size: u64, mut hashes: impl FnMut(u32, u64) -> Result<Hash, E>) -> Result<Range, E> {
         let peaks = peaks_of(0, size)
             .map(|(level, index)| hashes(level, index))
             .collect::<Result<_, E>>()?;
@@ -95,11 +92,7 @@ fn peaks_of(start: u64, end: u64) -> impl Iterator<Item = (u32, u64)> {
     })
 }
 
-fn subtree<E>(
-    start: u64,
-    end: u64,
-    hashes: &mut impl FnMut(u32, u64) -> Result<Hash, E>,
-) -> Result<Hash, E> {
+fn subtree<E>(start: u64, end: u64, hashes: &mut impl FnMut(u32, u64) -> Result<Hash, E>) -> Result<Hash, E> {
     let peaks = peaks_of(start, end)
         .map(|(level, index)| hashes(level, index))
         .collect::<Result<Vec<_>, E>>()?;
@@ -194,13 +187,7 @@ pub fn verify_inclusion(leaf: &Hash, index: u64, size: u64, root: &Hash, proof: 
 }
 
 /// Whether `proof` shows that the tree `new` continues the tree `old` (RFC 9162 section 2.1.4.2).
-pub fn verify_consistency(
-    old: u64,
-    new: u64,
-    old_root: &Hash,
-    new_root: &Hash,
-    proof: &[Hash],
-) -> bool {
+pub fn verify_consistency(old: u64, new: u64, old_root: &Hash, new_root: &Hash, proof: &[Hash]) -> bool {
     if old > new {
         return false;
     }
@@ -277,33 +264,15 @@ mod tests {
         }
         let read = |level, index| Ok::<_, Infallible>(stored[&(level, index)]);
         for size in 1..=N {
-            assert_eq!(
-                Range::resume(size, read).unwrap().root(),
-                roots[size as usize]
-            );
+            assert_eq!(Range::resume(size, read).unwrap().root(), roots[size as usize]);
             for index in 0..size {
                 let proof = inclusion_proof(index, size, read).unwrap().unwrap();
                 let root = &roots[size as usize];
-                assert!(verify_inclusion(
-                    &leaves[index as usize],
-                    index,
-                    size,
-                    root,
-                    &proof
-                ));
-                assert!(
-                    !verify_inclusion(&leaves[index as usize], index + 1, size, root, &proof)
-                        || size == 1
-                );
+                assert!(verify_inclusion(&leaves[index as usize], index, size, root, &proof));
+                assert!(!verify_inclusion(&leaves[index as usize], index + 1, size, root, &proof) || size == 1);
                 let mut longer = proof.clone();
                 longer.push([0; 32]);
-                assert!(!verify_inclusion(
-                    &leaves[index as usize],
-                    index,
-                    size,
-                    root,
-                    &longer
-                ));
+                assert!(!verify_inclusion(&leaves[index as usize], index, size, root, &longer));
                 if !proof.is_empty() {
                     assert!(!verify_inclusion(
                         &leaves[index as usize],
@@ -322,9 +291,7 @@ mod tests {
                 longer.push([0; 32]);
                 assert!(!verify_consistency(old, size, a, b, &longer));
                 assert!(old == 0 || !verify_consistency(old, size, &[9; 32], b, &proof));
-                assert!(
-                    old == size || !verify_consistency(old, size, a, &[9; 32], &proof) || old == 0
-                );
+                assert!(old == size || !verify_consistency(old, size, a, &[9; 32], &proof) || old == 0);
             }
         }
     }
@@ -334,13 +301,8 @@ mod tests {
         let root = |n: usize| {
             let inputs: [&[u8]; 3] = [&[], &[0x00], &[0x10]];
             let mut r = Range::default();
-            inputs[..n]
-                .iter()
-                .for_each(|i| r.append(leaf_hash(i), |_, _, _| {}));
-            r.root()
-                .iter()
-                .map(|b| format!("{b:02x}"))
-                .collect::<String>()
+            inputs[..n].iter().for_each(|i| r.append(leaf_hash(i), |_, _, _| {}));
+            r.root().iter().map(|b| format!("{b:02x}")).collect::<String>()
         };
         assert_eq!(
             root(0),

@@ -56,9 +56,7 @@ pub struct VerifierKey {
 impl VerifierKey {
     /// A key under a name without spaces, plus signs or control characters.
     pub fn new(name: &str, kind: KeyKind, key: [u8; 32]) -> Result<VerifierKey, NoteError> {
-        if name.is_empty()
-            || name.contains(|c: char| c.is_whitespace() || c.is_control() || c == '+')
-        {
+        if name.is_empty() || name.contains(|c: char| c.is_whitespace() || c.is_control() || c == '+') {
             return Err(NoteError::Key("name"));
         }
         Ok(VerifierKey {
@@ -85,8 +83,7 @@ impl VerifierKey {
 
     /// `SHA-256(name || 0x0A || type || key)`, first four bytes.
     pub fn id(&self) -> u32 {
-        let digest =
-            sha256(&[self.name.as_bytes(), &[b'\n', self.kind.byte()], &self.key].concat());
+        let digest = sha256(&[self.name.as_bytes(), &[b'\n', self.kind.byte()], &self.key].concat());
         let [a, b, c, d, ..] = digest;
         u32::from_be_bytes([a, b, c, d])
     }
@@ -103,11 +100,7 @@ impl VerifierKey {
             Some((4, key)) => (KeyKind::Cosignature, key),
             _ => return Err(NoteError::Key("unknown type")),
         };
-        let key = VerifierKey::new(
-            name,
-            kind,
-            key.try_into().map_err(|_| NoteError::Key("length"))?,
-        )?;
+        let key = VerifierKey::new(name, kind, key.try_into().map_err(|_| NoteError::Key("length"))?)?;
         if id == format!("{:08x}", key.id()) {
             Ok(key)
         } else {
@@ -203,9 +196,7 @@ impl Note {
         if note.len() > NOTE_BYTES_MAX {
             return Err(NoteError::Malformed("over its bound"));
         }
-        let (text, lines) = note
-            .rsplit_once("\n\n")
-            .ok_or(NoteError::Malformed("no blank line"))?;
+        let (text, lines) = note.rsplit_once("\n\n").ok_or(NoteError::Malformed("no blank line"))?;
         let mut parsed = Note::new(&format!("{text}\n"))?;
         let lines = lines
             .strip_suffix('\n')
@@ -235,19 +226,14 @@ impl Note {
 
     fn verify_line(&self, key: &VerifierKey, line: &SignatureLine) -> Option<SignedAt> {
         let (message, signature, unix_secs) = match key.kind {
-            KeyKind::Note => (
-                self.text.clone().into_bytes(),
-                line.signature.as_slice(),
-                None,
-            ),
+            KeyKind::Note => (self.text.clone().into_bytes(), line.signature.as_slice(), None),
             KeyKind::Cosignature => {
                 let (time, signature) = line.signature.split_first_chunk::<8>()?;
                 let secs = u64::from_be_bytes(*time);
                 (self.cosigned_message(secs), signature, Some(secs))
             }
         };
-        verify_strict(&key.key, &message, signature.try_into().ok()?)
-            .then_some(SignedAt { unix_secs })
+        verify_strict(&key.key, &message, signature.try_into().ok()?).then_some(SignedAt { unix_secs })
     }
 }
 
@@ -267,17 +253,11 @@ impl SignatureLine {
         let rest = line
             .strip_prefix("\u{2014} ")
             .ok_or(NoteError::Malformed("signature line"))?;
-        let (name, blob) = rest
-            .split_once(' ')
-            .ok_or(NoteError::Malformed("signature line"))?;
-        if name.is_empty()
-            || name.contains(|c: char| c.is_whitespace() || c.is_control() || c == '+')
-        {
+        let (name, blob) = rest.split_once(' ').ok_or(NoteError::Malformed("signature line"))?;
+        if name.is_empty() || name.contains(|c: char| c.is_whitespace() || c.is_control() || c == '+') {
             return Err(NoteError::Malformed("key name"));
         }
-        let blob = BASE64
-            .decode(blob)
-            .map_err(|_| NoteError::Malformed("base64"))?;
+        let blob = BASE64.decode(blob).map_err(|_| NoteError::Malformed("base64"))?;
         let (id, signature) = blob
             .split_first_chunk::<4>()
             .ok_or(NoteError::Malformed("signature length"))?;
@@ -310,14 +290,8 @@ impl Checkpoint {
             return Err(NoteError::Checkpoint("origin"));
         }
         let mut text = String::new();
-        write!(
-            text,
-            "{}\n{}\n{}\n",
-            self.origin,
-            self.size,
-            BASE64.encode(self.root)
-        )
-        .map_err(|_| NoteError::Checkpoint("text"))?;
+        write!(text, "{}\n{}\n{}\n", self.origin, self.size, BASE64.encode(self.root))
+            .map_err(|_| NoteError::Checkpoint("text"))?;
         let note = Note::new(&text)?;
         if Checkpoint::of(&note)? == *self {
             Ok(note)
@@ -328,21 +302,15 @@ impl Checkpoint {
 
     /// Reads the text of a note. Extension lines are signed but not looked at.
     pub fn of(note: &Note) -> Result<Checkpoint, NoteError> {
-        let text = note
-            .text
-            .strip_suffix('\n')
-            .ok_or(NoteError::Checkpoint("text"))?;
+        let text = note.text.strip_suffix('\n').ok_or(NoteError::Checkpoint("text"))?;
         let mut lines = text.split('\n');
-        let (Some(origin), Some(size), Some(root)) = (lines.next(), lines.next(), lines.next())
-        else {
+        let (Some(origin), Some(size), Some(root)) = (lines.next(), lines.next(), lines.next()) else {
             return Err(NoteError::Checkpoint("lines"));
         };
         if origin.is_empty() || lines.any(str::is_empty) {
             return Err(NoteError::Checkpoint("empty line"));
         }
-        let root = BASE64
-            .decode(root)
-            .map_err(|_| NoteError::Checkpoint("root"))?;
+        let root = BASE64.decode(root).map_err(|_| NoteError::Checkpoint("root"))?;
         Ok(Checkpoint {
             origin: origin.to_owned(),
             size: parse_decimal(size).ok_or(NoteError::Checkpoint("size"))?,
@@ -365,10 +333,7 @@ mod tests {
     #[test]
     fn the_example_of_the_specification_verifies() {
         // C2SP signed-note: the note and the key of its example (also in golang.org/x/mod/sumdb/note).
-        let key = VerifierKey::parse(
-            "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW",
-        )
-        .unwrap();
+        let key = VerifierKey::parse("PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW").unwrap();
         let note = "If you think cryptography is the answer to your problem,\nthen you don't know what your problem is.\n\n\
                     — PeterNeumann x08go/ZJkuBS9UG/SffcvIAQxVBtiFupLLr8pAcElZInNIuGUgYN1FFYC2pZSNXgKvqfqdngotpRZb6KE6RyyBwJnAM=\n";
         let parsed = Note::parse(note).unwrap();
@@ -384,22 +349,9 @@ mod tests {
 
     #[test]
     fn checkpoints_and_cosignatures_round_trip() {
-        let (log, witness) = (
-            SigningKey::from_bytes(&[1; 32]),
-            SigningKey::from_bytes(&[2; 32]),
-        );
-        let log_key = VerifierKey::new(
-            "l.example/log",
-            KeyKind::Note,
-            log.verifying_key().to_bytes(),
-        )
-        .unwrap();
-        let w_key = VerifierKey::new(
-            "w.example",
-            KeyKind::Cosignature,
-            witness.verifying_key().to_bytes(),
-        )
-        .unwrap();
+        let (log, witness) = (SigningKey::from_bytes(&[1; 32]), SigningKey::from_bytes(&[2; 32]));
+        let log_key = VerifierKey::new("l.example/log", KeyKind::Note, log.verifying_key().to_bytes()).unwrap();
+        let w_key = VerifierKey::new("w.example", KeyKind::Cosignature, witness.verifying_key().to_bytes()).unwrap();
         let checkpoint = Checkpoint {
             origin: "l.example/log".into(),
             size: 7,
@@ -411,22 +363,9 @@ mod tests {
         note.add_cosignature(&w_key, 1000, &signature);
         let back = Note::parse(&note.to_string()).unwrap();
         assert_eq!(Checkpoint::of(&back), Ok(checkpoint));
-        assert_eq!(
-            back.verify(&log_key),
-            Ok(Some(SignedAt { unix_secs: None }))
-        );
-        assert_eq!(
-            back.verify(&w_key),
-            Ok(Some(SignedAt {
-                unix_secs: Some(1000)
-            }))
-        );
-        let other = VerifierKey::new(
-            "w.example",
-            KeyKind::Note,
-            witness.verifying_key().to_bytes(),
-        )
-        .unwrap();
+        assert_eq!(back.verify(&log_key), Ok(Some(SignedAt { unix_secs: None })));
+        assert_eq!(back.verify(&w_key), Ok(Some(SignedAt { unix_secs: Some(1000) })));
+        let other = VerifierKey::new("w.example", KeyKind::Note, witness.verifying_key().to_bytes()).unwrap();
         assert_eq!(back.verify(&other), Ok(None));
         let mut wrong = checkpoint_note();
         wrong.add_cosignature(&w_key, 1001, &signature);

@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use crate::cbor::{Malformed, Reader, Writer};
 use crate::event::{ChannelAccount, Direction, Event, NoticeHow, Party, kind};
 use crate::limits::{
-    ACCOUNTS_CHANNELS_MAX, EVENT_PAYLOAD_BYTES_MAX, EVENT_TEXT_BYTES_MAX, HIDDEN_CLASS_MAX,
-    HIDDEN_CLASS_MIN, KEYFRAME_DUMP_BYTES_MAX, LINE_SEALS_MAX,
+    ACCOUNTS_CHANNELS_MAX, EVENT_PAYLOAD_BYTES_MAX, EVENT_TEXT_BYTES_MAX, HIDDEN_CLASS_MAX, HIDDEN_CLASS_MIN,
+    KEYFRAME_DUMP_BYTES_MAX, LINE_SEALS_MAX,
 };
 use crate::line;
 
@@ -71,23 +71,13 @@ impl<'a> Event<'a> {
                 counter,
                 ciphertext,
             } => {
-                w.array(3)
-                    .uint(*line)
-                    .uint(u64::from(*counter))
-                    .bytes(ciphertext);
+                w.array(3).uint(*line).uint(u64::from(*counter)).bytes(ciphertext);
             }
             Event::LineKey { line, key } => {
                 w.array(2).uint(*line).bytes(key);
             }
-            Event::HiddenInput {
-                line,
-                len_class,
-                blob,
-            } => {
-                w.array(3)
-                    .uint(*line)
-                    .uint(u64::from(*len_class))
-                    .bytes(blob);
+            Event::HiddenInput { line, len_class, blob } => {
+                w.array(3).uint(*line).uint(u64::from(*len_class)).bytes(blob);
             }
             Event::ChannelOpen { kind, detail } => {
                 w.array(2).text(kind).text(detail);
@@ -106,11 +96,7 @@ impl<'a> Event<'a> {
             Event::Notice { bytes, how } => {
                 w.array(2).bytes(bytes).uint(how.code());
             }
-            Event::Withheld {
-                direction,
-                bytes,
-                why,
-            } => {
+            Event::Withheld { direction, bytes, why } => {
                 w.array(3).uint(direction.code()).uint(*bytes).text(why);
             }
             Event::Undelivered { direction, bytes } => {
@@ -122,21 +108,14 @@ impl<'a> Event<'a> {
             Event::ExitStatus(status) => {
                 w.array(1).uint(u64::from(*status));
             }
-            Event::ExitSignal {
-                name,
-                core,
-                message,
-            } => {
+            Event::ExitSignal { name, core, message } => {
                 w.array(3).text(name).bool(*core).text(message);
             }
             Event::ChannelClose { by } => {
                 w.array(1).uint(by.code());
             }
             Event::Keyframe { cols, rows, dump } => {
-                w.array(3)
-                    .uint(u64::from(*cols))
-                    .uint(u64::from(*rows))
-                    .text(dump);
+                w.array(3).uint(u64::from(*cols)).uint(u64::from(*rows)).text(dump);
             }
             Event::ClockStep {
                 wall_before_ms,
@@ -200,8 +179,7 @@ fn structured<'a>(kind: u8, r: &mut Reader<'a>) -> Result<Option<Event<'a>>, Mal
         }
         kind::SEALED_INPUT => {
             r.array(3)?;
-            let (line, counter, ciphertext) =
-                (r.uint()?, r.u32()?, r.bytes(line::SEALED_BYTES_MAX)?);
+            let (line, counter, ciphertext) = (r.uint()?, r.u32()?, r.bytes(line::SEALED_BYTES_MAX)?);
             if counter >= LINE_SEALS_MAX || !line::is_sealed_len(ciphertext.len()) {
                 return Err(Malformed("sealed input of an impossible length or count"));
             }
@@ -221,10 +199,8 @@ fn structured<'a>(kind: u8, r: &mut Reader<'a>) -> Result<Option<Event<'a>>, Mal
         kind::HIDDEN_INPUT => {
             r.array(3)?;
             let (line, class, blob) = (r.uint()?, r.uint()?, r.bytes(line::SEALED_BYTES_MAX)?);
-            let len_class =
-                u8::try_from(class).map_err(|_| Malformed("hidden input of an unknown class"))?;
-            if !(HIDDEN_CLASS_MIN..=HIDDEN_CLASS_MAX).contains(&len_class)
-                || blob.len() != line::hidden_len(len_class)
+            let len_class = u8::try_from(class).map_err(|_| Malformed("hidden input of an unknown class"))?;
+            if !(HIDDEN_CLASS_MIN..=HIDDEN_CLASS_MAX).contains(&len_class) || blob.len() != line::hidden_len(len_class)
             {
                 return Err(Malformed("hidden input not padded to its class"));
             }

@@ -95,10 +95,7 @@ impl Proof {
             if hashes.len() == PROOF_HASHES_MAX {
                 return Err(malformed("too many hashes"));
             }
-            let hash = BASE64
-                .decode(line)
-                .ok()
-                .and_then(|h| Hash::try_from(h).ok());
+            let hash = BASE64.decode(line).ok().and_then(|h| Hash::try_from(h).ok());
             hashes.push(hash.ok_or(malformed("hash"))?);
         }
         Ok(Proof {
@@ -115,11 +112,7 @@ impl Proof {
         if checkpoint.origin != origin {
             return Err(ProofError::UnknownLedger);
         }
-        let mut ledgers = trust
-            .ledgers
-            .iter()
-            .filter(|l| l.origin == origin)
-            .peekable();
+        let mut ledgers = trust.ledgers.iter().filter(|l| l.origin == origin).peekable();
         if ledgers.peek().is_none() {
             return Err(ProofError::UnknownLedger);
         }
@@ -148,13 +141,7 @@ impl Proof {
                 wanted: trust.quorum,
             });
         }
-        if !verify_inclusion(
-            leaf,
-            self.index,
-            checkpoint.size,
-            &checkpoint.root,
-            &self.hashes,
-        ) {
+        if !verify_inclusion(leaf, self.index, checkpoint.size, &checkpoint.root, &self.hashes) {
             return Err(ProofError::NotIncluded);
         }
         Ok(Proven {

@@ -123,11 +123,7 @@ impl<R: Read + Seek> Reading<R> {
 
     /// Reads a chunk's bytes again, checks that they are still those that were verified, and unpacks them.
     fn load(&mut self, at: usize, keys: LineKeys) -> Result<Chunk, Fault> {
-        let info = self
-            .chunks
-            .get(at)
-            .cloned()
-            .ok_or(Fault::at(0, Why::NoSuchChunk))?;
+        let info = self.chunks.get(at).cloned().ok_or(Fault::at(0, Why::NoSuchChunk))?;
         let stored = match info.place {
             Place::SpooledTail(tail) => self.tails.get(tail).cloned().unwrap_or_default(),
             Place::File => self.stored(&info).map_err(|why| info.fault(why))?,
@@ -144,19 +140,13 @@ impl<R: Read + Seek> Reading<R> {
                 .map(|(content, _)| content)
                 .unwrap_or_default(),
         };
-        Ok(Chunk {
-            info,
-            content,
-            keys,
-        })
+        Ok(Chunk { info, content, keys })
     }
 
     fn stored(&mut self, info: &ChunkInfo) -> Result<Vec<u8>, Why> {
         self.reader.seek(SeekFrom::Start(info.offset))?;
         let mut stored = Vec::new();
-        (&mut self.reader)
-            .take(info.stored_len)
-            .read_to_end(&mut stored)?;
+        (&mut self.reader).take(info.stored_len).read_to_end(&mut stored)?;
         Ok(stored)
     }
 
@@ -215,19 +205,18 @@ impl Chunk {
     /// Whatever in a finished chunk is not as its leaf says is a fault, and the last item.
     pub fn events(&self) -> Result<ChunkEvents<'_>, Fault> {
         let fault = |why: Why| self.info.fault(why);
-        let rows: Box<dyn Iterator<Item = Result<RawEvent<'_>, crate::cbor::Malformed>> + '_> =
-            match self.info.kind {
-                ChunkKind::Compressed | ChunkKind::Stored => {
-                    Box::new(Content::new(&self.content).map_err(|e| fault(e.into()))?)
-                }
-                // A torn last row ends it; it was never taken.
-                ChunkKind::TornStored => Box::new(
-                    Content::new(&self.content)
-                        .map_err(|e| fault(e.into()))?
-                        .filter(Result::is_ok),
-                ),
-                ChunkKind::Tail => Box::new(tail::rows(&self.content).map_err(fault)?),
-            };
+        let rows: Box<dyn Iterator<Item = Result<RawEvent<'_>, crate::cbor::Malformed>> + '_> = match self.info.kind {
+            ChunkKind::Compressed | ChunkKind::Stored => {
+                Box::new(Content::new(&self.content).map_err(|e| fault(e.into()))?)
+            }
+            // A torn last row ends it; it was never taken.
+            ChunkKind::TornStored => Box::new(
+                Content::new(&self.content)
+                    .map_err(|e| fault(e.into()))?
+                    .filter(Result::is_ok),
+            ),
+            ChunkKind::Tail => Box::new(tail::rows(&self.content).map_err(fault)?),
+        };
         Ok(ChunkEvents {
             chunk: self,
             rows,

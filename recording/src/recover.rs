@@ -155,11 +155,9 @@ impl Parts {
         has_tail: bool,
     ) {
         let mut end = Vec::new();
-        let read = main.seek(SeekFrom::Start(keep_bytes)).and_then(|_| {
-            main.by_ref()
-                .take(CHUNK_STORED_BYTES_MAX as u64)
-                .read_to_end(&mut end)
-        });
+        let read = main
+            .seek(SeekFrom::Start(keep_bytes))
+            .and_then(|_| main.by_ref().take(CHUNK_STORED_BYTES_MAX as u64).read_to_end(&mut end));
         let mut kept = 0;
         if read.is_ok()
             && !has_tail

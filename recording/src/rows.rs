@@ -30,10 +30,7 @@ pub(crate) fn put_row(out: &mut Vec<u8>, dt_ms: u64, kind: u8, channel: u32, pay
 }
 
 /// Reads one row; `last_ms` is the time its dt counts from.
-pub(crate) fn take_row<'a>(
-    cursor: &mut Cursor<'a>,
-    last_ms: u64,
-) -> Result<RawEvent<'a>, Malformed> {
+pub(crate) fn take_row<'a>(cursor: &mut Cursor<'a>, last_ms: u64) -> Result<RawEvent<'a>, Malformed> {
     let at_ms = add_ms(last_ms, cursor.varint()?)?;
     let kind = cursor.u8()?;
     let channel = u32::try_from(cursor.varint()?).map_err(|_| Malformed("channel over 32 bits"))?;

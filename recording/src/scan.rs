@@ -42,12 +42,7 @@ pub(crate) enum Stop {
 impl Scan {
     /// What tails after the finished chunks must be like.
     pub(crate) fn tail_chain(&self) -> TailChain {
-        TailChain::new(
-            self.main.chunks(),
-            self.previous_key,
-            self.key,
-            self.main.last_ms(),
-        )
+        TailChain::new(self.main.chunks(), self.previous_key, self.key, self.main.last_ms())
     }
 }
 
@@ -96,8 +91,7 @@ fn read_head<R: Read>(source: &mut Source<R>, trust: Option<&Trust>) -> Result<(
         return Err(Why::NotARecording);
     }
     let content = source.skip_content(Skip::Head)?;
-    let (statement, signature) =
-        split_signature(&content).ok_or(Why::Malformed("no room for a signature"))?;
+    let (statement, signature) = split_signature(&content).ok_or(Why::Malformed("no room for a signature"))?;
     let head = Head::decode(statement)?;
     if !signed_by(&head.node_key, Domain::Head, statement, signature) {
         return Err(Why::HeadSignature);
@@ -133,9 +127,7 @@ impl<R: Read> Walk<'_, R> {
                 continue;
             }
             match Skip::from_magic(magic).map_err(fault)? {
-                Skip::Tail => self
-                    .tail(offset)
-                    .map_err(|why| fault(why).in_chunk(chunk))?,
+                Skip::Tail => self.tail(offset).map_err(|why| fault(why).in_chunk(chunk))?,
                 Skip::Index => return self.end(offset),
                 Skip::Head | Skip::Leaf | Skip::Seal | Skip::SeekTable => {
                     return Err(fault(Why::FrameOutOfPlace));
@@ -180,9 +172,7 @@ impl<R: Read> Walk<'_, R> {
             walked.content_size
         } != Some(leaf.raw_len)
         {
-            return Err(spanning(Why::ZstdFrame(
-                "the content is not as long as its leaf says",
-            )));
+            return Err(spanning(Why::ZstdFrame("the content is not as long as its leaf says")));
         }
         let leaf_frame_len = (SKIP_HEADER_BYTES + content.len()) as u64;
         self.scan.chunks.push(ChunkInfo {
@@ -231,9 +221,7 @@ impl<R: Read> Walk<'_, R> {
             return Err(Why::Malformed("a torn record in a recovered tail"));
         }
         hash.update(Skip::Tail.frame(&content));
-        self.scan
-            .main
-            .took_frame((SKIP_HEADER_BYTES + content.len()) as u64, 0);
+        self.scan.main.took_frame((SKIP_HEADER_BYTES + content.len()) as u64, 0);
         self.scan
             .chunks
             .push(info.at_offset(offset + SKIP_HEADER_BYTES as u64 + 1));
@@ -247,17 +235,13 @@ impl<R: Read> Walk<'_, R> {
         if index != self.scan.main.index_content() {
             return Err(here(Why::Index));
         }
-        self.scan
-            .main
-            .took_frame((SKIP_HEADER_BYTES + index.len()) as u64, 0);
+        self.scan.main.took_frame((SKIP_HEADER_BYTES + index.len()) as u64, 0);
 
         let offset = self.source.offset();
         let here = |why: Why| Fault::at(offset, why);
         let content = self.expected(Skip::Seal).map_err(here)?;
         let seal = self.seal(&content).map_err(here)?;
-        self.scan
-            .main
-            .took_frame((SKIP_HEADER_BYTES + content.len()) as u64, 0);
+        self.scan.main.took_frame((SKIP_HEADER_BYTES + content.len()) as u64, 0);
 
         let offset = self.source.offset();
         let here = |why: Why| Fault::at(offset, why);
@@ -284,8 +268,7 @@ impl<R: Read> Walk<'_, R> {
     }
 
     fn seal(&mut self, content: &[u8]) -> Result<Seal, Why> {
-        let (statement, signature) =
-            split_signature(content).ok_or(Why::Malformed("no room for a signature"))?;
+        let (statement, signature) = split_signature(content).ok_or(Why::Malformed("no room for a signature"))?;
         let seal = Seal::decode(statement)?;
         let main = &self.scan.main;
         if seal.h0 != main.h0() {
@@ -312,8 +295,7 @@ impl<R: Read> Walk<'_, R> {
                 if *vouched_chunks != main.chunks() {
                     return Err(Why::SealCount("vouched chunks"));
                 }
-                if *vouched_tail_bytes != chain.vouched_bytes() || *vouched_ms != chain.vouched_ms()
-                {
+                if *vouched_tail_bytes != chain.vouched_bytes() || *vouched_ms != chain.vouched_ms() {
                     return Err(Why::SealCount("vouched tail bytes"));
                 }
                 if *tails_sha256 != <[u8; 32]>::from(hash.finalize()) {

@@ -1,6 +1,7 @@
 //! The SEAL: the last word about a recording (FORMAT.md section 3.6).
 
 use crate::cbor::{self, Malformed};
+use crate::frame::Skip;
 use crate::head::Head;
 use crate::leaf::{LeafKind, LedgerLeaf};
 use crate::limits::HEAD_TEXT_BYTES_MAX;
@@ -55,11 +56,7 @@ pub enum SealKind {
 impl Seal {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut w = cbor::Writer::default();
-        w.map(if self.kind == SealKind::Sealed {
-            11
-        } else {
-            16
-        });
+        w.map(if self.kind == SealKind::Sealed { 11 } else { 16 });
         w.key(0).uint(u64::from(self.kind != SealKind::Sealed));
         w.key(1).bytes(&self.h0);
         w.key(2).uint(self.chunks);
@@ -133,11 +130,7 @@ pub struct Sealed {
 
 impl Sealed {
     pub(crate) fn new(head: Head, seal: Seal, file_bytes: u64) -> Sealed {
-        Sealed {
-            head,
-            seal,
-            file_bytes,
-        }
+        Sealed { head, seal, file_bytes }
     }
 
     /// Its head.
@@ -166,6 +159,13 @@ impl Sealed {
             reason: self.seal.code.clone(),
             at_wall_ms: self.head.opened_wall_ms.saturating_add(self.seal.closed_ms),
         }
+    }
+
+    /// The ledger leaf of its opening, as [`crate::Writer::open_leaf`] gave it.
+    pub fn open_leaf(&self) -> LedgerLeaf {
+        // The HEAD frame holds the statement and a signature, nothing else.
+        let frame = Skip::Head.frame(&[self.head.encode(), vec![0; 64]].concat());
+        open_leaf(&self.head, self.seal.h0, frame.len() as u64)
     }
 
     /// The entry the log stores for that leaf.

@@ -109,16 +109,11 @@ impl Segment {
         let raw = encode_columns(&events);
         let line_keys = events.iter().any(|e| e.kind == kind::LINE_KEY);
         let begins_with_keyframe = events.first().is_some_and(|e| e.kind == kind::KEYFRAME);
-        let mut flags = if begins_with_keyframe {
-            FLAG_KEYFRAME
-        } else {
-            0
-        };
+        let mut flags = if begins_with_keyframe { FLAG_KEYFRAME } else { 0 };
         if line_keys {
             flags |= FLAG_LINE_KEYS;
         }
-        let (frame, facts) =
-            compressed(&raw, level, (first_ms, last_ms), events.len() as u64, flags)?;
+        let (frame, facts) = compressed(&raw, level, (first_ms, last_ms), events.len() as u64, flags)?;
         let (leaf, _) = main
             .append(&facts, &self.key, self.next_key)
             .ok_or(WriteError::TooManyChunks)?;
@@ -130,8 +125,7 @@ impl Segment {
             return Err(WriteError::TailDiffers);
         }
         let rows = tail::rows(tail_bytes).map_err(|_: Why| WriteError::TailDiffers)?;
-        rows.collect::<Result<Vec<_>, _>>()
-            .map_err(|_| WriteError::TailDiffers)
+        rows.collect::<Result<Vec<_>, _>>().map_err(|_| WriteError::TailDiffers)
     }
 }
 
@@ -219,9 +213,7 @@ impl Lines {
                 Ok(Some(Event::HiddenInput { line, .. })) => {
                     lines.hidden.insert(line);
                 }
-                Ok(Some(Event::SealedInput {
-                    line, counter: 0, ..
-                })) => {
+                Ok(Some(Event::SealedInput { line, counter: 0, .. })) => {
                     lines.begun.insert(line);
                 }
                 _ => {}
@@ -268,9 +260,7 @@ impl Lines {
                 None if self.hidden.contains(&line) => return None,
                 None => {}
             },
-            Ok(Some(Event::LineKey { line, .. }))
-                if self.begun.contains(&line) && !self.stubborn.contains(&line) =>
-            {
+            Ok(Some(Event::LineKey { line, .. })) if self.begun.contains(&line) && !self.stubborn.contains(&line) => {
                 return None;
             }
             _ => {}

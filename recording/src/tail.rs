@@ -111,14 +111,7 @@ impl TailState {
     }
 
     /// Appends an event's row; `false` if the tail cannot hold it.
-    pub(crate) fn push(
-        &mut self,
-        dt_ms: u64,
-        kind: u8,
-        channel: u32,
-        payload: &[u8],
-        out: &mut Vec<u8>,
-    ) -> bool {
+    pub(crate) fn push(&mut self, dt_ms: u64, kind: u8, channel: u32, payload: &[u8], out: &mut Vec<u8>) -> bool {
         // Room for the row's header and for the checks that follow is kept back.
         if self.len as usize + payload.len() + STATEMENT_BYTES_MAX > TAIL_BYTES_MAX {
             return false;
@@ -140,13 +133,7 @@ impl TailState {
             sha256: hash,
         };
         let start = out.len();
-        put_row(
-            out,
-            dt_ms,
-            kind::CHECK,
-            0,
-            &key.signed(Domain::Check, check.encode()),
-        );
+        put_row(out, dt_ms, kind::CHECK, 0, &key.signed(Domain::Check, check.encode()));
         self.took(out.get(start..).unwrap_or_default());
         self.checks += 1;
         self.checked_len = self.len;
@@ -181,8 +168,7 @@ pub(crate) fn split_open(bytes: &[u8]) -> Result<Opening<'_>, Why> {
         return Err(Why::FrameTooLarge);
     }
     let content = c.take(len)?;
-    let (statement, signature) =
-        split_signature(content).ok_or(Why::Malformed("no room for a signature"))?;
+    let (statement, signature) = split_signature(content).ok_or(Why::Malformed("no room for a signature"))?;
     Ok(Opening {
         open: TailOpen::decode(statement)?,
         statement,
@@ -192,12 +178,8 @@ pub(crate) fn split_open(bytes: &[u8]) -> Result<Opening<'_>, Why> {
 }
 
 /// The rows of a tail, checks left out. Ends at the first row that does not parse.
-pub(crate) fn rows(
-    bytes: &[u8],
-) -> Result<impl Iterator<Item = Result<RawEvent<'_>, Malformed>>, Why> {
-    let Opening {
-        open, end: start, ..
-    } = split_open(bytes)?;
+pub(crate) fn rows(bytes: &[u8]) -> Result<impl Iterator<Item = Result<RawEvent<'_>, Malformed>>, Why> {
+    let Opening { open, end: start, .. } = split_open(bytes)?;
     let mut c = Cursor::new(bytes.get(start..).unwrap_or_default());
     let mut last_ms = open.base_ms;
     let mut failed = false;
@@ -212,15 +194,7 @@ pub(crate) fn rows(
         }
         Some(row)
     });
-    Ok(all.filter(|row| {
-        !matches!(
-            row,
-            Ok(RawEvent {
-                kind: kind::CHECK,
-                ..
-            })
-        )
-    }))
+    Ok(all.filter(|row| !matches!(row, Ok(RawEvent { kind: kind::CHECK, .. }))))
 }
 
 /// What a look at a left-over tail found.
@@ -281,8 +255,7 @@ pub(crate) fn inspect(bytes: &[u8], signer: &[u8; 32]) -> Result<Inspected, Why>
             };
             let good = row.channel == 0
                 && split_signature(row.payload).is_some_and(|(statement, signature)| {
-                    statement == check.encode()
-                        && signed_by(&seen.open.key, Domain::Check, statement, signature)
+                    statement == check.encode() && signed_by(&seen.open.key, Domain::Check, statement, signature)
                 });
             if !good {
                 break;

@@ -77,8 +77,7 @@ impl TailChain {
             }
         }
         if !self.gap && seen.vouched > 0 {
-            (self.vouched_bytes, self.vouched_ms) =
-                (self.bytes + seen.vouched as u64, seen.vouched_ms);
+            (self.vouched_bytes, self.vouched_ms) = (self.bytes + seen.vouched as u64, seen.vouched_ms);
         }
         let info = ChunkInfo {
             kind: ChunkKind::Tail,
@@ -106,8 +105,7 @@ impl TailChain {
     /// Takes the whole blocks of a stored chunk whose leaf was never written. No key of the session vouches for it.
     pub(crate) fn take_torn(&mut self, bytes: &[u8]) -> Result<ChunkInfo, Why> {
         let key = self.key.filter(|_| self.taken == 0).ok_or(Why::TailOrder)?;
-        let (content, stored_len) =
-            torn_stored_content(bytes).ok_or(Why::Malformed("not a torn stored chunk"))?;
+        let (content, stored_len) = torn_stored_content(bytes).ok_or(Why::Malformed("not a torn stored chunk"))?;
         let events = Content::new(&content)?;
         let first_ms = events.first_ms();
         if first_ms < self.last_ms {

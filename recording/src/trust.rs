@@ -72,10 +72,7 @@ impl Trust {
             return Err(Why::UnknownNodeKey);
         }
         let node = known
-            .find(|node| {
-                node.from_wall_ms <= wall_ms
-                    && node.until_wall_ms.is_none_or(|until| wall_ms < until)
-            })
+            .find(|node| node.from_wall_ms <= wall_ms && node.until_wall_ms.is_none_or(|until| wall_ms < until))
             .ok_or(Why::NodeKeyNotValidThen)?;
         // A revocation of the key anywhere in the file counts.
         match self
@@ -86,9 +83,7 @@ impl Trust {
             .min()
         {
             None => Ok(Standing::Good),
-            Some(revoked) if node.from_wall_ms <= wall_ms && wall_ms < revoked => {
-                Ok(Standing::RevokedAt(revoked))
-            }
+            Some(revoked) if node.from_wall_ms <= wall_ms && wall_ms < revoked => Ok(Standing::RevokedAt(revoked)),
             Some(_) => Err(Why::NodeKeyRevoked),
         }
     }
@@ -115,12 +110,7 @@ impl Trust {
             }
         }
         for l in &self.ledgers {
-            write!(
-                out,
-                "\n[[ledger]]\norigin = \"{}\"\nkey = \"{}\"\n",
-                l.origin, l.key
-            )
-            .map_err(failed)?;
+            write!(out, "\n[[ledger]]\norigin = \"{}\"\nkey = \"{}\"\n", l.origin, l.key).map_err(failed)?;
         }
         for w in &self.witnesses {
             write!(out, "\n[[witness]]\nkey = \"{w}\"\n").map_err(failed)?;
@@ -222,10 +212,7 @@ impl Value {
 
 impl Table {
     fn error(&self, what: &'static str) -> TrustError {
-        TrustError {
-            line: self.line,
-            what,
-        }
+        TrustError { line: self.line, what }
     }
 
     fn take(&mut self, name: &str) -> Result<Option<Field>, TrustError> {

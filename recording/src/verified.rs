@@ -32,12 +32,7 @@ impl<R> std::fmt::Debug for Verified<R> {
 }
 
 impl<R: Read + Seek> Verified<R> {
-    pub(crate) fn new(
-        reading: Reading<R>,
-        verdict: Verdict,
-        ledger: Ledger,
-        sealed: Option<Sealed>,
-    ) -> Verified<R> {
+    pub(crate) fn new(reading: Reading<R>, verdict: Verdict, ledger: Ledger, sealed: Option<Sealed>) -> Verified<R> {
         Verified {
             reading,
             verdict,
@@ -68,11 +63,7 @@ impl<R: Read + Seek> Verified<R> {
 
     /// The ledger leaf of its opening; its salt is `head().salt`.
     pub fn open_leaf(&self) -> LedgerLeaf {
-        open_leaf(
-            &self.reading.head,
-            self.reading.h0,
-            self.reading.head_frame_len,
-        )
+        open_leaf(&self.reading.head, self.reading.h0, self.reading.head_frame_len)
     }
 
     /// Its chunks in order, tails last.
@@ -136,12 +127,10 @@ impl<R: Read + Seek> Verified<R> {
             }
         }
         match (&self.verdict, &self.sealed) {
-            (Verdict::Sealed { .. }, Some(sealed)) if sealed.seal().accounts_sha256 != accounts => {
-                Err(Fault::at(
-                    0,
-                    Why::Content("the accounts are not those that were sealed"),
-                ))
-            }
+            (Verdict::Sealed { .. }, Some(sealed)) if sealed.seal().accounts_sha256 != accounts => Err(Fault::at(
+                0,
+                Why::Content("the accounts are not those that were sealed"),
+            )),
             _ => Ok(shown),
         }
     }

@@ -82,17 +82,10 @@ impl fmt::Display for Verdict {
 /// decompressed. Memory is one chunk's leaf at a time plus about 100 bytes a chunk.
 ///
 /// `proof` is the text of the `.proof` sidecar. A proof that proves nothing is told by [`Verified::ledger`].
-pub fn verify<R: Read + Seek>(
-    mut reader: R,
-    trust: &Trust,
-    proof: Option<&str>,
-) -> Result<Verified<R>, Fault> {
+pub fn verify<R: Read + Seek>(mut reader: R, trust: &Trust, proof: Option<&str>) -> Result<Verified<R>, Fault> {
     let scan = scan(&mut reader, Some(trust))?;
     let (seal, file_bytes) = match scan.stop {
-        Stop::Sealed {
-            ref seal,
-            file_bytes,
-        } => (Seal::clone(seal), file_bytes),
+        Stop::Sealed { ref seal, file_bytes } => (Seal::clone(seal), file_bytes),
         Stop::Open { ref fault, .. } => return Err(fault.clone()),
     };
     let sealed = Sealed::new(scan.head.clone(), seal.clone(), file_bytes);
@@ -153,8 +146,7 @@ pub fn verify_spool<R: Read + Seek>(
     for (index, mut bytes) in tails {
         let at = scan.main.offset();
         // A tail file whose opening frame is still being written holds nothing yet.
-        if crate::tail::split_open(&bytes).is_err_and(|why| why == Why::Malformed("ends too early"))
-        {
+        if crate::tail::split_open(&bytes).is_err_and(|why| why == Why::Malformed("ends too early")) {
             continue;
         }
         let info = chain
@@ -202,12 +194,7 @@ fn verdict(seal: Seal) -> Verdict {
 
 /// A revoked key may have signed anything at any stated time. Only a cosigned ledger proof older than the revocation
 /// shows that this recording is older too (FORMAT.md section 9.4).
-fn check_revocations(
-    scan: &Scan,
-    seal: Option<&Seal>,
-    trust: &Trust,
-    ledger: &Ledger,
-) -> Result<(), Fault> {
+fn check_revocations(scan: &Scan, seal: Option<&Seal>, trust: &Trust, ledger: &Ledger) -> Result<(), Fault> {
     let opened = scan.head.opened_wall_ms;
     let mut standings = vec![trust.standing(&scan.head.node_key, opened)];
     if let Some(Seal {

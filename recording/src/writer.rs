@@ -89,12 +89,7 @@ impl Unopened {
     /// Opens the recording: the last value is the HEAD frame, the first bytes of the main file.
     pub fn open(self, node_signature: &[u8; 64]) -> Result<(Writer, Main, Vec<u8>), WriteError> {
         let statement = self.head.encode();
-        if !signed_by(
-            &self.head.node_key,
-            Domain::Head,
-            &statement,
-            node_signature,
-        ) {
+        if !signed_by(&self.head.node_key, Domain::Head, &statement, node_signature) {
             return Err(WriteError::NodeSignature);
         }
         let frame = Skip::Head.frame(&[statement.as_slice(), node_signature].concat());
@@ -176,13 +171,7 @@ impl Writer {
     }
 
     /// Appends an event to the tail: `out` gets the bytes.
-    pub fn push(
-        &mut self,
-        at_ms: u64,
-        channel: u32,
-        event: &Event<'_>,
-        out: &mut Vec<u8>,
-    ) -> Result<(), WriteError> {
+    pub fn push(&mut self, at_ms: u64, channel: u32, event: &Event<'_>, out: &mut Vec<u8>) -> Result<(), WriteError> {
         let payload = event.payload()?;
         let at_ms = self.time(at_ms)?;
         let tail = self.tail.as_mut().ok_or(WriteError::TailClosed)?;
@@ -223,13 +212,10 @@ impl Writer {
     /// Ends the tail. The segment takes the epoch's key with it, so that it can be re-encoded on another thread while
     /// the writer goes on under the next key.
     pub fn close_tail(&mut self) -> Result<Segment, WriteError> {
-        let tail = self
-            .tail
-            .take_if(|tail| tail.events > 0)
-            .ok_or(match self.tail {
-                Some(_) => WriteError::Empty,
-                None => WriteError::TailClosed,
-            })?;
+        let tail = self.tail.take_if(|tail| tail.events > 0).ok_or(match self.tail {
+            Some(_) => WriteError::Empty,
+            None => WriteError::TailClosed,
+        })?;
         let (sha256, len) = tail.finish();
         let next = EpochKey::generate(&mut self.entropy);
         let (index, next_key) = (self.index, next.public());
@@ -252,12 +238,7 @@ impl Writer {
 
     /// Puts a batch of events into the main file as one compressed chunk, without a tail: the bytes to append to it.
     /// The batch is taken once they are written.
-    pub fn put_batch(
-        &mut self,
-        batch: Batch,
-        level: i32,
-        main: &mut Main,
-    ) -> Result<Vec<u8>, WriteError> {
+    pub fn put_batch(&mut self, batch: Batch, level: i32, main: &mut Main) -> Result<Vec<u8>, WriteError> {
         self.may_write(main)?;
         let (frame, facts, accounts) = batch.encode(self.last_ms, level)?;
         let next = EpochKey::generate(&mut self.entropy);
@@ -271,24 +252,13 @@ impl Writer {
     }
 
     /// Ends the recording: INDEX, SEAL and seek table to append to the main file. Nothing can follow.
-    pub fn finish(
-        self,
-        main: &mut Main,
-        at_ms: u64,
-        code: &str,
-        text: &str,
-    ) -> Result<(Vec<u8>, Sealed), WriteError> {
+    pub fn finish(self, main: &mut Main, at_ms: u64, code: &str, text: &str) -> Result<(Vec<u8>, Sealed), WriteError> {
         self.may_write(main)?;
         if code.len() > HEAD_TEXT_BYTES_MAX || text.len() > HEAD_TEXT_BYTES_MAX {
             return Err(WriteError::Reason);
         }
         let closed_ms = self.time(at_ms)?;
-        let seal = main.seal(
-            closed_ms,
-            (code, text),
-            self.accounts_sha256,
-            SealKind::Sealed,
-        );
+        let seal = main.seal(closed_ms, (code, text), self.accounts_sha256, SealKind::Sealed);
         let mut out = main.index_frame();
         out.extend(main.end_frames(&self.key.signed(Domain::Seal, seal.encode())));
         Ok((out, Sealed::new(self.head, seal, main.offset())))

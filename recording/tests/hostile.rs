@@ -11,9 +11,7 @@ const LEAF: u32 = 0x184D_2A51;
 const ZSTD: u32 = 0xFD2F_B528;
 
 fn why(file: &[u8]) -> Option<Why> {
-    verify(Cursor::new(file), &trust(), None)
-        .err()
-        .map(|fault| fault.why)
+    verify(Cursor::new(file), &trust(), None).err().map(|fault| fault.why)
 }
 
 #[test]
@@ -72,12 +70,7 @@ fn every_frame_of_another_session_counts() {
     for i in 0..a.len() {
         // Every run of frames of the other session in place of ours.
         for j in i..a.len() {
-            let spliced = [
-                &one[..a[i].start],
-                &two[b[i].start..b[j].end],
-                &one[a[j].end..],
-            ]
-            .concat();
+            let spliced = [&one[..a[i].start], &two[b[i].start..b[j].end], &one[a[j].end..]].concat();
             let whole = i == 0 && j == a.len() - 1;
             // The seek table is the same for both: nothing in it names a session.
             let same = spliced == one || spliced == two;
@@ -89,11 +82,7 @@ fn every_frame_of_another_session_counts() {
 #[test]
 fn a_fault_names_its_place() {
     let mut file = small(1).file;
-    let chunk = frames(&file)
-        .into_iter()
-        .filter(|f| f.magic == ZSTD)
-        .nth(1)
-        .unwrap();
+    let chunk = frames(&file).into_iter().filter(|f| f.magic == ZSTD).nth(1).unwrap();
     file[chunk.start + 700] ^= 4;
     let fault = verify(Cursor::new(&file), &trust(), None).unwrap_err();
     assert_eq!(
@@ -106,10 +95,7 @@ fn a_fault_names_its_place() {
 #[test]
 fn a_later_key_cannot_sign_an_earlier_chunk() {
     let file = small(1).file;
-    let leaves: Vec<_> = frames(&file)
-        .into_iter()
-        .filter(|f| f.magic == LEAF)
-        .collect();
+    let leaves: Vec<_> = frames(&file).into_iter().filter(|f| f.magic == LEAF).collect();
     for i in 0..leaves.len() {
         for other in (0..=leaves.len()).filter(|k| *k != i) {
             let mut bad = file.clone();
@@ -128,16 +114,11 @@ fn trust_is_asked_for_the_time_of_the_opening() {
     let verdict = |change: &dyn Fn(&mut portcullis_recording::Trust)| {
         let mut t = trust();
         change(&mut t);
-        verify(Cursor::new(&file), &t, None)
-            .err()
-            .map(|fault| fault.why)
+        verify(Cursor::new(&file), &t, None).err().map(|fault| fault.why)
     };
     assert_eq!(verdict(&|_| {}), None);
     assert_eq!(verdict(&|t| t.nodes.clear()), Some(Why::UnknownNodeKey));
-    assert_eq!(
-        verdict(&|t| t.nodes[0].key[0] ^= 1),
-        Some(Why::UnknownNodeKey)
-    );
+    assert_eq!(verdict(&|t| t.nodes[0].key[0] ^= 1), Some(Why::UnknownNodeKey));
     assert_eq!(
         verdict(&|t| t.nodes[0].from_wall_ms = support::OPENED + 1),
         Some(Why::NodeKeyNotValidThen)
@@ -146,15 +127,8 @@ fn trust_is_asked_for_the_time_of_the_opening() {
         verdict(&|t| t.nodes[0].until_wall_ms = Some(support::OPENED)),
         Some(Why::NodeKeyNotValidThen)
     );
-    assert_eq!(
-        verdict(&|t| t.nodes[0].until_wall_ms = Some(support::OPENED + 1)),
-        None
-    );
-    for revoked in [
-        support::OPENED - 5,
-        support::OPENED + 5,
-        support::OPENED + 1_000_000,
-    ] {
+    assert_eq!(verdict(&|t| t.nodes[0].until_wall_ms = Some(support::OPENED + 1)), None);
+    for revoked in [support::OPENED - 5, support::OPENED + 5, support::OPENED + 1_000_000] {
         assert_eq!(
             verdict(&|t| t.nodes[0].revoked_wall_ms = Some(revoked)),
             Some(Why::NodeKeyRevoked)
@@ -175,15 +149,10 @@ fn every_byte_of_a_live_tail_counts() {
     for at in (0..tail.len()).step_by(STEP) {
         let mut bad = tail.clone();
         bad[at] ^= 1;
-        let Ok(v) =
-            portcullis_recording::verify_spool(Cursor::new(&head), vec![(0, bad)], &trust())
-        else {
+        let Ok(v) = portcullis_recording::verify_spool(Cursor::new(&head), vec![(0, bad)], &trust()) else {
             continue;
         };
-        let portcullis_recording::Verdict::Prefix {
-            vouched_tail_bytes, ..
-        } = v.verdict()
-        else {
+        let portcullis_recording::Verdict::Prefix { vouched_tail_bytes, .. } = v.verdict() else {
             panic!()
         };
         assert!(*vouched_tail_bytes < whole, "byte {at}");

@@ -6,9 +6,7 @@ use std::io::Cursor;
 
 use ed25519_dalek::Signer;
 use portcullis_recording::event::Event;
-use portcullis_recording::{
-    ChunkKind, LineCipher, Verdict, Why, recover, recover::RecoverError, verify,
-};
+use portcullis_recording::{ChunkKind, LineCipher, Verdict, Why, recover, recover::RecoverError, verify};
 use support::{STEP, node, open, out, small, trust};
 
 /// A spool: main file, tails.
@@ -23,17 +21,11 @@ fn crashed() -> Spool {
     let mut tail = Vec::new();
     w.open_tail(&mut tail).unwrap();
     w.push(1, 1, &out(b"one "), &mut tail).unwrap();
-    main.extend(
-        w.close_tail()
-            .unwrap()
-            .encode(&tail, &[], 3, &mut main_state)
-            .unwrap(),
-    );
+    main.extend(w.close_tail().unwrap().encode(&tail, &[], 3, &mut main_state).unwrap());
     let mut closed = Vec::new();
     w.open_tail(&mut closed).unwrap();
     let mut line = LineCipher::new(1, [8; 32]);
-    w.push(10, 1, &line.seal(b"id\r").unwrap(), &mut closed)
-        .unwrap();
+    w.push(10, 1, &line.seal(b"id\r").unwrap(), &mut closed).unwrap();
     w.push(11, 1, &out(b"two "), &mut closed).unwrap();
     drop(w.close_tail().unwrap());
     let mut live = Vec::new();
@@ -60,11 +52,7 @@ fn recovered(spool: &Spool) -> Vec<u8> {
     .unwrap();
     let signature = node().sign(&unsigned.statement()).to_bytes();
     let recovery = unsigned.sign(&signature).unwrap();
-    let file = [
-        &spool.main[..recovery.keep_bytes as usize],
-        &recovery.append,
-    ]
-    .concat();
+    let file = [&spool.main[..recovery.keep_bytes as usize], &recovery.append].concat();
     assert_eq!(file.len() as u64, recovery.sealed.file_bytes());
     file
 }
@@ -105,11 +93,7 @@ fn everything_taken_before_a_crash_is_there() {
     use ChunkKind::{Compressed, Tail};
     assert_eq!(
         kinds,
-        [
-            (Compressed, 0, 1, true),
-            (Tail, 1, 2, false),
-            (Tail, 2, 3, false)
-        ]
+        [(Compressed, 0, 1, true), (Tail, 1, 2, false), (Tail, 2, 3, false)]
     );
     assert_eq!(text(&file), "one id\rtwo three four");
 }
@@ -142,11 +126,7 @@ fn every_torn_end_of_the_main_file_recovers_and_nothing_is_lost() {
             main: spool.main[..end].to_vec(),
             tails: spool.tails.clone(),
         };
-        assert_eq!(
-            text(&recovered(&torn)),
-            "one id\rtwo three four",
-            "cut at {end}"
-        );
+        assert_eq!(text(&recovered(&torn)), "one id\rtwo three four", "cut at {end}");
     }
     for end in (0..head_len).step_by(STEP) {
         let key = node().verifying_key().to_bytes();
@@ -221,15 +201,9 @@ fn tails_of_others_are_left_out_and_said_so() {
     other.push(30, 1, &out(b"forged"), &mut foreign).unwrap();
     let key = node().verifying_key().to_bytes();
     for index in [1, 3] {
-        let mut tails: Vec<_> = spool
-            .tails
-            .iter()
-            .filter(|(i, _)| *i != index)
-            .cloned()
-            .collect();
+        let mut tails: Vec<_> = spool.tails.iter().filter(|(i, _)| *i != index).cloned().collect();
         tails.push((index, foreign.clone()));
-        let unsigned =
-            recover(Cursor::new(&spool.main), tails, key, "crash_recovered", "").unwrap();
+        let unsigned = recover(Cursor::new(&spool.main), tails, key, "crash_recovered", "").unwrap();
         assert!(
             unsigned
                 .left_out()
@@ -279,13 +253,7 @@ fn a_sealed_file_is_not_recovered_and_a_wrong_node_key_does_not_pass() {
         tails: vec![],
     };
     let file = recovered(&spool);
-    assert_eq!(
-        verify(Cursor::new(&file), &trust(), None)
-            .unwrap()
-            .chunks()
-            .len(),
-        3
-    );
+    assert_eq!(verify(Cursor::new(&file), &trust(), None).unwrap().chunks().len(), 3);
 
     let spool = crashed();
     let stranger = support::epoch_key(9, 9);
@@ -305,8 +273,5 @@ fn a_sealed_file_is_not_recovered_and_a_wrong_node_key_does_not_pass() {
         Why::UnknownNodeKey
     );
     let unsigned = recover(Cursor::new(&spool.main), spool.tails, key, "x", "").unwrap();
-    assert!(matches!(
-        unsigned.sign(&signature),
-        Err(RecoverError::NodeSignature)
-    ));
+    assert!(matches!(unsigned.sign(&signature), Err(RecoverError::NodeSignature)));
 }

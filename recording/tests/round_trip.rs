@@ -23,10 +23,7 @@ fn a_session_over_all_three_paths_comes_back() {
     assert_eq!(v.head().target, "db1.prod.example");
     let kinds: Vec<_> = v.chunks().iter().map(|c| (c.kind, c.keyframe)).collect();
     use ChunkKind::{Compressed, Stored};
-    assert_eq!(
-        kinds,
-        [(Compressed, true), (Stored, false), (Compressed, false)]
-    );
+    assert_eq!(kinds, [(Compressed, true), (Stored, false), (Compressed, false)]);
     let events: Vec<_> = v.events().collect::<Result<_, _>>().unwrap();
     assert_eq!(v.check_content().unwrap(), events.len() as u64);
     assert!(matches!(events[0].event, Event::Keyframe { .. }));
@@ -107,12 +104,7 @@ fn the_fixed_part_is_small() {
     let file = small(1).file;
     let fixed: usize = support::frames(&file)
         .iter()
-        .filter(|f| {
-            matches!(
-                f.magic,
-                0x184D_2A50 | 0x184D_2A53 | 0x184D_2A54 | 0x184D_2A5E
-            )
-        })
+        .filter(|f| matches!(f.magic, 0x184D_2A50 | 0x184D_2A53 | 0x184D_2A54 | 0x184D_2A5E))
         .map(|f| f.end - f.start)
         .sum();
     assert!(fixed <= 1200, "{fixed} bytes");
@@ -127,12 +119,9 @@ fn a_key_in_a_later_chunk_resolves_an_earlier_line() {
         let mut tail = Vec::new();
         w.open_tail(&mut tail).unwrap();
         match part {
-            0 => w
-                .push(1, 1, &line.seal(b"who").unwrap(), &mut tail)
-                .unwrap(),
+            0 => w.push(1, 1, &line.seal(b"who").unwrap(), &mut tail).unwrap(),
             1 => {
-                w.push(2, 1, &line.seal(b"ami\r").unwrap(), &mut tail)
-                    .unwrap();
+                w.push(2, 1, &line.seal(b"ami\r").unwrap(), &mut tail).unwrap();
                 w.push(
                     3,
                     1,
@@ -200,28 +189,15 @@ fn a_large_flood_event_spans_blocks() {
 
 #[test]
 fn an_ignorable_event_is_skipped_and_an_unknown_one_refused() {
-    let greased = rows(&[
-        (0x01, b"a"),
-        (0x80, b"from the future"),
-        (0xFF, b""),
-        (0x01, b"b"),
-    ]);
+    let greased = rows(&[(0x01, b"a"), (0x80, b"from the future"), (0xFF, b""), (0x01, b"b")]);
     let file = Forger::new(4).content(&greased, 4).build();
     let mut v = verify(Cursor::new(&file), &trust(), None).unwrap();
     let events: Vec<_> = v.events().map(|t| t.unwrap().event).collect();
-    assert_eq!(
-        events,
-        [Event::Output(b"a".into()), Event::Output(b"b".into())]
-    );
+    assert_eq!(events, [Event::Output(b"a".into()), Event::Output(b"b".into())]);
     let unknown = rows(&[(0x01, b"a"), (0x42, b"")]);
     let file = Forger::new(4).content(&unknown, 2).build();
     let mut v = verify(Cursor::new(&file), &trust(), None).unwrap();
-    assert!(
-        v.check_content()
-            .unwrap_err()
-            .to_string()
-            .contains("unknown kind 0x42")
-    );
+    assert!(v.check_content().unwrap_err().to_string().contains("unknown kind 0x42"));
 }
 
 #[test]
@@ -240,12 +216,7 @@ fn a_live_spool_is_a_prefix_and_a_main_file_alone_is_not_a_recording() {
     let mut first = Vec::new();
     w.open_tail(&mut first).unwrap();
     w.push(1, 1, &out(b"one"), &mut first).unwrap();
-    file.extend(
-        w.close_tail()
-            .unwrap()
-            .encode(&first, &[], 3, &mut main)
-            .unwrap(),
-    );
+    file.extend(w.close_tail().unwrap().encode(&first, &[], 3, &mut main).unwrap());
     let mut second = Vec::new();
     w.open_tail(&mut second).unwrap();
     w.push(2, 1, &out(b"two"), &mut second).unwrap();
@@ -269,9 +240,7 @@ fn a_live_spool_is_a_prefix_and_a_main_file_alone_is_not_a_recording() {
     let texts: Vec<_> = v.events().map(|t| t.unwrap().event).collect();
     assert_eq!(texts, [out(b"one"), out(b"two")]);
     assert_eq!(
-        verify(Cursor::new(&file), &trust(), None)
-            .unwrap_err()
-            .to_string(),
+        verify(Cursor::new(&file), &trust(), None).unwrap_err().to_string(),
         format!("INVALID at byte {}: there is no seal", file.len())
     );
     // The tail of another session is refused.

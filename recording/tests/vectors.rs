@@ -55,9 +55,7 @@ fn witness_key() -> SigningKey {
 }
 
 fn trusts() -> Vec<(&'static str, Trust)> {
-    let key = |name: &str, kind, key: SigningKey| {
-        VerifierKey::new(name, kind, key.verifying_key().to_bytes()).unwrap()
-    };
+    let key = |name: &str, kind, key: SigningKey| VerifierKey::new(name, kind, key.verifying_key().to_bytes()).unwrap();
     let origin = "bastion-1.example/ledger";
     let mut plain = trust();
     plain.quorum = 1;
@@ -65,11 +63,7 @@ fn trusts() -> Vec<(&'static str, Trust)> {
         origin: origin.into(),
         key: key(origin, KeyKind::Note, log_key()),
     }];
-    plain.witnesses = vec![key(
-        "witness.example/w1",
-        KeyKind::Cosignature,
-        witness_key(),
-    )];
+    plain.witnesses = vec![key("witness.example/w1", KeyKind::Cosignature, witness_key())];
     let (mut revoked, mut nobody, mut later) = (plain.clone(), plain.clone(), plain.clone());
     revoked.nodes[0].revoked_wall_ms = Some(OPENED + 1_000_000);
     nobody.nodes.clear();
@@ -177,25 +171,13 @@ fn recovered(change: impl Fn(&mut Vec<u8>)) -> Vec<u8> {
     let (mut first, mut tail) = (Vec::new(), Vec::new());
     w.open_tail(&mut first).unwrap();
     w.push(1, 1, &out(b"one"), &mut first).unwrap();
-    main.extend(
-        w.close_tail()
-            .unwrap()
-            .encode(&first, &[], 3, &mut state)
-            .unwrap(),
-    );
+    main.extend(w.close_tail().unwrap().encode(&first, &[], 3, &mut state).unwrap());
     w.open_tail(&mut tail).unwrap();
     w.push(1200, 1, &out(b"two"), &mut tail).unwrap();
     w.check(1300, &mut tail).unwrap();
     w.push(1400, 1, &out(b"three"), &mut tail).unwrap();
     let key = node().verifying_key().to_bytes();
-    let unsigned = recover(
-        Cursor::new(&main),
-        vec![(1, tail)],
-        key,
-        "crash_recovered",
-        "",
-    )
-    .unwrap();
+    let unsigned = recover(Cursor::new(&main), vec![(1, tail)], key, "crash_recovered", "").unwrap();
     let signature = node().sign(&unsigned.statement()).to_bytes();
     let done = unsigned.sign(&signature).unwrap();
     let mut file = [&main[..done.keep_bytes as usize], &done.append].concat();
@@ -215,9 +197,7 @@ fn recovered(change: impl Fn(&mut Vec<u8>)) -> Vec<u8> {
     let mut sizes: Vec<(usize, usize)> = Vec::new();
     for f in &all[..all.len() - 1] {
         let raw = if f.magic == 0xFD2F_B528 {
-            zstd::stream::decode_all(&file[f.start..f.end])
-                .unwrap()
-                .len()
+            zstd::stream::decode_all(&file[f.start..f.end]).unwrap().len()
         } else {
             0
         };

@@ -47,9 +47,7 @@ pub struct ApiClient {
 impl ApiClient {
     /// The API at `socket`; nothing is opened yet.
     pub fn new(socket: impl Into<PathBuf>) -> ApiClient {
-        ApiClient {
-            socket: socket.into(),
-        }
+        ApiClient { socket: socket.into() }
     }
 
     /// The socket's path.
@@ -79,23 +77,13 @@ impl ApiClient {
     ///
     /// # Errors
     /// No answer, or a refusal.
-    pub async fn post<B: Serialize, A: DeserializeOwned>(
-        &self,
-        path: &str,
-        body: &B,
-    ) -> Result<A, ClientError> {
-        let body =
-            serde_json::to_vec(body).map_err(|error| ClientError::Unreadable(error.to_string()))?;
+    pub async fn post<B: Serialize, A: DeserializeOwned>(&self, path: &str, body: &B) -> Result<A, ClientError> {
+        let body = serde_json::to_vec(body).map_err(|error| ClientError::Unreadable(error.to_string()))?;
         let bytes = self.bounded(Method::POST, path, body).await?;
         read(&bytes)
     }
 
-    async fn bounded(
-        &self,
-        method: Method,
-        path: &str,
-        body: Vec<u8>,
-    ) -> Result<Bytes, ClientError> {
+    async fn bounded(&self, method: Method, path: &str, body: Vec<u8>) -> Result<Bytes, ClientError> {
         let call = self.call(method, path, body);
         tokio::time::timeout(Duration::from_millis(ANSWER_MS_MAX), call)
             .await

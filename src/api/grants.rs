@@ -13,8 +13,7 @@ use super::problem::{Code, Problem};
 use super::request::{Asked, Body, Id, Json, LiveQuery};
 use super::rules::{self, Issuing};
 use super::wire::{
-    GrantView, Grants, IssueRequest, Issued, ReasonRequest, RevokeRequest, Revoked, SessionView,
-    What, rfc3339,
+    GrantView, Grants, IssueRequest, Issued, ReasonRequest, RevokeRequest, Revoked, SessionView, What, rfc3339,
 };
 use super::{Api, CUT_MS_MAX};
 use crate::keeper::AdmissionCertificate;
@@ -24,13 +23,8 @@ use crate::store::RevocationScope;
 
 impl Api {
     /// Writes one event to the ledger.
-    pub(super) async fn note<T: Serialize>(
-        &self,
-        kind: &'static str,
-        body: &T,
-    ) -> Result<u64, Problem> {
-        let body = serde_json::to_value(body)
-            .map_err(|error| Problem::new(Code::Broken, error.to_string()))?;
+    pub(super) async fn note<T: Serialize>(&self, kind: &'static str, body: &T) -> Result<u64, Problem> {
+        let body = serde_json::to_value(body).map_err(|error| Problem::new(Code::Broken, error.to_string()))?;
         self.journal
             .append(kind, body)
             .await
@@ -38,17 +32,11 @@ impl Api {
     }
 }
 
-pub async fn list(
-    State(api): State<Arc<Api>>,
-    Asked(query): Asked<LiveQuery>,
-) -> Result<Json<Grants>, Problem> {
+pub async fn list(State(api): State<Arc<Api>>, Asked(query): Asked<LiveQuery>) -> Result<Json<Grants>, Problem> {
     let now = api.clock.now().wall_ms;
     let grants = api.store.grants(query.live.then_some(now)).await?;
     Ok(Json(Grants::new(
-        grants
-            .iter()
-            .map(|grant| GrantView::at(grant, now))
-            .collect(),
+        grants.iter().map(|grant| GrantView::at(grant, now)).collect(),
     )))
 }
 
@@ -182,34 +170,22 @@ impl Api {
         let now = self.clock.now().wall_ms;
         // Effect before entry, the other way round than for a grant: a
         // ledger in trouble must not keep the gate open.
-        let (revocation, hit) = self
-            .store
-            .revoke(&scope, &peer.name, &request.reason, now)
-            .await?;
+        let (revocation, hit) = self.store.revoke(&scope, &peer.name, &request.reason, now).await?;
         tracing::info!(seq = revocation.seq, ?scope, by = %peer.name, sessions = hit.len(), "revoked");
         let ids: Vec<_> = hit.iter().map(|session| session.id).collect();
         let cutting = async {
             match ids.is_empty() {
                 true => Vec::new(),
-                false => {
-                    self.cutter
-                        .wait_cut(&ids, Duration::from_millis(CUT_MS_MAX))
-                        .await
-                }
+                false => self.cutter.wait_cut(&ids, Duration::from_millis(CUT_MS_MAX)).await,
             }
         };
         let (alive, noted) = tokio::join!(cutting, self.note("revocation", &revocation));
         let mut warnings = Vec::new();
         if let Err(problem) = noted {
             tracing::error!(seq = revocation.seq, error = %problem.detail, "a revocation is in force but not in the ledger");
-            warnings.push(format!(
-                "the revocation is in force, but {}",
-                problem.detail
-            ));
+            warnings.push(format!("the revocation is in force, but {}", problem.detail));
         }
-        let (bound, cut): (Vec<_>, Vec<_>) = hit
-            .into_iter()
-            .partition(|session| alive.contains(&session.id));
+        let (bound, cut): (Vec<_>, Vec<_>) = hit.into_iter().partition(|session| alive.contains(&session.id));
         Ok(Revoked::new(
             revocation.seq,
             rfc3339(revocation.at_ms),

@@ -14,10 +14,7 @@ pub async fn targets(State(api): State<Arc<Api>>) -> Result<Json<Targets>, Probl
     Ok(Json(Targets::new(api.store.targets().await?)))
 }
 
-pub async fn add_target(
-    State(api): State<Arc<Api>>,
-    Body(target): Body<Target>,
-) -> Result<Json<TargetAdded>, Problem> {
+pub async fn add_target(State(api): State<Arc<Api>>, Body(target): Body<Target>) -> Result<Json<TargetAdded>, Problem> {
     rules::target(&target)?;
     if let Reach::Local { run_as, .. } = &target.reach {
         let uid = uid_of(run_as.clone()).await?;
@@ -47,10 +44,10 @@ async fn uid_of(name: String) -> Result<u32, Problem> {
     let found = tokio::task::spawn_blocking(move || nix::unistd::User::from_name(&asked)).await;
     match found {
         Ok(Ok(Some(user))) => Ok(user.uid.as_raw()),
-        Ok(Ok(None)) => Err(Problem::invalid(format!(
-            "there is no account `{name}` on this machine"
-        ))
-        .hint(format!("make it with `useradd --system {name}`"))),
+        Ok(Ok(None)) => Err(
+            Problem::invalid(format!("there is no account `{name}` on this machine"))
+                .hint(format!("make it with `useradd --system {name}`")),
+        ),
         Ok(Err(error)) => Err(Problem::new(
             Code::Unavailable,
             format!("cannot look up the account `{name}`: {error}"),
@@ -76,13 +73,10 @@ pub async fn add_identity(
             .parse()
             .map_err(|error| Problem::invalid(format!("owner: {error}")))?;
         if api.store.identity(&name).await?.is_none() {
-            return Err(Problem::new(
-                Code::NotFound,
-                format!("the owner `{owner}` is not an identity"),
-            )
-            .hint(format!(
-                "add the owner first: portcullis identity add {owner}"
-            )));
+            return Err(
+                Problem::new(Code::NotFound, format!("the owner `{owner}` is not an identity"))
+                    .hint(format!("add the owner first: portcullis identity add {owner}")),
+            );
         }
     }
     if api.store.identity(&identity.name).await?.is_some() {

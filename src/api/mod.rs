@@ -66,19 +66,11 @@ pub struct JournalError(pub String);
 pub trait Journal: Send + Sync + 'static {
     /// Appends one event, durable when this returns, and tells its index.
     /// Kinds used here: `target`, `identity`, `grant`, `revocation`.
-    fn append<'a>(
-        &'a self,
-        kind: &'static str,
-        body: serde_json::Value,
-    ) -> Answer<'a, Result<u64, JournalError>>;
+    fn append<'a>(&'a self, kind: &'static str, body: serde_json::Value) -> Answer<'a, Result<u64, JournalError>>;
 }
 
 impl Journal for crate::ledger::Ledger {
-    fn append<'a>(
-        &'a self,
-        kind: &'static str,
-        body: serde_json::Value,
-    ) -> Answer<'a, Result<u64, JournalError>> {
+    fn append<'a>(&'a self, kind: &'static str, body: serde_json::Value) -> Answer<'a, Result<u64, JournalError>> {
         Box::pin(async move {
             let entry = self.append_event(kind, body).await;
             entry
@@ -94,11 +86,7 @@ pub trait Cutter: Send + Sync + 'static {
     /// registry read it now, waits until every one of `sessions` has fallen,
     /// for `within` at the longest, and tells those that have not (those of
     /// other nodes included, unless it knows better).
-    fn wait_cut<'a>(
-        &'a self,
-        sessions: &'a [SessionId],
-        within: Duration,
-    ) -> Answer<'a, Vec<SessionId>>;
+    fn wait_cut<'a>(&'a self, sessions: &'a [SessionId], within: Duration) -> Answer<'a, Vec<SessionId>>;
 }
 
 /// What the API works with. Cheap to clone behind its `Arc`s.
@@ -144,10 +132,7 @@ pub fn bind(path: &Path) -> io::Result<UnixListener> {
         Ok(meta) if !meta.file_type().is_socket() => {
             return fail(
                 io::ErrorKind::AlreadyExists,
-                format!(
-                    "{} is there and is not a socket: move it away",
-                    path.display()
-                ),
+                format!("{} is there and is not a socket: move it away", path.display()),
             );
         }
         Ok(_) => {
@@ -219,10 +204,7 @@ impl Api {
     /// Every route.
     fn router(self) -> Router {
         Router::new()
-            .route(
-                "/v1/targets",
-                get(inventory::targets).post(inventory::add_target),
-            )
+            .route("/v1/targets", get(inventory::targets).post(inventory::add_target))
             .route(
                 "/v1/identities",
                 get(inventory::identities).post(inventory::add_identity),
@@ -237,9 +219,7 @@ impl Api {
             .route("/v1/health", get(state::health))
             .route("/healthz", get(state::healthz))
             .route("/metrics", get(state::metrics))
-            .method_not_allowed_fallback(async || {
-                Problem::new(Code::MethodNotAllowed, "that route has other methods")
-            })
+            .method_not_allowed_fallback(async || Problem::new(Code::MethodNotAllowed, "that route has other methods"))
             .fallback(async || Problem::new(Code::NotFound, "there is no such route"))
             .with_state(Arc::new(self))
     }
@@ -249,11 +229,7 @@ async fn next(
     listener: &UnixListener,
     room: &Arc<Semaphore>,
 ) -> io::Result<(UnixStream, tokio::sync::OwnedSemaphorePermit)> {
-    let place = room
-        .clone()
-        .acquire_owned()
-        .await
-        .map_err(io::Error::other)?;
+    let place = room.clone().acquire_owned().await.map_err(io::Error::other)?;
     let (stream, _) = listener.accept().await?;
     Ok((stream, place))
 }

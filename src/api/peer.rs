@@ -41,11 +41,7 @@ pub enum Refused {
 ///
 /// # Errors
 /// Why it may not use the API. What cannot be seen is refused.
-pub fn judge(
-    peer: Credentials,
-    own: Credentials,
-    parent: impl Fn(u32) -> Option<u32>,
-) -> Result<(), Refused> {
+pub fn judge(peer: Credentials, own: Credentials, parent: impl Fn(u32) -> Option<u32>) -> Result<(), Refused> {
     if peer.uid != own.uid && peer.uid != 0 {
         return Err(Refused::User(peer.uid));
     }
@@ -151,11 +147,7 @@ mod tests {
             (990, None, Err(Refused::Unknown)),
         ];
         for (uid, pid, want) in cases {
-            assert_eq!(
-                judge(Credentials { uid, pid }, own, parent),
-                want,
-                "{uid} {pid:?}"
-            );
+            assert_eq!(judge(Credentials { uid, pid }, own, parent), want, "{uid} {pid:?}");
         }
     }
 

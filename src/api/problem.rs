@@ -187,10 +187,7 @@ mod tests {
         for code in Code::ALL {
             let problem = Problem::new(code, "x").hint("y");
             let text = serde_json::to_string(&problem).unwrap();
-            assert!(
-                text.contains(&format!("\"code\":\"{}\"", code.as_str())),
-                "{text}"
-            );
+            assert!(text.contains(&format!("\"code\":\"{}\"", code.as_str())), "{text}");
             assert_eq!(serde_json::from_str::<Problem>(&text).unwrap(), problem);
             assert!((400..600).contains(&problem.status), "{code:?}");
         }

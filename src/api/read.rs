@@ -23,10 +23,7 @@ impl Api {
     }
 }
 
-pub async fn sessions(
-    State(api): State<Arc<Api>>,
-    Asked(query): Asked<LiveQuery>,
-) -> Result<Json<Sessions>, Problem> {
+pub async fn sessions(State(api): State<Arc<Api>>, Asked(query): Asked<LiveQuery>) -> Result<Json<Sessions>, Problem> {
     let sessions = api.store.sessions(query.live).await?;
     Ok(Json(Sessions::new(
         sessions.into_iter().map(SessionView::from).collect(),

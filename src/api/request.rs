@@ -21,18 +21,16 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
         let reading = axum::body::to_bytes(request.into_body(), BODY_BYTES_MAX);
         let bytes = tokio::time::timeout(Duration::from_millis(REQUEST_MS_MAX), reading)
             .await
-            .map_err(|_| {
-                Problem::invalid(format!("the body took longer than {REQUEST_MS_MAX} ms"))
-            })?
+            .map_err(|_| Problem::invalid(format!("the body took longer than {REQUEST_MS_MAX} ms")))?
             .map_err(|_| {
                 Problem::new(
                     Code::TooLarge,
                     format!("the body broke off or is larger than {BODY_BYTES_MAX} bytes"),
                 )
             })?;
-        serde_json::from_slice(&bytes).map(Body).map_err(|error| {
-            Problem::invalid(format!("the body is not what this route takes: {error}"))
-        })
+        serde_json::from_slice(&bytes)
+            .map(Body)
+            .map_err(|error| Problem::invalid(format!("the body is not what this route takes: {error}")))
     }
 }
 

@@ -44,9 +44,7 @@ fn words(what: &str, text: &str) -> Result<(), Problem> {
         )));
     }
     if text.chars().any(char::is_control) {
-        return Err(Problem::invalid(format!(
-            "the {what} holds control characters"
-        )));
+        return Err(Problem::invalid(format!("the {what} holds control characters")));
     }
     Ok(())
 }
@@ -65,10 +63,8 @@ pub fn reason(text: &str) -> Result<(), Problem> {
 /// When it is none.
 pub fn public_key(line: &str) -> Result<PublicKey, Problem> {
     let bad = |why: &str| {
-        Err(
-            Problem::invalid(format!("not an OpenSSH public key: {why}"))
-                .hint("give the .pub file that ssh-keygen wrote"),
-        )
+        Err(Problem::invalid(format!("not an OpenSSH public key: {why}"))
+            .hint("give the .pub file that ssh-keygen wrote"))
     };
     let line = line.trim();
     if line.len() > KEY_BYTES_MAX {
@@ -101,9 +97,7 @@ pub fn identity(request: IdentityRequest, now: WallMs) -> Result<Identity, Probl
             .parse()
             .map_err(|error| Problem::invalid(format!("owner: {error}")))?;
         if owner == request.name {
-            return Err(Problem::invalid(format!(
-                "{owner} cannot answer for itself"
-            )));
+            return Err(Problem::invalid(format!("{owner} cannot answer for itself")));
         }
     }
     let review_by_ms = match request.review_by_ms {
@@ -145,10 +139,7 @@ pub fn address(text: &str) -> Result<(), Problem> {
     if !digits || port.parse::<u16>().unwrap_or(0) == 0 || host.len() > 255 {
         return Err(bad());
     }
-    let good = match host
-        .strip_prefix('[')
-        .and_then(|host| host.strip_suffix(']'))
-    {
+    let good = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
         Some(inner) => inner.parse::<std::net::Ipv6Addr>().is_ok(),
         None => {
             !host.is_empty()
@@ -175,9 +166,7 @@ pub fn target(target: &Target) -> Result<(), Problem> {
         )));
     }
     for label in &target.labels {
-        let good = label
-            .split_once('=')
-            .is_some_and(|(key, _)| !key.is_empty());
+        let good = label.split_once('=').is_some_and(|(key, _)| !key.is_empty());
         if !good || label.len() > TEXT_BYTES_MAX || label.chars().any(char::is_control) {
             return Err(Problem::invalid(format!(
                 "label `{}` is not KEY=VALUE",
@@ -233,22 +222,12 @@ pub fn issue(of: &Issuing<'_>) -> Result<(WallMs, WallMs), Problem> {
     let request = of.request;
     reason(&request.reason)?;
     let identity = of.identity.ok_or_else(|| {
-        Problem::new(
-            Code::NotFound,
-            format!("there is no identity `{}`", request.identity),
-        )
-        .hint(format!(
-            "add it with `portcullis identity add {}`",
-            request.identity
-        ))
+        Problem::new(Code::NotFound, format!("there is no identity `{}`", request.identity))
+            .hint(format!("add it with `portcullis identity add {}`", request.identity))
     })?;
     let wanted = &request.destination;
     let target = of.target.ok_or_else(|| {
-        Problem::new(
-            Code::NotFound,
-            format!("there is no target `{}`", wanted.target),
-        )
-        .hint(format!(
+        Problem::new(Code::NotFound, format!("there is no target `{}`", wanted.target)).hint(format!(
             "add it with `portcullis target add {}`, or see `portcullis target list`",
             wanted.target
         ))
@@ -264,14 +243,12 @@ pub fn issue(of: &Issuing<'_>) -> Result<(WallMs, WallMs), Problem> {
     }
     if identity.name.as_str() == of.issuer {
         return Err(
-            Problem::denied(format!("{} cannot issue a grant to itself", of.issuer))
-                .hint("let somebody else issue it"),
+            Problem::denied(format!("{} cannot issue a grant to itself", of.issuer)).hint("let somebody else issue it")
         );
     }
     holder(identity, of.now)?;
     if request.allow.is_empty() {
-        return Err(Problem::invalid("a grant that allows nothing is of no use")
-            .hint("add --allow shell,exec,sftp"));
+        return Err(Problem::invalid("a grant that allows nothing is of no use").hint("add --allow shell,exec,sftp"));
     }
     if request.sources.len() > SOURCES_MAX {
         return Err(Problem::invalid(format!("more than {SOURCES_MAX} sources")));
@@ -282,8 +259,7 @@ pub fn issue(of: &Issuing<'_>) -> Result<(WallMs, WallMs), Problem> {
 /// Whether `identity` may hold a grant at `now`.
 fn holder(identity: &Identity, now: WallMs) -> Result<(), Problem> {
     let accountable = matches!(identity.kind, IdentityKind::Machine | IdentityKind::Agent);
-    let complete =
-        identity.owner.is_some() && identity.purpose.is_some() && identity.review_by_ms.is_some();
+    let complete = identity.owner.is_some() && identity.purpose.is_some() && identity.review_by_ms.is_some();
     if accountable && !complete {
         return Err(Problem::denied(format!(
             "{} has no owner, purpose or review date, which a machine or agent needs",
@@ -348,9 +324,7 @@ pub fn by_prefix<T: Copy + std::fmt::Display>(
     prefix: &str,
     ids: impl Iterator<Item = T>,
 ) -> Result<T, Problem> {
-    let digits = prefix
-        .bytes()
-        .all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    let digits = prefix.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
     if !digits || !(PREFIX_DIGITS_MIN..=32).contains(&prefix.len()) {
         return Err(Problem::invalid(format!(
             "`{}` is not the id of a {what}: {PREFIX_DIGITS_MIN} to 32 lower-case hexadecimal digits",

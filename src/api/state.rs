@@ -17,17 +17,9 @@ const TRUST_BYTES_MAX: u64 = 1024 * 1024;
 /// The trust file as it lies in the state folder.
 pub async fn trust(State(api): State<Arc<Api>>) -> Result<impl IntoResponse, Problem> {
     let path = api.layout.trust();
-    let unread = |error: std::io::Error| {
-        Problem::new(
-            Code::Broken,
-            format!("cannot read {}: {error}", path.display()),
-        )
-    };
+    let unread = |error: std::io::Error| Problem::new(Code::Broken, format!("cannot read {}: {error}", path.display()));
     if tokio::fs::metadata(&path).await.map_err(unread)?.len() > TRUST_BYTES_MAX {
-        return Err(Problem::new(
-            Code::Broken,
-            format!("{} is too large", path.display()),
-        ));
+        return Err(Problem::new(Code::Broken, format!("{} is too large", path.display())));
     }
     let text = tokio::fs::read_to_string(&path).await.map_err(unread)?;
     Ok(([(header::CONTENT_TYPE, "application/toml")], text))
@@ -37,19 +29,12 @@ pub async fn trust(State(api): State<Arc<Api>>) -> Result<impl IntoResponse, Pro
 pub async fn health(State(api): State<Arc<Api>>) -> Result<Json<Health>, Problem> {
     api.store.revocations_after(0, 1).await?;
     let version = env!("CARGO_PKG_VERSION").to_owned();
-    Ok(Json(Health::new(
-        "ok".to_owned(),
-        api.node.clone(),
-        version,
-    )))
+    Ok(Json(Health::new("ok".to_owned(), api.node.clone(), version)))
 }
 
 /// Whether it is alive; asks nothing else.
 pub async fn healthz() -> impl IntoResponse {
-    (
-        [(header::CONTENT_TYPE, "text/plain; charset=utf-8")],
-        "ok\n",
-    )
+    ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], "ok\n")
 }
 
 /// Counters and gauges in the OpenMetrics text format.

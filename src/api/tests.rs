@@ -27,11 +27,7 @@ struct Entries {
 }
 
 impl Journal for Entries {
-    fn append<'a>(
-        &'a self,
-        kind: &'static str,
-        body: serde_json::Value,
-    ) -> Answer<'a, Result<u64, JournalError>> {
+    fn append<'a>(&'a self, kind: &'static str, body: serde_json::Value) -> Answer<'a, Result<u64, JournalError>> {
         Box::pin(async move {
             if self.full.load(std::sync::atomic::Ordering::SeqCst) {
                 return Err(JournalError("no space".to_owned()));
@@ -45,12 +41,7 @@ impl Journal for Entries {
 
 impl Entries {
     fn kinds(&self) -> Vec<&'static str> {
-        self.taken
-            .lock()
-            .unwrap()
-            .iter()
-            .map(|(kind, _)| *kind)
-            .collect()
+        self.taken.lock().unwrap().iter().map(|(kind, _)| *kind).collect()
     }
 }
 
@@ -58,18 +49,8 @@ impl Entries {
 struct Stubborn(Option<SessionId>);
 
 impl Cutter for Stubborn {
-    fn wait_cut<'a>(
-        &'a self,
-        sessions: &'a [SessionId],
-        _: Duration,
-    ) -> Answer<'a, Vec<SessionId>> {
-        Box::pin(async move {
-            sessions
-                .iter()
-                .copied()
-                .filter(|id| Some(*id) == self.0)
-                .collect()
-        })
+    fn wait_cut<'a>(&'a self, sessions: &'a [SessionId], _: Duration) -> Answer<'a, Vec<SessionId>> {
+        Box::pin(async move { sessions.iter().copied().filter(|id| Some(*id) == self.0).collect() })
     }
 }
 
@@ -166,11 +147,7 @@ fn alice() -> IdentityRequest {
 
 impl World {
     async fn stock(&self) {
-        let _: TargetAdded = self
-            .client
-            .post("/v1/targets", &target(&self.user))
-            .await
-            .unwrap();
+        let _: TargetAdded = self.client.post("/v1/targets", &target(&self.user)).await.unwrap();
         let _: IdentityAdded = self.client.post("/v1/identities", &alice()).await.unwrap();
     }
 
@@ -223,35 +200,16 @@ async fn a_grant_is_issued_for_one_purpose() {
     let issued = world.issue().await;
     let certificate = Certificate::from_openssh(&issued.certificate).unwrap();
     assert_eq!(certificate.valid_principals(), ["root@db1"]);
-    assert_eq!(
-        certificate.key_id(),
-        format!("alice grant={}", issued.grant.id)
-    );
-    assert_eq!(
-        certificate.valid_after(),
-        NOW / 1000 - 60,
-        "a minute for slow clocks"
-    );
+    assert_eq!(certificate.key_id(), format!("alice grant={}", issued.grant.id));
+    assert_eq!(certificate.valid_after(), NOW / 1000 - 60, "a minute for slow clocks");
     assert_eq!(certificate.valid_before(), NOW / 1000 + 600);
-    let extensions: Vec<_> = certificate
-        .extensions()
-        .keys()
-        .map(String::as_str)
-        .collect();
+    let extensions: Vec<_> = certificate.extensions().keys().map(String::as_str).collect();
     assert_eq!(extensions, ["permit-pty"]);
-    let sources = certificate
-        .critical_options()
-        .get("source-address")
-        .unwrap();
+    let sources = certificate.critical_options().get("source-address").unwrap();
     assert_eq!(sources, "10.0.0.0/8,::1/128");
 
     let sha256: [u8; 32] = Sha256::digest(certificate.to_bytes().unwrap()).into();
-    let row = world
-        .store
-        .grant_by_certificate(sha256)
-        .await
-        .unwrap()
-        .unwrap();
+    let row = world.store.grant_by_certificate(sha256).await.unwrap().unwrap();
     assert_eq!(
         (row.id, row.certificate_serial),
         (issued.grant.id, certificate.serial())
@@ -277,10 +235,7 @@ async fn a_grant_is_issued_for_one_purpose() {
     world.clock.advance(3_600_000);
     let all: Grants = world.client.get("/v1/grants").await.unwrap();
     assert_eq!(
-        all.grants
-            .iter()
-            .map(|grant| grant.state)
-            .collect::<Vec<_>>(),
+        all.grants.iter().map(|grant| grant.state).collect::<Vec<_>>(),
         [GrantState::Expired; 2]
     );
     let live: Grants = world.client.get("/v1/grants?live=true").await.unwrap();
@@ -298,35 +253,22 @@ async fn what_breaks_a_rule_changes_nothing() {
         name: peer::account(peer::own().uid).parse().unwrap(),
         ..alice()
     };
-    let _: IdentityAdded = world
-        .client
-        .post("/v1/identities", &self_made)
-        .await
-        .unwrap();
+    let _: IdentityAdded = world.client.post("/v1/identities", &self_made).await.unwrap();
     let to_self = IssueRequest {
         identity: self_made.name,
         ..world.asks()
     };
-    assert_eq!(
-        world.refused("/v1/grants", &to_self).await.code,
-        Code::Denied
-    );
+    assert_eq!(world.refused("/v1/grants", &to_self).await.code, Code::Denied);
     let long = IssueRequest {
         for_secs: 3601,
         ..world.asks()
     };
     assert_eq!(world.refused("/v1/grants", &long).await.code, Code::Denied);
     assert_eq!(
-        world
-            .refused("/v1/targets", &target(&world.user))
-            .await
-            .code,
+        world.refused("/v1/targets", &target(&world.user)).await.code,
         Code::Exists
     );
-    assert_eq!(
-        world.refused("/v1/identities", &alice()).await.code,
-        Code::Exists
-    );
+    assert_eq!(world.refused("/v1/identities", &alice()).await.code, Code::Exists);
     let orphan = IdentityRequest {
         name: "ci".parse().unwrap(),
         kind: IdentityKind::Machine,
@@ -334,10 +276,7 @@ async fn what_breaks_a_rule_changes_nothing() {
         purpose: Some("x".to_owned()),
         ..alice()
     };
-    assert_eq!(
-        world.refused("/v1/identities", &orphan).await.code,
-        Code::NotFound
-    );
+    assert_eq!(world.refused("/v1/identities", &orphan).await.code, Code::NotFound);
     let own = Reach::Local {
         command: vec![],
         run_as: peer::account(peer::own().uid),
@@ -357,10 +296,7 @@ async fn what_breaks_a_rule_changes_nothing() {
         reach: ghost,
         ..target(&world.user)
     };
-    assert_eq!(
-        world.refused("/v1/targets", &ghost).await.code,
-        Code::Invalid
-    );
+    assert_eq!(world.refused("/v1/targets", &ghost).await.code, Code::Invalid);
 
     assert_eq!(world.journal.kinds(), ["target", "identity", "identity"]);
     assert_eq!(world.store.grants(None).await.unwrap(), []);
@@ -372,14 +308,8 @@ async fn without_an_entry_in_the_ledger_nothing_is_granted_but_much_is_revoked()
     let world = world().await;
     world.stock().await;
     let issued = world.issue().await;
-    world
-        .journal
-        .full
-        .store(true, std::sync::atomic::Ordering::SeqCst);
-    assert_eq!(
-        world.refused("/v1/grants", &world.asks()).await.code,
-        Code::Unavailable
-    );
+    world.journal.full.store(true, std::sync::atomic::Ordering::SeqCst);
+    assert_eq!(world.refused("/v1/grants", &world.asks()).await.code, Code::Unavailable);
     assert_eq!(world.store.grants(None).await.unwrap().len(), 1);
     let path = format!("/v1/grants/{}/revoke", issued.grant.id);
     let revoked: Revoked = world
@@ -404,10 +334,7 @@ async fn a_revocation_names_what_fell_and_what_did_not() {
     let falls = world.open(0xaa, &first.grant).await;
     let stays = world.open(0xbb, &second.grant).await;
     let one: OneSession = world.client.get("/v1/sessions/aaaa").await.unwrap();
-    assert_eq!(
-        (one.session.id, one.grant.unwrap().id),
-        (falls.id, first.grant.id)
-    );
+    assert_eq!((one.session.id, one.grant.unwrap().id), (falls.id, first.grant.id));
 
     let request = RevokeRequest {
         what: What::Identity,
@@ -453,16 +380,10 @@ async fn bad_requests_are_problems() {
     let world = world().await;
     let problem = world.refused("/v1/nothing", &()).await;
     assert_eq!((problem.status, problem.code), (404, Code::NotFound));
-    assert_eq!(
-        world.refused("/v1/sessions", &()).await.code,
-        Code::MethodNotAllowed
-    );
+    assert_eq!(world.refused("/v1/sessions", &()).await.code, Code::MethodNotAllowed);
     assert_eq!(world.refused("/v1/grants", &"x").await.code, Code::Invalid);
     let huge = "x".repeat(BODY_BYTES_MAX);
-    assert_eq!(
-        world.refused("/v1/grants", &huge).await.code,
-        Code::TooLarge
-    );
+    assert_eq!(world.refused("/v1/grants", &huge).await.code, Code::TooLarge);
     let query = world.client.get::<Grants>("/v1/grants?alive=1").await;
     assert!(matches!(query, Err(ClientError::Refused(problem)) if problem.code == Code::Invalid));
 
@@ -495,14 +416,8 @@ async fn state_and_metrics_can_be_read() {
     world.issue().await;
     assert_eq!(world.client.text("/healthz").await.unwrap(), "ok\n");
     let metrics = world.client.text("/metrics").await.unwrap();
-    assert!(
-        metrics.contains("portcullis_certificates_issued_total 1"),
-        "{metrics}"
-    );
-    assert!(
-        world.client.text("/v1/trust").await.is_err(),
-        "none is there yet"
-    );
+    assert!(metrics.contains("portcullis_certificates_issued_total 1"), "{metrics}");
+    assert!(world.client.text("/v1/trust").await.is_err(), "none is there yet");
     std::fs::write(world.dir.path().join("trust.toml"), "x = 1\n").unwrap();
     assert_eq!(world.client.text("/v1/trust").await.unwrap(), "x = 1\n");
     let recordings: Recordings = world.client.get("/v1/recordings").await.unwrap();
@@ -532,10 +447,7 @@ async fn a_process_that_the_server_started_gets_nothing() {
         .await
         .unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        output.status.success() && said.contains("1 passed"),
-        "{said}"
-    );
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
 }
 
 #[tokio::test]
@@ -548,18 +460,12 @@ async fn the_socket_is_private_and_has_one_server() {
     world.stop.take().unwrap().send(()).unwrap();
     world.served.await.unwrap();
     let gone = world.client.get::<Health>("/v1/health").await;
-    assert!(
-        matches!(gone, Err(ClientError::Unreachable { .. })),
-        "{gone:?}"
-    );
+    assert!(matches!(gone, Err(ClientError::Unreachable { .. })), "{gone:?}");
     drop(bind(&socket).unwrap());
 
     let file = world.dir.path().join("file");
     std::fs::write(&file, "").unwrap();
-    assert_eq!(
-        bind(&file).unwrap_err().kind(),
-        io::ErrorKind::AlreadyExists
-    );
+    assert_eq!(bind(&file).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
     let long = world.dir.path().join("x".repeat(SOCKET_PATH_BYTES_MAX));
     assert_eq!(bind(&long).unwrap_err().kind(), io::ErrorKind::InvalidInput);
 }

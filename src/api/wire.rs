@@ -287,11 +287,7 @@ pub struct RecordingView {
 
 impl RecordingView {
     /// Of `row`, whose file lies in the folder `archive`.
-    pub fn of(
-        row: RecordingRow,
-        archive: &std::path::Path,
-        session: Option<&SessionRow>,
-    ) -> RecordingView {
+    pub fn of(row: RecordingRow, archive: &std::path::Path, session: Option<&SessionRow>) -> RecordingView {
         RecordingView {
             session: row.session,
             path: archive.join(&row.file).display().to_string(),

@@ -8,10 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::durable::{self, DurableError};
 
-use super::{
-    Answer, Archive, ArchiveError, ArchiveName, LIST_NAMES_MAX, Listed, Put, SIDECAR_BYTES_MAX,
-    Sidecar,
-};
+use super::{Answer, Archive, ArchiveError, ArchiveName, LIST_NAMES_MAX, Listed, Put, SIDECAR_BYTES_MAX, Sidecar};
 
 /// Mode of recordings: nobody writes to one again, its owner included.
 const FILE_MODE: u32 = 0o400;
@@ -47,9 +44,7 @@ impl Files {
     /// When the folder is missing.
     pub fn open(root: &Path) -> Result<Files, ArchiveError> {
         std::fs::read_dir(root).map_err(DurableError::at("open the archive", root))?;
-        Ok(Files {
-            root: root.to_owned(),
-        })
+        Ok(Files { root: root.to_owned() })
     }
 
     fn path(&self, name: &ArchiveName) -> PathBuf {
@@ -215,16 +210,11 @@ fn same_bytes(a: &Path, b: &Path) -> Result<bool, DurableError> {
     let mut left = a_bytes;
     while left > 0 {
         let size = usize::try_from(left).map_or(COMPARE_BYTES, |left| left.min(COMPARE_BYTES));
-        let (Some(part_a), Some(part_b)) = (chunk_a.get_mut(..size), chunk_b.get_mut(..size))
-        else {
+        let (Some(part_a), Some(part_b)) = (chunk_a.get_mut(..size), chunk_b.get_mut(..size)) else {
             return Ok(false);
         };
-        from_a
-            .read_exact(part_a)
-            .map_err(DurableError::at("read", a))?;
-        from_b
-            .read_exact(part_b)
-            .map_err(DurableError::at("read", b))?;
+        from_a.read_exact(part_a).map_err(DurableError::at("read", a))?;
+        from_b.read_exact(part_b).map_err(DurableError::at("read", b))?;
         if part_a != part_b {
             return Ok(false);
         }
@@ -239,21 +229,13 @@ impl Archive for Files {
         Box::pin(self.blocking(move |files| files.take(&name, &local)))
     }
 
-    fn put_sidecar<'a>(
-        &'a self,
-        of: &'a ArchiveName,
-        kind: Sidecar,
-        bytes: &'a [u8],
-    ) -> Answer<'a, ()> {
+    fn put_sidecar<'a>(&'a self, of: &'a ArchiveName, kind: Sidecar, bytes: &'a [u8]) -> Answer<'a, ()> {
         let (of, bytes) = (of.clone(), bytes.to_vec());
         Box::pin(self.blocking(move |files| {
             let name = of.sidecar(kind)?;
             let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
             if length > SIDECAR_BYTES_MAX {
-                return Err(ArchiveError::TooLong {
-                    name,
-                    bytes: length,
-                });
+                return Err(ArchiveError::TooLong { name, bytes: length });
             }
             let place = files.path(&name);
             durable::create_dir_all(durable::parent(&place), FOLDER_MODE)?;
@@ -333,9 +315,7 @@ mod tests {
 
     #[test]
     fn names_stay_inside() {
-        for bad in [
-            "", "/a", "a/", "a//b", "../a", "a/..", ".a", "a b", "a\0", "é",
-        ] {
+        for bad in ["", "/a", "a/", "a//b", "../a", "a/..", ".a", "a b", "a\0", "é"] {
             assert!(bad.parse::<ArchiveName>().is_err(), "{bad:?}");
         }
         assert!("x".repeat(201).parse::<ArchiveName>().is_err());
@@ -382,10 +362,7 @@ mod tests {
         durable::rename_new(&incoming, &place).unwrap();
         assert_eq!(std::fs::read(&place).unwrap(), b"whole");
         // Killed before the local copy was removed: the next try ends well.
-        assert_eq!(
-            bench.files.put(&name("b.pcr"), &local).await.unwrap(),
-            Put::Already
-        );
+        assert_eq!(bench.files.put(&name("b.pcr"), &local).await.unwrap(), Put::Already);
     }
 
     #[tokio::test]
@@ -393,10 +370,7 @@ mod tests {
         let bench = Bench::new();
         let it = name("none.pcr");
         assert_eq!(bench.files.exists(&it).await.unwrap(), None);
-        assert!(matches!(
-            bench.files.open(&it).await,
-            Err(ArchiveError::NotFound(_))
-        ));
+        assert!(matches!(bench.files.open(&it).await, Err(ArchiveError::NotFound(_))));
         assert!(matches!(
             bench.files.put(&it, &bench.dir.path().join("no")).await,
             Err(ArchiveError::File(why)) if why.is_missing()

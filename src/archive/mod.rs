@@ -144,12 +144,7 @@ pub trait Archive: Send + Sync + 'static {
     fn put<'a>(&'a self, name: &'a ArchiveName, local: &'a Path) -> Answer<'a, Put>;
     /// Writes a sidecar. One that is there with other bytes is replaced: a
     /// proof gains cosignatures over time.
-    fn put_sidecar<'a>(
-        &'a self,
-        of: &'a ArchiveName,
-        kind: Sidecar,
-        bytes: &'a [u8],
-    ) -> Answer<'a, ()>;
+    fn put_sidecar<'a>(&'a self, of: &'a ArchiveName, kind: Sidecar, bytes: &'a [u8]) -> Answer<'a, ()>;
     /// A file's bytes, seekable.
     fn open<'a>(&'a self, name: &'a ArchiveName) -> Answer<'a, File>;
     /// A sidecar's bytes, if there is one.

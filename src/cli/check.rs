@@ -64,11 +64,7 @@ pub fn run(common: &Common) -> Result<Exit, CliError> {
     output.data(&checked, || {
         let line = |finding: &Finding| match &finding.detail {
             None => format!("ok   {}\n", finding.what),
-            Some(detail) => format!(
-                "BAD  {}: {}\n",
-                finding.what,
-                super::output::clean(detail, usize::MAX)
-            ),
+            Some(detail) => format!("BAD  {}: {}\n", finding.what, super::output::clean(detail, usize::MAX)),
         };
         checked.findings.iter().map(line).collect()
     })?;
@@ -79,10 +75,7 @@ pub fn run(common: &Common) -> Result<Exit, CliError> {
 fn state(layout: &Layout) -> Vec<Finding> {
     let mut findings = Vec::new();
     for folder in layout.folders() {
-        findings.push(Finding::of(
-            folder.display().to_string(),
-            private(&folder, 0o700),
-        ));
+        findings.push(Finding::of(folder.display().to_string(), private(&folder, 0o700)));
     }
     let keys = keys::load(&layout.keys(), CaSource::Files)
         .map(drop)
@@ -94,10 +87,7 @@ fn state(layout: &Layout) -> Vec<Finding> {
     ));
     let store = private(&layout.store(), 0o600).and_then(|()| database(&layout.store()));
     findings.push(Finding::of(layout.store().display().to_string(), store));
-    findings.push(Finding::of(
-        layout.api_socket().display().to_string(),
-        socket(layout),
-    ));
+    findings.push(Finding::of(layout.api_socket().display().to_string(), socket(layout)));
     findings
 }
 
@@ -116,10 +106,7 @@ fn private(path: &Path, mode_max: u32) -> Result<(), String> {
     }
     let me = rustix::process::geteuid().as_raw();
     if meta.uid() != me && me != 0 {
-        return Err(format!(
-            "belongs to uid {}, not to uid {me} who checks",
-            meta.uid()
-        ));
+        return Err(format!("belongs to uid {}, not to uid {me} who checks", meta.uid()));
     }
     Ok(())
 }
@@ -129,8 +116,7 @@ fn private(path: &Path, mode_max: u32) -> Result<(), String> {
 fn database(path: &Path) -> Result<(), String> {
     let mut head = [0u8; 16];
     let mut file = std::fs::File::open(path).map_err(|error| error.to_string())?;
-    file.read_exact(&mut head)
-        .map_err(|error| error.to_string())?;
+    file.read_exact(&mut head).map_err(|error| error.to_string())?;
     match &head {
         b"SQLite format 3\0" => Ok(()),
         _ => Err("is not a SQLite database: restore it from the backup".to_owned()),
@@ -181,8 +167,7 @@ mod tests {
         std::fs::write(layout.store(), "x".repeat(100)).unwrap();
         std::fs::write(layout.trust(), "nonsense").unwrap();
         std::fs::remove_dir(layout.spool()).unwrap();
-        let want =
-            [layout.spool(), layout.trust(), layout.store()].map(|path| path.display().to_string());
+        let want = [layout.spool(), layout.trust(), layout.store()].map(|path| path.display().to_string());
         assert_eq!(bad(&layout), want);
     }
 }

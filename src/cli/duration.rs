@@ -51,10 +51,7 @@ pub fn date(text: &str) -> Result<u64, String> {
     let bad = || format!("`{text}` is not a date such as 2027-01-31");
     let date: jiff::civil::Date = text.parse().map_err(|_| bad())?;
     let next = date.tomorrow().map_err(|_| bad())?;
-    let time = next
-        .to_zoned(jiff::tz::TimeZone::UTC)
-        .map_err(|_| bad())?
-        .timestamp();
+    let time = next.to_zoned(jiff::tz::TimeZone::UTC).map_err(|_| bad())?.timestamp();
     u64::try_from(time.as_millisecond()).map_err(|_| bad())
 }
 

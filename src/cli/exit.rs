@@ -102,11 +102,7 @@ impl From<ConfigError> for CliError {
         let hint = error.hint();
         let missing = matches!(&error, ConfigError::Read { error, .. }
             if error.kind() == std::io::ErrorKind::NotFound);
-        let exit = if missing {
-            Exit::NotFound
-        } else {
-            Exit::Failed
-        };
+        let exit = if missing { Exit::NotFound } else { Exit::Failed };
         CliError {
             exit,
             message: error.to_string(),
@@ -120,9 +116,7 @@ impl From<StoreError> for CliError {
         let exit = match &error {
             StoreError::Unavailable(_) => Exit::TryAgain,
             StoreError::NotFound(_) => Exit::NotFound,
-            StoreError::Corrupt(_) | StoreError::Exists(_) | StoreError::GrantNotLive(_) => {
-                Exit::Failed
-            }
+            StoreError::Corrupt(_) | StoreError::Exists(_) | StoreError::GrantNotLive(_) => Exit::Failed,
         };
         CliError::new(exit, error.to_string())
     }
@@ -162,8 +156,9 @@ impl From<ClientError> for CliError {
                 ))
             }
             ClientError::Late => CliError::new(Exit::TryAgain, message),
-            ClientError::Unreadable(_) => CliError::failed(message)
-                .hint("use the portcullis program of the running server's version"),
+            ClientError::Unreadable(_) => {
+                CliError::failed(message).hint("use the portcullis program of the running server's version")
+            }
         }
     }
 }
@@ -204,8 +199,7 @@ mod tests {
             (Code::Invalid, Exit::Usage),
         ];
         for (code, exit) in cases {
-            let error: CliError =
-                ClientError::Refused(Box::new(Problem::new(code, "x").hint("y"))).into();
+            let error: CliError = ClientError::Refused(Box::new(Problem::new(code, "x").hint("y"))).into();
             assert_eq!(error, CliError::new(exit, "x").hint("y"));
         }
         let socket = std::path::PathBuf::from("/srv/gate/api.sock");

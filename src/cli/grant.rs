@@ -44,12 +44,7 @@ pub struct IssueArgs {
     #[arg(long, value_name = "FILE-cert.pub")]
     out: Option<PathBuf>,
     /// What it allows: shell, exec, sftp, forward, agent, x11
-    #[arg(
-        long,
-        value_name = "LIST",
-        value_delimiter = ',',
-        default_value = "shell,exec,sftp"
-    )]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "shell,exec,sftp")]
     allow: Vec<Capability>,
     /// Only from this address or network; may be given several times
     #[arg(long = "source", value_name = "CIDR", value_delimiter = ',')]
@@ -89,9 +84,7 @@ pub async fn run(common: &Common, command: GrantCommand) -> Result<Exit, CliErro
         None => beside(&args.public_key)?,
     };
     replaceable(&out)?;
-    let public_key = read_text(&args.public_key, KEY_FILE_BYTES_MAX)?
-        .trim()
-        .to_owned();
+    let public_key = read_text(&args.public_key, KEY_FILE_BYTES_MAX)?.trim().to_owned();
     let request = IssueRequest {
         identity: args.identity,
         destination: args.destination,
@@ -104,10 +97,7 @@ pub async fn run(common: &Common, command: GrantCommand) -> Result<Exit, CliErro
     };
     let issued: Issued = session.client.post("/v1/grants", &request).await?;
     save(&out, &issued.certificate)?;
-    let host = rustix::system::uname()
-        .nodename()
-        .to_string_lossy()
-        .into_owned();
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let ssh = ssh_command(
         &issued.grant.destination,
         &args.public_key,
@@ -123,7 +113,7 @@ pub async fn run(common: &Common, command: GrantCommand) -> Result<Exit, CliErro
         grant: issued.grant,
     };
     session.output.data(&given, || {
-        let line: Vec<String> = given.ssh.iter().map(|word| quoted(word)).collect();
+        let line: Vec<String> = given.ssh.iter().map(|word| output::quoted(word)).collect();
         format!("{}\n", line.join(" "))
     })?;
     session.output.say(format!(
@@ -201,23 +191,11 @@ fn ssh_command(
     words.extend(["-i".to_owned(), private.display().to_string()]);
     // ssh finds FILE-cert.pub beside FILE by itself.
     if beside(public_key).ok().as_deref() != Some(certificate) {
-        words.extend([
-            "-o".to_owned(),
-            format!("CertificateFile={}", certificate.display()),
-        ]);
+        words.extend(["-o".to_owned(), format!("CertificateFile={}", certificate.display())]);
     }
     words.extend(["-o".to_owned(), "IdentitiesOnly=yes".to_owned()]);
     words.push(format!("{destination}@{host}"));
     words
-}
-
-/// One word for a POSIX shell.
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "@%+=:,./-_[]~".contains(c);
-    if !word.is_empty() && word.chars().all(plain) && !word.starts_with('~') {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', "'\\''"))
 }
 
 pub async fn list(common: &Common, args: &GrantsArgs) -> Result<Exit, CliError> {
@@ -230,11 +208,7 @@ pub async fn list(common: &Common, args: &GrantsArgs) -> Result<Exit, CliError> 
     let answer: Grants = session.client.get(path).await?;
     session.output.data(&answer, || {
         let row = |grant: &GrantView| {
-            let allowed: Vec<String> = grant
-                .capabilities
-                .iter()
-                .map(Capability::to_string)
-                .collect();
+            let allowed: Vec<String> = grant.capabilities.iter().map(Capability::to_string).collect();
             vec![
                 grant.id.to_string().chars().take(8).collect(),
                 grant.state.as_str().to_owned(),
@@ -273,16 +247,9 @@ mod tests {
 
     #[test]
     fn certificates_lie_where_ssh_looks() {
-        assert_eq!(
-            beside(Path::new("k/id.pub")).unwrap(),
-            Path::new("k/id-cert.pub")
-        );
+        assert_eq!(beside(Path::new("k/id.pub")).unwrap(), Path::new("k/id-cert.pub"));
         for bad in ["id", "id-cert.pub", "id.key", ""] {
-            assert_eq!(
-                beside(Path::new(bad)).unwrap_err().exit,
-                Exit::Usage,
-                "{bad}"
-            );
+            assert_eq!(beside(Path::new(bad)).unwrap_err().exit, Exit::Usage, "{bad}");
         }
     }
 
@@ -291,14 +258,7 @@ mod tests {
         let destination = "root@db1".parse().unwrap();
         let line = |key: &str, certificate: &str, listen: &str| {
             let listen = listen.parse().unwrap();
-            ssh_command(
-                &destination,
-                Path::new(key),
-                Path::new(certificate),
-                listen,
-                "gate1",
-            )
-            .join(" ")
+            ssh_command(&destination, Path::new(key), Path::new(certificate), listen, "gate1").join(" ")
         };
         assert_eq!(
             line("k/id.pub", "k/id-cert.pub", "127.0.0.1:2222"),
@@ -309,20 +269,6 @@ mod tests {
             "ssh -i k/id -o CertificateFile=x-cert.pub -o IdentitiesOnly=yes root@db1@gate1"
         );
         assert!(line("id.pub", "id-cert.pub", "0.0.0.0:22").ends_with("@gate1"));
-    }
-
-    #[test]
-    fn words_are_quoted_for_a_shell() {
-        for (word, want) in [
-            ("a/b-c.pub", "a/b-c.pub"),
-            ("a b", "'a b'"),
-            ("it's", "'it'\\''s'"),
-            ("", "''"),
-            ("$x", "'$x'"),
-            ("~a", "'~a'"),
-        ] {
-            assert_eq!(quoted(word), want);
-        }
     }
 
     #[test]

@@ -87,14 +87,11 @@ async fn add(session: &Session, args: AddArgs) -> Result<Exit, CliError> {
         keys,
     };
     let added: IdentityAdded = session.client.post("/v1/identities", &request).await?;
-    session
-        .output
-        .data(&added, || format!("{}\n", added.identity.name))?;
+    session.output.data(&added, || format!("{}\n", added.identity.name))?;
     if let Some(review) = &added.identity.review_by {
-        session.output.say(format!(
-            "To be reviewed by {}.",
-            session.output.time(review)
-        ));
+        session
+            .output
+            .say(format!("To be reviewed by {}.", session.output.time(review)));
     }
     session.output.say(format!(
         "Next: portcullis grant issue --identity {} --for 30m --reason TEXT --public-key FILE.pub LOGIN@TARGET",
@@ -121,15 +118,10 @@ async fn list(session: &Session) -> Result<Exit, CliError> {
             ]
         };
         let rows: Vec<Vec<String>> = answer.identities.iter().map(row).collect();
-        output::table(
-            &["NAME", "KIND", "OWNER", "REVIEW", "KEYS", "PURPOSE"],
-            &rows,
-        )
+        output::table(&["NAME", "KIND", "OWNER", "REVIEW", "KEYS", "PURPOSE"], &rows)
     })?;
     if answer.identities.is_empty() {
-        session
-            .output
-            .say("No identities yet: portcullis identity add NAME");
+        session.output.say("No identities yet: portcullis identity add NAME");
     }
     Ok(Exit::Ok)
 }

@@ -56,12 +56,9 @@ pub async fn run(common: &Common, args: &InitArgs) -> Result<Exit, CliError> {
     let Some(state) = common.state() else {
         return Err(CliError::usage("where to was not said").hint("portcullis init --state DIR"));
     };
-    let state = std::path::absolute(&state)
-        .map_err(|error| CliError::failed(format!("{}: {error}", state.display())))?;
-    let machine = rustix::system::uname()
-        .nodename()
-        .to_string_lossy()
-        .into_owned();
+    let state =
+        std::path::absolute(&state).map_err(|error| CliError::failed(format!("{}: {error}", state.display())))?;
+    let machine = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let node: NodeName = match &args.node {
         Some(node) => node.clone(),
         None => node_name(&machine)
@@ -74,9 +71,7 @@ pub async fn run(common: &Common, args: &InitArgs) -> Result<Exit, CliError> {
         false => args.host_names.clone(),
     };
     if let Some(bad) = host_names.iter().find(|name| !config::host_name_ok(name)) {
-        return Err(CliError::usage(format!(
-            "`{bad}` is not a host name or an address"
-        )));
+        return Err(CliError::usage(format!("`{bad}` is not a host name or an address")));
     }
     let layout = Layout::new(&state);
     let new = New {
@@ -86,9 +81,7 @@ pub async fn run(common: &Common, args: &InitArgs) -> Result<Exit, CliError> {
     };
     create(&layout, &new, &Clock::system()).await?;
 
-    let public = |name| {
-        keys::read_public(&layout.keys(), name).map_err(|error| CliError::failed(error.to_string()))
-    };
+    let public = |name| keys::read_public(&layout.keys(), name).map_err(|error| CliError::failed(error.to_string()));
     let host_ca = public(KeyName::HostCa)?;
     let known_hosts = trust::known_hosts_line(&pattern(&new.host_names, listen.port()), &host_ca)
         .map_err(|error| CliError::failed(error.to_string()))?;
@@ -138,22 +131,12 @@ pub async fn create(layout: &Layout, new: &New, clock: &Clock) -> Result<(), Cli
         }
     }
     let origin = ledger_origin(&new.node);
-    make_identity(
-        layout.root(),
-        &new.node,
-        &origin,
-        new.host_names.clone(),
-        clock,
-    )
-    .await
-    .map_err(|error| failed(&error))?;
+    make_identity(layout.root(), &new.node, &origin, new.host_names.clone(), clock)
+        .await
+        .map_err(|error| failed(&error))?;
     Ledger::create(&layout.ledger(), &origin).map_err(|error| failed(&error))?;
     SqliteStore::create(&layout.store()).await?.close().await;
-    let names: Vec<String> = new
-        .host_names
-        .iter()
-        .map(|name| format!("\"{name}\""))
-        .collect();
+    let names: Vec<String> = new.host_names.iter().map(|name| format!("\"{name}\"")).collect();
     let text = Config::template(&[
         ("node", format!("\"{}\"", new.node)),
         ("ssh.listen", format!("\"{}\"", new.listen)),
@@ -194,20 +177,12 @@ fn pattern(names: &[String], port: u16) -> String {
 
 /// Refuses a folder that holds any part of a state already.
 fn empty(layout: &Layout) -> Result<(), CliError> {
-    let parts = [
-        layout.config(),
-        layout.keys(),
-        layout.store(),
-        layout.trust(),
-    ];
+    let parts = [layout.config(), layout.keys(), layout.store(), layout.trust()];
     let there = |part: &&std::path::PathBuf| part.symlink_metadata().is_ok();
     let Some(part) = parts.iter().find(there) else {
         return Ok(());
     };
-    let error = CliError::failed(format!(
-        "{} is there already: nothing was changed",
-        part.display()
-    ));
+    let error = CliError::failed(format!("{} is there already: nothing was changed", part.display()));
     Err(if layout.config().exists() {
         error.hint(format!(
             "it can be run as it is: portcullis serve --config {}",
@@ -222,35 +197,20 @@ fn empty(layout: &Layout) -> Result<(), CliError> {
 }
 
 fn make_folder(path: &Path) -> Result<(), CliError> {
-    let fail = |error: std::io::Error| {
-        CliError::failed(format!("cannot make {}: {error}", path.display()))
-    };
+    let fail = |error: std::io::Error| CliError::failed(format!("cannot make {}: {error}", path.display()));
     if path.is_dir() {
         // An empty folder that an administrator or a package made for us.
         return std::fs::set_permissions(path, Permissions::from_mode(0o700)).map_err(fail);
     }
-    DirBuilder::new()
-        .mode(0o700)
-        .recursive(true)
-        .create(path)
-        .map_err(fail)
+    DirBuilder::new().mode(0o700).recursive(true).create(path).map_err(fail)
 }
 
 /// The machine's name as a node's: its first label, without what a name may not hold.
 fn node_name(host: &str) -> String {
     let label = host.split('.').next().unwrap_or("");
     let plain = |c: &char| c.is_ascii_alphanumeric() || *c == '-';
-    let name: String = label
-        .chars()
-        .filter(plain)
-        .skip_while(|c| *c == '-')
-        .take(64)
-        .collect();
-    if name.is_empty() {
-        "portcullis".to_owned()
-    } else {
-        name
-    }
+    let name: String = label.chars().filter(plain).skip_while(|c| *c == '-').take(64).collect();
+    if name.is_empty() { "portcullis".to_owned() } else { name }
 }
 
 /// Port 2222 everywhere, by IPv6 where the machine has it (which takes IPv4 too).
@@ -285,13 +245,8 @@ mod tests {
 
     #[test]
     fn host_names_are_what_clients_type() {
-        let names = |machine, listen: &str| {
-            host_names(&"gate1".parse().unwrap(), machine, listen.parse().unwrap())
-        };
-        assert_eq!(
-            names("gate1.example.org", "[::]:22"),
-            ["gate1", "gate1.example.org"]
-        );
+        let names = |machine, listen: &str| host_names(&"gate1".parse().unwrap(), machine, listen.parse().unwrap());
+        assert_eq!(names("gate1.example.org", "[::]:22"), ["gate1", "gate1.example.org"]);
         assert_eq!(names("gate1", "127.0.0.1:22"), ["gate1", "127.0.0.1"]);
         assert_eq!(names("a b", "[::1]:22"), ["gate1", "::1"]);
         let names = ["a".to_owned(), "::1".to_owned()];
@@ -322,10 +277,7 @@ mod tests {
         let create = || create(&layout, &new, &clock);
         create().await.unwrap();
         let config = Config::load(&layout.config()).unwrap();
-        assert_eq!(
-            (config.node, config.ssh.listen),
-            (new.node.clone(), new.listen)
-        );
+        assert_eq!((config.node, config.ssh.listen), (new.node.clone(), new.listen));
         assert_eq!(config.ssh.host_names, new.host_names);
         assert_eq!(config.layout, layout);
         for folder in layout.folders() {
@@ -333,11 +285,7 @@ mod tests {
             assert_eq!(mode & 0o777, 0o700, "{}", folder.display());
         }
         let again = create().await.unwrap_err();
-        assert!(
-            again.hint.unwrap().contains("serve --config"),
-            "{}",
-            again.message
-        );
+        assert!(again.hint.unwrap().contains("serve --config"), "{}", again.message);
         std::fs::remove_file(layout.config()).unwrap();
         let half = create().await.unwrap_err();
         assert!(half.hint.unwrap().contains("did not finish"));

@@ -74,25 +74,19 @@ fn spooled(spool: &Path) -> BTreeSet<SessionId> {
 }
 
 fn print(output: &Output, report: &Report) -> Result<Exit, CliError> {
-    output.data(
-        &Checked {
-            schema: SCHEMA,
-            report,
-        },
-        || {
-            let lines = report.findings.iter().map(|finding| {
-                let code = serde_json::to_value(finding.code).unwrap_or_default();
-                let text = format!(
-                    "{} {}: {}",
-                    code.as_str().unwrap_or("finding"),
-                    finding.about,
-                    finding.text
-                );
-                format!("{}\n", clean(&text, 1024))
-            });
-            lines.collect()
-        },
-    )?;
+    output.data(&Checked { schema: SCHEMA, report }, || {
+        let lines = report.findings.iter().map(|finding| {
+            let code = serde_json::to_value(finding.code).unwrap_or_default();
+            let text = format!(
+                "{} {}: {}",
+                code.as_str().unwrap_or("finding"),
+                finding.about,
+                finding.text
+            );
+            format!("{}\n", clean(&text, 1024))
+        });
+        lines.collect()
+    })?;
     for note in &report.notes {
         output.say(note);
     }
@@ -102,9 +96,7 @@ fn print(output: &Output, report: &Report) -> Result<Exit, CliError> {
     output.say(format!(
         "{} leaves, checkpoint at {}, {} recordings verified: {}.",
         report.leaves,
-        report
-            .checkpoint
-            .map_or("none".to_owned(), |size| size.to_string()),
+        report.checkpoint.map_or("none".to_owned(), |size| size.to_string()),
         report.recordings,
         match report.findings.len() {
             0 => "everything fits".to_owned(),

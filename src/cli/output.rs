@@ -24,14 +24,9 @@ impl Output {
     ///
     /// # Errors
     /// When standard output is gone.
-    pub fn data<T: Serialize>(
-        &self,
-        data: &T,
-        text: impl FnOnce() -> String,
-    ) -> Result<(), CliError> {
+    pub fn data<T: Serialize>(&self, data: &T, text: impl FnOnce() -> String) -> Result<(), CliError> {
         let text = if self.json {
-            let mut line =
-                serde_json::to_string(data).map_err(|error| CliError::failed(error.to_string()))?;
+            let mut line = serde_json::to_string(data).map_err(|error| CliError::failed(error.to_string()))?;
             line.push('\n');
             line
         } else {
@@ -70,9 +65,9 @@ impl Output {
 pub fn write(text: &str) -> Result<(), CliError> {
     let mut out = std::io::stdout();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(CliError::failed(
-            format!("cannot write to standard output: {error}"),
-        )),
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(CliError::failed(format!("cannot write to standard output: {error}")))
+        }
         _ => Ok(()),
     }
 }
@@ -184,6 +179,15 @@ pub fn bytes(count: u64) -> String {
     format!("{count} B")
 }
 
+/// One word for a POSIX shell.
+pub fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "@%+=:,./-_[]~".contains(c);
+    if !word.is_empty() && word.chars().all(plain) && !word.starts_with('~') {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', "'\\''"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -214,10 +218,7 @@ mod tests {
         let text = table(&["NAME", "NOTE"], &rows);
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), 3);
-        assert!(
-            !text.contains('\x1b') && !text.contains('\u{202e}'),
-            "{text:?}"
-        );
+        assert!(!text.contains('\x1b') && !text.contains('\u{202e}'), "{text:?}");
         assert!(lines[2].ends_with('…') && lines[2].chars().count() == CELL_CHARS_MAX);
         assert_eq!(lines[0].find("NOTE"), Some(CELL_CHARS_MAX + 2));
         assert_eq!(table(&["A"], &[]), "");
@@ -226,10 +227,7 @@ mod tests {
     #[test]
     fn errors_have_two_lines_and_colour_only_where_wanted() {
         let error = CliError::failed("it broke\x07").hint("mend it");
-        assert_eq!(
-            render(&error, false),
-            "error: it broke\u{fffd}\nhint: mend it\n"
-        );
+        assert_eq!(render(&error, false), "error: it broke\u{fffd}\nhint: mend it\n");
         assert!(render(&error, true).starts_with("\x1b[1;31merror:"));
         let cases = [
             (false, false, false, true, true),
@@ -253,6 +251,20 @@ mod tests {
             (3 << 30, "3.0 GiB"),
         ] {
             assert_eq!(bytes(count), want);
+        }
+    }
+
+    #[test]
+    fn words_are_quoted_for_a_shell() {
+        for (word, want) in [
+            ("a/b-c.pub", "a/b-c.pub"),
+            ("a b", "'a b'"),
+            ("it's", "'it'\\''s'"),
+            ("", "''"),
+            ("$x", "'$x'"),
+            ("~a", "'~a'"),
+        ] {
+            assert_eq!(quoted(word), want);
         }
     }
 }

@@ -13,9 +13,7 @@ pub async fn run(common: &Common) -> Result<Exit, CliError> {
             vec![
                 row.session.to_string().chars().take(8).collect(),
                 row.identity.as_ref().map_or_else(dash, ToString::to_string),
-                row.destination
-                    .as_ref()
-                    .map_or_else(dash, ToString::to_string),
+                row.destination.as_ref().map_or_else(dash, ToString::to_string),
                 row.kind.clone(),
                 session.output.ago(&row.sealed),
                 output::bytes(row.bytes),
@@ -24,15 +22,7 @@ pub async fn run(common: &Common) -> Result<Exit, CliError> {
         };
         let rows: Vec<Vec<String>> = answer.recordings.iter().map(row).collect();
         output::table(
-            &[
-                "SESSION",
-                "IDENTITY",
-                "DESTINATION",
-                "KIND",
-                "SEALED",
-                "SIZE",
-                "FILE",
-            ],
+            &["SESSION", "IDENTITY", "DESTINATION", "KIND", "SEALED", "SIZE", "FILE"],
             &rows,
         )
     })?;

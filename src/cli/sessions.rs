@@ -36,22 +36,14 @@ pub fn path_piece(id: &str) -> Result<&str, CliError> {
 }
 
 async fn list(session: &Session, live: bool) -> Result<Exit, CliError> {
-    let path = if live {
-        "/v1/sessions?live=true"
-    } else {
-        "/v1/sessions"
-    };
+    let path = if live { "/v1/sessions?live=true" } else { "/v1/sessions" };
     let answer: Sessions = session.client.get(path).await?;
     session.output.data(&answer, || {
         let row = |row: &SessionView| {
             let end = match (&row.ended, &row.end_code) {
                 (None, _) => format!("live, until {}", session.output.ago(&row.until)),
                 (Some(ended), code) => {
-                    format!(
-                        "{} {}",
-                        code.as_deref().unwrap_or("ended"),
-                        session.output.ago(ended)
-                    )
+                    format!("{} {}", code.as_deref().unwrap_or("ended"), session.output.ago(ended))
                 }
             };
             vec![
@@ -64,17 +56,7 @@ async fn list(session: &Session, live: bool) -> Result<Exit, CliError> {
             ]
         };
         let rows: Vec<Vec<String>> = answer.sessions.iter().map(row).collect();
-        output::table(
-            &[
-                "SESSION",
-                "IDENTITY",
-                "DESTINATION",
-                "FROM",
-                "STARTED",
-                "END",
-            ],
-            &rows,
-        )
+        output::table(&["SESSION", "IDENTITY", "DESTINATION", "FROM", "STARTED", "END"], &rows)
     })?;
     if answer.sessions.is_empty() {
         session.output.say("No sessions.");
@@ -83,10 +65,7 @@ async fn list(session: &Session, live: bool) -> Result<Exit, CliError> {
 }
 
 async fn one(session: &Session, id: &str) -> Result<Exit, CliError> {
-    let answer: OneSession = session
-        .client
-        .get(&format!("/v1/sessions/{}", path_piece(id)?))
-        .await?;
+    let answer: OneSession = session.client.get(&format!("/v1/sessions/{}", path_piece(id)?)).await?;
     session.output.data(&answer, || {
         let row = &answer.session;
         let time = |text: &String| session.output.time(text);
@@ -104,14 +83,8 @@ async fn one(session: &Session, id: &str) -> Result<Exit, CliError> {
             ("ended", row.ended.as_ref().map_or_else(none, time)),
             ("end", row.end_code.clone().unwrap_or_else(none)),
             ("grant", row.grant.to_string()),
-            (
-                "reason",
-                grant.map_or_else(none, |grant| grant.reason.clone()),
-            ),
-            (
-                "issued by",
-                grant.map_or_else(none, |grant| grant.issued_by.clone()),
-            ),
+            ("reason", grant.map_or_else(none, |grant| grant.reason.clone())),
+            ("issued by", grant.map_or_else(none, |grant| grant.issued_by.clone())),
             (
                 "recording",
                 recording.map_or_else(none, |recording| recording.path.clone()),

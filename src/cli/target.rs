@@ -104,14 +104,8 @@ async fn add(session: &Session, args: AddArgs) -> Result<Exit, CliError> {
         labels: args.labels,
     };
     let added: TargetAdded = session.client.post("/v1/targets", &target).await?;
-    session
-        .output
-        .data(&added, || format!("{}\n", added.target.name))?;
-    let login = added
-        .target
-        .logins
-        .first()
-        .map_or("LOGIN", |login| login.as_str());
+    session.output.data(&added, || format!("{}\n", added.target.name))?;
+    let login = added.target.logins.first().map_or("LOGIN", |login| login.as_str());
     session.output.say(format!(
         "Next: portcullis grant issue --identity NAME --for 30m --reason TEXT --public-key FILE.pub {login}@{}",
         added.target.name
@@ -124,10 +118,8 @@ async fn proof(session: &Session, args: &AddArgs, addr: &str) -> Result<HostProo
         (Some(path), _, _) => Ok(HostProof::HostKey(key_line(path)?)),
         (_, Some(path), _) => Ok(HostProof::HostCa(key_line(path)?)),
         (None, None, true) => scanned(session, args, addr).await.map(HostProof::HostKey),
-        (None, None, false) => Err(CliError::usage(
-            "how the host proves that it is itself was not said",
-        )
-        .hint("add --host-key FILE, --host-ca FILE, or --scan to look at it now")),
+        (None, None, false) => Err(CliError::usage("how the host proves that it is itself was not said")
+            .hint("add --host-key FILE, --host-ca FILE, or --scan to look at it now")),
     }
 }
 
@@ -139,8 +131,7 @@ fn key_line(path: &Path) -> Result<String, CliError> {
         .map(str::trim)
         .find(|line| !line.is_empty() && !line.starts_with('#'));
     let line = line.ok_or_else(|| CliError::failed(format!("{} holds no key", path.display())))?;
-    rules::public_key(line)
-        .map_err(|problem| CliError::failed(format!("{}: {}", path.display(), problem.detail)))?;
+    rules::public_key(line).map_err(|problem| CliError::failed(format!("{}: {}", path.display(), problem.detail)))?;
     Ok(line.to_owned())
 }
 
@@ -161,9 +152,7 @@ async fn scanned(session: &Session, args: &AddArgs, addr: &str) -> Result<String
         // would be nobody's.
         let answer = tokio::task::spawn_blocking(move || ask(&question)).await;
         if !answer.map_err(|error| CliError::failed(error.to_string()))?? {
-            return Err(CliError::failed(
-                "the key was not accepted: nothing was added",
-            ));
+            return Err(CliError::failed("the key was not accepted: nothing was added"));
         }
     }
     PublicKey::new(key.key_data().clone(), "")
@@ -195,9 +184,7 @@ fn ask(question: &str) -> Result<bool, CliError> {
         .map_err(nobody)?;
     terminal.write_all(question.as_bytes()).map_err(nobody)?;
     let mut answer = String::new();
-    BufReader::new(terminal)
-        .read_line(&mut answer)
-        .map_err(nobody)?;
+    BufReader::new(terminal).read_line(&mut answer).map_err(nobody)?;
     Ok(answer.trim() == "yes")
 }
 
@@ -208,9 +195,9 @@ async fn list(session: &Session) -> Result<Exit, CliError> {
         output::table(&["NAME", "LOGINS", "REACHED AT", "PROOF", "LABELS"], &rows)
     })?;
     if answer.targets.is_empty() {
-        session.output.say(
-            "No targets yet: portcullis target add NAME --addr HOST:PORT --login LOGIN --scan",
-        );
+        session
+            .output
+            .say("No targets yet: portcullis target add NAME --addr HOST:PORT --login LOGIN --scan");
     }
     Ok(Exit::Ok)
 }
@@ -226,13 +213,8 @@ fn row(target: &Target) -> Vec<String> {
             addr,
             proof: HostProof::HostCa(line),
         } => (addr.clone(), format!("CA {}", print_of(line))),
-        Reach::Local { command, run_as } if command.is_empty() => {
-            (format!("shell as {run_as}"), "local".to_owned())
-        }
-        Reach::Local { command, run_as } => (
-            format!("{} as {run_as}", command.join(" ")),
-            "local".to_owned(),
-        ),
+        Reach::Local { command, run_as } if command.is_empty() => (format!("shell as {run_as}"), "local".to_owned()),
+        Reach::Local { command, run_as } => (format!("{} as {run_as}", command.join(" ")), "local".to_owned()),
     };
     vec![
         target.name.to_string(),

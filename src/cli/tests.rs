@@ -119,10 +119,7 @@ async fn from_an_empty_folder_to_a_certificate_and_its_end() {
     let state = dir.path().join("s");
     let key = dir.path().join("id.pub");
     let user = russh::keys::ssh_key::private::Ed25519Keypair::from_seed(&[2; 32]);
-    let user = russh::keys::PrivateKey::from(user)
-        .public_key()
-        .to_openssh()
-        .unwrap();
+    let user = russh::keys::PrivateKey::from(user).public_key().to_openssh().unwrap();
     std::fs::write(&key, user + "\n").unwrap();
     let key = key.display();
 
@@ -131,10 +128,7 @@ async fn from_an_empty_folder_to_a_certificate_and_its_end() {
         Exit::Failed,
         "nothing is there"
     );
-    assert_eq!(
-        command(&state, "grants").await.unwrap_err().exit,
-        Exit::NotFound
-    );
+    assert_eq!(command(&state, "grants").await.unwrap_err().exit, Exit::NotFound);
     assert_eq!(
         command(&state, "init --node gate1 --listen 127.0.0.1:2222")
             .await
@@ -188,8 +182,7 @@ async fn from_an_empty_folder_to_a_certificate_and_its_end() {
     let listener = bind(&layout.api_socket()).unwrap();
     let server = tokio::spawn(api.serve(listener, std::future::pending()));
 
-    let issue =
-        format!("grant issue --identity alice --for 30m --reason x --public-key {key} root@db1");
+    let issue = format!("grant issue --identity alice --for 30m --reason x --public-key {key} root@db1");
     assert_eq!(
         command(&state, &issue).await.unwrap_err().exit,
         Exit::NotFound,
@@ -197,11 +190,7 @@ async fn from_an_empty_folder_to_a_certificate_and_its_end() {
     );
     let add = format!("target add db1 --addr 127.0.0.1:22 --login root --host-key {key}");
     assert_eq!(command(&state, &add).await.unwrap(), Exit::Ok);
-    assert_eq!(
-        command(&state, &add).await.unwrap_err().exit,
-        Exit::Failed,
-        "exists"
-    );
+    assert_eq!(command(&state, &add).await.unwrap_err().exit, Exit::Failed, "exists");
     let identity = format!("identity add alice --key {key}");
     assert_eq!(command(&state, &identity).await.unwrap(), Exit::Ok);
     let machine = "identity add ci --kind machine --owner alice --purpose deploys";
@@ -228,10 +217,7 @@ async fn from_an_empty_folder_to_a_certificate_and_its_end() {
     ] {
         assert_eq!(command(&state, line).await.unwrap(), Exit::Ok, "{line}");
     }
-    assert_eq!(
-        command(&state, "sessions abcd").await.unwrap_err().exit,
-        Exit::NotFound
-    );
+    assert_eq!(command(&state, "sessions abcd").await.unwrap_err().exit, Exit::NotFound);
     let grants = store.grants(None).await.unwrap();
     let prefix: String = grants[0].id.to_string().chars().take(12).collect();
     assert_eq!(
@@ -258,14 +244,7 @@ async fn from_an_empty_folder_to_a_certificate_and_its_end() {
             .revoked_at_ms
             .is_none()
     );
-    assert_eq!(
-        ledger.size(),
-        6,
-        "target, two identities, two grants, one revocation"
-    );
-    assert_eq!(
-        command(&state, "ledger fsck --json").await.unwrap(),
-        Exit::Ok
-    );
+    assert_eq!(ledger.size(), 6, "target, two identities, two grants, one revocation");
+    assert_eq!(command(&state, "ledger fsck --json").await.unwrap(), Exit::Ok);
     server.abort();
 }

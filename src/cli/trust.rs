@@ -50,8 +50,7 @@ pub fn run(common: &Common, command: &TrustCommand) -> Result<Exit, CliError> {
             || text.clone(),
         )?,
         Some(path) => {
-            durable::write_new(path, text.as_bytes(), 0o644)
-                .map_err(|error| CliError::failed(error.to_string()))?;
+            durable::write_new(path, text.as_bytes(), 0o644).map_err(|error| CliError::failed(error.to_string()))?;
             common.output().say(format!("Wrote {}.", path.display()));
         }
     }
@@ -59,8 +58,7 @@ pub fn run(common: &Common, command: &TrustCommand) -> Result<Exit, CliError> {
 }
 
 fn ed25519(layout: &Layout, name: KeyName) -> Result<[u8; 32], CliError> {
-    let key = keys::read_public(&layout.keys(), name)
-        .map_err(|error| CliError::failed(error.to_string()))?;
+    let key = keys::read_public(&layout.keys(), name).map_err(|error| CliError::failed(error.to_string()))?;
     match key.key_data().ed25519() {
         Some(key) => Ok(key.0),
         None => Err(CliError::failed(format!("{name} is not an ed25519 key"))),
@@ -73,9 +71,7 @@ pub fn check(layout: &Layout) -> Result<(), String> {
     let trust = Trust::parse(&text).map_err(|error| error.to_string())?;
     let node = ed25519(layout, KeyName::Node).map_err(|error| error.message)?;
     if !trust.nodes.iter().any(|known| known.key == node) {
-        return Err(
-            "does not hold this node's key: recordings made now will not verify with it".to_owned(),
-        );
+        return Err("does not hold this node's key: recordings made now will not verify with it".to_owned());
     }
     let ledger = ed25519(layout, KeyName::Ledger).map_err(|error| error.message)?;
     if !trust.ledgers.iter().any(|known| *known.key.key() == ledger) {

@@ -21,12 +21,7 @@ impl Key {
     }
 }
 
-const fn key(
-    section: &'static str,
-    key: &'static str,
-    default: &'static str,
-    doc: &'static str,
-) -> Key {
+const fn key(section: &'static str, key: &'static str, default: &'static str, doc: &'static str) -> Key {
     Key {
         section,
         key,
@@ -49,12 +44,7 @@ pub const KEYS: &[Key] = &[
         "\".\"",
         "State folder; a relative one counts from the folder of this file",
     ),
-    key(
-        "ssh",
-        "listen",
-        "\"[::]:2222\"",
-        "Address and port of the SSH listener",
-    ),
+    key("ssh", "listen", "\"[::]:2222\"", "Address and port of the SSH listener"),
     key(
         "ssh",
         "host_names",
@@ -94,8 +84,8 @@ pub const KEYS: &[Key] = &[
     key(
         "ssh",
         "auth_attempts_max",
-        "6",
-        "Failed authentications before the connection ends",
+        "24",
+        "Failed authentications before the connection ends; an agent tries every key and certificate that it holds",
     ),
     key(
         "ssh",

@@ -4,9 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::said::{Said, SaidRecording, SaidSession, SaidSsh};
-use super::{
-    Config, ConfigError, HOST_NAMES_MAX, Kex, Log, LogFormat, Recording, Session, Ssh, host_name_ok,
-};
+use super::{Config, ConfigError, HOST_NAMES_MAX, Kex, Log, LogFormat, Recording, Session, Ssh, host_name_ok};
 use crate::kernel::id::NodeName;
 use crate::layout::Layout;
 
@@ -39,13 +37,7 @@ impl Meaning<'_> {
         Ok(value)
     }
 
-    fn count(
-        &self,
-        key: &'static str,
-        said: Option<u64>,
-        default: u64,
-        range: (u64, u64),
-    ) -> Result<u32, ConfigError> {
+    fn count(&self, key: &'static str, said: Option<u64>, default: u64, range: (u64, u64)) -> Result<u32, ConfigError> {
         let value = self.number(key, said, default, range)?;
         u32::try_from(value).map_err(|_| self.bad(key, format!("{value} is too large")))
     }
@@ -100,10 +92,7 @@ impl Meaning<'_> {
     fn ssh(&self, said: SaidSsh, node: &NodeName) -> Result<Ssh, ConfigError> {
         let host_names = said.host_names.unwrap_or_default();
         if let Some(bad) = host_names.iter().find(|name| !host_name_ok(name)) {
-            return Err(self.bad(
-                "ssh.host_names",
-                format!("`{bad}` is not a host name or an address"),
-            ));
+            return Err(self.bad("ssh.host_names", format!("`{bad}` is not a host name or an address")));
         }
         if host_names.len() > HOST_NAMES_MAX {
             return Err(self.bad("ssh.host_names", format!("more than {HOST_NAMES_MAX}")));
@@ -111,56 +100,28 @@ impl Meaning<'_> {
         let listen = said.listen.unwrap_or_else(|| "[::]:2222".to_owned());
         let networks = said.exempt_networks.unwrap_or_default();
         Ok(Ssh {
-            listen: listen.parse().map_err(|_| {
-                self.bad(
-                    "ssh.listen",
-                    format!("`{listen}` is not an address with a port"),
-                )
-            })?,
+            listen: listen
+                .parse()
+                .map_err(|_| self.bad("ssh.listen", format!("`{listen}` is not an address with a port")))?,
             host_names: match host_names.is_empty() {
                 true => vec![node.to_string()],
                 false => host_names,
             },
             login_grace: self.secs("ssh.login_grace_secs", said.login_grace_secs, 20, (1, 600))?,
             source_burst: self.count("ssh.source_burst", said.source_burst, 60, (1, 100_000))?,
-            source_per_sec: self.count(
-                "ssh.source_per_sec",
-                said.source_per_sec,
-                20,
-                (1, 100_000),
-            )?,
+            source_per_sec: self.count("ssh.source_per_sec", said.source_per_sec, 20, (1, 100_000))?,
             exempt_networks: networks
                 .iter()
                 .map(|block| block.parse())
                 .collect::<Result<_, String>>()
                 .map_err(|message| self.bad("ssh.exempt_networks", message))?,
-            connections_max: self.count(
-                "ssh.connections_max",
-                said.connections_max,
-                4096,
-                (1, 1_000_000),
-            )?,
-            auth_attempts_max: self.count(
-                "ssh.auth_attempts_max",
-                said.auth_attempts_max,
-                6,
-                (1, 100),
-            )?,
-            auth_probes_max: self.count(
-                "ssh.auth_probes_max",
-                said.auth_probes_max,
-                24,
-                (1, 1000),
-            )?,
+            connections_max: self.count("ssh.connections_max", said.connections_max, 4096, (1, 1_000_000))?,
+            auth_attempts_max: self.count("ssh.auth_attempts_max", said.auth_attempts_max, 24, (1, 100))?,
+            auth_probes_max: self.count("ssh.auth_probes_max", said.auth_probes_max, 24, (1, 1000))?,
             channels_max: self.count("ssh.channels_max", said.channels_max, 64, (1, 1024))?,
             env_allow: self.env_allow(said.env_allow)?,
             keepalive: self.secs("ssh.keepalive_secs", said.keepalive_secs, 15, (1, 3600))?,
-            keepalive_misses_max: self.count(
-                "ssh.keepalive_misses_max",
-                said.keepalive_misses_max,
-                3,
-                (1, 100),
-            )?,
+            keepalive_misses_max: self.count("ssh.keepalive_misses_max", said.keepalive_misses_max, 3, (1, 100))?,
             kex: said.kex.unwrap_or(Kex::Default),
             target_connect_timeout: self.secs(
                 "ssh.target_connect_timeout_secs",
@@ -173,9 +134,7 @@ impl Meaning<'_> {
 
     fn env_allow(&self, said: Option<Vec<String>>) -> Result<Vec<String>, ConfigError> {
         let Some(said) = said else {
-            return Ok(["LANG", "LC_*", "TERM", "COLORTERM"]
-                .map(str::to_owned)
-                .to_vec());
+            return Ok(["LANG", "LC_*", "TERM", "COLORTERM"].map(str::to_owned).to_vec());
         };
         for name in &said {
             let stem = name.strip_suffix('*').unwrap_or(name);
@@ -183,9 +142,7 @@ impl Meaning<'_> {
             if stem.is_empty() || !stem.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
                 return Err(self.bad(
                     "ssh.env_allow",
-                    format!(
-                        "`{name}` is not the name of a variable, with or without one `*` at its end"
-                    ),
+                    format!("`{name}` is not the name of a variable, with or without one `*` at its end"),
                 ));
             }
         }
@@ -200,27 +157,14 @@ impl Meaning<'_> {
         };
         let mut warn_before = said.warn_before_secs.unwrap_or_else(|| vec![300, 60]);
         if warn_before.len() > 8 || warn_before.iter().any(|secs| *secs == 0 || *secs > 86_400) {
-            return Err(self.bad(
-                "session.warn_before_secs",
-                "at most 8 times, each from 1 to 86400",
-            ));
+            return Err(self.bad("session.warn_before_secs", "at most 8 times, each from 1 to 86400"));
         }
         warn_before.sort_unstable_by(|one, other| other.cmp(one));
         warn_before.dedup();
         Ok(Session {
             idle_timeout: idle,
-            session_max: self.mins(
-                "session.session_max_mins",
-                said.session_max_mins,
-                720,
-                (1, WEEK_MINS),
-            )?,
-            grant_max: self.mins(
-                "session.grant_max_mins",
-                said.grant_max_mins,
-                720,
-                (1, WEEK_MINS),
-            )?,
+            session_max: self.mins("session.session_max_mins", said.session_max_mins, 720, (1, WEEK_MINS))?,
+            grant_max: self.mins("session.grant_max_mins", said.grant_max_mins, 720, (1, WEEK_MINS))?,
             warn_before: warn_before.into_iter().map(Duration::from_secs).collect(),
             drain: self.secs("session.drain_secs", said.drain_secs, 30, (0, 3600))?,
         })
@@ -228,19 +172,11 @@ impl Meaning<'_> {
 
     fn recording(&self, said: &SaidRecording) -> Result<Recording, ConfigError> {
         const MIB: u64 = 1024 * 1024;
-        let mib = |key, said, default, least| {
-            Ok(self
-                .number(key, said, default, (least, 1 << 20))?
-                .saturating_mul(MIB))
-        };
+        let mib =
+            |key, said, default, least| Ok(self.number(key, said, default, (least, 1 << 20))?.saturating_mul(MIB));
         Ok(Recording {
             durable: said.durable.unwrap_or(false),
-            spool_reserve_bytes: mib(
-                "recording.spool_reserve_mib",
-                said.spool_reserve_mib,
-                512,
-                16,
-            )?,
+            spool_reserve_bytes: mib("recording.spool_reserve_mib", said.spool_reserve_mib, 512, 16)?,
             overflow_bytes_max: mib("recording.overflow_max_mib", said.overflow_max_mib, 1024, 1)?,
         })
     }

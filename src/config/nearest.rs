@@ -8,9 +8,7 @@ pub fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&
     let word = word.to_ascii_lowercase().replace('-', "_");
     known
         .map(|candidate| (edits(&word, &candidate.replace('-', "_")), candidate))
-        .filter(|(edits, candidate)| {
-            *edits <= EDITS_MAX && edits.saturating_mul(2) <= candidate.len()
-        })
+        .filter(|(edits, candidate)| *edits <= EDITS_MAX && edits.saturating_mul(2) <= candidate.len())
         .min()
         .map(|(_, candidate)| candidate)
 }

@@ -16,10 +16,7 @@ fn an_empty_file_means_the_documented_defaults() {
         })
         .collect();
     assert_eq!(parse(&said).unwrap(), empty, "{said}");
-    assert_eq!(
-        said.lines().filter(|line| line.contains(" = ")).count(),
-        KEYS.len()
-    );
+    assert_eq!(said.lines().filter(|line| line.contains(" = ")).count(), KEYS.len());
     assert_eq!(empty.layout, Layout::new("/srv/gate"));
     assert_eq!(empty.ssh.listen, "[::]:2222".parse().unwrap());
     assert_eq!(
@@ -41,9 +38,7 @@ fn every_key_of_the_file_is_documented() {
         };
         let hint = parse(&text).unwrap_err().hint().unwrap();
         for key in hint.strip_prefix("keys here: ").unwrap().split(", ") {
-            let documented = KEYS
-                .iter()
-                .any(|known| known.section == section && known.key == key);
+            let documented = KEYS.iter().any(|known| known.section == section && known.key == key);
             let a_section = section.is_empty() && KEYS.iter().any(|known| known.section == key);
             assert!(documented || a_section, "{section}.{key}");
         }
@@ -69,16 +64,8 @@ fn mistakes_are_told_with_place_and_next_step() {
             ":2:1: there is no key `listn`",
             "did you mean `listen`?",
         ),
-        (
-            "nod = \"x\"",
-            ":1:1: there is no key `nod`",
-            "did you mean `node`?",
-        ),
-        (
-            "[ssh]\n\n  kex = \"fast\"",
-            ":3:9: unknown variant `fast`",
-            "",
-        ),
+        ("nod = \"x\"", ":1:1: there is no key `nod`", "did you mean `node`?"),
+        ("[ssh]\n\n  kex = \"fast\"", ":3:9: unknown variant `fast`", ""),
         (
             "[ssh]\nlisten = \"2222\"",
             "ssh.listen: `2222` is not an address",
@@ -90,18 +77,10 @@ fn mistakes_are_told_with_place_and_next_step() {
             "the default is 20",
         ),
         ("[ssh]\nlogin_grace_secs = -1", ":2:20: invalid value", ""),
-        (
-            "[ssh]\nexempt_networks = [\"10/8\"]",
-            "ssh.exempt_networks: `10/8`",
-            "",
-        ),
+        ("[ssh]\nexempt_networks = [\"10/8\"]", "ssh.exempt_networks: `10/8`", ""),
         ("[ssh]\nenv_allow = [\"*\"]", "ssh.env_allow: `*`", ""),
         ("[ssh]\nenv_allow = [\"A=B\"]", "ssh.env_allow: `A=B`", ""),
-        (
-            "[session]\nwarn_before_secs = [0]",
-            "session.warn_before_secs",
-            "",
-        ),
+        ("[session]\nwarn_before_secs = [0]", "session.warn_before_secs", ""),
         ("node = \"a b\"", "node: node name `a b` holds ` `", ""),
         ("node = ", ":1:8: ", ""),
         ("[ssh]\nhost_names = [\"a b\"]", "ssh.host_names: `a b`", ""),
@@ -129,14 +108,8 @@ fn mistakes_are_told_with_place_and_next_step() {
 fn places_count_characters_and_state_folders_from_the_file() {
     let error = parse("node = \"é\" # é\nbad = 1").unwrap_err().to_string();
     assert!(error.contains(":2:1:"), "{error}");
-    assert_eq!(
-        parse("state = \"data\"").unwrap().layout,
-        Layout::new("/srv/gate/data")
-    );
-    assert_eq!(
-        parse("state = \"/var/x\"").unwrap().layout,
-        Layout::new("/var/x")
-    );
+    assert_eq!(parse("state = \"data\"").unwrap().layout, Layout::new("/srv/gate/data"));
+    assert_eq!(parse("state = \"/var/x\"").unwrap().layout, Layout::new("/var/x"));
 }
 
 #[test]

@@ -68,20 +68,13 @@ impl Agent {
     /// # Errors
     /// [`KeeperError::Unavailable`] when it does not answer, is locked, does
     /// not hold the key, or its user says no: the agent does not tell which.
-    pub async fn sign(
-        &self,
-        name: &'static str,
-        key: &PublicKey,
-        bytes: &[u8],
-    ) -> Result<Signature, KeeperError> {
+    pub async fn sign(&self, name: &'static str, key: &PublicKey, bytes: &[u8]) -> Result<Signature, KeeperError> {
         self.within(name, async {
             let mut client = self.connect().await?;
             client
                 .sign_request_signature(key, None, bytes)
                 .await
-                .map_err(|_| {
-                    "it refused: it is locked, does not hold the key, or was told no".to_owned()
-                })
+                .map_err(|_| "it refused: it is locked, does not hold the key, or was told no".to_owned())
         })
         .await
     }

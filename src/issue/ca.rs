@@ -56,9 +56,7 @@ pub enum CaError {
     BadPrincipal { name: String, why: String },
     #[error("{count} names where a host certificate takes at most {HOST_NAMES_MAX}")]
     TooManyNames { count: usize },
-    #[error(
-        "the time from {after_ms} to {before_ms} ms touches no full second: ask for a longer one"
-    )]
+    #[error("the time from {after_ms} to {before_ms} ms touches no full second: ask for a longer one")]
     NoTime { after_ms: WallMs, before_ms: WallMs },
     #[error("the end at {before_ms} ms lies beyond what a certificate can say")]
     TooFar { before_ms: WallMs },
@@ -223,10 +221,7 @@ impl Draft {
             .sign(&speaker)
             .map_err(|why| CaError::NotSigned(why.to_string()))?;
         certificate
-            .validate_at(
-                self.after_secs,
-                &[self.authority.fingerprint(HashAlg::Sha256)],
-            )
+            .validate_at(self.after_secs, &[self.authority.fingerprint(HashAlg::Sha256)])
             .map_err(|why| CaError::NotSigned(why.to_string()))?;
         Ok(certificate)
     }
@@ -236,13 +231,8 @@ impl Draft {
         if self.principals.is_empty() {
             return Err(CaError::NoPrincipal);
         }
-        let mut builder = Builder::new(
-            self.nonce,
-            self.subject.clone(),
-            self.after_secs,
-            self.before_secs,
-        )
-        .map_err(form)?;
+        let mut builder =
+            Builder::new(self.nonce, self.subject.clone(), self.after_secs, self.before_secs).map_err(form)?;
         builder.serial(self.serial).map_err(form)?;
         builder.cert_type(self.kind).map_err(form)?;
         builder.key_id(self.key_id.as_str()).map_err(form)?;
@@ -300,10 +290,7 @@ impl From<&Speaker> for KeyData {
 fn seconds(after_ms: WallMs, before_ms: WallMs) -> Result<(u64, u64), CaError> {
     let (after, before) = (after_ms / 1000, before_ms / 1000);
     if before <= after {
-        return Err(CaError::NoTime {
-            after_ms,
-            before_ms,
-        });
+        return Err(CaError::NoTime { after_ms, before_ms });
     }
     // OpenSSH reads these as signed, and all ones as "forever".
     match i64::try_from(before) {
@@ -436,9 +423,7 @@ fn user_key(key: &PublicKey) -> Result<KeyData, CaError> {
         })
     };
     match key.key_data() {
-        KeyData::Rsa(rsa) if rsa.key_size() < RSA_BITS_MIN => {
-            refuse("RSA needs at least 3072 bits; ed25519 is better")
-        }
+        KeyData::Rsa(rsa) if rsa.key_size() < RSA_BITS_MIN => refuse("RSA needs at least 3072 bits; ed25519 is better"),
         KeyData::Ed25519(_)
         | KeyData::Ecdsa(_)
         | KeyData::Rsa(_)

@@ -73,10 +73,7 @@ fn keygen(certificate: &Certificate) -> Vec<String> {
 #[track_caller]
 fn assert_says(lines: &[String], expected: &[&str]) {
     for wanted in expected {
-        assert!(
-            lines.iter().any(|line| line == wanted),
-            "{wanted}: {lines:#?}"
-        );
+        assert!(lines.iter().any(|line| line == wanted), "{wanted}: {lines:#?}");
     }
 }
 
@@ -100,33 +97,18 @@ fn an_admission_certificate_is_what_ssh_keygen_reads() {
         ],
     );
     assert!(!lines.iter().any(|line| line.contains("UNKNOWN OPTION")));
-    assert!(
-        !lines
-            .iter()
-            .any(|line| line.contains("permit-agent-forwarding"))
-    );
+    assert!(!lines.iter().any(|line| line.contains("permit-agent-forwarding")));
 }
 
 #[test]
 fn target_and_host_certificates_are_what_ssh_keygen_reads() {
     let ca = key();
-    let made = sign(
-        &ca,
-        &Draft::target(ca.public_key(), [2; 32], 9, target()).unwrap(),
-    );
+    let made = sign(&ca, &Draft::target(ca.public_key(), [2; 32], 9, target()).unwrap());
     assert_says(
         &keygen(&made),
-        &[
-            "Serial: 9",
-            "root",
-            "Critical Options: (none)",
-            "permit-pty",
-        ],
+        &["Serial: 9", "root", "Critical Options: (none)", "permit-pty"],
     );
-    let made = sign(
-        &ca,
-        &Draft::host(ca.public_key(), [3; 32], 1, host()).unwrap(),
-    );
+    let made = sign(&ca, &Draft::host(ca.public_key(), [3; 32], 1, host()).unwrap());
     assert_says(
         &keygen(&made),
         &[
@@ -141,15 +123,9 @@ fn target_and_host_certificates_are_what_ssh_keygen_reads() {
 #[test]
 fn the_end_never_outlives_the_grant() {
     let ca = key();
-    let made = sign(
-        &ca,
-        &Draft::admission(ca.public_key(), [1; 32], admission()).unwrap(),
-    );
+    let made = sign(&ca, &Draft::admission(ca.public_key(), [1; 32], admission()).unwrap());
     assert!(made.valid_before() * 1000 <= UNTIL);
-    assert!(
-        made.valid_after() * 1000 <= FROM,
-        "usable from its first ms"
-    );
+    assert!(made.valid_after() * 1000 <= FROM, "usable from its first ms");
     assert!(FROM - made.valid_after() * 1000 < 1000);
     let print = [ca.public_key().fingerprint(HashAlg::Sha256)];
     made.validate_at(FROM / 1000, &print).unwrap();
@@ -194,10 +170,7 @@ fn principals_are_one_and_exact() {
     };
     assert_eq!(refused(""), Some(CaError::NoPrincipal));
     for bad in ["root", "root+db1", "root@db1,admin@db2", "*@db1", "root@"] {
-        assert!(
-            matches!(refused(bad), Some(CaError::BadPrincipal { .. })),
-            "{bad}"
-        );
+        assert!(matches!(refused(bad), Some(CaError::BadPrincipal { .. })), "{bad}");
     }
     let asked = TargetCertificate {
         principal: "root@db1".into(),
@@ -217,10 +190,7 @@ fn principals_are_one_and_exact() {
             principals: names.clone(),
             ..host()
         };
-        assert!(
-            Draft::host(ca.public_key(), [1; 32], 0, asked).is_err(),
-            "{names:?}"
-        );
+        assert!(Draft::host(ca.public_key(), [1; 32], 0, asked).is_err(), "{names:?}");
     }
 }
 

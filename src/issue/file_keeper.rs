@@ -17,9 +17,7 @@ use russh::keys::ssh_key::public::KeyData;
 use russh::keys::ssh_key::{Certificate, PrivateKey, PublicKey, Signature};
 
 use crate::clock::Clock;
-use crate::keeper::{
-    AdmissionCertificate, Answer, HostCertificate, Keeper, KeeperError, TargetCertificate,
-};
+use crate::keeper::{AdmissionCertificate, Answer, HostCertificate, Keeper, KeeperError, TargetCertificate};
 use crate::kernel::grant::{GRANT_MS_MAX, WallMs};
 
 use super::agent::Agent;
@@ -42,10 +40,7 @@ pub const CHECKPOINT_BYTES_MAX: usize = 1024;
 
 /// What the node's identity key signs: the heads and the seals of recordings
 /// (recording/FORMAT.md section 4.1), and nothing else.
-const RECORDING_DOMAINS: [&[u8]; 2] = [
-    b"portcullis-recording/v1 head\0",
-    b"portcullis-recording/v1 seal\0",
-];
+const RECORDING_DOMAINS: [&[u8]; 2] = [b"portcullis-recording/v1 head\0", b"portcullis-recording/v1 seal\0"];
 
 /// Rules that config may tighten.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -117,21 +112,11 @@ impl FileKeeper {
     ///
     /// # Errors
     /// See [`keys::load`].
-    pub fn load_with_agent(
-        dir: &Path,
-        agent: Agent,
-        rules: Rules,
-        clock: Clock,
-    ) -> Result<FileKeeper, KeysError> {
+    pub fn load_with_agent(dir: &Path, agent: Agent, rules: Rules, clock: Clock) -> Result<FileKeeper, KeysError> {
         FileKeeper::build(dir, Some(agent), rules, clock)
     }
 
-    fn build(
-        dir: &Path,
-        agent: Option<Agent>,
-        rules: Rules,
-        clock: Clock,
-    ) -> Result<FileKeeper, KeysError> {
+    fn build(dir: &Path, agent: Option<Agent>, rules: Rules, clock: Clock) -> Result<FileKeeper, KeysError> {
         let source = match agent {
             None => CaSource::Files,
             Some(_) => CaSource::Elsewhere,
@@ -187,12 +172,7 @@ impl FileKeeper {
 
     /// Nobody outside gets a certificate for a key that is one of ours: it
     /// would tie two roles to one private key.
-    fn refuse_own(
-        &self,
-        authority: &Authority,
-        subject: &PublicKey,
-        but: Option<&KeyData>,
-    ) -> Result<(), KeeperError> {
+    fn refuse_own(&self, authority: &Authority, subject: &PublicKey, but: Option<&KeyData>) -> Result<(), KeeperError> {
         let taken = |own: &&KeyData| *own == subject.key_data() && Some(*own) != but;
         match self.own.iter().find(taken) {
             Some(_) => Err(authority.refuse("the key to certify is one of the bastion's own")),
@@ -230,8 +210,7 @@ impl FileKeeper {
         if asked.valid_after_ms < now.saturating_sub(TARGET_BACKDATE_MS_MAX) {
             return Err(authority.refuse("it would begin more than a minute ago"));
         }
-        Draft::target(&authority.public, nonce(), rand::rng().random(), asked)
-            .map_err(|why| authority.refuse(why))
+        Draft::target(&authority.public, nonce(), rand::rng().random(), asked).map_err(|why| authority.refuse(why))
     }
 
     fn host_draft(&self, asked: HostCertificate) -> Result<Draft, KeeperError> {
@@ -243,8 +222,7 @@ impl FileKeeper {
         if life > HOST_MS_MAX || asked.valid_before_ms > now.saturating_add(HOST_MS_MAX) {
             return Err(authority.refuse("it would live longer than 366 days"));
         }
-        Draft::host(&authority.public, nonce(), rand::rng().random(), asked)
-            .map_err(|why| authority.refuse(why))
+        Draft::host(&authority.public, nonce(), rand::rng().random(), asked).map_err(|why| authority.refuse(why))
     }
 
     fn checkpoint(&self, body: &[u8]) -> Result<[u8; 64], KeeperError> {
@@ -376,9 +354,7 @@ impl Keeper for FileKeeper {
 
     fn sign_recording<'a>(&'a self, statement: &'a [u8]) -> Answer<'a, [u8; 64]> {
         Box::pin(async move {
-            let ours = RECORDING_DOMAINS
-                .iter()
-                .any(|domain| statement.starts_with(domain));
+            let ours = RECORDING_DOMAINS.iter().any(|domain| statement.starts_with(domain));
             if !ours || statement.len() > STATEMENT_BYTES_MAX {
                 return Err(KeeperError::Refused {
                     key: KeyName::Node.file(),

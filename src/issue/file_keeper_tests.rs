@@ -91,24 +91,17 @@ async fn each_authority_signs_its_own_kind() {
             keeper.issue_admission(admission()).await.unwrap(),
             keeper.admission_ca(),
         ),
-        (
-            keeper.issue_target(target()).await.unwrap(),
-            keeper.target_ca(),
-        ),
+        (keeper.issue_target(target()).await.unwrap(), keeper.target_ca()),
         (keeper.issue_host(host()).await.unwrap(), keeper.host_ca()),
     ] {
-        made.validate_at(at, &[ca.fingerprint(HashAlg::Sha256)])
-            .unwrap();
+        made.validate_at(at, &[ca.fingerprint(HashAlg::Sha256)]).unwrap();
     }
 }
 
 #[tokio::test]
 async fn certificates_that_break_a_rule_are_refused() {
     let Bench {
-        keeper,
-        dir,
-        _state,
-        ..
+        keeper, dir, _state, ..
     } = bench();
     let asked = |change: &dyn Fn(&mut AdmissionCertificate)| {
         let mut it = admission();
@@ -173,9 +166,7 @@ async fn certificates_that_break_a_rule_are_refused() {
 
 #[tokio::test]
 async fn config_may_shorten_grants() {
-    let Bench {
-        dir, clock, _state, ..
-    } = bench();
+    let Bench { dir, clock, _state, .. } = bench();
     let rules = Rules {
         grant_ms_max: 5 * MINUTE,
     };
@@ -220,11 +211,7 @@ async fn the_ledger_key_never_goes_back() {
         [body("log", "10", 'D'), b"extension\n".to_vec()].concat(),
         body("log", "10", 'D').split_last().unwrap().1.to_vec(),
     ] {
-        assert!(
-            refused(sign(bad.clone()).await),
-            "{}",
-            String::from_utf8_lossy(&bad)
-        );
+        assert!(refused(sign(bad.clone()).await), "{}", String::from_utf8_lossy(&bad));
     }
     sign(body("log", "10", 'D')).await.unwrap();
 }
@@ -272,9 +259,7 @@ impl Drop for RealAgent {
 
 #[tokio::test]
 async fn authorities_in_a_real_agent() {
-    let Bench {
-        dir, clock, _state, ..
-    } = bench();
+    let Bench { dir, clock, _state, .. } = bench();
     let place = tempfile::tempdir().unwrap();
     let agent = RealAgent::start(place.path());
     for name in [KeyName::AdmissionCa, KeyName::TargetCa] {
@@ -285,21 +270,15 @@ async fn authorities_in_a_real_agent() {
     let keeper = FileKeeper::load_with_agent(&dir, held, Rules::default(), clock.clone()).unwrap();
 
     let made = keeper.issue_admission(admission()).await.unwrap();
-    made.validate_at(
-        NOW / 1000,
-        &[keeper.admission_ca().fingerprint(HashAlg::Sha256)],
-    )
-    .unwrap();
+    made.validate_at(NOW / 1000, &[keeper.admission_ca().fingerprint(HashAlg::Sha256)])
+        .unwrap();
     keeper.issue_target(target()).await.unwrap();
 
     // The host CA was not given to it.
     let missing = keeper.issue_host(host()).await.unwrap_err().to_string();
     assert!(missing.contains("host_ca"), "{missing}");
     let missing = keeper.check_agent().await.unwrap_err().to_string();
-    assert!(
-        missing.contains("ssh-add") && missing.contains("host_ca"),
-        "{missing}"
-    );
+    assert!(missing.contains("ssh-add") && missing.contains("host_ca"), "{missing}");
     agent.add(&dir.join("host_ca"));
     keeper.check_agent().await.unwrap();
     keeper.issue_host(host()).await.unwrap();

@@ -106,10 +106,7 @@ mod tests {
         let names = vec!["bastion.example".to_owned(), "127.0.0.1".to_owned()];
         let make = || make_identity(state.path(), &node, "b.example/log", names.clone(), &clock);
         let keeper = make().await.unwrap();
-        assert!(matches!(
-            make().await,
-            Err(InitError::Keys(KeysError::Exists(_)))
-        ));
+        assert!(matches!(make().await, Err(InitError::Keys(KeysError::Exists(_)))));
 
         let dir = state.path().join(KEYS_FOLDER);
         let first = keys::load_host_certificate(&dir).unwrap().unwrap();

@@ -71,10 +71,7 @@ impl KeyName {
 
     /// Whether it is one of the three certificate authorities.
     pub const fn is_ca(self) -> bool {
-        matches!(
-            self,
-            KeyName::AdmissionCa | KeyName::TargetCa | KeyName::HostCa
-        )
+        matches!(self, KeyName::AdmissionCa | KeyName::TargetCa | KeyName::HostCa)
     }
 }
 
@@ -114,9 +111,7 @@ pub enum KeysError {
     Passphrase(PathBuf),
     #[error("{} is not a usable key: {why}; restore it from the backup", path.display())]
     Unreadable { path: PathBuf, why: String },
-    #[error(
-        "{a} and {b} are the same key: authorities are never mixed; make a new {b} with `ssh-keygen -t ed25519`"
-    )]
+    #[error("{a} and {b} are the same key: authorities are never mixed; make a new {b} with `ssh-keygen -t ed25519`")]
     SameKey { a: KeyName, b: KeyName },
     #[error(transparent)]
     File(#[from] DurableError),
@@ -183,8 +178,7 @@ pub fn create(dir: &Path, ca: CaHome<'_>) -> Result<(), KeysError> {
     }
     let staging = dir.with_extension("new");
     if staging.is_dir() {
-        std::fs::remove_dir_all(&staging)
-            .map_err(DurableError::at("remove the leftover", &staging))?;
+        std::fs::remove_dir_all(&staging).map_err(DurableError::at("remove the leftover", &staging))?;
     }
     DirBuilder::new()
         .mode(FOLDER_MODE)
@@ -209,8 +203,7 @@ fn held_elsewhere(ca: CaHome<'_>, name: KeyName) -> Option<&PublicKey> {
         (CaHome::Elsewhere { admission, .. }, KeyName::AdmissionCa) => Some(admission),
         (CaHome::Elsewhere { target, .. }, KeyName::TargetCa) => Some(target),
         (CaHome::Elsewhere { host, .. }, KeyName::HostCa) => Some(host),
-        (CaHome::Elsewhere { .. }, KeyName::SshHost | KeyName::Node | KeyName::Ledger)
-        | (CaHome::Files, _) => None,
+        (CaHome::Elsewhere { .. }, KeyName::SshHost | KeyName::Node | KeyName::Ledger) | (CaHome::Files, _) => None,
     }
 }
 
@@ -297,12 +290,10 @@ pub fn load_host_certificate(dir: &Path) -> Result<Option<Certificate>, KeysErro
 /// When it cannot be written durably.
 pub fn store_host_certificate(dir: &Path, certificate: &Certificate) -> Result<(), KeysError> {
     let path = host_certificate_path(dir);
-    let line = certificate
-        .to_openssh()
-        .map_err(|why| KeysError::Unreadable {
-            path: path.clone(),
-            why: why.to_string(),
-        })?;
+    let line = certificate.to_openssh().map_err(|why| KeysError::Unreadable {
+        path: path.clone(),
+        why: why.to_string(),
+    })?;
     let staging = dir.join(".host-certificate.new");
     durable::replace(&path, format!("{line}\n").as_bytes(), PUBLIC_MODE, &staging)?;
     Ok(())
@@ -318,11 +309,10 @@ fn host_certificate_path(dir: &Path) -> PathBuf {
 /// When it is missing or not a public key.
 pub fn read_public(dir: &Path, name: KeyName) -> Result<PublicKey, KeysError> {
     let path = dir.join(format!("{name}.pub"));
-    let bytes =
-        durable::read_bounded(&path, KEY_FILE_BYTES_MAX).map_err(|why| match why.is_missing() {
-            true => KeysError::Missing(path.clone()),
-            false => KeysError::File(why),
-        })?;
+    let bytes = durable::read_bounded(&path, KEY_FILE_BYTES_MAX).map_err(|why| match why.is_missing() {
+        true => KeysError::Missing(path.clone()),
+        false => KeysError::File(why),
+    })?;
     let text = String::from_utf8_lossy(&bytes);
     PublicKey::from_openssh(text.trim()).map_err(|why| KeysError::Unreadable {
         path,
@@ -341,11 +331,7 @@ fn check_folder(dir: &Path) -> Result<(), KeysError> {
     check_private(dir, &meta, "700")
 }
 
-fn check_private(
-    path: &Path,
-    meta: &std::fs::Metadata,
-    fix: &'static str,
-) -> Result<(), KeysError> {
+fn check_private(path: &Path, meta: &std::fs::Metadata, fix: &'static str) -> Result<(), KeysError> {
     let mode = meta.mode() & 0o7777;
     if mode & OTHERS != 0 {
         return Err(KeysError::OpenToOthers {
@@ -372,19 +358,14 @@ fn read_private(dir: &Path, name: KeyName) -> Result<PrivateKey, KeysError> {
     // NONBLOCK: a pipe put in its place must not hold the start up.
     let flags = OFlags::NOFOLLOW.union(OFlags::NONBLOCK);
     let no_follow = i32::try_from(flags.bits()).unwrap_or(0);
-    let opened = OpenOptions::new()
-        .read(true)
-        .custom_flags(no_follow)
-        .open(&path);
+    let opened = OpenOptions::new().read(true).custom_flags(no_follow).open(&path);
     let file = match opened {
         Ok(file) => file,
         Err(why) if why.kind() == io::ErrorKind::NotFound => return Err(KeysError::Missing(path)),
         Err(_) if path.is_symlink() => return Err(KeysError::NotAFile(path)),
         Err(why) => return Err(DurableError::at("open", &path)(why).into()),
     };
-    let meta = file
-        .metadata()
-        .map_err(DurableError::at("look at", &path))?;
+    let meta = file.metadata().map_err(DurableError::at("look at", &path))?;
     if !meta.is_file() {
         return Err(KeysError::NotAFile(path));
     }

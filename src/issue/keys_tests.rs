@@ -30,10 +30,7 @@ fn keys_are_never_overwritten() {
     let dir = state.path().join("keys");
     create(&dir, CaHome::Files).unwrap();
     let before = std::fs::read(dir.join("node_key")).unwrap();
-    assert!(matches!(
-        create(&dir, CaHome::Files),
-        Err(KeysError::Exists(_))
-    ));
+    assert!(matches!(create(&dir, CaHome::Files), Err(KeysError::Exists(_))));
     assert_eq!(std::fs::read(dir.join("node_key")).unwrap(), before);
 }
 
@@ -56,10 +53,7 @@ fn what_others_can_read_is_refused_with_the_fix() {
     for bits in [0o640, 0o604, 0o660] {
         std::fs::set_permissions(dir.join("target_ca"), Permissions::from_mode(bits)).unwrap();
         let said = load(&dir, CaSource::Files).unwrap_err().to_string();
-        assert!(
-            said.contains("chmod 600") && said.contains("target_ca"),
-            "{said}"
-        );
+        assert!(said.contains("chmod 600") && said.contains("target_ca"), "{said}");
     }
     std::fs::set_permissions(dir.join("target_ca"), Permissions::from_mode(0o400)).unwrap();
     load(&dir, CaSource::Files).unwrap();
@@ -77,31 +71,16 @@ fn what_is_no_plain_key_file_is_refused() {
     let keep = std::fs::read(&node).unwrap();
 
     std::fs::remove_file(&node).unwrap();
-    assert!(matches!(
-        load(&dir, CaSource::Files),
-        Err(KeysError::Missing(_))
-    ));
+    assert!(matches!(load(&dir, CaSource::Files), Err(KeysError::Missing(_))));
     symlink(dir.join("ledger_key"), &node).unwrap();
-    assert!(matches!(
-        load(&dir, CaSource::Files),
-        Err(KeysError::NotAFile(_))
-    ));
+    assert!(matches!(load(&dir, CaSource::Files), Err(KeysError::NotAFile(_))));
     std::fs::remove_file(&node).unwrap();
     std::fs::copy(dir.join("ledger_key"), &node).unwrap();
-    assert!(matches!(
-        load(&dir, CaSource::Files),
-        Err(KeysError::SameKey { .. })
-    ));
+    assert!(matches!(load(&dir, CaSource::Files), Err(KeysError::SameKey { .. })));
     std::fs::write(&node, &keep[..keep.len() / 2]).unwrap();
-    assert!(matches!(
-        load(&dir, CaSource::Files),
-        Err(KeysError::Unreadable { .. })
-    ));
+    assert!(matches!(load(&dir, CaSource::Files), Err(KeysError::Unreadable { .. })));
     std::fs::write(&node, vec![b'x'; 1 << 20]).unwrap();
-    assert!(matches!(
-        load(&dir, CaSource::Files),
-        Err(KeysError::Unreadable { .. })
-    ));
+    assert!(matches!(load(&dir, CaSource::Files), Err(KeysError::Unreadable { .. })));
 }
 
 #[test]
@@ -115,10 +94,7 @@ fn a_passphrase_is_told_apart_from_damage() {
         .output()
         .unwrap();
     assert!(done.status.success(), "{done:?}");
-    assert!(matches!(
-        load(&dir, CaSource::Files),
-        Err(KeysError::Passphrase(_))
-    ));
+    assert!(matches!(load(&dir, CaSource::Files), Err(KeysError::Passphrase(_))));
 }
 
 #[test]
@@ -141,8 +117,5 @@ fn authorities_held_elsewhere_leave_no_private_half() {
         assert_eq!(dir.join(name.file()).exists(), !name.is_ca(), "{name}");
     }
     load(&dir, CaSource::Elsewhere).unwrap();
-    assert!(matches!(
-        load(&dir, CaSource::Files),
-        Err(KeysError::Missing(_))
-    ));
+    assert!(matches!(load(&dir, CaSource::Files), Err(KeysError::Missing(_))));
 }

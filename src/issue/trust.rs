@@ -61,11 +61,7 @@ impl Signers {
 ///
 /// # Errors
 /// When the origin cannot be a key's name.
-pub fn with_signers(
-    mut trust: Trust,
-    signers: &Signers,
-    now: WallMs,
-) -> Result<Trust, TrustFileError> {
+pub fn with_signers(mut trust: Trust, signers: &Signers, now: WallMs) -> Result<Trust, TrustFileError> {
     let name = signers.node.as_str();
     let mut holds = false;
     for node in trust.nodes.iter_mut().filter(|node| node.name == name) {
@@ -85,11 +81,9 @@ pub fn with_signers(
         });
     }
     let key =
-        VerifierKey::new(&signers.origin, KeyKind::Note, signers.ledger_key).map_err(|why| {
-            TrustFileError::Origin {
-                origin: signers.origin.clone(),
-                why,
-            }
+        VerifierKey::new(&signers.origin, KeyKind::Note, signers.ledger_key).map_err(|why| TrustFileError::Origin {
+            origin: signers.origin.clone(),
+            why,
         })?;
     let ledger = LedgerKey {
         origin: signers.origin.clone(),
@@ -138,10 +132,7 @@ pub fn update(path: &Path, signers: &Signers, now: WallMs) -> Result<Trust, Trus
 ///
 /// # Errors
 /// When the key cannot be written as a line.
-pub fn known_hosts_line(
-    pattern: &str,
-    host_ca: &PublicKey,
-) -> Result<String, russh::keys::ssh_key::Error> {
+pub fn known_hosts_line(pattern: &str, host_ca: &PublicKey) -> Result<String, russh::keys::ssh_key::Error> {
     // Without the comment, which could hold anything.
     let key = PublicKey::from(host_ca.key_data().clone()).to_openssh()?;
     Ok(format!("@cert-authority {pattern} {}", key.trim()))

@@ -20,6 +20,18 @@ pub const RSA_BITS_MIN: u32 = 3072;
 /// How far `valid after` may lie before the grant (the issuer's back-dating), in seconds.
 pub const BACKDATE_SECS_MAX: u64 = 60;
 
+/// Longest key id that is passed on, in characters.
+const KEY_ID_CHARS_MAX: usize = 256;
+/// Extensions that are flags: present or not, never with data (PROTOCOL.certkeys).
+const FLAGS: [&str; 6] = [
+    "no-touch-required",
+    "permit-X11-forwarding",
+    "permit-agent-forwarding",
+    "permit-port-forwarding",
+    "permit-pty",
+    "permit-user-rc",
+];
+
 /// User (1) or host (2) certificate (PROTOCOL.certkeys).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum CertificateType {
@@ -40,13 +52,14 @@ pub struct Presented {
     pub rsa_bits: Option<u32>,
     pub certificate_type: CertificateType,
     pub serial: u64,
+    /// As it stands in the certificate.
     pub key_id: String,
     pub principals: Vec<String>,
     /// Seconds since the epoch, half-open `[valid_after, valid_before)`.
     pub valid_after: u64,
     pub valid_before: u64,
     pub critical_options: Vec<(String, String)>,
-    pub extensions: Vec<String>,
+    pub extensions: Vec<(String, String)>,
     /// Public key blob of the CA that signed it.
     pub ca_key: Vec<u8>,
     /// Algorithm of the CA's signature, such as `ssh-ed25519` or `rsa-sha2-512`.
@@ -71,6 +84,7 @@ pub struct AdmissionTrust {
 pub enum Refusal {
     Oversized,
     Nested,
+    Malformed,
     WrongType,
     UnknownCa,
     SignatureAlgorithm(String),
@@ -101,6 +115,7 @@ impl Refusal {
         match self {
             Refusal::Oversized => "cert_oversized",
             Refusal::Nested => "cert_nested",
+            Refusal::Malformed => "cert_malformed",
             Refusal::WrongType => "cert_type",
             Refusal::UnknownCa => "cert_unknown_ca",
             Refusal::SignatureAlgorithm(_) => "cert_signature_algorithm",
@@ -131,9 +146,12 @@ impl Refusal {
         match self {
             Refusal::Oversized => "the certificate is too large".into(),
             Refusal::Nested => "the certificate holds another certificate".into(),
+            Refusal::Malformed => "a field of the certificate holds what OpenSSH would not take".into(),
             Refusal::WrongType => "this is a host certificate, not a user's".into(),
             Refusal::UnknownCa => "the certificate is not from our admission CA".into(),
-            Refusal::SignatureAlgorithm(name) => format!("the CA's signature algorithm {name} is not accepted"),
+            Refusal::SignatureAlgorithm(name) => {
+                format!("the CA's signature algorithm {name} is not accepted")
+            }
             Refusal::KeyAlgorithm(name) => format!("keys of type {name} are not accepted"),
             Refusal::NoPrincipals => "the certificate names no principal".into(),
             Refusal::BadPrincipal => "a principal of the certificate is not login@target".into(),
@@ -142,7 +160,9 @@ impl Refusal {
             Refusal::LifetimeTooLong => "the certificate lives longer than this gate allows".into(),
             Refusal::NotYetValid => "the certificate is not valid yet".into(),
             Refusal::Expired => "the certificate has expired".into(),
-            Refusal::CriticalOption(name) => format!("the certificate demands `{name}`, which this gate cannot enforce"),
+            Refusal::CriticalOption(name) => {
+                format!("the certificate demands `{name}`, which this gate cannot enforce")
+            }
             Refusal::BadSourceAddress => "the certificate's source-address cannot be read".into(),
             Refusal::SourceAddress => "the certificate may not be used from this address".into(),
             Refusal::NoGrant => "no grant was issued for this certificate".into(),
@@ -162,6 +182,7 @@ impl Refusal {
         match self {
             Refusal::Oversized
             | Refusal::Nested
+            | Refusal::Malformed
             | Refusal::WrongType
             | Refusal::UnknownCa
             | Refusal::SignatureAlgorithm(_)
@@ -280,7 +301,7 @@ pub fn admit(
         return Err(Refusal::GrantSource);
     }
 
-    let permits = |extension: &str| presented.extensions.iter().any(|name| name == extension);
+    let permits = |extension: &str| presented.extensions.iter().any(|(name, _)| name == extension);
     let capabilities = grant
         .capabilities
         .iter()
@@ -302,7 +323,12 @@ pub fn admit(
         force_command,
         certificate_sha256: presented.sha256,
         certificate_serial: presented.serial,
-        certificate_key_id: presented.key_id.clone(),
+        certificate_key_id: presented
+            .key_id
+            .chars()
+            .filter(|c| !c.is_control())
+            .take(KEY_ID_CHARS_MAX)
+            .collect(),
         policy_digest: grant.policy_digest,
     })
 }
@@ -319,6 +345,11 @@ fn check_shape(presented: &Presented, trust: &AdmissionTrust) -> Result<(), Refu
     }
     if presented.certificate_type != CertificateType::User {
         return Err(Refusal::WrongType);
+    }
+    // OpenSSH refuses the whole certificate for each of these.
+    let flag_with_data = |(name, data): &(String, String)| FLAGS.contains(&name.as_str()) && !data.is_empty();
+    if presented.key_id.contains('\0') || presented.extensions.iter().any(flag_with_data) {
+        return Err(Refusal::Malformed);
     }
     let rsa_ok = |bits: Option<u32>| bits.is_some_and(|bits| bits >= RSA_BITS_MIN);
     match presented.ca_signature_algorithm.as_str() {
@@ -387,13 +418,19 @@ fn check_critical_options(presented: &Presented, peer: IpAddr) -> Result<Option<
             "source-address" => {
                 let blocks: Vec<Cidr> = value
                     .split(',')
-                    .map(|block| block.parse().map_err(|_| Refusal::BadSourceAddress))
+                    .map(|block| {
+                        block
+                            .parse()
+                            .ok()
+                            .filter(Cidr::is_exact)
+                            .ok_or(Refusal::BadSourceAddress)
+                    })
                     .collect::<Result<_, _>>()?;
                 if !blocks.iter().any(|block| block.contains(peer)) {
                     return Err(Refusal::SourceAddress);
                 }
             }
-            "force-command" => force_command = Some(value.clone()),
+            "force-command" if !value.contains('\0') => force_command = Some(value.clone()),
             // russh does not show the flags of a FIDO signature, so user
             // verification cannot be enforced (reference: russh.md section 1).
             other => return Err(Refusal::CriticalOption(other.chars().take(64).collect())),

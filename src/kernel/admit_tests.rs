@@ -25,7 +25,10 @@ fn presented() -> Presented {
         valid_after: NOW / 1000 - 60,
         valid_before: NOW / 1000 + 1800,
         critical_options: Vec::new(),
-        extensions: vec!["permit-pty".into(), "permit-port-forwarding".into()],
+        extensions: vec![
+            ("permit-pty".into(), String::new()),
+            ("permit-port-forwarding".into(), String::new()),
+        ],
         ca_key: b"ca".to_vec(),
         ca_signature_algorithm: "ssh-ed25519".into(),
         ca_rsa_bits: None,
@@ -74,13 +77,27 @@ fn every_refusal_has_its_row() {
         ("cert_oversized", |c| c.blob_bytes = CERTIFICATE_BYTES_MAX + 1),
         ("cert_nested", |c| c.nested = true),
         ("cert_unknown_ca", |c| c.ca_key = b"other".to_vec()),
+        ("cert_malformed", |c| c.key_id = "alice\0".into()),
+        ("cert_malformed", |c| {
+            c.extensions = vec![("permit-pty".into(), "x".into())]
+        }),
+        ("cert_critical_option", |c| {
+            c.critical_options = vec![("force-command".into(), "a\0b".into())]
+        }),
+        ("cert_bad_source_address", |c| {
+            c.critical_options = vec![("source-address".into(), "192.0.2.7/24".into())]
+        }),
         ("cert_type", |c| c.certificate_type = CertificateType::Host),
-        ("cert_signature_algorithm", |c| c.ca_signature_algorithm = "ssh-rsa".into()),
+        ("cert_signature_algorithm", |c| {
+            c.ca_signature_algorithm = "ssh-rsa".into()
+        }),
         ("cert_signature_algorithm", |c| {
             c.ca_signature_algorithm = "rsa-sha2-512".into();
             c.ca_rsa_bits = Some(2048);
         }),
-        ("cert_signature_algorithm", |c| c.ca_signature_algorithm = "ecdsa-sha2-nistp521".into()),
+        ("cert_signature_algorithm", |c| {
+            c.ca_signature_algorithm = "ecdsa-sha2-nistp521".into()
+        }),
         ("cert_key_algorithm", |c| c.key_algorithm = "ssh-dss".into()),
         ("cert_key_algorithm", |c| c.key_algorithm = "ecdsa-sha2-nistp521".into()),
         ("cert_key_algorithm", |c| {
@@ -91,22 +108,38 @@ fn every_refusal_has_its_row() {
         ("cert_bad_principal", |c| c.principals = vec!["*".into()]),
         ("cert_bad_principal", |c| c.principals = vec!["alice,root@db1".into()]),
         ("cert_bad_principal", |c| c.principals = vec!["root@db1\0".into()]),
-        ("cert_bad_principal", |c| c.principals = vec!["root@db1".into(), "".into()]),
+        ("cert_bad_principal", |c| {
+            c.principals = vec!["root@db1".into(), "".into()]
+        }),
         ("cert_bad_principal", |c| c.principals = vec!["root+db1".into()]),
-        ("cert_bad_principal", |c| c.principals = vec!["root@db1".into(); PRINCIPALS_MAX + 1]),
+        ("cert_bad_principal", |c| {
+            c.principals = vec!["root@db1".into(); PRINCIPALS_MAX + 1]
+        }),
         ("cert_wrong_principal", |c| c.principals = vec!["Root@db1".into()]),
         ("cert_wrong_principal", |c| c.principals = vec!["root@db2".into()]),
         ("cert_bad_validity", |c| c.valid_before = u64::MAX),
         ("cert_bad_validity", |c| c.valid_before = c.valid_after),
         ("cert_bad_validity", |c| c.valid_before = c.valid_after - 1),
-        ("cert_lifetime_too_long", |c| c.valid_before = c.valid_after + 3600 + BACKDATE_SECS_MAX + 1),
+        ("cert_lifetime_too_long", |c| {
+            c.valid_before = c.valid_after + 3600 + BACKDATE_SECS_MAX + 1
+        }),
         ("cert_not_yet_valid", |c| c.valid_after = NOW / 1000 + 1),
         ("cert_expired", |c| c.valid_before = NOW / 1000),
-        ("cert_critical_option", |c| c.critical_options = vec![("verify-required".into(), "".into())]),
-        ("cert_critical_option", |c| c.critical_options = vec![("x@y".into(), "".into())]),
-        ("cert_source_address", |c| c.critical_options = vec![("source-address".into(), "10.0.0.0/8".into())]),
-        ("cert_bad_source_address", |c| c.critical_options = vec![("source-address".into(), "10.0.0.0/8, x".into())]),
-        ("cert_bad_source_address", |c| c.critical_options = vec![("source-address".into(), "".into())]),
+        ("cert_critical_option", |c| {
+            c.critical_options = vec![("verify-required".into(), "".into())]
+        }),
+        ("cert_critical_option", |c| {
+            c.critical_options = vec![("x@y".into(), "".into())]
+        }),
+        ("cert_source_address", |c| {
+            c.critical_options = vec![("source-address".into(), "10.0.0.0/8".into())]
+        }),
+        ("cert_bad_source_address", |c| {
+            c.critical_options = vec![("source-address".into(), "10.0.0.0/8, x".into())]
+        }),
+        ("cert_bad_source_address", |c| {
+            c.critical_options = vec![("source-address".into(), "".into())]
+        }),
         ("no_grant", |c| c.sha256 = [8; 32]),
     ];
     for (code, change) in rows {
@@ -122,7 +155,9 @@ fn every_refusal_has_its_row() {
 fn only_a_live_grant_of_this_certificate_admits() {
     type Change = fn(&mut Grant);
     let rows: &[(&str, Change)] = &[
-        ("grant_other_destination", |g| g.destination = "root@db2".parse().unwrap()),
+        ("grant_other_destination", |g| {
+            g.destination = "root@db2".parse().unwrap()
+        }),
         ("grant_not_yet", |g| g.from_ms = NOW + 1),
         ("grant_expired", |g| g.until_ms = NOW),
         ("grant_revoked", |g| g.revoked_at_ms = Some(NOW - 1)),
@@ -145,7 +180,10 @@ fn validity_is_half_open() {
     let mut certificate = presented();
     certificate.valid_before = NOW / 1000 + 10;
     assert!(decide(&certificate, Some(&grant()), NOW + 9_999).is_ok());
-    assert_eq!(decide(&certificate, Some(&grant()), NOW + 10_000).unwrap_err().code(), "cert_expired");
+    assert_eq!(
+        decide(&certificate, Some(&grant()), NOW + 10_000).unwrap_err().code(),
+        "cert_expired"
+    );
     let mut certificate = presented();
     certificate.valid_after = NOW / 1000;
     assert!(decide(&certificate, Some(&grant()), NOW).is_ok());
@@ -178,7 +216,12 @@ fn a_mapped_address_counts_as_the_one_in_it() {
 
 #[test]
 fn reasons_are_shown_only_after_proof_of_our_ca_and_destination() {
-    for refusal in [Refusal::UnknownCa, Refusal::WrongType, Refusal::WrongPrincipal, Refusal::NoPrincipals] {
+    for refusal in [
+        Refusal::UnknownCa,
+        Refusal::WrongType,
+        Refusal::WrongPrincipal,
+        Refusal::NoPrincipals,
+    ] {
         assert!(!refusal.may_be_shown(), "{refusal:?}");
     }
     for refusal in [Refusal::GrantRevoked, Refusal::GrantExpired, Refusal::StoreUnavailable] {

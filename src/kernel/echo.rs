@@ -174,7 +174,9 @@ impl EchoGate {
     pub fn expire(&mut self, at_ms: u64, all: bool) -> Vec<Verdict> {
         let mut verdicts = Vec::new();
         while let Some(line) = self.lines.front() {
-            let over = line.closed_at.is_some_and(|closed| at_ms.saturating_sub(closed) >= ECHO_WAIT_MS);
+            let over = line
+                .closed_at
+                .is_some_and(|closed| at_ms.saturating_sub(closed) >= ECHO_WAIT_MS);
             if !(over || all) {
                 break;
             }
@@ -209,7 +211,13 @@ impl EchoGate {
         // The push above guarantees a last element; an empty queue would be a bug,
         // and inserting again is the harmless way out of it.
         if self.lines.get(last).is_none() {
-            self.lines.push_back(Line { number: 0, pending: VecDeque::new(), bytes: 0, closed_at: None, ahead: false });
+            self.lines.push_back(Line {
+                number: 0,
+                pending: VecDeque::new(),
+                bytes: 0,
+                closed_at: None,
+                ahead: false,
+            });
         }
         #[expect(clippy::indexing_slicing, reason = "an element was pushed just above")]
         &mut self.lines[last]
@@ -278,19 +286,65 @@ mod tests {
     #[test]
     fn what_is_shown_is_released_and_nothing_else() {
         let cases: &[(&str, &[Step], &[Verdict])] = &[
-            ("key by key", &[Typed(b"l"), Shown(b"l"), Typed(b"s"), Shown(b"s"), Typed(b"\r"), Shown(b"\r\n")], ECHOED),
+            (
+                "key by key",
+                &[
+                    Typed(b"l"),
+                    Shown(b"l"),
+                    Typed(b"s"),
+                    Shown(b"s"),
+                    Typed(b"\r"),
+                    Shown(b"\r\n"),
+                ],
+                ECHOED,
+            ),
             ("line at once", &[Typed(b"ls\r"), Shown(b"ls\r\nfile\r\n")], ECHOED),
-            ("late echo of the last key", &[Typed(b"ls"), Shown(b"l"), Typed(b"\r"), Shown(b"s\r\n")], ECHOED),
+            (
+                "late echo of the last key",
+                &[Typed(b"ls"), Shown(b"l"), Typed(b"\r"), Shown(b"s\r\n")],
+                ECHOED,
+            ),
             ("password", &[Typed(b"s3cret\r"), Shown(b"\r\n")], HIDDEN),
-            ("password, then output that holds it", &[Typed(b"root\r"), Shown(b"\r\nroot@host:~# ")], HIDDEN),
-            ("password with stars", &[Typed(b"a"), Shown(b"*"), Typed(b"b"), Shown(b"*"), Typed(b"\r"), Shown(b"\r\n")], HIDDEN),
+            (
+                "password, then output that holds it",
+                &[Typed(b"root\r"), Shown(b"\r\nroot@host:~# ")],
+                HIDDEN,
+            ),
+            (
+                "password with stars",
+                &[
+                    Typed(b"a"),
+                    Shown(b"*"),
+                    Typed(b"b"),
+                    Shown(b"*"),
+                    Typed(b"\r"),
+                    Shown(b"\r\n"),
+                ],
+                HIDDEN,
+            ),
             ("partly shown", &[Typed(b"abc\r"), Shown(b"ab\r\n")], HIDDEN),
             ("never answered", &[Typed(b"abc\r")], HIDDEN),
             ("empty line", &[Typed(b"\r"), Shown(b"\r\n")], ECHOED),
-            ("arrow key", &[Typed(b"\x1b[A"), Shown(b"ls -la"), Typed(b"\r"), Shown(b"\r\n")], ECHOED),
-            ("erased key", &[Typed(b"lx\x7fs\r"), Shown(b"l"), Shown(b"s\r\n")], ECHOED),
-            ("coloured echo", &[Typed(b"ls\r"), Shown(b"\x1b[32ml\x1b[0ms\r\n")], ECHOED),
-            ("redraw before the echo", &[Typed(b"a"), Shown(b"\r\x1b[Ka"), Typed(b"\r"), Shown(b"\r\n")], ECHOED),
+            (
+                "arrow key",
+                &[Typed(b"\x1b[A"), Shown(b"ls -la"), Typed(b"\r"), Shown(b"\r\n")],
+                ECHOED,
+            ),
+            (
+                "erased key",
+                &[Typed(b"lx\x7fs\r"), Shown(b"l"), Shown(b"s\r\n")],
+                ECHOED,
+            ),
+            (
+                "coloured echo",
+                &[Typed(b"ls\r"), Shown(b"\x1b[32ml\x1b[0ms\r\n")],
+                ECHOED,
+            ),
+            (
+                "redraw before the echo",
+                &[Typed(b"a"), Shown(b"\r\x1b[Ka"), Typed(b"\r"), Shown(b"\r\n")],
+                ECHOED,
+            ),
         ];
         for (name, steps, expected) in cases {
             assert_eq!(run(steps), *expected, "{name}");
@@ -307,10 +361,21 @@ mod tests {
     fn pieces_cover_the_input() {
         let mut gate = EchoGate::default();
         let (pieces, _) = gate.typed(0, b"ab\rcd");
-        assert_eq!(pieces, [
-            Piece { line: 0, bytes: 3, ends: true },
-            Piece { line: 1, bytes: 2, ends: false },
-        ]);
+        assert_eq!(
+            pieces,
+            [
+                Piece {
+                    line: 0,
+                    bytes: 3,
+                    ends: true
+                },
+                Piece {
+                    line: 1,
+                    bytes: 2,
+                    ends: false
+                },
+            ]
+        );
     }
 
     #[test]

@@ -96,13 +96,27 @@ impl Cidr {
     }
 }
 
+impl Cidr {
+    /// Whether no bit is set beyond the prefix; OpenSSH refuses a certificate
+    /// whose `source-address` has one.
+    pub fn is_exact(&self) -> bool {
+        let (bits, width) = match self.addr {
+            IpAddr::V4(v4) => (u128::from(v4.to_bits()), 32u32),
+            IpAddr::V6(v6) => (v6.to_bits(), 128),
+        };
+        let beyond = 1u128
+            .checked_shl(width.saturating_sub(u32::from(self.prefix)))
+            .map_or(u128::MAX, |bit| bit.wrapping_sub(1));
+        bits & beyond == 0
+    }
+}
+
 impl FromStr for Cidr {
     type Err = String;
 
     /// Reads `ADDR/PREFIX`, or a bare address as the block of just that one.
     fn from_str(text: &str) -> Result<Self, String> {
-        let bad =
-            || format!("`{text}` is not an address block such as 10.0.0.0/8 or 2001:db8::/32");
+        let bad = || format!("`{text}` is not an address block such as 10.0.0.0/8 or 2001:db8::/32");
         let (addr, prefix) = match text.split_once('/') {
             Some((addr, prefix)) => (addr, Some(prefix)),
             None => (text, None),
@@ -257,20 +271,9 @@ mod tests {
         ];
         for (block, addr, inside) in cases {
             let block: Cidr = block.parse().unwrap();
-            assert_eq!(
-                block.contains(addr.parse().unwrap()),
-                inside,
-                "{block} {addr}"
-            );
+            assert_eq!(block.contains(addr.parse().unwrap()), inside, "{block} {addr}");
         }
-        for bad in [
-            "10.0.0.0/33",
-            "10.0.0/8",
-            "::/129",
-            "x",
-            "10.0.0.0/",
-            "10.0.0.0/+8",
-        ] {
+        for bad in ["10.0.0.0/33", "10.0.0/8", "::/129", "x", "10.0.0.0/", "10.0.0.0/+8"] {
             assert!(bad.parse::<Cidr>().is_err(), "{bad}");
         }
     }

@@ -13,9 +13,7 @@ pub enum IdError {
     Empty { what: &'static str },
     #[error("{what} is longer than {max} bytes")]
     TooLong { what: &'static str, max: usize },
-    #[error(
-        "{what} `{name}` holds `{bad}`: letters, digits and `._-` only, starting with a letter or digit"
-    )]
+    #[error("{what} `{name}` holds `{bad}`: letters, digits and `._-` only, starting with a letter or digit")]
     BadCharacter {
         what: &'static str,
         name: String,

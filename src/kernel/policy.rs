@@ -75,7 +75,11 @@ pub fn decide(admitted: &Admitted, request: Request, context: &Context<'_>) -> R
             if context.env_allowed.iter().any(|pattern| env_matches(pattern, name)) {
                 "gate.env"
             } else {
-                return deny("gate.env", "env_not_allowed", format!("the variable {name} is not passed on"));
+                return deny(
+                    "gate.env",
+                    "env_not_allowed",
+                    format!("the variable {name} is not passed on"),
+                );
             }
         }
         Request::Pty => {
@@ -91,16 +95,18 @@ pub fn decide(admitted: &Admitted, request: Request, context: &Context<'_>) -> R
         }
         // A forced command runs whatever was asked for, so asking for a shell
         // or a subsystem needs no more than what the command itself does.
-        Request::Shell | Request::Exec { .. } | Request::Subsystem { .. }
-            if admitted.force_command().is_some() =>
-        {
+        Request::Shell | Request::Exec { .. } | Request::Subsystem { .. } if admitted.force_command().is_some() => {
             "certificate.force-command"
         }
-        Request::Shell => has(Capability::Shell).then_some("grant.shell").ok_or_else(|| lacks(Capability::Shell))?,
-        Request::Exec { .. } => has(Capability::Exec).then_some("grant.exec").ok_or_else(|| lacks(Capability::Exec))?,
-        Request::Subsystem { name } if name == "sftp" => {
-            has(Capability::Sftp).then_some("grant.sftp").ok_or_else(|| lacks(Capability::Sftp))?
-        }
+        Request::Shell => has(Capability::Shell)
+            .then_some("grant.shell")
+            .ok_or_else(|| lacks(Capability::Shell))?,
+        Request::Exec { .. } => has(Capability::Exec)
+            .then_some("grant.exec")
+            .ok_or_else(|| lacks(Capability::Exec))?,
+        Request::Subsystem { name } if name == "sftp" => has(Capability::Sftp)
+            .then_some("grant.sftp")
+            .ok_or_else(|| lacks(Capability::Sftp))?,
         Request::Subsystem { .. } => {
             return deny(
                 "gate.subsystems",
@@ -114,10 +120,18 @@ pub fn decide(admitted: &Admitted, request: Request, context: &Context<'_>) -> R
         | Request::TcpipForward { .. }
         | Request::DirectStreamlocal { .. }
         | Request::StreamlocalForward { .. } => {
-            return deny("gate.forward", "forward_not_carried", "forwarding is not carried by this gate".into());
+            return deny(
+                "gate.forward",
+                "forward_not_carried",
+                "forwarding is not carried by this gate".into(),
+            );
         }
-        Request::Agent => return deny("gate.agent", "agent_not_carried", "agent forwarding is off".into()),
-        Request::X11 => return deny("gate.x11", "x11_not_carried", "X11 forwarding is off".into()),
+        Request::Agent => {
+            return deny("gate.agent", "agent_not_carried", "agent forwarding is off".into());
+        }
+        Request::X11 => {
+            return deny("gate.x11", "x11_not_carried", "X11 forwarding is off".into());
+        }
         Request::Unknown { kind } => {
             let kind: String = kind.chars().take(64).filter(|c| !c.is_control()).collect();
             return deny("gate.unknown", "request_unknown", format!("`{kind}` is not carried"));

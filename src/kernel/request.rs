@@ -2,6 +2,8 @@
 
 /// Longest command of an exec request, in bytes (1 MiB packets are refused by the transport anyway).
 pub const EXEC_BYTES_MAX: usize = 128 * 1024;
+/// Longest name of an environment variable, in bytes.
+pub const ENV_NAME_BYTES_MAX: usize = 128;
 /// Longest environment value, in bytes.
 pub const ENV_VALUE_BYTES_MAX: usize = 4 * 1024;
 /// Most environment variables on one channel.
@@ -17,22 +19,42 @@ pub enum Request {
     /// A further session channel.
     Channel,
     Pty,
-    Env { name: String },
+    Env {
+        name: String,
+    },
     Shell,
-    Exec { command: Vec<u8> },
-    Subsystem { name: String },
+    Exec {
+        command: Vec<u8>,
+    },
+    Subsystem {
+        name: String,
+    },
     WindowChange,
-    Signal { name: String },
+    Signal {
+        name: String,
+    },
     /// `direct-tcpip` (ssh -L, -D): the target dials host and port.
-    DirectTcpip { host: String, port: u32 },
+    DirectTcpip {
+        host: String,
+        port: u32,
+    },
     /// `tcpip-forward` (ssh -R).
-    TcpipForward { host: String, port: u32 },
-    DirectStreamlocal { path: String },
-    StreamlocalForward { path: String },
+    TcpipForward {
+        host: String,
+        port: u32,
+    },
+    DirectStreamlocal {
+        path: String,
+    },
+    StreamlocalForward {
+        path: String,
+    },
     Agent,
     X11,
     /// A channel type or request that no client should send to a server.
-    Unknown { kind: String },
+    Unknown {
+        kind: String,
+    },
 }
 
 impl Request {

@@ -13,12 +13,17 @@ const CSI_BYTES_MAX: usize = 32;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
     Ground,
-    Utf8 { more: u8 },
+    Utf8 {
+        more: u8,
+    },
     Escape,
     EscapeIntermediate,
     Csi,
     /// OSC, DCS, APC, PM or SOS, until ST or BEL.
-    Text { bytes: usize, escape: bool },
+    Text {
+        bytes: usize,
+        escape: bool,
+    },
 }
 
 /// Follows one terminal's output.
@@ -82,7 +87,10 @@ impl ScreenState {
                 self.csi.clear();
                 State::Csi
             }
-            (State::Escape, b']' | b'P' | b'_' | b'^' | b'X') => State::Text { bytes: 0, escape: false },
+            (State::Escape, b']' | b'P' | b'_' | b'^' | b'X') => State::Text {
+                bytes: 0,
+                escape: false,
+            },
             (State::Escape, 0x20..=0x2f) => State::EscapeIntermediate,
             (State::Escape, b'c') => {
                 self.alternate = false;

@@ -63,7 +63,9 @@ impl EndReason {
             EndReason::Idle => "the session was idle for too long".into(),
             EndReason::MaxDuration => "the session reached the longest time allowed".into(),
             EndReason::Drain => "the gate is being stopped; connect again in a moment".into(),
-            EndReason::RecorderFailed(why) => format!("the session cannot be recorded any more: {why}"),
+            EndReason::RecorderFailed(why) => {
+                format!("the session cannot be recorded any more: {why}")
+            }
             EndReason::LeaseLost => "the gate cannot check grants any more".into(),
             EndReason::Backlog => "too much output was waiting for a reader that stopped".into(),
             EndReason::Protocol(why) => format!("protocol error: {why}"),

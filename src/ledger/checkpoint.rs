@@ -19,11 +19,7 @@ pub fn ledger_key(origin: &str, key: [u8; 32]) -> Result<VerifierKey, NoteError>
 /// # Errors
 /// When the signature is not `key`'s: what cannot be verified must not take
 /// the place of what can.
-pub fn signed(
-    mut note: Note,
-    key: &VerifierKey,
-    signature: &[u8; 64],
-) -> Result<String, NoteError> {
+pub fn signed(mut note: Note, key: &VerifierKey, signature: &[u8; 64]) -> Result<String, NoteError> {
     note.add_signature(key, signature);
     let text = note.to_string();
     open(&text, key).map(|_| text)

@@ -47,10 +47,7 @@ pub enum LedgerError {
     )]
     NoCheckpoint { path: PathBuf, leaves: u64 },
     #[error("session {session} cannot be logged so: {why}")]
-    Contradiction {
-        session: SessionId,
-        why: &'static str,
-    },
+    Contradiction { session: SessionId, why: &'static str },
     #[error("the body of the leaf is {bytes} bytes long, 65536 are the most")]
     TooLong { bytes: usize },
     #[error("there is no leaf {0} in the ledger")]

@@ -92,9 +92,7 @@ pub async fn fsck(input: Input<'_>) -> Result<Report, FsckError> {
         let sessions = journal(&dir, standing, expected, &mut report)?;
         Ok::<_, FsckError>((sessions, report))
     });
-    let (sessions, mut report) = read
-        .await
-        .map_err(|why| LedgerError::Stopped(why.to_string()))??;
+    let (sessions, mut report) = read.await.map_err(|why| LedgerError::Stopped(why.to_string()))??;
     compare(&input, &sessions, &held, &broken, &mut report);
     Ok(report)
 }
@@ -174,8 +172,7 @@ async fn recordings(
             note_proof(&name, proof.as_deref(), input.trust, expected, report);
             let file = input.archive.open(&name).await?;
             let trust = input.trust.clone();
-            let verified =
-                tokio::task::spawn_blocking(move || verify(file, &trust, proof.as_deref())).await;
+            let verified = tokio::task::spawn_blocking(move || verify(file, &trust, proof.as_deref())).await;
             match verified {
                 Ok(Ok((sealed, open, place))) => {
                     if let Some(why) = place {
@@ -225,15 +222,12 @@ type Facts = (Sealed, LedgerLeaf, Option<String>);
 
 fn verify(file: std::fs::File, trust: &Trust, proof: Option<&str>) -> Result<Facts, String> {
     let file = std::io::BufReader::new(file);
-    let verified =
-        portcullis_recording::verify(file, trust, proof).map_err(|fault| fault.to_string())?;
+    let verified = portcullis_recording::verify(file, trust, proof).map_err(|fault| fault.to_string())?;
     let place = match verified.ledger() {
         Place::Proven(_) | Place::NoProof => None,
         Place::Refused(why) => Some(why.to_string()),
     };
-    let sealed = verified
-        .sealed()
-        .ok_or_else(|| "it is not sealed".to_owned())?;
+    let sealed = verified.sealed().ok_or_else(|| "it is not sealed".to_owned())?;
     Ok((sealed.clone(), verified.open_leaf(), place))
 }
 
@@ -353,12 +347,7 @@ fn tile_broken(dir: &Path, tile: &Tile, report: &mut Report) {
     );
 }
 
-fn note_leaf(
-    sessions: &mut BTreeMap<SessionId, Logged>,
-    index: u64,
-    leaf: LedgerLeaf,
-    report: &mut Report,
-) {
+fn note_leaf(sessions: &mut BTreeMap<SessionId, Logged>, index: u64, leaf: LedgerLeaf, report: &mut Report) {
     let id = SessionId(leaf.session_id);
     let contradicts = match (leaf.kind, sessions.get_mut(&id)) {
         (LeafKind::Open, None) => {
@@ -375,9 +364,7 @@ fn note_leaf(
         (LeafKind::Check | LeafKind::Seal, Some(logged)) if logged.leaf.h0 != leaf.h0 => {
             "it names another head than the session's opening"
         }
-        (LeafKind::Check | LeafKind::Seal, Some(logged)) if logged.seal.is_some() => {
-            "it follows the session's seal"
-        }
+        (LeafKind::Check | LeafKind::Seal, Some(logged)) if logged.seal.is_some() => "it follows the session's seal",
         (LeafKind::Seal, Some(logged)) => {
             logged.seal = Some((index, leaf));
             return;

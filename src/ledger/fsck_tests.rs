@@ -59,16 +59,10 @@ impl House {
     }
 
     async fn fsck(&self) -> Report {
-        self.fsck_with(&self.bench.ledger, &BTreeSet::new(), &[])
-            .await
+        self.fsck_with(&self.bench.ledger, &BTreeSet::new(), &[]).await
     }
 
-    async fn fsck_with(
-        &self,
-        ledger: &Path,
-        live: &BTreeSet<SessionId>,
-        anchors: &[Anchor],
-    ) -> Report {
+    async fn fsck_with(&self, ledger: &Path, live: &BTreeSet<SessionId>, anchors: &[Anchor]) -> Report {
         let trust = self.bench.trust();
         let input = Input {
             ledger,
@@ -126,11 +120,7 @@ async fn a_deleted_recording_is_named_with_size_and_time() {
     let bytes = house.file(1).metadata().unwrap().len();
     std::fs::remove_file(house.file(1)).unwrap();
     let report = house.fsck().await;
-    assert_only(
-        &report,
-        Code::RecordingDeleted,
-        &SessionId([1; 16]).to_string(),
-    );
+    assert_only(&report, Code::RecordingDeleted, &SessionId([1; 16]).to_string());
     let text = &report.findings[0].text;
     assert!(text.contains(&format!("{bytes} bytes")), "{text}");
     assert!(text.contains("2027-01-15T08:00:06Z"), "{text}");
@@ -156,11 +146,7 @@ async fn a_damaged_recording_is_invalid_and_not_called_deleted() {
     let house = House::new().await;
     flip(&house.file(2), |length| length / 2);
     let report = house.fsck().await;
-    assert_only(
-        &report,
-        Code::RecordingInvalid,
-        &spool::recording_file(&[2; 16]),
-    );
+    assert_only(&report, Code::RecordingInvalid, &spool::recording_file(&[2; 16]));
     assert!(report.findings[0].text.starts_with("INVALID at byte"));
 }
 
@@ -177,8 +163,7 @@ async fn another_recording_of_the_same_session_is_a_mismatch() {
         node_key: crate::keeper::Keeper::node_key(&keeper),
         ..Default::default()
     };
-    let unopened =
-        portcullis_recording::Writer::prepare(head, Box::new(|bytes| *bytes = [77; 32])).unwrap();
+    let unopened = portcullis_recording::Writer::prepare(head, Box::new(|bytes| *bytes = [77; 32])).unwrap();
     let signature = crate::keeper::Keeper::sign_recording(&keeper, &unopened.statement())
         .await
         .unwrap();
@@ -251,11 +236,7 @@ async fn a_flipped_byte_of_the_journal_names_the_leaf() {
         .find(|it| it.code == Code::JournalDamaged)
         .unwrap();
     assert_eq!(damaged.about, format!("leaf {}", report.leaves));
-    let missing = report
-        .findings
-        .iter()
-        .find(|it| it.code == Code::LeafMissing)
-        .unwrap();
+    let missing = report.findings.iter().find(|it| it.code == Code::LeafMissing).unwrap();
     assert_eq!(
         missing.about,
         format!("leaves {} to 303", report.leaves),
@@ -273,11 +254,7 @@ async fn broken_tiles_and_checkpoints_are_named() {
     assert_only(&report, Code::TileBroken, "tile/entries/001.p/48");
     assert_eq!(report.findings.len(), 2);
     house.bench.open().await.unwrap().close().await.unwrap();
-    assert_eq!(
-        house.fsck().await.exit_code(),
-        0,
-        "a restart makes them again"
-    );
+    assert_eq!(house.fsck().await.exit_code(), 0, "a restart makes them again");
 
     let path = house.bench.ledger.join(CHECKPOINT_FILE);
     let note = std::fs::read_to_string(&path).unwrap();

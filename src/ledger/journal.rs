@@ -98,9 +98,7 @@ pub enum JournalError {
     },
     #[error("{} is in use by another process: stop the other server first", .0.display())]
     InUse(PathBuf),
-    #[error(
-        "`{0}` cannot name a ledger: 1 to 200 visible ASCII characters, such as `bastion.example/portcullis`"
-    )]
+    #[error("`{0}` cannot name a ledger: 1 to 200 visible ASCII characters, such as `bastion.example/portcullis`")]
     BadOrigin(String),
 }
 
@@ -129,11 +127,7 @@ pub fn create(dir: &Path, origin: &str) -> Result<(), JournalError> {
     if staging.exists() {
         std::fs::remove_file(&staging).map_err(DurableError::at("remove", &staging))?;
     }
-    durable::write_new(
-        &staging,
-        format!("{MAGIC}{origin}\n\n").as_bytes(),
-        JOURNAL_MODE,
-    )?;
+    durable::write_new(&staging, format!("{MAGIC}{origin}\n\n").as_bytes(), JOURNAL_MODE)?;
     durable::rename_new(&staging, &path)?;
     durable::sync_dir(dir)?;
     Ok(())
@@ -225,9 +219,7 @@ impl Reader {
         }
         self.next = self.next.saturating_add(1);
         let bytes = length.saturating_add(FRAME_EXTRA_BYTES);
-        self.offset = self
-            .offset
-            .saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
+        self.offset = self.offset.saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
         Ok(Ok(Some(frame)))
     }
 
@@ -265,9 +257,7 @@ impl Reader {
 }
 
 fn be(bytes: &[u8]) -> u64 {
-    bytes
-        .iter()
-        .fold(0, |sum: u64, byte| (sum << 8) | u64::from(*byte))
+    bytes.iter().fold(0, |sum: u64, byte| (sum << 8) | u64::from(*byte))
 }
 
 /// The journal open for appending; holds the lock that keeps a second server out.
@@ -306,9 +296,7 @@ impl Appender {
 
     /// Makes what was appended durable (fdatasync, which covers the length).
     pub(super) fn sync(&self) -> Result<(), DurableError> {
-        self.file
-            .sync_data()
-            .map_err(DurableError::at("sync", &self.path))
+        self.file.sync_data().map_err(DurableError::at("sync", &self.path))
     }
 
     /// Cuts the torn tail behind `offset` off, after saving it beside the
@@ -374,10 +362,7 @@ mod tests {
         assert_eq!(frames.len(), 3);
         assert_eq!(frames[0].body, b"one");
         assert_eq!(frames[2].index, 2);
-        assert_eq!(
-            Reader::open(dir.path()).unwrap().origin(),
-            "bastion.example/log"
-        );
+        assert_eq!(Reader::open(dir.path()).unwrap().origin(), "bastion.example/log");
     }
 
     #[test]
@@ -409,10 +394,7 @@ mod tests {
             let mut bad = whole.clone();
             bad[at] ^= 0x80;
             std::fs::write(&path, &bad).unwrap();
-            assert!(matches!(
-                Reader::open(dir.path()),
-                Err(JournalError::NotAJournal(_))
-            ));
+            assert!(matches!(Reader::open(dir.path()), Err(JournalError::NotAJournal(_))));
         }
     }
 
@@ -420,10 +402,7 @@ mod tests {
     fn one_server_at_a_time_and_no_second_journal() {
         let (dir, _) = filled(&[]);
         let _held = Appender::open(dir.path()).unwrap();
-        assert!(matches!(
-            Appender::open(dir.path()),
-            Err(JournalError::InUse(_))
-        ));
+        assert!(matches!(Appender::open(dir.path()), Err(JournalError::InUse(_))));
         assert!(create(dir.path(), "bastion.example/log").is_err());
         for bad in ["", "two words", "a\nb", "a+b", &"x".repeat(201)] {
             assert!(create(tempfile::tempdir().unwrap().path(), bad).is_err());

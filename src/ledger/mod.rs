@@ -189,12 +189,7 @@ impl Ledger {
             partials,
             cut,
         } = opened;
-        let shared = Arc::new(Shared::new(
-            dir.to_owned(),
-            options.origin,
-            replayed.log,
-            options.hook,
-        ));
+        let shared = Arc::new(Shared::new(dir.to_owned(), options.origin, replayed.log, options.hook));
         let (sender, status) = watch::channel(Status {
             now: Arc::new(standing),
             tries: 0,
@@ -252,11 +247,7 @@ impl Ledger {
     ///
     /// # Errors
     /// When it is not known to be durable: then do not dial.
-    pub async fn append_open(
-        &self,
-        leaf: LedgerLeaf,
-        salt: [u8; 32],
-    ) -> Result<OpenReceipt, LedgerError> {
+    pub async fn append_open(&self, leaf: LedgerLeaf, salt: [u8; 32]) -> Result<OpenReceipt, LedgerError> {
         let session = SessionId(leaf.session_id);
         if leaf.kind != LeafKind::Open {
             return Err(LedgerError::Contradiction {
@@ -272,11 +263,7 @@ impl Ledger {
     ///
     /// # Errors
     /// When the session is not open, or the leaf is not known to be durable.
-    pub async fn append_check(
-        &self,
-        leaf: LedgerLeaf,
-        salt: [u8; 32],
-    ) -> Result<Entry, LedgerError> {
+    pub async fn append_check(&self, leaf: LedgerLeaf, salt: [u8; 32]) -> Result<Entry, LedgerError> {
         let session = SessionId(leaf.session_id);
         match leaf.kind {
             LeafKind::Check => self.append_leaf(leaf, salt).await,
@@ -294,15 +281,10 @@ impl Ledger {
     /// When the session was never opened here or sealed as another recording,
     /// or the leaf is not known to be durable (then ask again).
     pub async fn append_seal(&self, sealed: &Sealed) -> Result<SealReceipt, LedgerError> {
-        self.append_seal_leaf(sealed.leaf(), sealed.head().salt)
-            .await
+        self.append_seal_leaf(sealed.leaf(), sealed.head().salt).await
     }
 
-    async fn append_seal_leaf(
-        &self,
-        leaf: LedgerLeaf,
-        salt: [u8; 32],
-    ) -> Result<SealReceipt, LedgerError> {
+    async fn append_seal_leaf(&self, leaf: LedgerLeaf, salt: [u8; 32]) -> Result<SealReceipt, LedgerError> {
         let session = SessionId(leaf.session_id);
         let entry = self.append_leaf(leaf, salt).await?;
         Ok(SealReceipt { session, entry })
@@ -313,19 +295,13 @@ impl Ledger {
     ///
     /// # Errors
     /// When it is too long or not known to be durable.
-    pub async fn append_event(
-        &self,
-        kind: &'static str,
-        body: serde_json::Value,
-    ) -> Result<Entry, LedgerError> {
+    pub async fn append_event(&self, kind: &'static str, body: serde_json::Value) -> Result<Entry, LedgerError> {
         let event = Body::Event {
             kind: kind.chars().take(KIND_BYTES_MAX).collect(),
             at_ms: self.clock.now().wall_ms,
             json: body.to_string(),
         };
-        let body = event
-            .encode()
-            .map_err(|bytes| LedgerError::TooLong { bytes })?;
+        let body = event.encode().map_err(|bytes| LedgerError::TooLong { bytes })?;
         let salt = rand::rng().random();
         self.append(None, salt, body).await
     }
@@ -335,12 +311,7 @@ impl Ledger {
         self.append(Some(leaf), salt, body).await
     }
 
-    async fn append(
-        &self,
-        leaf: Option<LedgerLeaf>,
-        salt: [u8; 32],
-        body: Vec<u8>,
-    ) -> Result<Entry, LedgerError> {
+    async fn append(&self, leaf: Option<LedgerLeaf>, salt: [u8; 32], body: Vec<u8>) -> Result<Entry, LedgerError> {
         let (reply, answer) = oneshot::channel();
         let op = Op::Append {
             salt,
@@ -362,20 +333,14 @@ impl Ledger {
     }
 
     async fn ask<T>(&self, op: Op, answer: oneshot::Receiver<T>) -> Result<T, LedgerError> {
-        let queue = self
-            .queue
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let stopped = || LedgerError::Stopped("it was closed".to_owned());
         let queue = queue.ok_or_else(stopped)?;
         let asked = timeout(Duration::from_millis(APPEND_MS_MAX), async {
             queue.send(op).await.map_err(|_| stopped())?;
             answer.await.map_err(|_| stopped())
         });
-        asked
-            .await
-            .map_err(|_| LedgerError::Slow { ms: APPEND_MS_MAX })?
+        asked.await.map_err(|_| LedgerError::Slow { ms: APPEND_MS_MAX })?
     }
 
     /// The checkpoint that stands, as a signed note.
@@ -416,9 +381,7 @@ impl Ledger {
                 }
             }
         });
-        waited.await.map_err(|_| LedgerError::Slow {
-            ms: CHECKPOINT_MS_MAX,
-        })?
+        waited.await.map_err(|_| LedgerError::Slow { ms: CHECKPOINT_MS_MAX })?
     }
 
     /// The offline proof that leaf `index` is in the log
@@ -468,17 +431,9 @@ impl Ledger {
     /// # Errors
     /// When the last checkpoint cannot be published: the next start does it.
     pub async fn close(&self) -> Result<(), LedgerError> {
-        let queue = self
-            .queue
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner).take();
         drop(queue);
-        let writer = self
-            .writer
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(writer) = writer {
             tokio::task::spawn_blocking(move || writer.join())
                 .await

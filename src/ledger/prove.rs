@@ -21,21 +21,11 @@ pub(super) fn find_frame(shared: &Shared, index: u64) -> Result<journal::Frame, 
             .and_then(|slot| log.offsets.get(slot).copied())
     };
     let offset = offset.ok_or(LedgerError::NoLeaf(index))?;
-    replay::read_frame(
-        &shared.dir,
-        index,
-        offset,
-        slot.saturating_mul(state::OFFSET_EVERY),
-    )
+    replay::read_frame(&shared.dir, index, offset, slot.saturating_mul(state::OFFSET_EVERY))
 }
 
 /// The inclusion path of an entry under what is published, checked.
-pub(super) fn path(
-    dir: &Path,
-    published: &Published,
-    index: u64,
-    entry: &Hash,
-) -> Result<Vec<Hash>, LedgerError> {
+pub(super) fn path(dir: &Path, published: &Published, index: u64, entry: &Hash) -> Result<Vec<Hash>, LedgerError> {
     let bad = || LedgerError::BadTiles { index };
     let read = |id: tiles::TileId| {
         let bytes = durable::read_bounded(&dir.join(id.path()), 256 * 32).map_err(|_| bad())?;

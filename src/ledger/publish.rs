@@ -105,8 +105,7 @@ impl Publisher {
         };
         let body = checkpoint.to_note().map_err(unsigned)?;
         let signature = self.keeper.sign_checkpoint(body.text().as_bytes()).await?;
-        let key = checkpoint::ledger_key(&self.shared.origin, self.keeper.ledger_key())
-            .map_err(unsigned)?;
+        let key = checkpoint::ledger_key(&self.shared.origin, self.keeper.ledger_key()).map_err(unsigned)?;
         let text = checkpoint::signed(body, &key, &signature).map_err(unsigned)?;
         let note = Note::parse(&text).map_err(unsigned)?;
         let partials = edge.partials();
@@ -143,11 +142,7 @@ impl Publisher {
 }
 
 fn put(shared: &Shared, full: &[Tile], partial: &[Tile], note: &str) -> Result<(), DurableError> {
-    let at = |step| {
-        shared
-            .at(step)
-            .map_err(DurableError::at("publish in", &shared.dir))
-    };
+    let at = |step| shared.at(step).map_err(DurableError::at("publish in", &shared.dir));
     at(Step::Signed)?;
     for tile in full.iter().chain(partial) {
         store_tile(&shared.dir, tile)?;

@@ -29,12 +29,7 @@ impl Refusals {
     /// Counts one refusal. When it opens a new minute, answers with the
     /// bodies of the events of the one before.
     #[must_use]
-    pub fn note(
-        &mut self,
-        source: IpAddr,
-        code: &'static str,
-        now: WallMs,
-    ) -> Vec<serde_json::Value> {
+    pub fn note(&mut self, source: IpAddr, code: &'static str, now: WallMs) -> Vec<serde_json::Value> {
         let done = self.due(now);
         let room = self.sources.len() < SOURCES_MAX;
         let source = source.to_canonical();
@@ -80,10 +75,7 @@ impl Refusals {
             .collect();
         match std::mem::take(&mut self.others) {
             0 => {}
-            more => bodies.push(body(
-                "others".to_owned(),
-                serde_json::json!({"other": more}),
-            )),
+            more => bodies.push(body("others".to_owned(), serde_json::json!({"other": more}))),
         }
         bodies
     }
@@ -96,9 +88,7 @@ mod tests {
     #[test]
     fn one_body_a_source_and_minute_and_nobody_is_lost() {
         let mut refusals = Refusals::default();
-        let knock = |it: &mut Refusals, last: u8, code, now| {
-            it.note(IpAddr::from([192, 0, 2, last]), code, now)
-        };
+        let knock = |it: &mut Refusals, last: u8, code, now| it.note(IpAddr::from([192, 0, 2, last]), code, now);
         assert!(knock(&mut refusals, 1, "no-grant", 60_000).is_empty());
         assert!(knock(&mut refusals, 1, "no-grant", 60_001).is_empty());
         assert!(knock(&mut refusals, 1, "expired", 119_999).is_empty());

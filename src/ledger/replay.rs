@@ -130,8 +130,7 @@ pub(super) fn repair_tiles(dir: &Path, size: u64) -> Result<u64, LedgerError> {
 
 /// Whether the tile's file holds exactly its bytes.
 pub(super) fn is_on_disk(dir: &Path, tile: &Tile) -> bool {
-    durable::read_bounded(&dir.join(tile.id.path()), TILE_BYTES_MAX)
-        .is_ok_and(|bytes| bytes == tile.bytes)
+    durable::read_bounded(&dir.join(tile.id.path()), TILE_BYTES_MAX).is_ok_and(|bytes| bytes == tile.bytes)
 }
 
 /// Writes a tile, whole and durable.

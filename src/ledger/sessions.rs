@@ -48,27 +48,13 @@ impl Sessions {
         match (leaf.kind, live, sealed) {
             (LeafKind::Open, None, None) => Judgement::New,
             (LeafKind::Open, Some(live), _) if live.h0 == leaf.h0 => Judgement::Already(live.open),
-            (LeafKind::Open, Some(_), _) => {
-                Judgement::Refused("it was opened with another head already")
-            }
-            (LeafKind::Check | LeafKind::Seal, Some(live), _) if live.h0 == leaf.h0 => {
-                Judgement::New
-            }
-            (LeafKind::Check | LeafKind::Seal, Some(_), _) => {
-                Judgement::Refused("it was opened with another head")
-            }
-            (LeafKind::Seal, None, Some((index, half))) if entry.starts_with(half) => {
-                Judgement::Already(*index)
-            }
-            (LeafKind::Seal, None, Some(_)) => {
-                Judgement::Refused("it was sealed as another recording already")
-            }
-            (LeafKind::Open | LeafKind::Check, None, Some(_)) => {
-                Judgement::Refused("it was sealed already")
-            }
-            (LeafKind::Check | LeafKind::Seal, None, None) => {
-                Judgement::Refused("it was never opened in this ledger")
-            }
+            (LeafKind::Open, Some(_), _) => Judgement::Refused("it was opened with another head already"),
+            (LeafKind::Check | LeafKind::Seal, Some(live), _) if live.h0 == leaf.h0 => Judgement::New,
+            (LeafKind::Check | LeafKind::Seal, Some(_), _) => Judgement::Refused("it was opened with another head"),
+            (LeafKind::Seal, None, Some((index, half))) if entry.starts_with(half) => Judgement::Already(*index),
+            (LeafKind::Seal, None, Some(_)) => Judgement::Refused("it was sealed as another recording already"),
+            (LeafKind::Open | LeafKind::Check, None, Some(_)) => Judgement::Refused("it was sealed already"),
+            (LeafKind::Check | LeafKind::Seal, None, None) => Judgement::Refused("it was never opened in this ledger"),
         }
     }
 

@@ -23,11 +23,7 @@ pub(super) struct Prepared {
 }
 
 /// Everything of a start that reads and writes files.
-pub(super) fn prepare(
-    dir: &Path,
-    options: &Options,
-    key: &VerifierKey,
-) -> Result<Prepared, LedgerError> {
+pub(super) fn prepare(dir: &Path, options: &Options, key: &VerifierKey) -> Result<Prepared, LedgerError> {
     let appender = journal::Appender::open(dir)?;
     let found = journal::Reader::open(dir)?.origin().to_owned();
     if found != options.origin {

@@ -56,20 +56,11 @@ impl Bench {
         self.open_with(None, vec![]).await
     }
 
-    pub async fn open_with(
-        &self,
-        hook: Option<Hook>,
-        anchors: Vec<Anchor>,
-    ) -> Result<Ledger, LedgerError> {
+    pub async fn open_with(&self, hook: Option<Hook>, anchors: Vec<Anchor>) -> Result<Ledger, LedgerError> {
         self.open_at(&self.ledger, hook, anchors).await
     }
 
-    pub async fn open_at(
-        &self,
-        dir: &Path,
-        hook: Option<Hook>,
-        anchors: Vec<Anchor>,
-    ) -> Result<Ledger, LedgerError> {
+    pub async fn open_at(&self, dir: &Path, hook: Option<Hook>, anchors: Vec<Anchor>) -> Result<Ledger, LedgerError> {
         let options = Options {
             origin: ORIGIN.into(),
             anchors,

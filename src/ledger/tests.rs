@@ -19,15 +19,11 @@ async fn seal(ledger: &Ledger, session: u8) -> Result<SealReceipt, LedgerError> 
 }
 
 async fn opened(ledger: &Ledger, session: u8) -> Result<OpenReceipt, LedgerError> {
-    ledger
-        .append_open(leaf(LeafKind::Open, session), [session; 32])
-        .await
+    ledger.append_open(leaf(LeafKind::Open, session), [session; 32]).await
 }
 
 async fn event(ledger: &Ledger, number: u64) -> Result<Entry, LedgerError> {
-    ledger
-        .append_event("test", serde_json::json!({"number": number}))
-        .await
+    ledger.append_event("test", serde_json::json!({"number": number})).await
 }
 
 /// Every leaf can be proven, with the public parts alone.
@@ -49,10 +45,7 @@ async fn a_recording_is_opened_sealed_and_proven_by_its_file_alone() {
     let bench = Bench::new();
     let ledger = bench.open().await.unwrap();
     let made = recording(&bench.keeper(), [7; 16]).await;
-    let receipt = ledger
-        .append_open(made.open.clone(), made.salt)
-        .await
-        .unwrap();
+    let receipt = ledger.append_open(made.open.clone(), made.salt).await.unwrap();
     assert_eq!((receipt.entry().index, receipt.entry().fresh), (0, true));
     assert_eq!(ledger.unsealed().await.unwrap(), [SessionId([7; 16])]);
     let sealed = ledger.append_seal(&made.sealed).await.unwrap();
@@ -71,10 +64,7 @@ async fn a_recording_is_opened_sealed_and_proven_by_its_file_alone() {
 async fn a_seal_happens_exactly_once_also_across_a_restart() {
     let bench = Bench::new();
     let ledger = bench.open().await.unwrap();
-    assert!(matches!(
-        seal(&ledger, 1).await,
-        Err(LedgerError::Contradiction { .. })
-    ));
+    assert!(matches!(seal(&ledger, 1).await, Err(LedgerError::Contradiction { .. })));
     opened(&ledger, 1).await.unwrap();
     opened(&ledger, 2).await.unwrap();
     assert!(!opened(&ledger, 1).await.unwrap().entry().fresh);
@@ -94,10 +84,7 @@ async fn a_seal_happens_exactly_once_also_across_a_restart() {
     ));
     assert_eq!(ledger.size(), 4);
     ledger.close().await.unwrap();
-    assert!(matches!(
-        event(&ledger, 0).await,
-        Err(LedgerError::Stopped(_))
-    ));
+    assert!(matches!(event(&ledger, 0).await, Err(LedgerError::Stopped(_))));
 }
 
 #[tokio::test]
@@ -240,24 +227,19 @@ async fn a_crash_after_any_step_loses_nothing_that_anybody_was_told() {
 async fn every_failure_stops_the_ledger_and_a_restart_finds_the_truth() {
     // At `Append` nothing is written; at the next two it is, though the
     // caller is told otherwise: failed, and failed but happened.
-    for (step, happened) in [
-        (Step::Append, false),
-        (Step::Appended, true),
-        (Step::Synced, true),
-    ] {
+    for (step, happened) in [(Step::Append, false), (Step::Appended, true), (Step::Synced, true)] {
         let bench = Bench::new();
         let ledger = bench.open().await.unwrap();
         opened(&ledger, 1).await.unwrap();
         ledger.close().await.unwrap();
         // Once: what comes after would go well.
         let failed = AtomicU64::new(0);
-        let hook: Hook =
-            Arc::new(
-                move |at| match at == step && failed.fetch_add(1, Ordering::SeqCst) == 0 {
-                    true => Err(io::Error::other("injected")),
-                    false => Ok(()),
-                },
-            );
+        let hook: Hook = Arc::new(
+            move |at| match at == step && failed.fetch_add(1, Ordering::SeqCst) == 0 {
+                true => Err(io::Error::other("injected")),
+                false => Ok(()),
+            },
+        );
         let ledger = bench.open_with(Some(hook), vec![]).await.unwrap();
         let said = seal(&ledger, 1).await.unwrap_err();
         assert!(matches!(said, LedgerError::Stopped(_)), "{said}");
@@ -283,12 +265,10 @@ async fn a_failed_publication_is_told_and_tried_again() {
         let bench = Bench::new();
         let broken = Arc::new(AtomicU64::new(0));
         let seen = broken.clone();
-        let hook: Hook = Arc::new(
-            move |at| match at == step && seen.load(Ordering::SeqCst) == 1 {
-                true => Err(io::Error::other("no space left")),
-                false => Ok(()),
-            },
-        );
+        let hook: Hook = Arc::new(move |at| match at == step && seen.load(Ordering::SeqCst) == 1 {
+            true => Err(io::Error::other("no space left")),
+            false => Ok(()),
+        });
         let ledger = bench.open_with(Some(hook), vec![]).await.unwrap();
         broken.store(1, Ordering::SeqCst);
         let entry = event(&ledger, 1).await.unwrap();
@@ -351,11 +331,7 @@ async fn damage_under_a_checkpoint_is_refused_and_named() {
     std::fs::write(&path, &whole[..whole.len() - frame]).unwrap();
     assert!(matches!(
         bench.open().await.err().unwrap(),
-        LedgerError::RolledBack {
-            found: 4,
-            known: 5,
-            ..
-        }
+        LedgerError::RolledBack { found: 4, known: 5, .. }
     ));
     std::fs::write(&path, &whole).unwrap();
     bench.open().await.unwrap().close().await.unwrap();
@@ -408,11 +384,7 @@ async fn an_older_copy_of_the_folder_is_known_by_a_checkpoint_kept_elsewhere() {
     };
     ledger.close().await.unwrap();
 
-    let said = bench
-        .open_at(&older, None, vec![kept.clone()])
-        .await
-        .err()
-        .unwrap();
+    let said = bench.open_at(&older, None, vec![kept.clone()]).await.err().unwrap();
     assert!(
         matches!(&said, LedgerError::RolledBack { found: 3, known: 5, source_name } if source_name == "the store"),
         "{said}"
@@ -423,15 +395,8 @@ async fn an_older_copy_of_the_folder_is_known_by_a_checkpoint_kept_elsewhere() {
         event(&ledger, number).await.unwrap();
     }
     ledger.close().await.unwrap();
-    let said = bench
-        .open_at(&older, None, vec![kept.clone()])
-        .await
-        .err()
-        .unwrap();
-    assert!(
-        matches!(said, LedgerError::Forked { size: 5, .. }),
-        "{said}"
-    );
+    let said = bench.open_at(&older, None, vec![kept.clone()]).await.err().unwrap();
+    assert!(matches!(said, LedgerError::Forked { size: 5, .. }), "{said}");
     // The right one passes with the same anchor.
     let right = bench.open_with(None, vec![kept.clone()]).await.unwrap();
     right.close().await.unwrap();
@@ -477,16 +442,10 @@ async fn derived_files_are_made_again() {
     for path in ["tile/entries/000", "tile/1/000.p/1", "tile/0/001.p/44"] {
         assert!(bench.ledger.join(path).is_file(), "{path}");
     }
-    assert!(
-        !bench.ledger.join("tile/0/000.p").exists(),
-        "no longer needed"
-    );
+    assert!(!bench.ledger.join("tile/0/000.p").exists(), "no longer needed");
     // Damaged while it runs: no false proof is given out.
     std::fs::write(bench.ledger.join("tile/0/000"), [1; 8192]).unwrap();
-    assert!(matches!(
-        ledger.prove(7).await,
-        Err(LedgerError::BadTiles { index: 7 })
-    ));
+    assert!(matches!(ledger.prove(7).await, Err(LedgerError::BadTiles { index: 7 })));
     ledger.close().await.unwrap();
 }
 
@@ -503,12 +462,7 @@ async fn one_server_and_one_name_a_folder() {
         origin: "other.example/log".into(),
         ..Options::default()
     };
-    let opened = Ledger::open(
-        &bench.ledger,
-        other,
-        Arc::new(bench.keeper()),
-        bench.clock.clone(),
-    );
+    let opened = Ledger::open(&bench.ledger, other, Arc::new(bench.keeper()), bench.clock.clone());
     assert!(matches!(
         opened.await.err().unwrap(),
         LedgerError::Journal(journal::JournalError::OtherOrigin { .. })

@@ -110,31 +110,30 @@ impl Edge {
             self.entries.clear();
         }
         let levels = &mut self.levels;
-        self.range
-            .append(merkle::leaf_hash(entry), |level, index, hash| {
-                if level % TILE_HEIGHT != 0 {
-                    return;
-                }
-                let level = usize::try_from(level / TILE_HEIGHT).unwrap_or(usize::MAX);
-                if levels.len() == level {
-                    levels.push(Vec::with_capacity(TILE_WIDTH));
-                }
-                let Some(hashes) = levels.get_mut(level) else {
-                    return;
-                };
-                hashes.push(hash);
-                if hashes.len() == TILE_WIDTH {
-                    full(Tile {
-                        id: TileId {
-                            kind: Kind::Hashes(u8::try_from(level).unwrap_or(u8::MAX)),
-                            index: index >> TILE_HEIGHT,
-                            width: TILE_WIDTH,
-                        },
-                        bytes: hashes.concat(),
-                    });
-                    hashes.clear();
-                }
-            });
+        self.range.append(merkle::leaf_hash(entry), |level, index, hash| {
+            if level % TILE_HEIGHT != 0 {
+                return;
+            }
+            let level = usize::try_from(level / TILE_HEIGHT).unwrap_or(usize::MAX);
+            if levels.len() == level {
+                levels.push(Vec::with_capacity(TILE_WIDTH));
+            }
+            let Some(hashes) = levels.get_mut(level) else {
+                return;
+            };
+            hashes.push(hash);
+            if hashes.len() == TILE_WIDTH {
+                full(Tile {
+                    id: TileId {
+                        kind: Kind::Hashes(u8::try_from(level).unwrap_or(u8::MAX)),
+                        index: index >> TILE_HEIGHT,
+                        width: TILE_WIDTH,
+                    },
+                    bytes: hashes.concat(),
+                });
+                hashes.clear();
+            }
+        });
     }
 
     /// The unfinished tiles as they stand.
@@ -254,10 +253,7 @@ mod tests {
     fn paths_are_those_of_the_specification() {
         let path = |kind, index, width| TileId { kind, index, width }.path();
         assert_eq!(path(Kind::Hashes(0), 0, 256), "tile/0/000");
-        assert_eq!(
-            path(Kind::Hashes(1), 1_234_067, 256),
-            "tile/1/x001/x234/067"
-        );
+        assert_eq!(path(Kind::Hashes(1), 1_234_067, 256), "tile/1/x001/x234/067");
         assert_eq!(path(Kind::Entries, 273, 112), "tile/entries/273.p/112");
         assert_eq!(path(Kind::Entries, 1000, 256), "tile/entries/x001/000");
     }
@@ -286,10 +282,9 @@ mod tests {
         );
         let read = |id| Ok::<_, Infallible>(parse_full(&disk[&id]).unwrap());
         for index in [0, 1, 255, 256, 65_535, 65_536, 66_047, size - 1] {
-            let proof =
-                merkle::inclusion_proof(index, size, |level, at| edge.subtree(level, at, read))
-                    .unwrap()
-                    .unwrap();
+            let proof = merkle::inclusion_proof(index, size, |level, at| edge.subtree(level, at, read))
+                .unwrap()
+                .unwrap();
             let leaf = merkle::leaf_hash(&entry(index));
             assert!(
                 merkle::verify_inclusion(&leaf, index, size, &edge.root(), &proof),

@@ -76,10 +76,7 @@ pub(super) struct Writer {
     pub sessions: Sessions,
 }
 
-type Answer = (
-    oneshot::Sender<Result<Entry, LedgerError>>,
-    Result<Entry, LedgerError>,
-);
+type Answer = (oneshot::Sender<Result<Entry, LedgerError>>, Result<Entry, LedgerError>);
 
 impl Writer {
     pub fn run(mut self, mut queue: mpsc::Receiver<Op>) {
@@ -140,9 +137,7 @@ impl Writer {
                 if let Some(leaf) = &leaf {
                     self.sessions.note(leaf, frame.index, &frame.entry);
                 }
-                let at = self
-                    .end
-                    .saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+                let at = self.end.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
                 frame.write(&mut bytes);
                 fresh.push((frame, at));
                 next = next.saturating_add(1);
@@ -184,11 +179,7 @@ impl Writer {
     }
 
     fn append(&mut self, bytes: &[u8]) -> Result<(), DurableError> {
-        let hooked = |shared: &Shared, step| {
-            shared
-                .at(step)
-                .map_err(|why: io::Error| at_journal(&shared.dir, why))
-        };
+        let hooked = |shared: &Shared, step| shared.at(step).map_err(|why: io::Error| at_journal(&shared.dir, why));
         hooked(&self.shared, Step::Append)?;
         self.to.write(bytes)?;
         hooked(&self.shared, Step::Appended)?;
@@ -197,9 +188,7 @@ impl Writer {
     }
 
     fn take_in(&mut self, fresh: &[(Frame, u64)], bytes: usize) {
-        self.end = self
-            .end
-            .saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
+        self.end = self.end.saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
         let mut log = self.shared.log();
         let mut full = Vec::new();
         for (frame, at) in fresh {

@@ -1,50 +1,78 @@
 //! Terminal input: a fresh key per line, released or wiped by the echo.
 
 use std::collections::HashMap;
+use std::sync::PoisonError;
 
 use portcullis_recording::{Event, LineCipher};
+use zeroize::Zeroizing;
 
 use super::RecorderError;
-use crate::kernel::echo::{EchoGate, Piece, Verdict};
+use super::spool::Hidden;
+use crate::kernel::echo::{ECHO_WAIT_MS, EchoGate, Piece, Verdict};
 
 /// Line numbers of one channel start here times its number, so that two
 /// terminals of one recording never share one.
 const LINES_PER_CHANNEL: u64 = 1 << 40;
 
+/// And this much further for each terminal the channel has had before.
+const LINES_PER_TERMINAL: u64 = 1 << 28;
+
 /// The undecided lines of one terminal channel.
 pub struct Lines {
+    channel: u32,
     gate: EchoGate,
-    ciphers: HashMap<u64, LineCipher>,
-    hidden_bytes: u64,
+    ciphers: HashMap<u64, Undecided>,
+    hidden: Hidden,
+}
+
+struct Undecided {
+    cipher: LineCipher,
+    /// When its Enter was typed, in session ms.
+    ended_ms: Option<u64>,
 }
 
 impl Lines {
-    pub fn new(channel: u32) -> Lines {
+    /// `earlier` terminals have ended on this channel.
+    pub fn new(channel: u32, earlier: u32, hidden: Hidden) -> Lines {
+        let first = u64::from(channel)
+            .saturating_mul(LINES_PER_CHANNEL)
+            .saturating_add(u64::from(earlier).saturating_mul(LINES_PER_TERMINAL));
         Lines {
-            gate: EchoGate::starting_at(u64::from(channel).saturating_mul(LINES_PER_CHANNEL)),
+            channel,
+            gate: EchoGate::starting_at(first),
             ciphers: HashMap::new(),
-            hidden_bytes: 0,
+            hidden,
         }
     }
 
-    /// Bytes of lines that were not echoed.
-    pub fn hidden_bytes(&self) -> u64 {
-        self.hidden_bytes
+    /// When the first finished line will have waited too long, in session ms.
+    pub fn due_ms(&self) -> Option<u64> {
+        let ended = self.ciphers.values().filter_map(|line| line.ended_ms).min()?;
+        Some(ended.saturating_add(ECHO_WAIT_MS))
     }
 
     /// Turns typed bytes into sealed pieces, with the releases they decide.
-    pub fn typed(&mut self, at_ms: u64, input: &[u8], events: &mut Vec<Event<'static>>) -> Result<(), RecorderError> {
+    pub fn typed(&mut self, at_ms: u64, input: &[u8], events: &mut Vec<Event<'_>>) -> Result<(), RecorderError> {
         let (pieces, verdicts) = self.gate.typed(at_ms, input);
         let mut rest = input;
-        for Piece { line, bytes, .. } in pieces {
+        for Piece { line, bytes, ends } in pieces {
             let (piece, after) = rest.split_at_checked(bytes).unwrap_or((rest, &[]));
             rest = after;
-            let cipher = self.ciphers.entry(line).or_insert_with(|| {
-                let mut key = [0u8; 32];
-                crate::entropy::fill(&mut key);
-                LineCipher::new(line, key)
+            let undecided = self.ciphers.entry(line).or_insert_with(|| {
+                let mut key = Zeroizing::new([0u8; 32]);
+                crate::entropy::fill(key.as_mut_slice());
+                Undecided {
+                    cipher: LineCipher::new(line, *key),
+                    ended_ms: None,
+                }
             });
-            let sealed = cipher.seal(piece).map_err(|full| RecorderError::Failed(full.to_string()))?;
+            if ends {
+                undecided.ended_ms = Some(at_ms);
+            }
+            let sealed = undecided
+                .cipher
+                .seal(piece)
+                .map_err(|full| RecorderError::Failed(full.to_string()))?;
             events.push(sealed);
         }
         self.settle(verdicts, events);
@@ -52,28 +80,30 @@ impl Lines {
     }
 
     /// Looks at output for the echo.
-    pub fn shown(&mut self, output: &[u8], events: &mut Vec<Event<'static>>) {
+    pub fn shown(&mut self, output: &[u8], events: &mut Vec<Event<'_>>) {
         let verdicts = self.gate.shown(output);
         self.settle(verdicts, events);
     }
 
     /// Hides what waits too long, or everything at the end.
-    pub fn expire(&mut self, at_ms: u64, all: bool, events: &mut Vec<Event<'static>>) {
+    pub fn expire(&mut self, at_ms: u64, all: bool, events: &mut Vec<Event<'_>>) {
         let verdicts = self.gate.expire(at_ms, all);
         self.settle(verdicts, events);
     }
 
-    fn settle(&mut self, verdicts: Vec<Verdict>, events: &mut Vec<Event<'static>>) {
+    fn settle(&mut self, verdicts: Vec<Verdict>, events: &mut Vec<Event<'_>>) {
         for verdict in verdicts {
             match verdict {
                 Verdict::Echoed { line } => {
-                    if let Some(cipher) = self.ciphers.remove(&line) {
+                    if let Some(Undecided { cipher, .. }) = self.ciphers.remove(&line) {
                         events.push(cipher.reveal());
                     }
                 }
                 Verdict::Hidden { line } => {
-                    if let Some(cipher) = self.ciphers.remove(&line) {
-                        self.hidden_bytes = self.hidden_bytes.saturating_add(cipher.len() as u64);
+                    if let Some(Undecided { cipher, .. }) = self.ciphers.remove(&line) {
+                        let mut hidden = self.hidden.lock().unwrap_or_else(PoisonError::into_inner);
+                        let bytes = hidden.entry(self.channel).or_default();
+                        *bytes = bytes.saturating_add(cipher.len() as u64);
                         events.push(cipher.hide());
                     }
                 }

@@ -6,13 +6,15 @@
 //! any two of them finds either no log (start over) or a whole one (do it again).
 
 use std::fs::File;
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::{Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use portcullis_recording::limits::HEAD_TEXT_BYTES_MAX;
+use portcullis_recording::recover::LeftOut;
 use portcullis_recording::recover::RecoverError;
 use portcullis_recording::spool::{MAIN_FILE, RECOVERING_FILE, parse_session_name, parse_tail_file};
-use portcullis_recording::{Sealed, recover};
+use portcullis_recording::{Sealed, Why, recover};
 use sha2::{Digest, Sha256};
 
 use super::Finished;
@@ -24,52 +26,80 @@ const REDO_BYTES_MAX: u64 = 512 * 1024 * 1024;
 const DIGEST_BYTES: usize = 32;
 const KEEP_BYTES: usize = 8;
 
-/// One spool found at start.
+/// Where originals go before anything of them is left out.
+const DAMAGED_FOLDER: &str = ".damaged";
+const DAMAGED_MAX: u32 = 10_000;
+/// Bytes read at a time.
+const COPY_BYTES: usize = 128 * 1024;
+/// What a seal says of a session that a crash ended.
+pub const NOT_ENDED: &str = "the recorder did not end the session itself";
+
+/// What was found at start.
+#[expect(clippy::large_enum_variant, reason = "few at a time, and moved once")]
+pub enum LeftOver {
+    Recovered(Recovered),
+    /// A folder without a recording in it: either it is in the archive already
+    /// and the last steps are missing, or nothing was ever taken.
+    Moved {
+        session: [u8; 16],
+        folder: PathBuf,
+    },
+}
+
+/// One spool that was to be sealed.
+#[expect(clippy::large_enum_variant, reason = "few at a time, and moved once")]
 pub enum Recovered {
     /// It is sealed now, by the session itself before the crash or by the node.
     Finished(Finished),
-    /// It is sealed and in the archive; what follows the archive is still to be done.
-    Moved { folder: PathBuf, session: [u8; 16] },
     /// Nothing can be made of it; it stays where it is and is named.
     Unreadable { folder: PathBuf, why: String },
 }
 
-/// Seals every spool in `spools`. `code` is the reason in the seals.
+/// Seals every spool in `folder`. `code` is the reason in the seals.
 ///
 /// # Errors
 /// Only when the folder itself cannot be read.
-pub async fn recover_all(spools: &Path, keeper: &dyn Keeper) -> std::io::Result<Vec<Recovered>> {
+pub async fn recover_all(folder: &Path, keeper: &dyn Keeper) -> std::io::Result<Vec<LeftOver>> {
     let mut found = Vec::new();
-    if !spools.exists() {
+    if !folder.exists() {
         return Ok(found);
     }
-    for entry in std::fs::read_dir(spools)? {
+    let reserve = Reserve::left(folder);
+    for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
         let name = entry.file_name();
         let Some(session) = name.to_str().and_then(parse_session_name) else {
             continue;
         };
         let folder = entry.path();
-        // The main file leaves its folder for the archive in one rename, and
-        // nothing before that takes it away.
-        if !folder.join(MAIN_FILE).exists() {
-            found.push(Recovered::Moved { folder, session });
+        if holds_nothing(&folder) {
+            found.push(LeftOver::Moved { session, folder });
             continue;
         }
-        let mut recovered = recover_one(&folder, keeper, "crash_recovered").await;
-        if let (Recovered::Unreadable { .. }, Some(reserve)) = (&recovered, Reserve::left_in(spools)) {
-            // The disk may be full: this is what the reserve is for.
-            reserve.release();
-            recovered = recover_one(&folder, keeper, "crash_recovered").await;
-        }
-        found.push(recovered);
+        let recovered = recover_one(&folder, keeper, "crash_recovered", NOT_ENDED, &reserve).await;
+        found.push(LeftOver::Recovered(recovered));
     }
     Ok(found)
 }
 
+/// No entry at all, or an empty main file alone. What cannot be looked at
+/// holds something.
+fn holds_nothing(folder: &Path) -> bool {
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return false;
+    };
+    let mut all = true;
+    for entry in entries {
+        all &= entry.is_ok_and(|entry| {
+            entry.file_name() == MAIN_FILE && entry.metadata().is_ok_and(|meta| meta.is_file() && meta.len() == 0)
+        });
+    }
+    all
+}
+
 /// Seals one spool.
-pub async fn recover_one(folder: &Path, keeper: &dyn Keeper, code: &str) -> Recovered {
-    match try_recover(folder, keeper, code).await {
+pub async fn recover_one(folder: &Path, keeper: &dyn Keeper, code: &str, text: &str, reserve: &Reserve) -> Recovered {
+    match try_recover(folder, keeper, code, text, reserve).await {
         Ok(finished) => Recovered::Finished(finished),
         Err(why) => Recovered::Unreadable {
             folder: folder.to_owned(),
@@ -78,12 +108,22 @@ pub async fn recover_one(folder: &Path, keeper: &dyn Keeper, code: &str) -> Reco
     }
 }
 
-async fn try_recover(folder: &Path, keeper: &dyn Keeper, code: &str) -> Result<Finished, String> {
+async fn try_recover(
+    folder: &Path,
+    keeper: &dyn Keeper,
+    code: &str,
+    reason: &str,
+    reserve: &Reserve,
+) -> Result<Finished, String> {
+    let fits = (0..=HEAD_TEXT_BYTES_MAX)
+        .rev()
+        .find_map(|end| reason.get(..end.min(reason.len())));
+    let reason = fits.unwrap_or(NOT_ENDED);
     let text = |error: std::io::Error| error.to_string();
     let main_path = folder.join(MAIN_FILE);
     let redo_path = folder.join(RECOVERING_FILE);
     if let Some((keep, append)) = read_redo(&redo_path) {
-        apply(&main_path, keep, &append).map_err(text)?;
+        reserve.with_room(|| apply(&main_path, keep, &append)).map_err(text)?;
     }
     let main = File::open(&main_path).map_err(text)?;
     let mut tails = Vec::new();
@@ -95,18 +135,24 @@ async fn try_recover(folder: &Path, keeper: &dyn Keeper, code: &str) -> Result<F
             tail_paths.push(entry.path());
         }
     }
-    let sealed = match recover(main, tails, keeper.node_key(), code, "the recorder did not end the session itself") {
+    let sealed = match recover(main, tails, keeper.node_key(), code, reason) {
         Ok(unsigned) => {
             for left in unsigned.left_out() {
                 tracing::warn!(folder = %folder.display(), tail = ?left.tail, bytes = left.bytes, why = ?left.why, "left out of a recovered recording");
+            }
+            if !unsigned.left_out().iter().all(merely_torn) {
+                reserve.with_room(|| keep_originals(folder)).map_err(text)?;
             }
             let signature = keeper
                 .sign_recording(&unsigned.statement())
                 .await
                 .map_err(|error| error.to_string())?;
             let recovery = unsigned.sign(&signature).map_err(|error| error.to_string())?;
-            write_redo(&redo_path, recovery.keep_bytes, &recovery.append).map_err(text)?;
-            apply(&main_path, recovery.keep_bytes, &recovery.append).map_err(text)?;
+            let (keep, append) = (recovery.keep_bytes, &recovery.append);
+            reserve
+                .with_room(|| write_redo(&redo_path, keep, append))
+                .map_err(text)?;
+            reserve.with_room(|| apply(&main_path, keep, append)).map_err(text)?;
             recovery.sealed
         }
         Err(RecoverError::AlreadySealed(sealed)) => *sealed,
@@ -119,6 +165,54 @@ async fn try_recover(folder: &Path, keeper: &dyn Keeper, code: &str) -> Result<F
         }
     }
     finished(folder, main_path, sealed)
+}
+
+/// The end that a crash within a write leaves behind.
+fn merely_torn(left: &LeftOut) -> bool {
+    matches!(left.why, Why::Truncated | Why::NotSealed)
+}
+
+/// Copies the whole spool to `.damaged/<session>-N/` and logs what it was.
+fn keep_originals(folder: &Path) -> std::io::Result<()> {
+    let name = folder.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let damaged = folder.parent().unwrap_or(folder).join(DAMAGED_FOLDER);
+    let mut builder = std::fs::DirBuilder::new();
+    builder.mode(0o700).recursive(true).create(&damaged)?;
+    let mut place = None;
+    for number in 1..=DAMAGED_MAX {
+        let candidate = damaged.join(format!("{name}-{number}"));
+        match std::fs::DirBuilder::new().mode(0o700).create(&candidate) {
+            Ok(()) => {
+                place = Some(candidate);
+                break;
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let place = place.ok_or_else(|| std::io::Error::other("too many damaged copies"))?;
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let copy = place.join(entry.file_name());
+        let mut digest = Sha256::new();
+        let mut from = File::open(entry.path())?;
+        let mut buffer = vec![0; COPY_BYTES];
+        loop {
+            let read = from.read(&mut buffer)?;
+            if read == 0 {
+                break;
+            }
+            digest.update(buffer.get(..read).unwrap_or_default());
+        }
+        std::fs::copy(entry.path(), &copy)?;
+        File::open(&copy)?.sync_all()?;
+        let sha256: String = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        tracing::error!(file = %copy.display(), sha256, "the original of a damaged spool was kept");
+    }
+    for folder in [&place, &damaged] {
+        File::open(folder)?.sync_all()?;
+    }
+    Ok(())
 }
 
 fn finished(folder: &Path, path: PathBuf, sealed: Sealed) -> Result<Finished, String> {
@@ -140,7 +234,12 @@ fn apply(main: &Path, keep: u64, append: &[u8]) -> std::io::Result<()> {
 }
 
 fn write_redo(path: &Path, keep: u64, append: &[u8]) -> std::io::Result<()> {
-    let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    let mut file = File::options()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)?;
     let mut digest = Sha256::new();
     digest.update(keep.to_be_bytes());
     digest.update(append);
@@ -166,4 +265,39 @@ fn read_redo(path: &Path) -> Option<(u64, Vec<u8>)> {
         return None;
     }
     Some((u64::from_be_bytes(keep.try_into().ok()?), append.to_vec()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn originals_are_kept_beside_the_spools() {
+        let spools = tempfile::tempdir().unwrap();
+        let folder = spools.path().join("ab".repeat(16));
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::write(folder.join(MAIN_FILE), b"main").unwrap();
+        std::fs::write(folder.join("tail-000003"), b"tail").unwrap();
+        keep_originals(&folder).unwrap();
+        keep_originals(&folder).unwrap();
+        for number in [1, 2] {
+            let kept = spools
+                .path()
+                .join(DAMAGED_FOLDER)
+                .join(format!("{}-{number}", "ab".repeat(16)));
+            assert_eq!(std::fs::read(kept.join(MAIN_FILE)).unwrap(), b"main");
+            assert_eq!(std::fs::read(kept.join("tail-000003")).unwrap(), b"tail");
+        }
+    }
+
+    #[test]
+    fn only_a_folder_without_a_byte_holds_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(holds_nothing(folder.path()));
+        std::fs::write(folder.path().join(MAIN_FILE), b"").unwrap();
+        assert!(holds_nothing(folder.path()));
+        std::fs::write(folder.path().join("tail-000000"), b"").unwrap();
+        assert!(!holds_nothing(folder.path()));
+        assert!(!holds_nothing(&folder.path().join("missing")));
+    }
 }

@@ -2,6 +2,7 @@
 //! still fit when it is full.
 
 use std::fs::File;
+use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -9,6 +10,16 @@ use super::RecorderError;
 
 const RESERVE_FILE: &str = ".reserve";
 const MIB: u64 = 1 << 20;
+/// Zeros written at a time where the file system cannot preallocate.
+const ZEROS_BYTES: usize = 1 << 20;
+
+/// Whether it says that the disk, or the quota, is full.
+pub fn is_full(error: &std::io::Error) -> bool {
+    use rustix::io::Errno;
+    [Errno::NOSPC, Errno::DQUOT]
+        .iter()
+        .any(|full| error.raw_os_error() == Some(full.raw_os_error()))
+}
 
 /// A preallocated file that is given up when a seal finds no room.
 pub struct Reserve {
@@ -30,6 +41,29 @@ impl Reserve {
         reserve
     }
 
+    /// The reserve that an earlier run has left in `folder`, to be given up
+    /// when its spools need the room.
+    pub fn left(folder: &Path) -> Reserve {
+        Reserve {
+            path: folder.join(RESERVE_FILE),
+            bytes: 0,
+        }
+    }
+
+    /// Does it; once more with the reserve given up if there was no room.
+    ///
+    /// # Errors
+    /// The last try's.
+    pub fn with_room<T>(&self, work: impl Fn() -> std::io::Result<T>) -> std::io::Result<T> {
+        match work() {
+            Err(error) if is_full(&error) => {
+                self.release();
+                work()
+            }
+            done => done,
+        }
+    }
+
     fn allocate(&self) -> std::io::Result<()> {
         let file = File::options()
             .create(true)
@@ -37,13 +71,35 @@ impl Reserve {
             .write(true)
             .mode(0o600)
             .open(&self.path)?;
-        let allocated = rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, self.bytes.max(1));
+        use rustix::io::Errno;
+        let allocated = match rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, self.bytes.max(1)) {
+            Err(Errno::OPNOTSUPP | Errno::INVAL) => self.fill(&file),
+            Err(error) => Err(error.into()),
+            Ok(()) => Ok(()),
+        };
         if let Err(error) = allocated {
             // Half a reserve is none: give it back.
             file.set_len(0)?;
-            return Err(error.into());
+            return Err(error);
         }
         Ok(())
+    }
+
+    /// Zeros, synced: blocks that are really there.
+    fn fill(&self, mut file: &File) -> std::io::Result<()> {
+        let zeros = vec![0; ZEROS_BYTES];
+        file.set_len(0)?;
+        let mut left = self.bytes.max(1);
+        while left > 0 {
+            let now = left.min(ZEROS_BYTES as u64);
+            file.write_all(
+                zeros
+                    .get(..usize::try_from(now).unwrap_or(ZEROS_BYTES))
+                    .unwrap_or(&zeros),
+            )?;
+            left -= now;
+        }
+        file.sync_all()
     }
 
     fn held(&self) -> bool {
@@ -60,7 +116,7 @@ impl Reserve {
         }
         match self.allocate() {
             Ok(()) => Ok(()),
-            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::NOSPC.raw_os_error()) => {
+            Err(error) if is_full(&error) => {
                 let free = rustix::fs::statvfs(folder).map_or(0, |fs| fs.f_bavail.saturating_mul(fs.f_frsize));
                 Err(RecorderError::NoRoom {
                     free: free / MIB,
@@ -74,15 +130,11 @@ impl Reserve {
         }
     }
 
-    /// The reserve of an earlier run, for recovery to take its room from.
-    pub fn left_in(folder: &Path) -> Option<Reserve> {
-        let path = folder.join(RESERVE_FILE);
-        path.exists().then_some(Reserve { path, bytes: 0 })
-    }
-
     /// Gives the reserve up for a seal that found no room.
     pub fn release(&self) {
-        if let Err(error) = File::options().write(true).truncate(true).open(&self.path) {
+        if let Err(error) = File::options().write(true).truncate(true).open(&self.path)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
             tracing::error!(%error, "the spool's reserve could not be given up");
         }
     }

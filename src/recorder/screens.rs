@@ -28,6 +28,7 @@ struct Saved {
 #[derive(Default)]
 pub struct Screens {
     saved: BTreeMap<u32, Saved>,
+    stopped: bool,
 }
 
 impl Screens {
@@ -49,8 +50,22 @@ impl Screens {
             .collect()
     }
 
+    /// No keyframes from here on.
+    pub fn stop(&mut self) {
+        self.saved.clear();
+        self.stopped = true;
+    }
+
+    /// Forgets every screen but these terminals'.
+    pub fn keep(&mut self, terminals: &[u32]) {
+        self.saved.retain(|channel, _| terminals.contains(channel));
+    }
+
     /// Follows one segment's terminal output.
     pub fn follow<'t>(&mut self, outputs: impl Iterator<Item = (u64, u32, Screen<'t>)>, terminals: &[u32]) {
+        if self.stopped {
+            return;
+        }
         let mut running: BTreeMap<u32, Terminal> = BTreeMap::new();
         for (_, channel, screen) in outputs {
             if !terminals.contains(&channel) {
@@ -141,7 +156,17 @@ mod tests {
         let second: [(u64, u32, Screen); 1] = [(2, 1, Screen::Bytes(b"\xac!"))];
         screens.follow(second.into_iter(), &[1]);
         let frames = screens.keyframes();
-        let [(1, Event::Keyframe { cols: 20, rows: 3, dump })] = frames.as_slice() else {
+        let [
+            (
+                1,
+                Event::Keyframe {
+                    cols: 20,
+                    rows: 3,
+                    dump,
+                },
+            ),
+        ] = frames.as_slice()
+        else {
             panic!("{frames:?}");
         };
         let mut terminal = Terminal::new(20, 3).unwrap();

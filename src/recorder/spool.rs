@@ -5,25 +5,31 @@
 //! tail, which its length tells; a tail whose chunk is in the main file
 //! already, which its index tells; a torn chunk at the end of the main file,
 //! which its missing leaf tells. Recovery reads exactly that.
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "only the kinds that carry data are looked at here"
+)]
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{IoSlice, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use portcullis_recording::limits::SEGMENT_BYTES_TARGET;
+use portcullis_recording::event::ChannelAccount;
+use portcullis_recording::limits::{SEGMENT_BYTES_TARGET, TAILS_MAX};
 use portcullis_recording::spool::{MAIN_FILE, session_name, tail_file};
 use portcullis_recording::{Event, Flood, Main, Piece, Segment, Writer};
 
 use super::lines::Lines;
-use super::reserve::Reserve;
+use super::reserve::{Reserve, is_full};
 use super::screens::Screens;
 use super::{Finished, Part, RecorderError, SEGMENT_MS_MAX};
 
 /// Data taken at once from which on it goes straight into the main file, in bytes.
-const BULK_BYTES_MIN: usize = 64 * 1024;
+const BULK_BYTES_MIN: usize = 16 * 1024;
 /// A tail up to this size is re-encoded in place when bulk begins, in bytes.
 const SMALL_TAIL_BYTES: u64 = 64 * 1024;
 /// Raw bytes of one bulk chunk: what may be unsigned at once.
@@ -35,6 +41,15 @@ const VOLUME_BYTES: u64 = 8 * 1024 * 1024;
 /// zstd levels for small and for large sessions.
 const LEVEL_SMALL: i32 = 9;
 const LEVEL_LARGE: i32 = 3;
+/// zstd level of the few kilobytes re-encoded in the session's path.
+const LEVEL_INLINE: i32 = 1;
+/// Tails that may wait for the sealer before nothing more is taken: recovery
+/// puts at most `TAILS_MAX` into a recording.
+const WAITING_MAX: usize = TAILS_MAX - 8;
+/// The same within one batch.
+const WAITING_HARD_MAX: usize = TAILS_MAX - 2;
+/// Tails re-encoded in place whose chunks are not synced yet.
+const INLINE_TAILS_MAX: usize = 4;
 /// Bytes of a bulk sample that tell whether it compresses.
 const SAMPLE_BYTES: usize = 4096;
 /// Capacity of the write buffer that is kept between writes, in bytes.
@@ -56,6 +71,7 @@ pub struct Job {
     pub terminals: Vec<u32>,
 }
 
+#[expect(clippy::large_enum_variant, reason = "few at a time, and moved once")]
 enum Mode {
     Tail(Writer),
     Bulk(Box<Flood>),
@@ -68,21 +84,60 @@ pub struct Spool {
     folder: PathBuf,
     mode: Mode,
     main: Arc<Mutex<MainFile>>,
+    /// The main file again: taking it needs no lock that the sealer holds.
+    main_file: Arc<File>,
     tail: Option<Arc<File>>,
+    /// Tails that were closed since the last sync.
+    closed: Vec<Arc<File>>,
+    /// Tails whose chunk is in the main file but not synced there.
+    encoded: Vec<PathBuf>,
+    /// Folders with entries that are not synced.
+    entries: Vec<PathBuf>,
     tail_since_ms: u64,
     terminals: BTreeMap<u32, Lines>,
+    /// How often a channel's terminal has ended: line numbers are never used twice.
+    ended_terminals: BTreeMap<u32, u32>,
+    hidden: Hidden,
+    /// The accounts and the end are in: nothing more is taken.
+    ended: bool,
     jobs: Vec<Job>,
     waiting: usize,
     volume: u64,
     buffer: Vec<u8>,
     unsigned_since: Option<u64>,
+    /// The clerk has been told.
     watched: bool,
+    /// When the clerk was asked to look for lines that wait too long, in session ms.
+    echo_watched: Option<u64>,
     unsynced: bool,
-    bulk_since: Option<u64>,
+    /// The syncer has been told.
+    sync_watched: bool,
+}
+
+/// Bytes of unechoed input per channel. Beside the spool's lock, so that the
+/// accounts can ask for them while it is held.
+pub type Hidden = Arc<Mutex<BTreeMap<u32, u64>>>;
+
+/// What the workers must be told.
+#[derive(Default)]
+pub struct Dirty {
+    pub sign: bool,
+    pub sync: bool,
+    /// Lines to be looked at, in session ms.
+    pub echo_at: Option<u64>,
+}
+
+/// What a sync has to see to.
+#[derive(Default)]
+pub struct Unsynced {
+    pub files: Vec<Arc<File>>,
+    pub folders: Vec<PathBuf>,
+    /// Tails that may go once the files are synced.
+    pub tails: Vec<PathBuf>,
 }
 
 fn failed(what: &'static str) -> impl Fn(std::io::Error) -> RecorderError {
-    move |error| RecorderError::Spool { what, why: error.to_string() }
+    move |error| RecorderError::io(what, &error)
 }
 
 fn lock(main: &Mutex<MainFile>) -> MutexGuard<'_, MainFile> {
@@ -105,25 +160,34 @@ impl Spool {
             .open(folder.join(MAIN_FILE))
             .map_err(failed("main file cannot be made"))?;
         file.write_all(head).map_err(failed("main file cannot be written"))?;
+        let file = Arc::new(file);
         Ok(Spool {
+            main_file: file.clone(),
+            closed: Vec::new(),
+            encoded: Vec::new(),
+            entries: vec![folder.clone(), spools.to_owned()],
             folder,
             mode: Mode::Tail(writer),
             main: Arc::new(Mutex::new(MainFile {
-                file: Arc::new(file),
+                file,
                 main,
                 screens: Screens::default(),
             })),
             tail: None,
             tail_since_ms: 0,
             terminals: BTreeMap::new(),
+            ended_terminals: BTreeMap::new(),
+            hidden: Hidden::default(),
+            ended: false,
             jobs: Vec::new(),
             waiting: 0,
             volume: 0,
             buffer: Vec::new(),
             unsigned_since: None,
             watched: false,
+            echo_watched: None,
             unsynced: true,
-            bulk_since: None,
+            sync_watched: false,
         })
     }
 
@@ -137,7 +201,17 @@ impl Spool {
 
     pub fn segment_done(&mut self) {
         self.waiting = self.waiting.saturating_sub(1);
-        self.unsynced = true;
+    }
+
+    /// Nothing can be appended behind what failed: the keys go, and with them
+    /// what was buffered. Segments not handed over stay tails.
+    pub fn poison(&mut self) {
+        self.mode = Mode::Gone;
+        self.buffer = Vec::new();
+        self.waiting = self.waiting.saturating_sub(self.jobs.len());
+        self.jobs.clear();
+        self.terminals.clear();
+        self.unsigned_since = None;
     }
 
     /// Segments that were closed and must be handed to the sealing worker.
@@ -145,71 +219,116 @@ impl Spool {
         (!self.jobs.is_empty()).then(|| std::mem::take(&mut self.jobs))
     }
 
-    /// Whether a worker must be told that there is something to sign or sync.
-    pub fn take_dirty(&mut self) -> bool {
-        let dirty = self.unsigned_since.is_some() && !self.watched;
-        self.watched |= dirty;
-        dirty
+    /// What workers must be told; they count as told from here on.
+    pub fn take_dirty(&mut self) -> Dirty {
+        let sign = self.unsigned_since.is_some() && !self.watched;
+        self.watched |= sign;
+        let sync = self.unsynced && !self.sync_watched;
+        self.sync_watched |= sync;
+        let echo_at = match self.echo_watched {
+            Some(_) => None,
+            None => self.terminals.values().filter_map(Lines::due_ms).min(),
+        };
+        self.echo_watched = self.echo_watched.or(echo_at);
+        Dirty { sign, sync, echo_at }
     }
 
     pub fn terminal(&mut self, channel: u32, _cols: u32, _rows: u32) {
-        self.terminals.entry(channel).or_insert_with(|| Lines::new(channel));
+        self.lines(channel);
     }
 
-    pub fn hidden_bytes(&self, channel: u32) -> u64 {
-        self.terminals.get(&channel).map_or(0, Lines::hidden_bytes)
+    fn lines(&mut self, channel: u32) -> &mut Lines {
+        let earlier = self.ended_terminals.get(&channel).copied().unwrap_or(0);
+        self.terminals
+            .entry(channel)
+            .or_insert_with(|| Lines::new(channel, earlier, self.hidden.clone()))
+    }
+
+    pub fn hidden(&self) -> Hidden {
+        self.hidden.clone()
     }
 
     /// Takes a batch in one write.
     pub fn take(&mut self, at_ms: u64, channel: u32, parts: &[Part<'_>]) -> Result<(), RecorderError> {
+        if self.ended {
+            return Err(RecorderError::Ended);
+        }
+        if self.waiting >= WAITING_MAX {
+            return Err(RecorderError::Failed("the sealer is too far behind".into()));
+        }
         let mut events: Vec<Event<'_>> = Vec::with_capacity(parts.len());
-        let mut lines = self.terminals.get_mut(&channel);
         let mut data = 0;
+        // Late output releases nothing: what waited too long is hidden first.
+        if let Some(lines) = self.terminals.get_mut(&channel) {
+            lines.expire(at_ms, false, &mut events);
+        }
         for part in parts {
-            match (part, &mut lines) {
-                (Part::Event(event), _) => {
+            match part {
+                Part::Event(event) => {
+                    if matches!(event, Event::ChannelClose { .. })
+                        && let Some(mut lines) = self.terminals.remove(&channel)
+                    {
+                        lines.expire(at_ms, true, &mut events);
+                        *self.ended_terminals.entry(channel).or_default() += 1;
+                    }
                     data += data_len(event);
                     events.push(borrow(event));
                 }
-                (Part::Typed(bytes), Some(lines)) => {
-                    let mut sealed = Vec::new();
-                    lines.typed(at_ms, bytes, &mut sealed)?;
-                    events.extend(sealed);
-                }
-                (Part::Typed(bytes), None) => events.push(Event::Input((*bytes).into())),
-                (Part::Shown(bytes), lines) => {
+                // Terminal input is never clear, whoever forgot to announce the terminal.
+                Part::Typed(bytes) => self.lines(channel).typed(at_ms, bytes, &mut events)?,
+                Part::Shown(bytes) => {
                     data += bytes.len();
                     events.push(Event::Output((*bytes).into()));
-                    if let Some(lines) = lines {
-                        let mut released = Vec::new();
-                        lines.shown(bytes, &mut released);
-                        events.extend(released);
+                    if let Some(lines) = self.terminals.get_mut(&channel) {
+                        lines.shown(bytes, &mut events);
                     }
                 }
             }
-        }
-        if let Some(lines) = lines {
-            let mut expired = Vec::new();
-            lines.expire(at_ms, false, &mut expired);
-            events.extend(expired);
         }
         self.volume = self.volume.saturating_add(data as u64);
         self.write(at_ms, channel, &events, data)
     }
 
-    /// Hides every line that is still undecided.
-    pub fn hide_rest(&mut self, at_ms: u64) -> Result<(), RecorderError> {
-        let channels: Vec<u32> = self.terminals.keys().copied().collect();
-        for channel in channels {
+    /// Hides what waits too long for its echo.
+    fn expire(&mut self, at_ms: u64, all: bool) -> Result<(), RecorderError> {
+        let mut expired = Vec::new();
+        for (channel, lines) in &mut self.terminals {
             let mut events = Vec::new();
-            if let Some(lines) = self.terminals.get_mut(&channel) {
-                lines.expire(at_ms, true, &mut events);
-            }
+            lines.expire(at_ms, all, &mut events);
             if !events.is_empty() {
-                self.write(at_ms, channel, &events, 0)?;
+                expired.push((*channel, events));
             }
         }
+        for (channel, events) in expired {
+            self.write(at_ms, channel, &events, 0)?;
+        }
         Ok(())
+    }
+
+    /// The last lines' verdicts, the accounts and the reason; nothing is taken
+    /// afterwards. One step under the lock: no late event comes between.
+    pub fn end(
+        &mut self,
+        at_ms: u64,
+        accounts: impl FnOnce() -> Vec<ChannelAccount>,
+        code: &str,
+        text: &str,
+    ) -> Result<(), RecorderError> {
+        if std::mem::replace(&mut self.ended, true) {
+            return Err(RecorderError::Ended);
+        }
+        self.expire(at_ms, true)?;
+        self.terminals.clear();
+        let events = [
+            Event::Accounts(accounts()),
+            Event::End {
+                code: code.into(),
+                text: text.into(),
+            },
+        ];
+        self.write(at_ms, 0, &events, 0)?;
+        self.end_bulk(at_ms)?;
+        self.close_tail(at_ms)
     }
 
     fn write(&mut self, at_ms: u64, channel: u32, events: &[Event<'_>], data: usize) -> Result<(), RecorderError> {
@@ -241,6 +360,9 @@ impl Spool {
                     .open(path)
                     .map_err(failed("tail cannot be made"))?;
                 self.tail = Some(Arc::new(file));
+                if !self.entries.contains(&self.folder) {
+                    self.entries.push(self.folder.clone());
+                }
                 self.tail_since_ms = at_ms;
             }
             writer.push(at_ms, channel, event, &mut self.buffer)?;
@@ -266,7 +388,10 @@ impl Spool {
         if self.buffer.is_empty() {
             return Ok(());
         }
-        let tail = self.tail.as_ref().ok_or(RecorderError::Failed("no tail is open".into()))?;
+        let tail = self
+            .tail
+            .as_ref()
+            .ok_or(RecorderError::Failed("no tail is open".into()))?;
         let mut file: &File = tail;
         file.write_all(&self.buffer).map_err(failed("cannot be appended to"))?;
         self.buffer.clear();
@@ -282,6 +407,9 @@ impl Spool {
         if !writer.tail_is_open() {
             return Ok(());
         }
+        if self.waiting >= WAITING_HARD_MAX {
+            return Err(RecorderError::Failed("the sealer is too far behind".into()));
+        }
         writer.check(at_ms, &mut self.buffer)?;
         self.flush_tail()?;
         let Mode::Tail(writer) = &mut self.mode else {
@@ -289,23 +417,21 @@ impl Spool {
         };
         let segment = writer.close_tail()?;
         let path = self.folder.join(tail_file(segment.index()));
-        self.tail = None;
+        self.closed.extend(self.tail.take());
         self.unsigned_since = None;
         self.waiting += 1;
         self.jobs.push(Job {
             segment,
             path,
             main: self.main.clone(),
-            level: if self.volume > VOLUME_BYTES { LEVEL_LARGE } else { LEVEL_SMALL },
+            level: if self.volume > VOLUME_BYTES {
+                LEVEL_LARGE
+            } else {
+                LEVEL_SMALL
+            },
             terminals: self.terminals.keys().copied().collect(),
         });
         Ok(())
-    }
-
-    /// Ends the open segment, whatever its size.
-    pub fn close_segment(&mut self, at_ms: u64) -> Result<(), RecorderError> {
-        self.end_bulk(at_ms)?;
-        self.close_tail(at_ms)
     }
 
     /// Turns to writing straight into the main file, if nothing must come before.
@@ -317,21 +443,24 @@ impl Spool {
             return Ok(());
         }
         if writer.tail_is_open() {
-            let small = writer.tail_len() <= SMALL_TAIL_BYTES;
+            let small = writer.tail_len() <= SMALL_TAIL_BYTES && self.encoded.len() < INLINE_TAILS_MAX;
             self.close_tail(at_ms)?;
             if !small {
                 return Ok(());
             }
-            // A few kilobytes are re-encoded faster than handed over.
-            for job in std::mem::take(&mut self.jobs) {
-                encode(job, None)?;
+            // A few kilobytes are re-encoded faster than handed over. Their
+            // tails stay until the main file is synced.
+            for mut job in std::mem::take(&mut self.jobs) {
                 self.waiting = self.waiting.saturating_sub(1);
+                job.level = LEVEL_INLINE;
+                let path = job.path.clone();
+                append_chunk(job, None)?;
+                self.encoded.push(path);
             }
         }
         if let Mode::Tail(writer) = std::mem::replace(&mut self.mode, Mode::Gone) {
             let flood = writer.into_flood(&lock(&self.main).main)?;
             self.mode = Mode::Bulk(Box::new(flood));
-            self.bulk_since = None;
         }
         Ok(())
     }
@@ -355,8 +484,7 @@ impl Spool {
         for event in events {
             flood.push(at_ms, channel, event, &mut pieces)?;
         }
-        let file = lock(&self.main).file.clone();
-        write_pieces(&file, &pieces).map_err(failed("cannot be appended to"))?;
+        write_pieces(&self.main_file, &pieces).map_err(failed("cannot be appended to"))?;
         self.unsigned_since.get_or_insert(at_ms);
         Ok(())
     }
@@ -378,10 +506,16 @@ impl Spool {
         Ok(())
     }
 
-    /// Signs what is unsigned and closes a segment that is old; answers with
-    /// the ms after which to look again, if anything waits.
+    /// Hides lines that wait too long, signs what is unsigned and closes a
+    /// segment that is old.
     pub fn tick(&mut self, at_ms: u64) -> Result<(), RecorderError> {
         self.watched = false;
+        if self.echo_watched.is_some_and(|due| at_ms >= due) {
+            self.echo_watched = None;
+        }
+        if !self.ended {
+            self.expire(at_ms, false)?;
+        }
         match &mut self.mode {
             Mode::Bulk(_) => self.end_bulk(at_ms)?,
             Mode::Tail(writer) if writer.tail_is_open() => {
@@ -397,17 +531,20 @@ impl Spool {
         Ok(())
     }
 
-    /// The files that have unsynced bytes; they count as synced from here on.
-    pub fn take_unsynced(&mut self) -> Vec<Arc<File>> {
+    /// What has unsynced bytes; it counts as synced from here on.
+    pub fn take_unsynced(&mut self) -> Unsynced {
+        self.sync_watched = false;
         if !std::mem::take(&mut self.unsynced) {
-            return Vec::new();
+            return Unsynced::default();
         }
-        let mut files: Vec<Arc<File>> = self.tail.iter().cloned().collect();
-        // The sealing worker syncs what it appends; only bulk is unsynced here.
-        if let Ok(main) = self.main.try_lock() {
-            files.push(main.file.clone());
+        let mut files = std::mem::take(&mut self.closed);
+        files.extend(self.tail.clone());
+        files.push(self.main_file.clone());
+        Unsynced {
+            files,
+            folders: std::mem::take(&mut self.entries),
+            tails: std::mem::take(&mut self.encoded),
         }
-        files
     }
 
     /// Seals: INDEX, SEAL, seek table, synced.
@@ -417,8 +554,7 @@ impl Spool {
         };
         let mut main = lock(&self.main);
         let (bytes, sealed) = writer.finish(&mut main.main, at_ms, code, text)?;
-        append(&main.file, &bytes, Some(reserve)).map_err(failed("found no room for the seal"))?;
-        main.file.sync_all().map_err(failed("cannot be synced"))?;
+        append_synced(&main.file, &bytes, reserve, File::sync_all)?;
         let bytes = sealed.file_bytes();
         Ok(Finished {
             path: self.folder.join(MAIN_FILE),
@@ -432,20 +568,65 @@ impl Spool {
 /// Re-encodes one segment into the main file and drops its tail.
 ///
 /// Order: chunk and leaf appended, synced, and only then the tail removed.
-pub fn encode(job: Job, reserve: Option<&Reserve>) -> Result<(), RecorderError> {
+/// What a sync refused is cut off again: the tail still has it.
+pub fn encode(job: Job, reserve: &Reserve) -> Result<(), RecorderError> {
+    let (main, path) = (job.main.clone(), job.path.clone());
+    let before = append_chunk(job, Some(reserve))?;
+    let main = lock(&main);
+    if let Err(error) = main.file.sync_data() {
+        cut(&main.file, before);
+        return Err(RecorderError::io("cannot be synced; its durability is unknown", &error));
+    }
+    drop(main);
+    std::fs::remove_file(path).map_err(failed("tail cannot be removed"))
+}
+
+/// Appends a segment's chunk and leaf; answers with the length before.
+fn append_chunk(job: Job, reserve: Option<&Reserve>) -> Result<u64, RecorderError> {
     let bytes = std::fs::read(&job.path).map_err(failed("cannot be read back"))?;
     let mut guard = lock(&job.main);
     let main = &mut *guard;
     let keyframes = main.screens.keyframes();
     if !job.terminals.is_empty() {
-        main.screens.follow(job.segment.outputs(&bytes)?, &job.terminals);
+        let outputs = job.segment.outputs(&bytes)?;
+        // What is drawn comes from the target: an emulator that panics over it
+        // costs the keyframes, not the recording.
+        let screens = &mut main.screens;
+        if catch_unwind(AssertUnwindSafe(|| screens.follow(outputs, &job.terminals))).is_err() {
+            tracing::error!(
+                segment = job.segment.index(),
+                "the terminal emulator failed; no more keyframes"
+            );
+            main.screens.stop();
+        }
     }
+    main.screens.keep(&job.terminals);
+    let before = main.file.metadata().map_err(failed("cannot be measured"))?.len();
     let chunk = job.segment.encode(&bytes, &keyframes, job.level, &mut main.main)?;
     append(&main.file, &chunk, reserve).map_err(failed("cannot be appended to"))?;
-    main.file.sync_data().map_err(failed("cannot be synced"))?;
-    drop(guard);
-    std::fs::remove_file(&job.path).map_err(failed("tail cannot be removed"))?;
-    Ok(())
+    Ok(before)
+}
+
+/// Appends and syncs. What a sync refused is never trusted again, not even
+/// when the next one succeeds: it is cut off.
+fn append_synced(
+    file: &File,
+    bytes: &[u8],
+    reserve: &Reserve,
+    sync: impl FnOnce(&File) -> std::io::Result<()>,
+) -> Result<(), RecorderError> {
+    let before = file.metadata().map_err(failed("cannot be measured"))?.len();
+    append(file, bytes, Some(reserve)).map_err(failed("found no room for the seal"))?;
+    sync(file).map_err(|error| {
+        cut(file, before);
+        RecorderError::io("cannot be synced; its durability is unknown", &error)
+    })
+}
+
+fn cut(file: &File, len: u64) {
+    if let Err(error) = file.set_len(len) {
+        tracing::error!(%error, "what could not be synced could not be cut off either");
+    }
 }
 
 /// Appends all or nothing; gives the reserve up if there is no room.
@@ -454,12 +635,16 @@ fn append(file: &File, bytes: &[u8], reserve: Option<&Reserve>) -> std::io::Resu
     let mut writing: &File = file;
     match (writing.write_all(bytes), reserve) {
         (Ok(()), _) => Ok(()),
-        (Err(error), Some(reserve)) if error.raw_os_error() == Some(rustix::io::Errno::NOSPC.raw_os_error()) => {
+        (Err(error), Some(reserve)) if is_full(&error) => {
             file.set_len(before)?;
             reserve.release();
             writing.write_all(bytes)
         }
-        (Err(error), _) => Err(error),
+        (Err(error), _) => {
+            // Half a chunk is none; if this fails as well, recovery cuts it.
+            cut(file, before);
+            Err(error)
+        }
     }
 }
 
@@ -527,4 +712,40 @@ fn incompressible(events: &[Event<'_>]) -> bool {
     let squares: u64 = counts.iter().map(|count| u64::from(*count) * u64::from(*count)).sum();
     let length = sample.len() as u64;
     length >= 1024 && squares.saturating_mul(256) < length.saturating_mul(length).saturating_mul(3) / 2
+}
+
+#[cfg(test)]
+impl Spool {
+    /// As if the sealer were this far behind.
+    pub fn behind(&mut self, waiting: usize) {
+        self.waiting = waiting;
+    }
+
+    pub fn terminals(&self) -> usize {
+        self.terminals.len()
+    }
+
+    pub fn is_gone(&self) -> bool {
+        matches!(self.mode, Mode::Gone) && self.buffer.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seal_that_was_not_synced_is_taken_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("main");
+        let mut file = File::options().create_new(true).append(true).open(&path).unwrap();
+        file.write_all(b"chunks").unwrap();
+        let reserve = Reserve::left(folder.path());
+        let failing = |_: &File| Err(std::io::Error::other("injected"));
+        let error = append_synced(&file, b"seal", &reserve, failing).unwrap_err();
+        assert!(error.to_string().contains("durability is unknown"), "{error}");
+        assert_eq!(std::fs::read(&path).unwrap(), b"chunks");
+        append_synced(&file, b"seal", &reserve, File::sync_all).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"chunksseal");
+    }
 }

@@ -2,11 +2,11 @@
 //! the sealer re-encodes. None of them runs while nobody does anything.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak, mpsc};
 use std::time::Duration;
 
-use super::spool::{Job, encode};
+use super::spool::{Dirty, Job, encode};
 use super::{Inner, RecorderError, SYNC_MS, UNSIGNED_MS_MAX};
 use crate::clock::Clock;
 
@@ -78,23 +78,39 @@ impl Workers {
     }
 
     /// Sees to it that a dirty spool is signed and synced in time.
-    pub fn watch(&self, inner: &Arc<Inner>) {
-        let at = self.0.clock.now().boot_ms.saturating_add(UNSIGNED_MS_MAX - SIGN_EARLY_MS);
+    pub fn watch(&self, inner: &Arc<Inner>, dirty: &Dirty) {
+        if dirty.sign {
+            let at = self
+                .0
+                .clock
+                .now()
+                .boot_ms
+                .saturating_add(UNSIGNED_MS_MAX - SIGN_EARLY_MS);
+            self.tick_at(inner, at);
+        }
+        if let Some(at_ms) = dirty.echo_at {
+            self.tick_at(inner, inner.opened_boot_ms.saturating_add(at_ms));
+        }
+        if dirty.sync {
+            let mut sync = lock(&self.0.sync);
+            let was_empty = sync.dirty.is_empty();
+            sync.dirty.push(Arc::downgrade(inner));
+            drop(sync);
+            if was_empty {
+                self.0.sync_wake.notify_one();
+            }
+        }
+    }
+
+    fn tick_at(&self, inner: &Arc<Inner>, boot_ms: u64) {
         let mut due = lock(&self.0.due);
         due.next += 1;
-        let key = (at, due.next);
+        let key = (boot_ms, due.next);
         let first = due.at.first_key_value().is_none_or(|(first, _)| key < *first);
         due.at.insert(key, Arc::downgrade(inner));
         drop(due);
         if first {
             self.0.wake.notify_one();
-        }
-        let mut sync = lock(&self.0.sync);
-        let was_empty = sync.dirty.is_empty();
-        sync.dirty.push(Arc::downgrade(inner));
-        drop(sync);
-        if was_empty {
-            self.0.sync_wake.notify_one();
         }
     }
 
@@ -102,7 +118,11 @@ impl Workers {
     pub fn seal(&self, inner: Arc<Inner>, jobs: Vec<Job>) {
         for job in jobs {
             if let Err(error) = self.0.jobs.try_send((inner.clone(), job)) {
-                inner.fail(RecorderError::Failed(format!("the sealer cannot take a segment: {error}")));
+                inner.fail(RecorderError::Failed(format!(
+                    "the sealer cannot take a segment: {error}"
+                )));
+                // It is a tail again, and nobody waits for it.
+                inner.lock().segment_done();
                 inner.segments_done.notify_waiters();
             }
         }
@@ -132,7 +152,11 @@ fn clerk(shared: &Shared) {
                 due = match wait {
                     Some(ms) => {
                         let wait = Duration::from_millis(ms.max(1));
-                        shared.wake.wait_timeout(due, wait).unwrap_or_else(PoisonError::into_inner).0
+                        shared
+                            .wake
+                            .wait_timeout(due, wait)
+                            .unwrap_or_else(PoisonError::into_inner)
+                            .0
                     }
                     None => shared.wake.wait(due).unwrap_or_else(PoisonError::into_inner),
                 };
@@ -140,7 +164,10 @@ fn clerk(shared: &Shared) {
         }
         for inner in ready.iter().filter_map(Weak::upgrade) {
             // The failure is told to the session; there is nobody else to tell.
-            inner.with(|spool, at_ms| spool.tick(at_ms)).ok();
+            guarded(&inner, "the clerk failed", || {
+                inner.with(|spool, at_ms| spool.tick(at_ms))
+            })
+            .ok();
         }
     }
 }
@@ -160,31 +187,55 @@ fn syncer(shared: &Shared) {
             std::mem::take(&mut lock(&shared.sync).dirty)
         };
         for inner in dirty.iter().filter_map(Weak::upgrade) {
-            self::sync(&inner).ok();
+            guarded(&inner, "the syncer failed", || self::sync(&inner)).ok();
         }
     }
 }
 
-/// Syncs one spool. A sync that failed is never trusted again.
-pub fn sync(inner: &Arc<Inner>) -> Result<(), RecorderError> {
-    let files = inner.lock().take_unsynced();
-    for file in files {
-        file.sync_data().map_err(|error| {
-            inner.fail(RecorderError::Spool {
-                what: "cannot be synced",
-                why: error.to_string(),
-            })
-        })?;
+/// A panic over one session's data ends that session and no other.
+fn guarded<T>(
+    inner: &Arc<Inner>,
+    what: &str,
+    work: impl FnOnce() -> Result<T, RecorderError>,
+) -> Result<T, RecorderError> {
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(done) => done,
+        Err(_) => Err(inner.fail(RecorderError::Failed(what.into()))),
     }
-    Ok(())
+}
+
+/// Syncs one spool. A sync that failed is never trusted again, and one that
+/// another thread has begun is waited for.
+pub fn sync(inner: &Arc<Inner>) -> Result<(), RecorderError> {
+    let one = lock(&inner.syncing);
+    inner.intact()?;
+    let unsynced = inner.lock().take_unsynced();
+    let synced = unsynced
+        .files
+        .iter()
+        .try_for_each(|file| file.sync_data())
+        .and_then(|()| {
+            unsynced
+                .folders
+                .iter()
+                .try_for_each(|folder| std::fs::File::open(folder)?.sync_all())
+        })
+        .and_then(|()| unsynced.tails.iter().try_for_each(std::fs::remove_file));
+    drop(one);
+    synced.map_err(|error| inner.fail(RecorderError::io("cannot be synced; its durability is unknown", &error)))?;
+    inner.intact()
 }
 
 fn sealer(queue: &mpsc::Receiver<(Arc<Inner>, Job)>) {
     // Best effort: on Linux this sets the calling thread's niceness alone.
     rustix::process::setpriority_process(None, SEALER_NICE).ok();
     while let Ok((inner, job)) = queue.recv() {
-        let reserve = inner.closing.load(Ordering::SeqCst).then_some(&*inner.reserve);
-        if let Err(error) = encode(job, reserve) {
+        // After a failure nothing goes behind what failed: the tail stays.
+        let sealed = guarded(&inner, "the sealer failed", || {
+            inner.intact()?;
+            encode(job, &inner.reserve)
+        });
+        if let Err(error) = sealed {
             inner.fail(error);
         }
         inner.lock().segment_done();

@@ -8,7 +8,8 @@
 //! 5. The spool folder goes.
 //!
 //! A crash after any step leaves the spool folder (or, after 2, a folder
-//! without a main file), and the next start runs the same steps again.
+//! without a main file), and the next start runs the same steps again: from
+//! the spool, or from what the archive holds.
 
 use std::path::Path;
 
@@ -18,10 +19,10 @@ use portcullis_recording::{Sealed, recover};
 
 use super::Gate;
 use super::session::bounded;
-use crate::archive::{ArchiveName, Sidecar};
+use crate::archive::{ArchiveError, ArchiveName, Sidecar};
 use crate::kernel::grant::WallMs;
 use crate::kernel::id::SessionId;
-use crate::ledger::SealReceipt;
+use crate::ledger::{LedgerError, SealReceipt};
 use crate::recorder::Finished;
 use crate::store::{RecordingRow, StoreError};
 
@@ -34,8 +35,10 @@ pub enum ArchivingError {
     Archive(#[from] crate::archive::ArchiveError),
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error("the archived file is not a sealed recording")]
-    NotSealed,
+    #[error("its folder is empty, it is not in the archive, and the ledger has its opening: it was lost, or moved")]
+    Lost,
+    #[error("what the archive holds under its name is not its sealed recording: {0}")]
+    NotIt(String),
     #[error("the spool folder cannot be removed: {0}")]
     Spool(#[from] std::io::Error),
 }
@@ -46,40 +49,29 @@ impl Gate {
     /// # Errors
     /// The step that failed; the spool folder is still there then.
     pub async fn archive_sealed(&self, finished: Finished, at_ms: WallMs) -> Result<(), ArchivingError> {
-        let name: ArchiveName = recording_file(&finished.sealed.head().session_id).parse()?;
+        let session = SessionId(finished.sealed.head().session_id);
         let receipt = self.ledger.append_seal(&finished.sealed).await?;
-        self.archive.put(&name, &finished.path).await?;
-        self.file(&finished.sealed, &name, &receipt, &finished.folder, at_ms).await
-    }
-
-    /// Does what is left to do for a recording that reached the archive.
-    ///
-    /// # Errors
-    /// The step that failed; the spool folder is still there then.
-    pub async fn file_archived(&self, session: SessionId, folder: &Path, at_ms: WallMs) -> Result<(), ArchivingError> {
         let name: ArchiveName = recording_file(&session.0).parse()?;
-        let file = self.archive.open(&name).await?;
-        let Err(RecoverError::AlreadySealed(sealed)) = recover(file, Vec::new(), self.keeper.node_key(), "", "") else {
-            return Err(ArchivingError::NotSealed);
-        };
-        let receipt = self.ledger.append_seal(&sealed).await?;
-        self.file(&sealed, &name, &receipt, folder, at_ms).await
+        self.archive.put(&name, &finished.path).await?;
+        self.file(&finished.sealed, &receipt, &name, at_ms).await?;
+        std::fs::remove_dir_all(&finished.folder)?;
+        self.metrics.recording_bytes.inc_by(finished.bytes);
+        Ok(())
     }
 
+    /// Steps 3 and 4.
     async fn file(
         &self,
         sealed: &Sealed,
-        name: &ArchiveName,
         receipt: &SealReceipt,
-        folder: &Path,
+        name: &ArchiveName,
         at_ms: WallMs,
     ) -> Result<(), ArchivingError> {
-        let session = SessionId(sealed.head().session_id);
         let proof = self.ledger.prove(receipt.entry().index).await?;
         self.archive.put_sidecar(name, Sidecar::Proof, proof.as_bytes()).await?;
         let seal = sealed.seal();
         let row = RecordingRow {
-            session,
+            session: SessionId(sealed.head().session_id),
             file: name.to_string(),
             bytes: sealed.file_bytes(),
             kind: match seal.kind {
@@ -91,11 +83,70 @@ impl Gate {
             leaf: receipt.entry().index,
         };
         match bounded(self.store.add_recording(&row)).await {
-            Ok(()) | Err(StoreError::Exists(_)) => {}
+            Ok(()) | Err(StoreError::Exists(_)) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Archives what recovery has sealed. A crash before the open leaf leaves
+    /// a spool that the ledger has never heard of: no byte was delivered in
+    /// it. It is said so, the leaf is made good, and it is filed like any other.
+    ///
+    /// # Errors
+    /// As [`Gate::archive_sealed`].
+    pub async fn archive_left_over(&self, finished: Finished, at_ms: WallMs) -> Result<(), ArchivingError> {
+        let sealed = &finished.sealed;
+        if let Err(error @ LedgerError::Contradiction { .. }) = self.ledger.append_seal(sealed).await {
+            // Refused as well if it was opened or sealed as something else.
+            let opened = self.ledger.append_open(sealed.open_leaf(), sealed.head().salt).await;
+            match opened {
+                Ok(opened) if opened.entry().fresh => {
+                    let session = SessionId(sealed.head().session_id);
+                    self.ledger
+                        .append_event("unopened-spool", serde_json::json!({ "session": session.to_string() }))
+                        .await?;
+                }
+                Ok(_) | Err(_) => return Err(error.into()),
+            }
+        }
+        self.archive_sealed(finished, at_ms).await
+    }
+
+    /// Completes what a crash interrupted after the file was moved: `folder`
+    /// is what is left of the session's spool, without a recording in it.
+    ///
+    /// # Errors
+    /// The step that failed; the folder is still there then.
+    pub async fn archive_moved(&self, session: SessionId, folder: &Path, at_ms: WallMs) -> Result<(), ArchivingError> {
+        let name: ArchiveName = recording_file(&session.0).parse()?;
+        match self.archive.open(&name).await {
+            Ok(file) => {
+                let node_key = self.keeper.node_key();
+                let found = tokio::task::spawn_blocking(move || recover(file, Vec::new(), node_key, "", "")).await;
+                let sealed = match found.map_err(|error| ArchivingError::NotIt(error.to_string()))? {
+                    Err(RecoverError::AlreadySealed(sealed)) if sealed.head().session_id == session.0 => sealed,
+                    Err(RecoverError::AlreadySealed(_)) => {
+                        return Err(ArchivingError::NotIt("another session's".into()));
+                    }
+                    Err(error) => return Err(ArchivingError::NotIt(error.to_string())),
+                    Ok(_) => return Err(ArchivingError::NotIt("it has no seal".into())),
+                };
+                // The leaf was durable before the file was moved; anything
+                // else in its place is refused here.
+                let receipt = self.ledger.append_seal(&sealed).await?;
+                self.file(&sealed, &receipt, &name, at_ms).await?;
+            }
+            Err(ArchiveError::NotFound(_)) => {
+                if self.ledger.unsealed().await?.contains(&session) {
+                    return Err(ArchivingError::Lost);
+                }
+                self.ledger
+                    .append_event("unopened-spool", serde_json::json!({ "session": session.to_string() }))
+                    .await?;
+            }
             Err(error) => return Err(error.into()),
         }
         std::fs::remove_dir_all(folder)?;
-        self.metrics.recording_bytes.inc_by(sealed.file_bytes());
         Ok(())
     }
 }

@@ -34,9 +34,17 @@ pub struct Terminal {
 #[derive(Clone, Debug)]
 pub enum Up {
     Pty(Terminal),
-    Env { name: String, value: String },
+    Env {
+        name: String,
+        value: String,
+    },
     Start(Start),
-    WindowChange { cols: u32, rows: u32, px_width: u32, px_height: u32 },
+    WindowChange {
+        cols: u32,
+        rows: u32,
+        px_width: u32,
+        px_height: u32,
+    },
     Signal(Sig),
     Eof,
     Close,
@@ -49,9 +57,17 @@ pub enum Down {
     Reply(bool),
     Eof,
     ExitStatus(u32),
-    ExitSignal { name: String, core: bool, message: String },
+    ExitSignal {
+        name: String,
+        core: bool,
+        message: String,
+    },
     /// A line of ours for the terminal, when it can take one.
     Notice(String),
+    /// A refusal in words, at once, and then the answer to the request.
+    Refused(String),
+    /// The connection to the target broke before it closed the channel.
+    Lost,
     Close,
 }
 
@@ -88,6 +104,8 @@ pub struct Channel {
     /// A program was asked for.
     pub started: AtomicBool,
     pub env_count: AtomicU32,
+    /// Requests that policy refused.
+    pub denials: AtomicU32,
     /// The client has sent its EOF.
     pub client_eof: AtomicBool,
     screen: Mutex<ScreenState>,
@@ -104,6 +122,7 @@ impl Channel {
             terminal: AtomicBool::new(false),
             started: AtomicBool::new(false),
             env_count: AtomicU32::new(0),
+            denials: AtomicU32::new(0),
             client_eof: AtomicBool::new(false),
             screen: Mutex::new(ScreenState::default()),
         }
@@ -122,7 +141,7 @@ impl Channel {
     ///
     /// # Errors
     /// As [`Lane::push`]; the bytes are booked as undelivered then.
-    pub fn from_client(&self, bytes: &[u8]) -> Result<(), LaneError> {
+    pub fn take_from_client(&self, bytes: &[u8]) -> Result<(), LaneError> {
         let pushed = self.up.push(Stream::Main, bytes, &self.account.from_client);
         pushed.inspect_err(|_| count(&self.account.undelivered_up, bytes.len()))
     }
@@ -131,7 +150,7 @@ impl Channel {
     ///
     /// # Errors
     /// As [`Lane::push`]; the bytes are booked as undelivered then.
-    pub fn from_target(&self, stream: Stream, bytes: &[u8]) -> Result<(), LaneError> {
+    pub fn take_from_target(&self, stream: Stream, bytes: &[u8]) -> Result<(), LaneError> {
         let taken = match stream {
             Stream::Main => &self.account.from_target_out,
             Stream::Stderr => &self.account.from_target_err,
@@ -142,8 +161,14 @@ impl Channel {
 
     /// Drops what still waits in both directions and books it as undelivered.
     pub fn abandon(&self) {
-        count(&self.account.undelivered_up, usize::try_from(self.up.abandon()).unwrap_or(usize::MAX));
-        count(&self.account.undelivered_down, usize::try_from(self.down.abandon()).unwrap_or(usize::MAX));
+        count(
+            &self.account.undelivered_up,
+            usize::try_from(self.up.abandon()).unwrap_or(usize::MAX),
+        );
+        count(
+            &self.account.undelivered_down,
+            usize::try_from(self.down.abandon()).unwrap_or(usize::MAX),
+        );
     }
 
     /// The accounts, with `hidden` bytes of unechoed input left out on both legs.

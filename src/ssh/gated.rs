@@ -17,10 +17,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
-/// Bytes the kernel may hold unsent for one socket before it stops being writable.
+/// Bytes the kernel may hold unsent for one socket before it stops being
+/// writable. Bytes on their way are not counted, so long paths stay fast; the
+/// send buffer is left to the kernel's own tuning for the same reason.
 const NOTSENT_BYTES_MAX: u32 = 64 * 1024;
-/// Send buffer of one socket, in bytes (the kernel doubles it for its own use).
-const SEND_BUFFER_BYTES: usize = 128 * 1024;
 /// Reads up to this size re-arm quick acknowledgement: keys and requests, not bulk.
 const QUICKACK_READ_BYTES_MAX: usize = 4096;
 
@@ -169,7 +169,9 @@ fn writable_now(stream: &TcpStream) -> bool {
     let mut fds = [rustix::event::PollFd::new(stream, rustix::event::PollFlags::OUT)];
     let zero = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
     match rustix::event::poll(&mut fds, Some(&zero)) {
-        Ok(1) => fds.iter().all(|fd| fd.revents().contains(rustix::event::PollFlags::OUT)),
+        Ok(1) => fds
+            .iter()
+            .all(|fd| fd.revents().contains(rustix::event::PollFlags::OUT)),
         Ok(_) | Err(_) => false,
     }
 }
@@ -182,7 +184,6 @@ pub fn tune(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     rustix::net::sockopt::set_tcp_quickack(stream, true)?;
     let socket = socket2::SockRef::from(stream);
-    socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
     socket.set_tcp_notsent_lowat(NOTSENT_BYTES_MAX)?;
     Ok(())
 }
@@ -198,7 +199,12 @@ pub struct Gated<S: Transport> {
 impl<S: Transport> Gated<S> {
     pub fn new(stream: S, kill: Kill) -> Gated<S> {
         let (read, write) = (kill.slot(), kill.slot());
-        Gated { stream, kill, read, write }
+        Gated {
+            stream,
+            kill,
+            read,
+            write,
+        }
     }
 
     fn gate<T>(
@@ -234,7 +240,9 @@ impl<S: Transport> AsyncRead for Gated<S> {
     ) -> Poll<io::Result<()>> {
         let slot = self.read;
         let before = buffer.filled().len();
-        let answer = self.gate(context, slot, |stream, context| Pin::new(stream).poll_read(context, buffer));
+        let answer = self.gate(context, slot, |stream, context| {
+            Pin::new(stream).poll_read(context, buffer)
+        });
         if let Poll::Ready(Ok(())) = answer {
             self.stream.after_read(buffer.filled().len().saturating_sub(before));
         }
@@ -245,7 +253,9 @@ impl<S: Transport> AsyncRead for Gated<S> {
 impl<S: Transport> AsyncWrite for Gated<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let slot = self.write;
-        self.gate(context, slot, |stream, context| Pin::new(stream).poll_write(context, bytes))
+        self.gate(context, slot, |stream, context| {
+            Pin::new(stream).poll_write(context, bytes)
+        })
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -264,7 +274,9 @@ impl<S: Transport> AsyncWrite for Gated<S> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let slot = self.write;
-        self.gate(context, slot, |stream, context| Pin::new(stream).poll_write_vectored(context, slices))
+        self.gate(context, slot, |stream, context| {
+            Pin::new(stream).poll_write_vectored(context, slices)
+        })
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -10,10 +10,10 @@ use russh::keys::{Certificate, PrivateKey};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 
-use super::Gate;
 use super::algorithms;
 use super::gated::{Gated, Kill, tune};
 use super::server::{Connection, WINDOW_BYTES};
+use super::{Gate, Settings};
 
 /// How long the accept loop rests when the system has no descriptor left.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
@@ -23,8 +23,15 @@ const EVENTS_QUEUED: usize = 4;
 /// Source addresses remembered before stale ones are dropped.
 const SOURCES_SWEEP: usize = 4096;
 
+/// What the SSH library serves connections with.
+pub type Served = Arc<russh::server::Config>;
+
 /// russh's server configuration from ours.
-pub fn config(gate: &Gate, keys: Vec<PrivateKey>, certificates: Vec<Certificate>) -> Arc<russh::server::Config> {
+pub fn config(
+    settings: &Settings,
+    keys: Vec<PrivateKey>,
+    certificates: Vec<Certificate>,
+) -> Arc<russh::server::Config> {
     Arc::new(russh::server::Config {
         server_id: russh::SshId::Standard("SSH-2.0-Portcullis".into()),
         methods: russh::MethodSet::from([russh::MethodKind::PublicKey].as_slice()),
@@ -35,11 +42,11 @@ pub fn config(gate: &Gate, keys: Vec<PrivateKey>, certificates: Vec<Certificate>
         window_size: WINDOW_BYTES,
         channel_buffer_size: 1,
         event_buffer_size: EVENTS_QUEUED,
-        preferred: algorithms::server(gate.settings.kex),
-        max_auth_attempts: gate.settings.rejections_max,
+        preferred: algorithms::server(settings.kex),
+        max_auth_attempts: settings.rejections_max,
         inactivity_timeout: None,
-        keepalive_interval: Some(gate.settings.keepalive),
-        keepalive_max: gate.settings.keepalives_missed_max,
+        keepalive_interval: Some(settings.keepalive),
+        keepalive_max: settings.keepalives_missed_max,
         ..russh::server::Config::default()
     })
 }
@@ -47,12 +54,12 @@ pub fn config(gate: &Gate, keys: Vec<PrivateKey>, certificates: Vec<Certificate>
 /// Accepts until `shutdown` turns true.
 pub async fn accept(
     gate: Arc<Gate>,
-    config: Arc<russh::server::Config>,
+    config: watch::Receiver<Served>,
     listener: TcpListener,
     mut shutdown: watch::Receiver<bool>,
 ) {
-    let sources = Sources::new(&gate.settings);
-    let unauthenticated = Arc::new(Semaphore::new(gate.settings.unauthenticated_max));
+    let sources = Sources::new(&gate.settings());
+    let unauthenticated = Arc::new(Semaphore::new(gate.settings().unauthenticated_max));
     loop {
         let accepted = tokio::select! {
             biased;
@@ -70,15 +77,17 @@ pub async fn accept(
         let source = peer.ip().to_canonical();
         if !sources.admits(source) {
             gate.metrics.decision("accept-rate", false);
+            gate.refused(source, "rate");
             refuse(&stream);
             continue;
         }
         let Ok(place) = unauthenticated.clone().try_acquire_owned() else {
             gate.metrics.decision("accept-full", false);
+            gate.refused(source, "full");
             refuse(&stream);
             continue;
         };
-        let (gate, config) = (gate.clone(), config.clone());
+        let (gate, config) = (gate.clone(), config.borrow().clone());
         tokio::spawn(async move {
             serve_one(gate, config, stream, peer, place).await;
         });
@@ -104,7 +113,7 @@ async fn serve_one(
     let kill = Kill::new();
     let (authenticated, mut is_authenticated) = watch::channel(false);
     let connection = Connection::new(gate.clone(), peer.ip(), kill.clone(), authenticated);
-    let grace = tokio::time::sleep(gate.settings.login_grace);
+    let grace = tokio::time::sleep(gate.settings().login_grace);
     tokio::pin!(grace);
     let running = russh::server::run_stream(config, Gated::new(stream, kill.clone()), connection);
     let running = tokio::select! {
@@ -123,9 +132,11 @@ async fn serve_one(
     };
     tokio::pin!(running);
     let ended = tokio::select! {
+        // The connection's end also drops the sender of `is_authenticated`.
+        biased;
         ended = &mut running => Some(ended),
         () = &mut grace => None,
-        _ = is_authenticated.wait_for(|yes| *yes) => None,
+        Ok(_) = is_authenticated.wait_for(|yes| *yes) => None,
     };
     let ended = match ended {
         Some(ended) => ended,

@@ -1,37 +1,43 @@
 //! Local targets: a command on this machine, under its own account.
 //!
 //! The server never runs it itself. It starts `portcullis local-supervise`,
-//! which reads what to run from an abstract socket, starts
-//! `portcullis local-exec` (which drops everything and execs), watches over
-//! the whole process tree and kills it when that socket closes. See
-//! [`crate::local_helper`] for the other end.
+//! gives it the command's standard streams and what to run over an unnamed
+//! socket, and trusts it with the whole process tree: all of it dies when told
+//! or when that socket closes. See [`crate::local_helper`] for the other end.
 
-use std::io::{Read, Write};
-use std::process::Stdio;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
-use portable_pty::{CommandBuilder, MasterPty, PtySize, native_pty_system};
+use rustix::termios::Winsize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UnixStream;
+use tokio::net::unix::pipe;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 use super::channel::{Channel, Down, Start, Terminal, Up};
 use super::lane::{Entry, Stream};
 use super::session::Live;
 use super::target::signal_name;
 use crate::kernel::session::EndReason;
-use crate::local_helper::{Door, Exit, Order, SUPERVISE, Spec};
+use crate::local_helper::terminal::{self, Master};
+use crate::local_helper::{Exit, Helper, KILL_WAIT, Last, Order, Spec};
 
 /// Bytes read from the command at once.
 const READ_BYTES: usize = 32 * 1024;
-/// Chunks that wait for a command that does not read its terminal.
-const WRITES_QUEUED: usize = 16;
-/// How long the supervisor may take to call back.
-const CALL_BACK: Duration = Duration::from_secs(5);
-/// How long the process tree may take to end after the last order.
-const LEAVE_WAIT: Duration = Duration::from_secs(2);
+/// Orders that wait for the supervisor.
+const ORDERS_QUEUED: usize = 16;
+/// How long the supervisor may take to take over.
+const HAND_OVER: Duration = Duration::from_secs(5);
+/// How long the process tree may take to end after the last order: the
+/// supervisor gives its word before.
+const LEAVE_WAIT: Duration = Duration::from_secs(KILL_WAIT.as_secs() + 2);
+/// How long output may still come once the supervisor is gone without saying that nobody is left.
+const OUTPUT_WAIT: Duration = Duration::from_secs(1);
+/// This very program, even if its file was replaced meanwhile.
+const PROGRAM: &str = "/proc/self/exe";
 /// Where OpenSSH's sftp-server lies on the usual systems.
 const SFTP_SERVERS: [&str; 4] = [
     "/usr/lib/openssh/sftp-server",
@@ -39,6 +45,16 @@ const SFTP_SERVERS: [&str; 4] = [
     "/usr/libexec/sftp-server",
     "/usr/lib/ssh/sftp-server",
 ];
+
+/// Shells of accounts that nobody logs in to.
+const NO_SHELLS: [&str; 2] = ["/nologin", "/false"];
+
+/// This machine's sftp-server, if it has one.
+pub fn sftp_server() -> Option<&'static str> {
+    SFTP_SERVERS
+        .into_iter()
+        .find(|path| std::path::Path::new(path).exists())
+}
 
 /// What a local target runs.
 #[derive(Clone, Debug)]
@@ -61,16 +77,18 @@ pub struct LocalEnd {
 struct Running {
     input: Input,
     orders: mpsc::Sender<Order>,
-    master: Option<Master>,
-    watch: tokio::task::JoinHandle<()>,
+    watch: JoinHandle<()>,
 }
 
-/// The terminal's other side; shared, since a resize comes from another task than its making.
-type Master = Mutex<Box<dyn MasterPty + Send>>;
-
 enum Input {
-    Terminal(mpsc::Sender<Bytes>),
-    Pipe(Option<tokio::process::ChildStdin>),
+    Terminal(Arc<Master>),
+    Pipe(Option<pipe::Sender>),
+}
+
+/// Where the command's output comes from.
+enum Output {
+    Terminal(Arc<Master>),
+    Pipe(Stream, pipe::Receiver),
 }
 
 impl LocalEnd {
@@ -91,16 +109,7 @@ impl LocalEnd {
     /// When the command does not take input any more; its end is told by the other lane.
     pub async fn take(&mut self, entry: Entry<Up>) -> Result<(), russh::Error> {
         match entry {
-            Entry::Data { bytes, .. } => match self.running.as_mut().map(|running| &mut running.input) {
-                Some(Input::Terminal(queue)) => queue.send(bytes).await.map_err(|_| russh::Error::SendError),
-                // A command that closed its input still runs; what it does not
-                // read is dropped, as a pipe would.
-                Some(Input::Pipe(Some(pipe))) => {
-                    pipe.write_all(&bytes).await.ok();
-                    Ok(())
-                }
-                Some(Input::Pipe(None)) | None => Ok(()),
-            },
+            Entry::Data { bytes, .. } => self.type_in(&bytes).await,
             Entry::Control(Up::Pty(terminal)) => {
                 self.terminal = Some(terminal);
                 Ok(())
@@ -115,7 +124,7 @@ impl LocalEnd {
                 if let Err(why) = started {
                     tracing::warn!(session = %self.live.id, why, "local target did not start");
                     let line = format!("portcullis: {why}\r\n");
-                    self.channel.from_target(Stream::Stderr, line.as_bytes()).ok();
+                    self.channel.take_from_target(Stream::Stderr, line.as_bytes()).ok();
                 }
                 self.channel.down.control(Down::Reply(yes)).ok();
                 if !yes {
@@ -123,10 +132,15 @@ impl LocalEnd {
                 }
                 Ok(())
             }
-            Entry::Control(Up::WindowChange { cols, rows, px_width, px_height }) => {
-                if let Some(master) = self.running.as_ref().and_then(|running| running.master.as_ref()) {
-                    let master = master.lock().unwrap_or_else(PoisonError::into_inner);
-                    master.resize(size(cols, rows, px_width, px_height)).ok();
+            Entry::Control(Up::WindowChange {
+                cols,
+                rows,
+                px_width,
+                px_height,
+            }) => {
+                let size = size(cols, rows, px_width, px_height);
+                if let Some(Input::Terminal(master)) = self.running.as_ref().map(|running| &running.input) {
+                    master.resize(size).ok();
                 }
                 Ok(())
             }
@@ -138,7 +152,8 @@ impl LocalEnd {
             }
             Entry::Control(Up::Eof) => {
                 if let Some(Running {
-                    input: Input::Pipe(pipe), ..
+                    input: Input::Pipe(pipe),
+                    ..
                 }) = &mut self.running
                 {
                     pipe.take();
@@ -156,14 +171,52 @@ impl LocalEnd {
         }
     }
 
-    /// Ends the whole process tree.
+    /// Writes input. The pump books all of it by the answer alone, so what
+    /// the command did not get, or got before a failure, is corrected here.
+    async fn type_in(&mut self, bytes: &[u8]) -> Result<(), russh::Error> {
+        let stop = self.channel.stop.clone();
+        let mut tally = Tally::new(&self.channel, bytes.len());
+        match self.running.as_mut().map(|running| &mut running.input) {
+            Some(Input::Terminal(master)) => {
+                while let Some(left) = bytes.get(tally.written..).filter(|left| !left.is_empty()) {
+                    match master.write(left, || !stop.fired()).await {
+                        Ok(n) => tally.written += n,
+                        Err(_) if stop.fired() => return Err(russh::Error::SendError),
+                        // Nobody has the terminal open any more; the command may still run.
+                        Err(_) => break,
+                    }
+                }
+            }
+            Some(Input::Pipe(pipe)) => {
+                while let Some(left) = bytes.get(tally.written..).filter(|left| !left.is_empty())
+                    && let Some(open) = pipe
+                {
+                    match open.write(left).await {
+                        Ok(n) => tally.written += n,
+                        // A command that closed its input still runs.
+                        Err(_) => *pipe = None,
+                    }
+                    if stop.fired() {
+                        return Err(russh::Error::SendError);
+                    }
+                }
+            }
+            None => {}
+        }
+        tally.told = true;
+        Ok(())
+    }
+
+    /// Ends the whole process tree. Its input stays open until nobody is left
+    /// to read it: an end of input can make a shell run a half-typed line.
     pub async fn leave(mut self) {
         if let Some(running) = self.running.take() {
             running.orders.send(Order::End).await.ok();
             drop(running.orders);
+            if tokio::time::timeout(LEAVE_WAIT, running.watch).await.is_err() {
+                tracing::error!(session = %self.live.id, "the supervisor of a local target does not end");
+            }
             drop(running.input);
-            drop(running.master);
-            tokio::time::timeout(LEAVE_WAIT, running.watch).await.ok();
         }
     }
 
@@ -172,10 +225,14 @@ impl LocalEnd {
             .map_err(|error| format!("the account {} cannot be looked up: {error}", self.program.run_as))?
             .ok_or_else(|| format!("there is no account {} on this machine", self.program.run_as))?;
         let own = nix::unistd::geteuid() == account.uid;
-        if own && !self.live.gate.settings.local_as_server {
+        if own && !self.live.gate.settings().local_as_server {
             return Err("this local target would run as the server's own user".into());
         }
-        let shell = account.shell.to_string_lossy().into_owned();
+        let mut shell = account.shell.to_string_lossy().into_owned();
+        if own && NO_SHELLS.iter().any(|no| shell.ends_with(no)) {
+            // Only a demo comes here: an account of a service can be shown one as well.
+            shell = "/bin/sh".to_owned();
+        }
         let (command, login) = match (start, self.program.command.is_empty()) {
             (Start::Shell, true) => (vec![shell.clone()], true),
             (Start::Shell, false) => (self.program.command.clone(), false),
@@ -184,11 +241,8 @@ impl LocalEnd {
                 (vec![shell.clone(), "-c".into(), command], false)
             }
             (Start::Subsystem(name), true) if name == "sftp" => {
-                let server = SFTP_SERVERS
-                    .iter()
-                    .find(|path| std::path::Path::new(path).exists())
-                    .ok_or("this machine has no sftp-server")?;
-                (vec![(*server).to_owned()], false)
+                let server = sftp_server().ok_or("this machine has no sftp-server")?;
+                (vec![server.to_owned()], false)
             }
             (Start::Exec(_) | Start::Subsystem(_), _) => {
                 return Err("this local target runs one command only; ask for a shell".into());
@@ -199,172 +253,133 @@ impl LocalEnd {
             ("USER".to_owned(), account.name.clone()),
             ("LOGNAME".to_owned(), account.name.clone()),
             ("SHELL".to_owned(), shell),
-            ("PATH".to_owned(), "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin".to_owned()),
+            (
+                "PATH".to_owned(),
+                "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin".to_owned(),
+            ),
         ];
         if let Some(terminal) = &self.terminal {
             env.push(("TERM".to_owned(), terminal.term.clone()));
         }
         env.append(&mut self.env);
+        env.retain(|(name, value)| !name.is_empty() && !name.contains(['=', '\0']) && !value.contains('\0'));
         let spec = Spec {
             command,
             login,
+            terminal: self.terminal.is_some(),
             run_as: self.program.run_as.clone(),
             env,
-            denied: self.live.gate.settings.denied_to_local.clone(),
+            denied: self
+                .live
+                .gate
+                .settings()
+                .denied_to_local
+                .iter()
+                .map(|path| real(path))
+                .collect(),
+            demo: self.live.gate.settings().local_as_server,
         };
-        let running = self.spawn(&spec).await?;
+        let running = self
+            .spawn(&spec, &account)
+            .await
+            .map_err(|error| format!("it did not start: {error}"))?;
         self.running = Some(running);
         Ok(())
     }
 
-    async fn spawn(&self, spec: &Spec) -> Result<Running, String> {
-        let text = |what: &str, error: &dyn std::fmt::Display| format!("{what}: {error}");
-        let door = Door::open().map_err(|error| text("no socket for the supervisor", &error))?;
-        let program = std::env::current_exe().map_err(|error| text("the program's own path is unknown", &error))?;
-        let (input, master, outputs, child) = match &self.terminal {
-            Some(terminal) => self.spawn_terminal(&program, door.name(), terminal)?,
-            None => self.spawn_pipes(&program, door.name())?,
+    async fn spawn(&self, spec: &Spec, account: &nix::unistd::User) -> io::Result<Running> {
+        let (input, outputs, streams) = match &self.terminal {
+            Some(terminal) => {
+                let size = size(terminal.cols, terminal.rows, terminal.px_width, terminal.px_height);
+                let (master, slave) = terminal::open(size, &terminal.modes)?;
+                if nix::unistd::geteuid() != account.uid {
+                    terminal::give(&slave, account.uid, account.gid)?;
+                }
+                let master = Arc::new(master);
+                let streams = [slave.try_clone()?, slave.try_clone()?, slave];
+                (Input::Terminal(master.clone()), vec![Output::Terminal(master)], streams)
+            }
+            None => {
+                let (input, stdin) = pipe::pipe()?;
+                let (stdout, output) = pipe::pipe()?;
+                let (stderr, error) = pipe::pipe()?;
+                let outputs = vec![Output::Pipe(Stream::Main, output), Output::Pipe(Stream::Stderr, error)];
+                let streams = [
+                    stdin.into_blocking_fd()?,
+                    stdout.into_blocking_fd()?,
+                    stderr.into_blocking_fd()?,
+                ];
+                (Input::Pipe(Some(input)), outputs, streams)
+            }
         };
-        let mut control = door
-            .wait(child.pid(), CALL_BACK)
-            .await
-            .map_err(|error| text("the supervisor did not call back", &error))?;
-        spec.send(&mut control).await.map_err(|error| text("the supervisor is gone", &error))?;
-        let (orders, queue) = mpsc::channel(WRITES_QUEUED);
-        let watch = tokio::spawn(watch(
-            self.live.clone(),
-            self.channel.clone(),
-            control,
-            queue,
-            outputs,
-            child,
-        ));
-        Ok(Running {
-            input,
-            orders,
-            master,
-            watch,
-        })
-    }
-
-    #[expect(clippy::type_complexity, reason = "one caller; a struct would repeat the names")]
-    fn spawn_terminal(
-        &self,
-        program: &std::path::Path,
-        door: &str,
-        terminal: &Terminal,
-    ) -> Result<(Input, Option<Master>, Vec<tokio::task::JoinHandle<()>>, Child), String> {
-        let pair = native_pty_system()
-            .openpty(size(terminal.cols, terminal.rows, terminal.px_width, terminal.px_height))
-            .map_err(|error| format!("no terminal: {error}"))?;
-        let mut command = CommandBuilder::new(program);
-        command.args([SUPERVISE, door]);
-        command.env_clear();
-        let child = pair
-            .slave
-            .spawn_command(command)
-            .map_err(|error| format!("the supervisor did not start: {error}"))?;
-        drop(pair.slave);
-        let mut reader = pair.master.try_clone_reader().map_err(|error| format!("no terminal: {error}"))?;
-        let mut writer = pair.master.take_writer().map_err(|error| format!("no terminal: {error}"))?;
-        let (queue, mut writes) = mpsc::channel::<Bytes>(WRITES_QUEUED);
-        // Both threads end when the terminal hangs up, which the supervisor's
-        // end guarantees.
-        std::thread::Builder::new()
-            .name("pty-in".into())
-            .spawn(move || {
-                while let Some(bytes) = writes.blocking_recv() {
-                    if writer.write_all(&bytes).is_err() {
-                        return;
-                    }
-                }
-            })
-            .map_err(|error| format!("no thread: {error}"))?;
-        let (live, channel) = (self.live.clone(), self.channel.clone());
-        let runtime = tokio::runtime::Handle::current();
-        let reading = tokio::task::spawn_blocking(move || {
-            let mut buffer = vec![0u8; READ_BYTES];
-            loop {
-                match reader.read(&mut buffer) {
-                    Ok(0) | Err(_) => return,
-                    Ok(n) => {
-                        if !took(&live, &channel, Stream::Main, buffer.get(..n).unwrap_or_default()) {
-                            return;
-                        }
-                        runtime.block_on(channel.down.room(&channel.stop));
-                    }
-                }
-            }
-        });
-        Ok((Input::Terminal(queue), Some(Mutex::new(pair.master)), vec![reading], Child::Terminal(child)))
-    }
-
-    #[expect(clippy::type_complexity, reason = "one caller; a struct would repeat the names")]
-    fn spawn_pipes(
-        &self,
-        program: &std::path::Path,
-        door: &str,
-    ) -> Result<(Input, Option<Master>, Vec<tokio::task::JoinHandle<()>>, Child), String> {
-        let mut child = tokio::process::Command::new(program)
-            .args([SUPERVISE, door])
-            .env_clear()
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0)
-            .kill_on_drop(false)
-            .spawn()
-            .map_err(|error| format!("the supervisor did not start: {error}"))?;
-        let input = child.stdin.take();
-        let mut outputs = Vec::new();
-        if let Some(stdout) = child.stdout.take() {
-            outputs.push(tokio::spawn(read_pipe(self.live.clone(), self.channel.clone(), Stream::Main, stdout)));
-        }
-        if let Some(stderr) = child.stderr.take() {
-            outputs.push(tokio::spawn(read_pipe(self.live.clone(), self.channel.clone(), Stream::Stderr, stderr)));
-        }
-        Ok((Input::Pipe(input), None, outputs, Child::Pipes(child)))
+        let helper = tokio::time::timeout(HAND_OVER, Helper::start(Path::new(PROGRAM), &[], streams, spec)).await??;
+        let outputs = outputs
+            .into_iter()
+            .map(|output| tokio::spawn(read(self.live.clone(), self.channel.clone(), output)))
+            .collect();
+        let (orders, queue) = mpsc::channel(ORDERS_QUEUED);
+        let watch = tokio::spawn(watch(self.live.clone(), self.channel.clone(), helper, queue, outputs));
+        Ok(Running { input, orders, watch })
     }
 }
 
-enum Child {
-    Terminal(Box<dyn portable_pty::Child + Send + Sync>),
-    Pipes(tokio::process::Child),
+/// Corrects the pump's booking of one piece of input: it counts the whole as
+/// delivered after an `Ok`, as undelivered after an error or when dropped. The
+/// counters wrap, so it does not matter which of the two books comes first.
+struct Tally<'a> {
+    to_target: &'a AtomicU64,
+    undelivered: &'a AtomicU64,
+    length: usize,
+    written: usize,
+    told: bool,
 }
 
-impl Child {
-    fn pid(&self) -> Option<u32> {
-        match self {
-            Child::Terminal(child) => child.process_id(),
-            Child::Pipes(child) => child.id(),
-        }
-    }
-
-    async fn reap(self) {
-        match self {
-            Child::Terminal(mut child) => {
-                tokio::task::spawn_blocking(move || child.wait().ok()).await.ok();
-            }
-            Child::Pipes(mut child) => {
-                child.wait().await.ok();
-            }
+impl<'a> Tally<'a> {
+    fn new(channel: &'a Channel, length: usize) -> Tally<'a> {
+        Tally {
+            to_target: &channel.account.to_target,
+            undelivered: &channel.account.undelivered_up,
+            length,
+            written: 0,
+            told: false,
         }
     }
 }
 
-fn size(cols: u32, rows: u32, px_width: u32, px_height: u32) -> PtySize {
+impl Drop for Tally<'_> {
+    fn drop(&mut self) {
+        let (from, to, bytes) = match self.told {
+            true => (self.to_target, self.undelivered, self.length - self.written),
+            false => (self.undelivered, self.to_target, self.written),
+        };
+        from.fetch_sub(bytes as u64, Ordering::Relaxed);
+        to.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+}
+
+/// The path without symbolic links, as far as it exists.
+fn real(path: &Path) -> PathBuf {
+    for above in path.ancestors() {
+        if let (Ok(real), Ok(rest)) = (above.canonicalize(), path.strip_prefix(above)) {
+            return real.join(rest);
+        }
+    }
+    path.to_owned()
+}
+
+fn size(cols: u32, rows: u32, px_width: u32, px_height: u32) -> Winsize {
     let cells = |n: u32| u16::try_from(n).unwrap_or(u16::MAX);
-    PtySize {
-        rows: cells(rows),
-        cols: cells(cols),
-        pixel_width: cells(px_width),
-        pixel_height: cells(px_height),
+    Winsize {
+        ws_row: cells(rows),
+        ws_col: cells(cols),
+        ws_xpixel: cells(px_width),
+        ws_ypixel: cells(px_height),
     }
 }
 
 /// Puts output into the lane; false once the session ends.
 fn took(live: &Live, channel: &Channel, stream: Stream, bytes: &[u8]) -> bool {
-    match channel.from_target(stream, bytes) {
+    match channel.take_from_target(stream, bytes) {
         Ok(()) => !channel.stop.fired(),
         Err(error) => {
             tracing::warn!(session = %live.id, %error, "local output overran");
@@ -374,15 +389,13 @@ fn took(live: &Live, channel: &Channel, stream: Stream, bytes: &[u8]) -> bool {
     }
 }
 
-async fn read_pipe(
-    live: Arc<Live>,
-    channel: Arc<Channel>,
-    stream: Stream,
-    mut pipe: impl tokio::io::AsyncRead + Unpin,
-) {
+async fn read(live: Arc<Live>, channel: Arc<Channel>, mut output: Output) {
     let mut buffer = vec![0u8; READ_BYTES];
     loop {
-        let read = channel.stop.guard(pipe.read(&mut buffer)).await;
+        let (stream, read) = match &mut output {
+            Output::Terminal(master) => (Stream::Main, channel.stop.guard(master.read(&mut buffer)).await),
+            Output::Pipe(stream, pipe) => (*stream, channel.stop.guard(pipe.read(&mut buffer)).await),
+        };
         match read {
             Some(Ok(n)) if n > 0 => {
                 if !took(&live, &channel, stream, buffer.get(..n).unwrap_or_default()) {
@@ -399,36 +412,47 @@ async fn read_pipe(
 async fn watch(
     live: Arc<Live>,
     channel: Arc<Channel>,
-    mut control: UnixStream,
+    mut helper: Helper,
     mut orders: mpsc::Receiver<Order>,
-    outputs: Vec<tokio::task::JoinHandle<()>>,
-    child: Child,
+    mut outputs: Vec<JoinHandle<()>>,
 ) {
-    let exit = loop {
+    let last = loop {
         tokio::select! {
-            exit = Exit::receive(&mut control) => break exit.ok(),
+            last = helper.last() => break last,
             order = orders.recv() => match order {
-                Some(order) => {
-                    if order.send(&mut control).await.is_err() {
-                        break None;
-                    }
-                    if matches!(order, Order::End) {
-                        break tokio::time::timeout(LEAVE_WAIT, Exit::receive(&mut control)).await.ok().and_then(Result::ok);
-                    }
+                Some(order @ Order::Signal(_)) => {
+                    // If it is gone its last word, or the lack of one, comes next.
+                    helper.order(&order).await.ok();
                 }
-                None => break None,
+                Some(Order::End) | None => {
+                    helper.order(&Order::End).await.ok();
+                    break tokio::time::timeout(LEAVE_WAIT, helper.last()).await.ok().flatten();
+                }
             },
         }
     };
-    // Closing the socket is the last order: the supervisor kills what is left.
-    drop(control);
-    for output in outputs {
+    match &last {
+        Some(Last { survivors, .. }) if survivors.is_empty() => {}
+        Some(Last { survivors, .. }) => {
+            tracing::error!(session = %live.id, pids = ?survivors, "PROCESSES OF A LOCAL TARGET SURVIVED THE CUT");
+        }
+        None => {
+            tracing::error!(session = %live.id, supervisor = ?helper.pid(), "the supervisor left without a word; processes may live on")
+        }
+    }
+    if last.as_ref().is_none_or(|last| !last.survivors.is_empty()) {
+        tokio::time::sleep(OUTPUT_WAIT).await;
+        outputs.iter().for_each(JoinHandle::abort);
+    }
+    for output in outputs.drain(..) {
         output.await.ok();
     }
-    child.reap().await;
+    if tokio::time::timeout(OUTPUT_WAIT, helper.gone()).await.is_err() {
+        tracing::error!(session = %live.id, "the supervisor of a local target does not end");
+    }
     let down = &channel.down;
     down.control(Down::Eof).ok();
-    match exit {
+    match last.and_then(|last| last.exit) {
         Some(Exit::Status(status)) => {
             down.control(Down::ExitStatus(status)).ok();
         }
@@ -436,7 +460,7 @@ async fn watch(
             let message = String::new();
             down.control(Down::ExitSignal { name, core, message }).ok();
         }
-        None => tracing::debug!(session = %live.id, "the supervisor left without a word"),
+        None => {}
     }
     down.control(Down::Close).ok();
 }

@@ -1,8 +1,9 @@
 //! The SSH rim: russh lives only here. It decodes, asks the kernel, and moves
 //! bytes through the recorder; it decides nothing.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use crate::archive::Archive;
@@ -12,11 +13,13 @@ use crate::kernel::admit::AdmissionTrust;
 use crate::kernel::grant::Cidr;
 use crate::kernel::id::NodeName;
 use crate::ledger::Ledger;
+use crate::ledger::refusals::{self, Refusals};
 use crate::recorder::Recorders;
 use crate::registry::Registry;
 use crate::store::Store;
 use crate::telemetry::Metrics;
 
+mod admission;
 pub mod algorithms;
 mod archiving;
 mod channel;
@@ -25,12 +28,14 @@ mod lane;
 pub mod listen;
 mod local;
 mod pump;
+mod resize;
 pub mod scan;
 mod server;
 mod session;
 mod target;
 
 pub use algorithms::KeyExchange;
+pub use local::sftp_server;
 
 /// What of the configuration the rim needs.
 #[derive(Clone, Debug)]
@@ -76,6 +81,52 @@ pub struct Gate {
     pub ledger: Arc<Ledger>,
     pub archive: Arc<dyn Archive>,
     pub trust: AdmissionTrust,
-    pub settings: Settings,
+    /// Swapped whole by a reload; what is running keeps what it began with.
+    pub settings: RwLock<Arc<Settings>>,
+    pub refusals: Mutex<Refusals>,
     pub metrics: Arc<Metrics>,
+}
+
+impl Gate {
+    /// The settings in force now.
+    pub fn settings(&self) -> Arc<Settings> {
+        self.settings.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Puts other settings in force, for connections from now on.
+    pub fn set_settings(&self, settings: Settings) {
+        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
+    }
+
+    /// Counts a refusal before login; each minute's counts become ledger leaves.
+    pub fn refused(self: &Arc<Self>, source: IpAddr, code: &'static str) {
+        let now = self.clock.now().wall_ms;
+        let done = self
+            .refusals
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .note(source, code, now);
+        self.log_refusals(done);
+    }
+
+    /// Logs the counts of a minute that is over.
+    pub fn flush_refusals(self: &Arc<Self>) {
+        let now = self.clock.now().wall_ms;
+        let done = self.refusals.lock().unwrap_or_else(PoisonError::into_inner).due(now);
+        self.log_refusals(done);
+    }
+
+    fn log_refusals(self: &Arc<Self>, bodies: Vec<serde_json::Value>) {
+        if bodies.is_empty() {
+            return;
+        }
+        let gate = self.clone();
+        tokio::spawn(async move {
+            for body in bodies {
+                if let Err(error) = gate.ledger.append_event(refusals::EVENT_KIND, body).await {
+                    tracing::error!(%error, "refusals are not in the ledger");
+                }
+            }
+        });
+    }
 }

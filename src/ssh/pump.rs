@@ -13,10 +13,12 @@ use portcullis_recording::Event;
 use portcullis_recording::event::{Direction, NoticeHow, Party};
 use russh::server::{Handle, Msg};
 use russh::{ChannelWriteHalf, Sig};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::channel::{Channel, Down, Up, count};
 use super::lane::{Entry, Stream};
 use super::local::LocalEnd;
+use super::resize::Resizes;
 use super::session::Live;
 use super::target::{TargetChannel, signal_name};
 use crate::kernel::session::EndReason;
@@ -80,7 +82,13 @@ pub enum TargetEnd {
 }
 
 /// Starts both pumps of a channel.
-pub fn start(live: Arc<Live>, channel: Arc<Channel>, client: ClientEnd, target: TargetEnd) {
+pub fn start(
+    live: Arc<Live>,
+    channel: Arc<Channel>,
+    client: ClientEnd,
+    target: TargetEnd,
+    place: OwnedSemaphorePermit,
+) {
     let guard = live.pump();
     tokio::spawn({
         let (live, channel) = (live.clone(), channel.clone());
@@ -92,6 +100,7 @@ pub fn start(live: Arc<Live>, channel: Arc<Channel>, client: ClientEnd, target: 
     let guard = live.pump();
     tokio::spawn(async move {
         up(&live, &channel, target).await;
+        drop(place);
         drop(guard);
     });
 }
@@ -99,9 +108,16 @@ pub fn start(live: Arc<Live>, channel: Arc<Channel>, client: ClientEnd, target: 
 /// Client to target.
 async fn up(live: &Arc<Live>, channel: &Arc<Channel>, mut target: TargetEnd) {
     let mut batch = Vec::new();
+    let mut resizes = Resizes::default();
     'pumping: loop {
-        let popped = channel.stop.guard(channel.up.pop(BATCH_BYTES, &mut batch)).await;
-        match popped {
+        let popped = channel.stop.guard(async {
+            tokio::select! {
+                biased;
+                popped = channel.up.pop(BATCH_BYTES, &mut batch) => popped,
+                () = resizes.due() => Ok(true),
+            }
+        });
+        match popped.await {
             Some(Ok(true)) => {}
             Some(Ok(false)) | None => break,
             Some(Err(error)) => {
@@ -109,7 +125,12 @@ async fn up(live: &Arc<Live>, channel: &Arc<Channel>, mut target: TargetEnd) {
                 break;
             }
         }
+        resizes.thin(&mut batch);
+        if batch.is_empty() {
+            continue;
+        }
         live.control.active();
+        channel.stop.guard(live.recorder.room()).await;
         if let Err(error) = record_input(live, channel, &batch).await {
             undelivered_up(channel, batch.drain(..));
             live.control.end_now(EndReason::RecorderFailed(error));
@@ -152,7 +173,9 @@ async fn down(live: &Arc<Live>, channel: &Arc<Channel>, client: &ClientEnd) {
     let mut held_eof = false;
     'pumping: loop {
         if held_eof && !channel.client_eof.load(Ordering::SeqCst) {
-            let filled = channel.stop.guard(tokio::time::timeout(EOF_WAIT, channel.down.filled()));
+            let filled = channel
+                .stop
+                .guard(tokio::time::timeout(EOF_WAIT, channel.down.filled()));
             if let Some(Err(_)) = filled.await {
                 // A true half-close: the program goes on.
                 held_eof = false;
@@ -216,6 +239,19 @@ async fn down(live: &Arc<Live>, channel: &Arc<Channel>, client: &ClientEnd) {
                     break 'pumping;
                 }
                 Entry::Control(Down::Notice(text)) => waiting_notice = Some(text),
+                Entry::Control(Down::Refused(text)) => {
+                    say(live, channel, client, format!("portcullis: {text}\r\n")).await;
+                    channel.stop.guard(pass_control(client, Down::Reply(false))).await;
+                }
+                Entry::Control(Down::Lost) => {
+                    say(
+                        live,
+                        channel,
+                        client,
+                        "portcullis: the connection to the target broke\r\n".into(),
+                    )
+                    .await;
+                }
                 Entry::Control(control) => {
                     let ended = matches!(control, Down::ExitStatus(_) | Down::ExitSignal { .. });
                     if channel.stop.guard(pass_control(client, control)).await.is_none() {
@@ -234,6 +270,18 @@ async fn down(live: &Arc<Live>, channel: &Arc<Channel>, client: &ClientEnd) {
         }
     }
     channel.abandon();
+}
+
+/// A line of ours, recorded before it goes.
+async fn say(live: &Live, channel: &Channel, client: &ClientEnd, line: String) {
+    let event = Event::Notice {
+        bytes: line.as_bytes().into(),
+        how: NoticeHow::Stderr,
+    };
+    if live.record(channel.number, event) {
+        count(&channel.account.injected, line.len());
+        channel.stop.guard(client.stderr(line.into_bytes().into())).await;
+    }
 }
 
 /// Tells the terminal something if it can take it now; gives the text back if not.
@@ -285,7 +333,7 @@ async fn pass_control(client: &ClientEnd, control: Down) {
                 .await
                 .ok();
         }
-        Down::Notice(_) | Down::Close => {}
+        Down::Notice(_) | Down::Refused(_) | Down::Lost | Down::Close => {}
     }
 }
 
@@ -303,7 +351,12 @@ async fn record_input(live: &Live, channel: &Channel, batch: &[Entry<Up>]) -> Re
                     take.typed(bytes);
                 }
                 Entry::Data { bytes, .. } => take.input(bytes),
-                Entry::Control(Up::WindowChange { cols, rows, px_width, px_height }) => take.event(Event::Resize {
+                Entry::Control(Up::WindowChange {
+                    cols,
+                    rows,
+                    px_width,
+                    px_height,
+                }) => take.event(Event::Resize {
                     cols: *cols,
                     rows: *rows,
                     px_width: *px_width,
@@ -318,7 +371,7 @@ async fn record_input(live: &Live, channel: &Channel, batch: &[Entry<Up>]) -> Re
         }
         take.done().map_err(|error| error.to_string())?;
     }
-    if enter && live.gate.settings.durable {
+    if enter && live.gate.settings().durable {
         live.recorder.sync().await.map_err(|error| error.to_string())?;
     }
     Ok(())
@@ -329,8 +382,14 @@ fn record_output(live: &Live, channel: &Channel, batch: &[Entry<Down>]) -> Resul
     let mut take = live.recorder.take(channel.number);
     for entry in batch {
         match entry {
-            Entry::Data { stream: Stream::Main, bytes } => take.output(bytes, terminal),
-            Entry::Data { stream: Stream::Stderr, bytes } => take.stderr(bytes),
+            Entry::Data {
+                stream: Stream::Main,
+                bytes,
+            } => take.output(bytes, terminal),
+            Entry::Data {
+                stream: Stream::Stderr,
+                bytes,
+            } => take.stderr(bytes),
             Entry::Control(Down::ExitStatus(status)) => take.event(Event::ExitStatus(*status)),
             Entry::Control(Down::ExitSignal { name, core, message }) => take.event(Event::ExitSignal {
                 name: name.as_str().into(),
@@ -341,7 +400,10 @@ fn record_output(live: &Live, channel: &Channel, batch: &[Entry<Down>]) -> Resul
                 direction: Direction::ToClient,
             }),
             Entry::Control(Down::Close) => take.event(Event::ChannelClose { by: Party::Target }),
-            Entry::Control(Down::Reply(_) | Down::Notice(_)) => {}
+            Entry::Control(Down::Lost) => take.event(Event::Marker {
+                text: "the connection to the target broke".into(),
+            }),
+            Entry::Control(Down::Reply(_) | Down::Notice(_) | Down::Refused(_)) => {}
         }
     }
     take.done().map_err(|error| error.to_string())
@@ -371,9 +433,12 @@ impl TargetEnd {
                 Entry::Control(Up::Pty(terminal)) => target.pty(&terminal).await,
                 Entry::Control(Up::Env { name, value }) => target.env(&name, &value).await,
                 Entry::Control(Up::Start(start)) => target.start(start).await,
-                Entry::Control(Up::WindowChange { cols, rows, px_width, px_height }) => {
-                    target.window_change(cols, rows, px_width, px_height).await
-                }
+                Entry::Control(Up::WindowChange {
+                    cols,
+                    rows,
+                    px_width,
+                    px_height,
+                }) => target.window_change(cols, rows, px_width, px_height).await,
                 Entry::Control(Up::Signal(signal)) => {
                     tracing::debug!(signal = %signal_name(&signal), "passing a signal on");
                     target.signal(signal).await

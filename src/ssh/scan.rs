@@ -25,10 +25,7 @@ struct Eye(Arc<Mutex<Option<PublicKey>>>);
 impl Handler for Eye {
     type Error = russh::Error;
 
-    async fn check_server_key(
-        &mut self,
-        shown: &PublicKeyOrCertificate,
-    ) -> Result<bool, Self::Error> {
+    async fn check_server_key(&mut self, shown: &PublicKeyOrCertificate) -> Result<bool, Self::Error> {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(shown.public_key());
         Ok(false)
     }
@@ -60,12 +57,10 @@ pub async fn host_key(addr: &str, within: Duration) -> Result<PublicKey, ScanErr
 }
 
 async fn look(addr: &str, eye: Eye) -> Result<(), ScanError> {
-    let stream = TcpStream::connect(addr)
-        .await
-        .map_err(|error| ScanError::Connect {
-            addr: addr.to_owned(),
-            error,
-        })?;
+    let stream = TcpStream::connect(addr).await.map_err(|error| ScanError::Connect {
+        addr: addr.to_owned(),
+        error,
+    })?;
     client::connect_stream(Arc::new(client::Config::default()), stream, eye)
         .await
         .map(drop)
@@ -88,9 +83,7 @@ mod tests {
 
     #[tokio::test]
     async fn sees_the_key_that_is_shown() {
-        let key = russh::keys::PrivateKey::from(
-            russh::keys::ssh_key::private::Ed25519Keypair::from_seed(&[4; 32]),
-        );
+        let key = russh::keys::PrivateKey::from(russh::keys::ssh_key::private::Ed25519Keypair::from_seed(&[4; 32]));
         let public = key.public_key().clone();
         let config = Arc::new(server::Config {
             keys: vec![key],
@@ -115,9 +108,6 @@ mod tests {
         assert!(matches!(silent, Err(ScanError::Late { .. })), "{silent:?}");
         drop(listener);
         let nobody = host_key(&addr, Duration::from_secs(5)).await;
-        assert!(
-            matches!(nobody, Err(ScanError::Connect { .. })),
-            "{nobody:?}"
-        );
+        assert!(matches!(nobody, Err(ScanError::Connect { .. })), "{nobody:?}");
     }
 }

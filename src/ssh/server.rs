@@ -1,5 +1,9 @@
 //! The one implementation of russh's server handler: every callback is
 //! written out, decodes what came, asks the kernel, and decides nothing.
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "key kinds of a non-exhaustive enum: SHA-1 and DSA are named, the kernel decides over the rest"
+)]
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -8,27 +12,23 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use portcullis_recording::Event;
-use russh::keys::ssh_key::certificate::CertType;
-use russh::keys::ssh_key::public::KeyData;
 use russh::keys::{Algorithm, Certificate};
-use russh::server::{
-    Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Response, Session, VerifiedPublicKey,
-};
+use russh::server::{Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Response, Session, VerifiedPublicKey};
 use russh::{Channel as RusshChannel, ChannelId, ChannelOpenFailure, MethodKind, MethodSet, Pty, Sig};
-use sha2::{Digest, Sha256};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use super::Gate;
-use super::channel::{Channel, Start, Terminal, Up, count};
+use super::admission;
+use super::channel::{Channel, Down, Start, Terminal, Up};
 use super::gated::Kill;
-use super::lane::HIGH_WATER_BYTES;
+use super::lane::{HIGH_WATER_BYTES, SHARED_WALK_BYTES};
 use super::pump::ClientEnd;
-use super::session::{self, Live, NotOpened, bounded};
+use super::session::{self, Live, NotOpened};
 use super::target::signal_name;
-use crate::kernel::admit::{self, Admitted, CertificateType, Presented, Refusal};
+use crate::kernel::admit::{Admitted, Refusal};
 use crate::kernel::id::Destination;
 use crate::kernel::request::{
-    ENV_COUNT_MAX, ENV_VALUE_BYTES_MAX, EXEC_BYTES_MAX, Request, clamp_terminal,
+    ENV_COUNT_MAX, ENV_NAME_BYTES_MAX, ENV_VALUE_BYTES_MAX, EXEC_BYTES_MAX, Request, clamp_terminal,
 };
 use crate::kernel::session::EndReason;
 
@@ -37,17 +37,19 @@ pub const WINDOW_BYTES: u32 = 1024 * 1024;
 /// What we give instead while a channel's backlog is above the high water:
 /// two bytes a round trip keep the callback coming until the lane has drained.
 const TRICKLE_BYTES: u32 = 2;
-/// What every channel gets while one is stalled and another sends: russh keeps
-/// one window target for the whole connection and applies what was answered
-/// for one channel to the next adjustment of any. With two bytes for the one
-/// and everything for the other, the stalled one would get the sibling's
-/// window and the sibling two bytes a round trip.
-const SHARED_BYTES: u32 = 256 * 1024;
-/// How long after its last packet a channel counts as sending.
-const FLOWING: Duration = Duration::from_millis(50);
 /// How long a trickled packet's callback waits, so that a stalled channel
 /// does not spin, and its siblings hardly notice.
 const TRICKLE_WAIT: Duration = Duration::from_millis(2);
+/// Refused requests on one channel before it counts as an attack.
+const DENIALS_MAX: u32 = 32;
+/// Longest signal name, in bytes.
+const SIGNAL_BYTES_MAX: usize = 32;
+/// How long a closed channel may move nothing before it is ended.
+const CLOSED_WAIT: Duration = Duration::from_secs(2);
+/// How long a connection lives whose session did not open.
+const UNOPENED_WAIT: Duration = Duration::from_secs(2);
+/// How long a channel open waits for another to end.
+const PLACE_WAIT: Duration = Duration::from_millis(750);
 /// How long a channel open waits for the session behind it.
 const OPEN_WAIT: Duration = Duration::from_secs(30);
 /// Longest modes list of a terminal request that is passed on.
@@ -71,9 +73,9 @@ pub struct Connection {
     authenticated: watch::Sender<bool>,
     opening: Option<Opening>,
     channels: Channels,
+    /// Channels that may be open at once; each takes one until its pumps end.
+    places: Arc<Semaphore>,
     opens: usize,
-    /// When a channel without a large backlog sent last.
-    flowed: Option<tokio::time::Instant>,
 }
 
 type Channels = Arc<Mutex<HashMap<ChannelId, (Arc<Channel>, ClientEnd)>>>;
@@ -85,6 +87,7 @@ fn lock(channels: &Channels) -> MutexGuard<'_, HashMap<ChannelId, (Arc<Channel>,
 impl Connection {
     /// A fresh connection; `authenticated` turns true once it is.
     pub fn new(gate: Arc<Gate>, peer: IpAddr, kill: Kill, authenticated: watch::Sender<bool>) -> Connection {
+        let places = Arc::new(Semaphore::new(gate.settings().channels_max));
         Connection {
             gate,
             peer: peer.to_canonical(),
@@ -96,8 +99,8 @@ impl Connection {
             authenticated,
             opening: None,
             channels: Arc::default(),
+            places,
             opens: 0,
-            flowed: None,
         }
     }
 
@@ -111,23 +114,14 @@ impl Connection {
         Some((self.live()?, channel))
     }
 
-    /// The one way in.
-    async fn admit(&mut self, user: &str, certificate: &Certificate) -> Result<Admitted, Refusal> {
-        let wanted: Destination = user.parse().map_err(|_| Refusal::WrongPrincipal)?;
-        let presented = present(certificate).ok_or(Refusal::Oversized)?;
-        let grant = bounded(self.gate.store.grant_by_certificate(presented.sha256)).await;
-        let grant = match (grant, self.gate.registry.store_alive()) {
-            (Ok(grant), true) => grant,
-            (Ok(_) | Err(_), _) => return Err(Refusal::StoreUnavailable),
-        };
-        admit::admit(
-            &presented,
-            &self.gate.trust,
-            &wanted,
-            self.peer,
-            self.gate.clock.now().wall_ms,
-            grant.as_ref(),
-        )
+    /// Another user name starts over (GHSA-hpv4-5h6f-wqr3): what the holder of
+    /// one certificate may be told is not told under another name.
+    fn named(&mut self, user: &str) {
+        let wanted = user.parse().ok();
+        if wanted.is_none() || self.wanted != wanted {
+            self.wanted = wanted;
+            self.shown = None;
+        }
     }
 
     /// A request on a channel that carries no decision of its own kind yet:
@@ -145,21 +139,33 @@ impl Connection {
         };
         let (request, detail): (Request, Vec<u8>) = match &start {
             Start::Shell => (Request::Shell, Vec::new()),
-            Start::Exec(command) => (Request::Exec { command: command.clone() }, command.clone()),
+            Start::Exec(command) => (
+                Request::Exec {
+                    command: command.clone(),
+                },
+                command.clone(),
+            ),
             Start::Subsystem(name) => (Request::Subsystem { name: name.clone() }, name.clone().into_bytes()),
         };
-        let first = !channel.started.swap(true, Ordering::SeqCst);
-        let permit = live.decide(channel.number, request, &detail, "");
-        match permit {
-            Ok(_) if first => {}
-            Ok(_) => return session.channel_failure(id),
+        match live.decide(channel.number, request, &detail, "") {
+            Ok(_permit) => {}
             Err(denial) => {
-                tell(&live, &channel, id, session, &format!("portcullis: refused by rule {}: {}\r\n", denial.rule, denial.sentence))?;
-                return session.channel_failure(id);
+                let said = format!("refused by rule {}: {}", denial.rule, denial.sentence);
+                refuse_in_words(&live, &channel, said);
+                return Ok(());
             }
         }
+        if channel.started.swap(true, Ordering::SeqCst) {
+            // One program a channel (RFC 4254 section 6.5).
+            refuse_in_words(&live, &channel, "this channel runs a program already".into());
+            return Ok(());
+        }
         let start = match live.admitted.force_command() {
-            Some(command) => Start::Exec(command.as_bytes().to_vec()),
+            Some(command) => {
+                let text = format!("the certificate's forced command runs instead: {command}");
+                live.record(channel.number, Event::Marker { text: text.into() });
+                Start::Exec(command.as_bytes().to_vec())
+            }
             None => start,
         };
         enqueue(&live, &channel, Up::Start(start));
@@ -168,7 +174,7 @@ impl Connection {
 
     fn data(&mut self, id: ChannelId, bytes: &[u8]) -> Option<Arc<Channel>> {
         let (live, channel) = self.channel(id)?;
-        if let Err(error) = channel.from_client(bytes) {
+        if let Err(error) = channel.take_from_client(bytes) {
             tracing::warn!(session = %live.id, %error, "client overran");
             live.control.end_now(EndReason::Backlog);
         }
@@ -179,10 +185,12 @@ impl Connection {
 impl Drop for Connection {
     fn drop(&mut self) {
         // Whatever way the connection ended, nothing of it lives on.
+        // Fired first: a session that opens right now sees either this, or
+        // is seen here.
+        self.kill.fire();
         if let Some(live) = self.live() {
             live.client_gone();
         }
-        self.kill.fire();
     }
 }
 
@@ -199,20 +207,40 @@ async fn opened_session(opening: &mut Opening) -> Result<Arc<Live>, String> {
     }
 }
 
-/// Sends a line of ours on the channel's standard error, recorded before.
-fn tell(live: &Live, channel: &Channel, id: ChannelId, session: &mut Session, line: &str) -> Result<(), russh::Error> {
-    let recorded = live.record(
-        channel.number,
-        Event::Notice {
-            bytes: line.as_bytes().into(),
-            how: portcullis_recording::event::NoticeHow::Stderr,
-        },
-    );
-    if recorded {
-        count(&channel.account.injected, line.len());
-        session.extended_data(id, 1, line.as_bytes().to_vec())?;
+/// Refuses a request with words on the channel's standard error, through the
+/// pump, so that the client's window counts. Who asks on and on is cut off.
+fn refuse_in_words(live: &Live, channel: &Channel, said: String) {
+    if channel.denials.fetch_add(1, Ordering::SeqCst) >= DENIALS_MAX {
+        live.control
+            .end_now(EndReason::Protocol("too many refused requests".into()));
+        return;
     }
-    Ok(())
+    if channel.down.control(Down::Refused(said)).is_err() {
+        live.control.end_now(EndReason::Backlog);
+    }
+}
+
+/// A closed channel whose target takes no more input must still end: it does
+/// once nothing has moved for a while.
+async fn end_closed(channel: Arc<Channel>) {
+    loop {
+        let before = channel.account.to_target.load(Ordering::Relaxed);
+        if tokio::time::timeout(CLOSED_WAIT, channel.stop.wait()).await.is_ok() {
+            return;
+        }
+        if channel.account.to_target.load(Ordering::Relaxed) == before {
+            channel.stop.fire();
+            return;
+        }
+    }
+}
+
+/// Whether a signal's name is one (RFC 4254 section 6.10, or `name@domain`).
+fn is_signal_name(name: &str) -> bool {
+    (1..=SIGNAL_BYTES_MAX).contains(&name.len())
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"@.-".contains(&byte))
 }
 
 fn enqueue(live: &Live, channel: &Channel, up: Up) {
@@ -221,51 +249,12 @@ fn enqueue(live: &Live, channel: &Channel, up: Up) {
     }
 }
 
-/// A certificate in plain fields; nothing if its blob cannot be made again.
-fn present(certificate: &Certificate) -> Option<Presented> {
-    let blob = certificate.to_bytes().ok()?;
-    let rsa_bits = |key: &KeyData| match key {
-        KeyData::Rsa(rsa) => rsa.n().as_positive_bytes().map(|n| u32::try_from(n.len() * 8).unwrap_or(u32::MAX)),
-        _ => None,
-    };
-    let plain = |key: &KeyData| match key.algorithm() {
-        Algorithm::Rsa { .. } => "ssh-rsa".to_owned(),
-        other => other.as_str().to_owned(),
-    };
-    let ca = certificate.signature_key();
-    Some(Presented {
-        sha256: Sha256::digest(&blob).into(),
-        blob_bytes: blob.len(),
-        key_algorithm: plain(certificate.public_key()),
-        rsa_bits: rsa_bits(certificate.public_key()),
-        certificate_type: match certificate.cert_type() {
-            CertType::User => CertificateType::User,
-            CertType::Host => CertificateType::Host,
-        },
-        serial: certificate.serial(),
-        key_id: certificate.key_id().chars().filter(|c| !c.is_control()).take(256).collect(),
-        principals: certificate.valid_principals().to_vec(),
-        valid_after: certificate.valid_after(),
-        valid_before: certificate.valid_before(),
-        critical_options: certificate
-            .critical_options()
-            .iter()
-            .map(|(name, value)| (name.clone(), value.clone()))
-            .collect(),
-        extensions: certificate.extensions().keys().cloned().collect(),
-        ca_key: russh::keys::PublicKey::new(ca.clone(), "").to_bytes().ok()?,
-        ca_signature_algorithm: certificate.signature().algorithm().as_str().to_owned(),
-        ca_rsa_bits: rsa_bits(ca),
-        nested: false,
-    })
-}
-
 #[deny(clippy::missing_trait_methods)]
 impl Handler for Connection {
     type Error = russh::Error;
 
     async fn auth_none(&mut self, user: &str) -> Result<Auth, Self::Error> {
-        self.wanted = user.parse().ok();
+        self.named(user);
         Ok(Auth::reject())
     }
 
@@ -277,7 +266,7 @@ impl Handler for Connection {
         // Nothing is proved yet, and a certificate cannot be told from its bare
         // key here: only count, and refuse SHA-1.
         self.offers += 1;
-        if self.offers > self.gate.settings.offers_max {
+        if self.offers > self.gate.settings().offers_max {
             return Err(russh::Error::Disconnect);
         }
         match offer.algorithm {
@@ -292,13 +281,8 @@ impl Handler for Connection {
 
     async fn auth_openssh_certificate(&mut self, user: &str, certificate: &Certificate) -> Result<Auth, Self::Error> {
         self.admitted = None;
-        let wanted = user.parse().ok();
-        if self.wanted != wanted {
-            // Another user name starts over (GHSA-hpv4-5h6f-wqr3).
-            self.wanted = wanted;
-            self.shown = None;
-        }
-        match self.admit(user, certificate).await {
+        self.named(user);
+        match admission::admit(&self.gate, self.peer, user, certificate).await {
             Ok(admitted) => {
                 tracing::info!(peer = %self.peer, identity = %admitted.identity(), destination = %admitted.destination(),
                     grant = %admitted.grant(), serial = admitted.certificate_serial(), "admitted");
@@ -310,16 +294,19 @@ impl Handler for Connection {
                 let user: String = user.chars().filter(|c| !c.is_control()).take(128).collect();
                 tracing::info!(peer = %self.peer, user, code = refusal.code(), "refused");
                 self.gate.metrics.decision("admit", false);
+                self.gate.refused(self.peer, refusal.code());
                 if !refusal.may_be_shown() {
                     return Ok(Auth::reject());
                 }
                 // An agent's next certificate is tried first; then the words.
+                // Not as partial success: OpenSSH would begin again with its
+                // first key, and never come to the words.
                 self.shown = Some(refusal);
                 Ok(Auth::Reject {
                     proceed_with_methods: Some(MethodSet::from(
                         [MethodKind::PublicKey, MethodKind::KeyboardInteractive].as_slice(),
                     )),
-                    partial_success: true,
+                    partial_success: false,
                 })
             }
         }
@@ -331,8 +318,9 @@ impl Handler for Connection {
         _: &str,
         response: Option<Response<'a>>,
     ) -> Result<Auth, Self::Error> {
+        self.named(user);
         let refusal = match (&self.shown, response) {
-            (Some(refusal), None) if user.parse().ok() == self.wanted => refusal.clone(),
+            (Some(refusal), None) => refusal.clone(),
             _ => {
                 self.shown = None;
                 return Ok(Auth::Reject {
@@ -357,7 +345,10 @@ impl Handler for Connection {
         let (send, receive) = watch::channel(None);
         self.opening = Some(receive);
         let (gate, peer, kill) = (self.gate.clone(), self.peer, self.kill.clone());
-        let client_id: String = String::from_utf8_lossy(session.remote_sshid()).chars().filter(|c| !c.is_control()).collect();
+        let client_id: String = String::from_utf8_lossy(session.remote_sshid())
+            .chars()
+            .filter(|c| !c.is_control())
+            .collect();
         let client = session.handle();
         tokio::spawn(async move {
             let opened = session::open(gate, admitted, peer, client_id, client, kill.clone()).await;
@@ -365,7 +356,14 @@ impl Handler for Connection {
             if let Err(refused) = &opened {
                 tracing::info!(code = refused.code, sentence = refused.sentence, "session not opened");
             }
+            let failed = opened.is_err();
             send.send_replace(Some(opened));
+            if failed {
+                // Time for a channel open to be answered in words; then a
+                // connection without a session has no business here.
+                kill.guard(tokio::time::sleep(UNOPENED_WAIT)).await;
+                kill.fire();
+            }
             // The client may have left before the session was there to be told.
             if kill.fired()
                 && let Some(live) = live
@@ -386,6 +384,7 @@ impl Handler for Connection {
         if let (Some(live), Some((channel, end))) = (live, removed) {
             end.set_closed();
             enqueue(&live, &channel, Up::Close);
+            tokio::spawn(end_closed(channel));
         }
         Ok(())
     }
@@ -407,13 +406,16 @@ impl Handler for Connection {
         let Some(mut opening) = self.opening.clone() else {
             return Ok(()); // dropping the handle refuses
         };
+        let settings = self.gate.settings();
         self.opens += 1;
-        // russh does not tell of a client's CLOSE that answers ours.
+        // A channel that the target closed is gone although the client's own
+        // CLOSE never reaches this handler.
         lock(&self.channels).retain(|_, (channel, _)| !channel.stop.fired());
-        if lock(&self.channels).len() >= self.gate.settings.channels_max || self.opens > self.gate.settings.opens_max {
+        if self.opens > settings.opens_max {
             reply.reject(ChannelOpenFailure::ResourceShortage).await;
             return Ok(());
         }
+        let places = self.places.clone();
         let id = channel.id();
         // Without the read half russh delivers to this handler alone and never
         // parks on a full channel queue.
@@ -421,13 +423,26 @@ impl Handler for Connection {
         let end = ClientEnd::new(write, session.handle());
         let (channels, kill) = (self.channels.clone(), self.kill.clone());
         tokio::spawn(async move {
+            // One that was just closed may still be clearing up.
+            let place = kill
+                .guard(tokio::time::timeout(PLACE_WAIT, places.acquire_owned()))
+                .await;
+            let place = match place {
+                Some(Ok(Ok(place))) => place,
+                Some(Ok(Err(_)) | Err(_)) => {
+                    reply.reject(ChannelOpenFailure::ResourceShortage).await;
+                    return;
+                }
+                None => return,
+            };
             let opened = kill.guard(async {
                 let live = opened_session(&mut opening).await?;
-                let channel = live.open_channel(end.clone()).await?;
+                let channel = live.open_channel(end.clone(), place).await?;
                 lock(&channels).insert(id, (channel, end));
                 Ok(())
             });
-            match opened.await {
+            let opened = opened.await;
+            match opened {
                 Some(Ok(())) => reply.accept().await,
                 Some(Err(sentence)) => {
                     reply
@@ -513,12 +528,14 @@ impl Handler for Connection {
     }
 
     async fn data(&mut self, id: ChannelId, data: &[u8], _: &mut Session) -> Result<(), Self::Error> {
-        let Some(channel) = Connection::data(self, id, data) else {
-            return Ok(());
-        };
-        if channel.up.backlog() <= HIGH_WATER_BYTES as u64 {
-            self.flowed = Some(tokio::time::Instant::now());
-        } else if data.len() <= TRICKLE_BYTES as usize {
+        let channel = Connection::data(self, id, data);
+        if let Some(channel) = &channel {
+            channel.up.walk(&self.kill).await;
+        }
+        if data.len() <= TRICKLE_BYTES as usize
+            && let Some(channel) = channel
+            && channel.up.backlog() > HIGH_WATER_BYTES as u64
+        {
             self.kill.guard(tokio::time::sleep(TRICKLE_WAIT)).await;
         }
         Ok(())
@@ -539,16 +556,17 @@ impl Handler for Connection {
     }
 
     fn adjust_window(&mut self, id: ChannelId, _: u32) -> u32 {
-        let stalled = |channel: &Channel| channel.up.backlog() > HIGH_WATER_BYTES as u64;
         let channels = lock(&self.channels);
-        if !channels.values().any(|(channel, _)| stalled(channel)) {
-            return WINDOW_BYTES;
-        }
-        let this = channels.get(&id).is_some_and(|(channel, _)| stalled(channel));
-        let flows = self.flowed.is_some_and(|at| at.elapsed() < FLOWING);
-        match this && !flows {
+        let backlog = channels.get(&id).map_or(0, |(channel, _)| channel.up.backlog());
+        // russh keeps one target for all channels, so a trickle is felt by the
+        // siblings: with any of them about, the overflow file comes first.
+        let bound = match channels.len() {
+            0 | 1 => HIGH_WATER_BYTES as u64,
+            _ => SHARED_WALK_BYTES,
+        };
+        match backlog > bound {
             true => TRICKLE_BYTES,
-            false => SHARED_BYTES,
+            false => WINDOW_BYTES,
         }
     }
 
@@ -569,7 +587,17 @@ impl Handler for Connection {
         let (cols, rows) = clamp_terminal(cols, rows);
         let term: String = term.chars().filter(|c| !c.is_control()).take(TERM_BYTES_MAX).collect();
         let again = channel.is_terminal() || channel.started.load(Ordering::SeqCst);
-        if live.decide(channel.number, Request::Pty, term.as_bytes(), "").is_err() || again {
+        // Modes reach the target, so they are recorded: opcode=value, as sent.
+        let asked: Vec<String> = modes
+            .iter()
+            .map(|(mode, value)| format!("{}={value}", *mode as u8))
+            .collect();
+        let want = asked.join(" ");
+        if live
+            .decide(channel.number, Request::Pty, term.as_bytes(), &want)
+            .is_err()
+            || again
+        {
             return session.channel_failure(id);
         }
         live.record(
@@ -581,8 +609,9 @@ impl Handler for Connection {
                 px_height,
             },
         );
-        channel.terminal.store(true, Ordering::Release);
+        // The recorder first: not one key may be taken for ordinary input.
         live.recorder.terminal(channel.number, cols, rows);
+        channel.terminal.store(true, Ordering::Release);
         // russh leaves a hole for each mode it does not know; encoded again,
         // TTY_OP_END would end the list there.
         let modes = modes
@@ -636,10 +665,17 @@ impl Handler for Connection {
             live.control.end_now(EndReason::Protocol("too many variables".into()));
             return session.channel_failure(id);
         }
-        let detail: Vec<u8> = format!("{name}={value}").bytes().take(ENV_VALUE_BYTES_MAX).collect();
+        if name.len() > ENV_NAME_BYTES_MAX || value.len() > ENV_VALUE_BYTES_MAX || name.contains('=') {
+            let kind = format!("env of {} bytes", name.len() + value.len());
+            // Not passed on, so a part of it is enough.
+            let detail: Vec<u8> = format!("{name}={value}").bytes().take(ENV_VALUE_BYTES_MAX).collect();
+            let _denied = live.decide(channel.number, Request::Unknown { kind }, &detail, "");
+            return session.channel_failure(id);
+        }
+        // The whole of it is recorded: what passes reaches the target.
+        let detail = format!("{name}={value}").into_bytes();
         let request = Request::Env { name: name.to_owned() };
         let allowed = live.decide(channel.number, request, &detail, "").is_ok()
-            && value.len() <= ENV_VALUE_BYTES_MAX
             && count < ENV_COUNT_MAX
             && !channel.started.load(Ordering::SeqCst);
         if !allowed {
@@ -706,6 +742,11 @@ impl Handler for Connection {
     async fn signal(&mut self, id: ChannelId, signal: Sig, _: &mut Session) -> Result<(), Self::Error> {
         if let Some((live, channel)) = self.channel(id) {
             let name = signal_name(&signal);
+            if !is_signal_name(&name) {
+                let kind = "a signal without a name".to_owned();
+                let _denied = live.decide(channel.number, Request::Unknown { kind }, b"", "");
+                return Ok(());
+            }
             let request = Request::Signal { name: name.clone() };
             if live.decide(channel.number, request, name.as_bytes(), "").is_ok() {
                 enqueue(&live, &channel, Up::Signal(signal));

@@ -4,6 +4,10 @@
 //! recording, ledger leaf (durable), and only then the target is dialled. A
 //! crash after any step leaves a row without a seal, a spool that recovery
 //! seals, or an open leaf that `ledger fsck` names; never a silent session.
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "store errors other than a dead grant all mean that the store does not answer"
+)]
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -13,7 +17,7 @@ use std::time::Duration;
 
 use portcullis_recording::event::{Direction, NoticeHow};
 use portcullis_recording::{Event, Head, head};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedSemaphorePermit};
 
 use super::Gate;
 use super::channel::{Channel, Down};
@@ -22,7 +26,6 @@ use super::local;
 use super::pump::{self, ClientEnd};
 use super::target::{self, Dial, Dialled};
 use crate::clock::{Clock, Now};
-use crate::config::ledger_origin;
 use crate::kernel::admit::Admitted;
 use crate::kernel::grant::WallMs;
 use crate::kernel::id::SessionId;
@@ -116,6 +119,9 @@ pub struct NotOpened {
     pub sentence: String,
 }
 
+/// Every channel by its number, with the client's side once it is open.
+type Channels = BTreeMap<u32, (Arc<Channel>, Option<ClientEnd>)>;
+
 /// A session that is being recorded.
 pub struct Live {
     pub id: SessionId,
@@ -127,7 +133,7 @@ pub struct Live {
     pub kill: Kill,
     target: Target,
     next_channel: AtomicU32,
-    channels: Mutex<BTreeMap<u32, (Arc<Channel>, Option<ClientEnd>)>>,
+    channels: Mutex<Channels>,
     /// Logged in already, for the first channel.
     spare: Mutex<Option<Dialled>>,
     pumps: AtomicU32,
@@ -148,12 +154,13 @@ pub async fn open(
 ) -> Result<Arc<Live>, NotOpened> {
     let refused = |code, sentence: String| NotOpened { code, sentence };
     let now = gate.clock.now();
+    let settings = gate.settings();
     let permit = policy::decide(
         &admitted,
         Request::Connect,
         &Context {
             now: now.wall_ms,
-            env_allowed: &gate.settings.env_allow,
+            env_allowed: &settings.env_allow,
             store_alive: gate.registry.store_alive(),
         },
     )
@@ -179,7 +186,7 @@ pub async fn open(
             identity: admitted.identity().clone(),
             destination: admitted.destination().clone(),
             until: Until::new(admitted.until_ms(), now.wall_ms, now.boot_ms),
-            oldest_boot_ms: now.boot_ms.saturating_add(gate.settings.session_ms_max),
+            oldest_boot_ms: now.boot_ms.saturating_add(gate.settings().session_ms_max),
             held: control.clone(),
         })
         .map_err(|closed| match closed {
@@ -210,7 +217,9 @@ pub async fn open(
         Ok(recorder) => recorder,
         Err(error) => {
             let code = "recorder_failed";
-            bounded(gate.store.close_session(id, gate.clock.now().wall_ms, code)).await.ok();
+            bounded(gate.store.close_session(id, gate.clock.now().wall_ms, code))
+                .await
+                .ok();
             return Err(refused(code, format!("the session cannot be recorded: {error}")));
         }
     };
@@ -233,8 +242,13 @@ pub async fn open(
         destination = %live.admitted.destination(), source = %peer, "session opened");
     live.gate.metrics.sessions.inc();
     live.gate.metrics.sessions_active.inc();
-    let begun = live.begin(&permit).await;
+    // Its own task first: an end order that comes while the target is being
+    // dialled is served at once.
     tokio::spawn(live.clone().run(ticket, client));
+    let begun = match live.control.stop.guard(live.begin(&permit)).await {
+        Some(begun) => begun,
+        None => Err(live.reason()),
+    };
     match begun {
         Ok(()) => Ok(live),
         Err(reason) => {
@@ -278,7 +292,7 @@ async fn record(
             Reach::Local { .. } => head::TargetKind::Local,
         },
         // A proof counts only for the ledger that the recording names.
-        ledger_origin: ledger_origin(&gate.node),
+        ledger_origin: gate.ledger.origin().to_owned(),
         ..Head::default()
     };
     let failed = control.clone();
@@ -291,9 +305,7 @@ async fn record(
 }
 
 /// A store call that does not hang an opening.
-pub(super) async fn bounded<T>(
-    call: impl Future<Output = Result<T, StoreError>>,
-) -> Result<T, StoreError> {
+pub(super) async fn bounded<T>(call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
     match tokio::time::timeout(STORE_WAIT, call).await {
         Ok(answer) => answer,
         Err(_) => Err(StoreError::Unavailable(format!(
@@ -320,7 +332,7 @@ impl Live {
         PumpGuard(self.clone())
     }
 
-    fn channels(&self) -> MutexGuard<'_, BTreeMap<u32, (Arc<Channel>, Option<ClientEnd>)>> {
+    fn channels(&self) -> MutexGuard<'_, Channels> {
         self.channels.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -349,12 +361,13 @@ impl Live {
                 want: want.into(),
             },
         );
+        let settings = self.gate.settings();
         let decision = policy::decide(
             &self.admitted,
             request,
             &Context {
                 now: self.gate.clock.now().wall_ms,
-                env_allowed: &self.gate.settings.env_allow,
+                env_allowed: &settings.env_allow,
                 store_alive: self.gate.registry.store_alive(),
             },
         );
@@ -422,7 +435,7 @@ impl Live {
                     ),
                     permits_pty: self.admitted.permits_pty(),
                     until_ms: self.admitted.until_ms(),
-                    timeout: self.gate.settings.target_timeout,
+                    timeout: self.gate.settings().target_timeout,
                 };
                 let now = self.gate.clock.now().wall_ms;
                 target::dial(permit, &dial, &*self.gate.keeper, now, &self.kill)
@@ -437,7 +450,14 @@ impl Live {
     ///
     /// # Errors
     /// A sentence for the channel-open failure.
-    pub async fn open_channel(self: &Arc<Self>, client: ClientEnd) -> Result<Arc<Channel>, String> {
+    pub async fn open_channel(
+        self: &Arc<Self>,
+        client: ClientEnd,
+        place: OwnedSemaphorePermit,
+    ) -> Result<Arc<Channel>, String> {
+        if self.control.stop.fired() {
+            return Err(self.reason().sentence());
+        }
         let number = self.next_channel.fetch_add(1, Ordering::SeqCst);
         self.record(
             number,
@@ -453,7 +473,7 @@ impl Live {
         let channel = Arc::new(Channel::new(
             number,
             self.gate.recorders.spool_folder(),
-            self.gate.settings.backlog_bytes_max,
+            self.gate.settings().backlog_bytes_max,
             stop,
         ));
         self.channels().insert(number, (channel.clone(), None));
@@ -488,7 +508,7 @@ impl Live {
             return Err(self.reason().sentence());
         }
         self.channels().insert(number, (channel.clone(), Some(client.clone())));
-        pump::start(self.clone(), channel.clone(), client, end);
+        pump::start(self.clone(), channel.clone(), client, end, place);
         Ok(channel)
     }
 
@@ -534,7 +554,9 @@ impl Live {
             self.say_goodbye(&reason, &client).await;
         } else if let EndReason::TargetLost(_) = reason {
             // The client gets what was delivered before, then the reason.
-            tokio::time::timeout(LINGER, self.say_goodbye(&reason, &client)).await.ok();
+            tokio::time::timeout(LINGER, self.say_goodbye(&reason, &client))
+                .await
+                .ok();
         }
         self.kill.fire();
         self.wait_pumps().await;
@@ -585,7 +607,11 @@ impl Live {
                         let screen = channel.screen();
                         // An open sequence is cancelled, the alternate screen left.
                         let cancel = if screen.is_ground() { "" } else { "\x18" };
-                        let leave = if screen.is_alternate() { "\x1b[?1049l\x1b[0m\x1b[?25h" } else { "\x1b[0m" };
+                        let leave = if screen.is_alternate() {
+                            "\x1b[?1049l\x1b[0m\x1b[?25h"
+                        } else {
+                            "\x1b[0m"
+                        };
                         format!("{cancel}{leave}\r\nportcullis: {sentence}\r\n")
                     }
                     false => format!("portcullis: {sentence}\n"),
@@ -610,7 +636,13 @@ impl Live {
 
     fn record_notice(&self, channel: u32, bytes: &[u8], how: NoticeHow) -> bool {
         self.recorder
-            .event(channel, Event::Notice { bytes: bytes.into(), how })
+            .event(
+                channel,
+                Event::Notice {
+                    bytes: bytes.into(),
+                    how,
+                },
+            )
             .is_ok()
     }
 
@@ -644,7 +676,6 @@ impl Live {
                 tracing::error!(session = %self.id, %error, "the session could not seal itself; the node seals what was taken");
                 match self.recorder.salvage(&*self.gate.keeper, reason.code()).await {
                     Recovered::Finished(finished) => Some(finished),
-                    Recovered::Moved { .. } => None,
                     Recovered::Unreadable { folder, why } => {
                         tracing::error!(session = %self.id, folder = %folder.display(), why, "not sealed; the next start tries again");
                         None

@@ -142,7 +142,9 @@ async fn connect(dial: &Dial, keeper: &dyn Keeper, now_ms: u64, kill: Kill) -> R
     let unreachable = |why: &dyn std::fmt::Display| DialError::Connect(dial.addr.clone(), clean(&why.to_string()));
     let host = dial.addr.rsplit_once(':').map_or(dial.addr.as_str(), |(host, _)| host);
     let check = HostCheck::new(&dial.proof, host.trim_matches(['[', ']']), now_ms)?;
-    let stream = TcpStream::connect(dial.addr.as_str()).await.map_err(|e| unreachable(&e))?;
+    let stream = TcpStream::connect(dial.addr.as_str())
+        .await
+        .map_err(|e| unreachable(&e))?;
     tune(&stream).map_err(|e| unreachable(&e))?;
     let ours: Option<SocketAddr> = stream.local_addr().ok();
 
@@ -162,19 +164,20 @@ async fn connect(dial: &Dial, keeper: &dyn Keeper, now_ms: u64, kill: Kill) -> R
         shown: shown.clone(),
         link: link.clone(),
         kill: kill.clone(),
+        closed: false,
     };
     let connected = client::connect_stream(Arc::new(config), Gated::new(stream, kill.clone()), leg).await;
-    let mut handle = connected.map_err(|error| {
-        match shown.lock().unwrap_or_else(PoisonError::into_inner).take() {
+    let mut handle = connected.map_err(
+        |error| match shown.lock().unwrap_or_else(PoisonError::into_inner).take() {
             Some(fingerprint) => DialError::HostKey(dial.addr.clone(), fingerprint),
             None => unreachable(&error),
-        }
-    })?;
+        },
+    )?;
 
     let mut seed = [0u8; 32];
     crate::entropy::fill(&mut seed);
-    let key = PrivateKey::new(KeypairData::Ed25519(Ed25519Keypair::from_seed(&seed)), "")
-        .map_err(|e| unreachable(&e))?;
+    let key =
+        PrivateKey::new(KeypairData::Ed25519(Ed25519Keypair::from_seed(&seed)), "").map_err(|e| unreachable(&e))?;
     zeroize::Zeroize::zeroize(&mut seed);
     let certificate = keeper
         .issue_target(TargetCertificate {
@@ -182,9 +185,15 @@ async fn connect(dial: &Dial, keeper: &dyn Keeper, now_ms: u64, kill: Kill) -> R
             key_id: dial.key_id.clone(),
             principal: dial.login.clone(),
             valid_after_ms: now_ms.saturating_sub(BACKDATE_MS),
-            valid_before_ms: now_ms.saturating_add(CERTIFICATE_MS).min(dial.until_ms.saturating_add(1_000)),
+            valid_before_ms: now_ms
+                .saturating_add(CERTIFICATE_MS)
+                .min(dial.until_ms.saturating_add(1_000)),
             source_address: ours.map(|addr| addr.ip().to_canonical().to_string()),
-            extensions: if dial.permits_pty { vec!["permit-pty"] } else { Vec::new() },
+            extensions: if dial.permits_pty {
+                vec!["permit-pty"]
+            } else {
+                Vec::new()
+            },
         })
         .await?;
     let answer = handle
@@ -298,7 +307,10 @@ impl TargetChannel {
     }
 
     fn expect(&self, what: Expected) {
-        self.expected.lock().unwrap_or_else(PoisonError::into_inner).push_back(what);
+        self.expected
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push_back(what);
     }
 }
 
@@ -350,7 +362,10 @@ impl HostCheck {
                         russh::keys::Algorithm::Rsa { hash: None } | russh::keys::Algorithm::Dsa
                     )
                     && (certificate.valid_after()..certificate.valid_before()).contains(&now)
-                    && certificate.valid_principals().iter().any(|name| name.eq_ignore_ascii_case(&self.host))
+                    && certificate
+                        .valid_principals()
+                        .iter()
+                        .any(|name| name.eq_ignore_ascii_case(&self.host))
                     && certificate.critical_options().is_empty()
             }
             (false, Some(_)) | (true, None) => false,
@@ -369,12 +384,14 @@ pub(super) struct Leg {
     shown: Arc<Mutex<Option<String>>>,
     link: Arc<OnceLock<Link>>,
     kill: Kill,
+    /// The target closed the channel itself.
+    closed: bool,
 }
 
 impl Leg {
     fn take(&self, stream: Stream, bytes: &[u8]) {
         let Some(link) = self.link.get() else { return };
-        if let Err(error) = link.channel.from_target(stream, bytes) {
+        if let Err(error) = link.channel.take_from_target(stream, bytes) {
             tracing::warn!(%error, "target leg overran");
             link.control.end_now(EndReason::Backlog);
         }
@@ -402,7 +419,11 @@ impl Leg {
 
 impl Drop for Leg {
     fn drop(&mut self) {
-        // The connection ended, with or without a CLOSE: the client gets the end.
+        // The connection ended: the client gets the end, and if the target did
+        // not close the channel before, it is told so.
+        if !self.closed {
+            self.tell(Down::Lost);
+        }
         self.tell(Down::Close);
         self.kill.fire();
     }
@@ -455,6 +476,7 @@ impl client::Handler for Leg {
     }
 
     async fn channel_close(&mut self, _: ChannelId, _: &mut client::Session) -> Result<(), Self::Error> {
+        self.closed = true;
         self.tell(Down::Close);
         Ok(())
     }

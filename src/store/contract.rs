@@ -98,19 +98,13 @@ async fn stocked(store: &Arc<dyn Store>) {
 async fn keeps_the_inventory(bench: impl Bench) {
     let store = bench.store();
     stocked(&store).await;
-    assert_eq!(
-        store.targets().await.unwrap(),
-        [target("db1"), target("db2")]
-    );
+    assert_eq!(store.targets().await.unwrap(), [target("db1"), target("db2")]);
     assert_eq!(
         store.target(&"db2".parse().unwrap()).await.unwrap(),
         Some(target("db2"))
     );
     assert_eq!(store.target(&"db3".parse().unwrap()).await.unwrap(), None);
-    assert_eq!(
-        store.identities().await.unwrap(),
-        [identity("alice"), identity("bob")]
-    );
+    assert_eq!(store.identities().await.unwrap(), [identity("alice"), identity("bob")]);
     assert_eq!(
         store.identity(&"bob".parse().unwrap()).await.unwrap(),
         Some(identity("bob"))
@@ -134,10 +128,7 @@ async fn keeps_grants(bench: impl Bench) {
     );
     stocked(&store).await;
     store.add_grant(&first).await.unwrap();
-    assert!(matches!(
-        store.add_grant(&first).await,
-        Err(StoreError::Exists(_))
-    ));
+    assert!(matches!(store.add_grant(&first).await, Err(StoreError::Exists(_))));
     let twin = Grant {
         certificate_sha256: [1; 32],
         ..grant(9, false)
@@ -153,21 +144,11 @@ async fn keeps_grants(bench: impl Bench) {
     };
     store.add_grant(&late).await.unwrap();
     assert_eq!(store.grant(first.id).await.unwrap(), Some(first.clone()));
-    assert_eq!(
-        store.grant_by_certificate([2; 32]).await.unwrap(),
-        Some(late.clone())
-    );
+    assert_eq!(store.grant_by_certificate([2; 32]).await.unwrap(), Some(late.clone()));
     assert_eq!(store.grant_by_certificate([3; 32]).await.unwrap(), None);
-    assert_eq!(
-        store.grants(None).await.unwrap(),
-        [late.clone(), first.clone()]
-    );
+    assert_eq!(store.grants(None).await.unwrap(), [late.clone(), first.clone()]);
     assert_eq!(store.grants(Some(NOW)).await.unwrap(), [first]);
-    assert_eq!(
-        store.grants(Some(NOW + HOUR)).await.unwrap(),
-        [late],
-        "half-open"
-    );
+    assert_eq!(store.grants(Some(NOW + HOUR)).await.unwrap(), [late], "half-open");
     assert_eq!(store.grants(Some(NOW + 2 * HOUR)).await.unwrap(), []);
 }
 
@@ -202,10 +183,7 @@ async fn consumes_a_single_use_grant_once(bench: impl Bench) {
         );
     }
     assert_eq!(store.sessions(true).await.unwrap().len(), 1);
-    assert_eq!(
-        store.grant(once.id).await.unwrap().unwrap().used_at_ms,
-        Some(NOW + 5)
-    );
+    assert_eq!(store.grant(once.id).await.unwrap().unwrap().used_at_ms, Some(NOW + 5));
     assert_eq!(store.grants(Some(NOW + 5)).await.unwrap(), []);
 }
 
@@ -256,28 +234,15 @@ async fn closes_once(bench: impl Bench) {
     let (first, second) = (session(1, &live), session(2, &live));
     store.open_session(&first, NOW).await.unwrap();
     store.open_session(&second, NOW).await.unwrap();
-    store
-        .close_session(first.id, NOW + 9, "expired")
-        .await
-        .unwrap();
-    store
-        .close_session(first.id, NOW + 99, "recovered")
-        .await
-        .unwrap();
+    store.close_session(first.id, NOW + 9, "expired").await.unwrap();
+    store.close_session(first.id, NOW + 99, "recovered").await.unwrap();
     let closed = store.session(first.id).await.unwrap().unwrap();
     assert_eq!(
         (closed.ended_ms, closed.end_code.as_deref()),
         (Some(NOW + 9), Some("expired"))
     );
-    assert_eq!(
-        store.sessions(true).await.unwrap(),
-        std::slice::from_ref(&second)
-    );
-    assert_eq!(
-        store.sessions(false).await.unwrap(),
-        [second, closed],
-        "newest first"
-    );
+    assert_eq!(store.sessions(true).await.unwrap(), std::slice::from_ref(&second));
+    assert_eq!(store.sessions(false).await.unwrap(), [second, closed], "newest first");
     let unknown = store.close_session(SessionId([0; 16]), NOW, "x").await;
     assert!(matches!(unknown, Err(StoreError::NotFound(_))));
 }
@@ -326,13 +291,9 @@ async fn revokes_what_is_named_and_nothing_else(bench: impl Bench) {
     let answer = store.open_session(&session(9, &grants[1]), NOW + 2).await;
     assert!(matches!(answer, Err(StoreError::GrantNotLive("revoked"))));
 
-    let (_, hit) = revoke(RevocationScope::Identity("bob".parse().unwrap()))
-        .await
-        .unwrap();
+    let (_, hit) = revoke(RevocationScope::Identity("bob".parse().unwrap())).await.unwrap();
     assert_eq!(ids(&hit), [rows[3].id, rows[2].id], "newest first");
-    let (_, hit) = revoke(RevocationScope::Target("db1".parse().unwrap()))
-        .await
-        .unwrap();
+    let (_, hit) = revoke(RevocationScope::Target("db1".parse().unwrap())).await.unwrap();
     assert_eq!(ids(&hit), [rows[2].id, rows[0].id]);
     let (row, hit) = revoke(RevocationScope::All).await.unwrap();
     assert_eq!((row.seq, hit.len()), (5, 4));
@@ -402,22 +363,13 @@ async fn keeps_recordings_and_leaves(bench: impl Bench) {
     };
     store.add_recording(&row(1)).await.unwrap();
     store.add_recording(&row(2)).await.unwrap();
-    assert!(matches!(
-        store.add_recording(&row(2)).await,
-        Err(StoreError::Exists(_))
-    ));
+    assert!(matches!(store.add_recording(&row(2)).await, Err(StoreError::Exists(_))));
     assert_eq!(store.recordings().await.unwrap(), [row(2), row(1)]);
-    assert_eq!(
-        store.recording(SessionId([1; 16])).await.unwrap(),
-        Some(row(1))
-    );
+    assert_eq!(store.recording(SessionId([1; 16])).await.unwrap(), Some(row(1)));
     assert_eq!(store.recording(SessionId([3; 16])).await.unwrap(), None);
 
     store.add_leaf(0, [5; 32], b"\0body\xff").await.unwrap();
-    assert_eq!(
-        store.leaf(0).await.unwrap(),
-        Some(([5; 32], b"\0body\xff".to_vec()))
-    );
+    assert_eq!(store.leaf(0).await.unwrap(), Some(([5; 32], b"\0body\xff".to_vec())));
     assert_eq!(store.leaf(1).await.unwrap(), None);
     assert!(matches!(
         store.add_leaf(0, [6; 32], b"other").await,
@@ -436,10 +388,7 @@ async fn notices_a_replaced_store(bench: impl Bench) {
     let node = "node1".parse().unwrap();
     stocked(&store).await;
     store.renew_lease(&node, NOW, NOW + 10_000).await.unwrap();
-    store
-        .renew_lease(&node, NOW + 3_000, NOW + 13_000)
-        .await
-        .unwrap();
+    store.renew_lease(&node, NOW + 3_000, NOW + 13_000).await.unwrap();
     bench.replace().await;
     let answer = store.renew_lease(&node, NOW + 6_000, NOW + 16_000).await;
     assert!(matches!(answer, Err(StoreError::Corrupt(_))), "{answer:?}");
@@ -477,14 +426,8 @@ async fn says_so_when_it_is_locked(bench: impl Bench) {
         store.grant_by_certificate([1; 32]),
     );
     assert!(began.elapsed() < bench.answer_max() + Duration::from_secs(1));
-    assert!(
-        matches!(opened, Err(StoreError::Unavailable(_))),
-        "{opened:?}"
-    );
-    assert!(
-        matches!(renewed, Err(StoreError::Unavailable(_))),
-        "{renewed:?}"
-    );
+    assert!(matches!(opened, Err(StoreError::Unavailable(_))), "{opened:?}");
+    assert!(matches!(renewed, Err(StoreError::Unavailable(_))), "{renewed:?}");
     assert!(read.unwrap().is_some(), "reads go on");
     drop(guard);
     assert_eq!(

@@ -118,12 +118,7 @@ pub trait Store: Send + Sync + 'static {
     /// [`StoreError::GrantNotLive`]), a single-use grant is consumed, the
     /// session row is written.
     fn open_session<'a>(&'a self, session: &'a SessionRow, now: WallMs) -> Answer<'a, ()>;
-    fn close_session<'a>(
-        &'a self,
-        id: SessionId,
-        ended: WallMs,
-        end_code: &'a str,
-    ) -> Answer<'a, ()>;
+    fn close_session<'a>(&'a self, id: SessionId, ended: WallMs, end_code: &'a str) -> Answer<'a, ()>;
     /// Newest first; live ones only if asked.
     fn sessions(&self, live_only: bool) -> Answer<'_, Vec<SessionRow>>;
     fn session(&self, id: SessionId) -> Answer<'_, Option<SessionRow>>;

@@ -5,8 +5,8 @@
 //! transaction with `synchronous = FULL`: what was answered is on the disk.
 
 use super::{
-    Answer, Grant, GrantId, Identity, IdentityName, NodeName, RecordingRow, Revocation,
-    RevocationScope, SessionId, SessionRow, Store, StoreError, Target, TargetName, WallMs,
+    Answer, Grant, GrantId, Identity, IdentityName, NodeName, RecordingRow, Revocation, RevocationScope, SessionId,
+    SessionRow, Store, StoreError, Target, TargetName, WallMs,
 };
 use crate::kernel::grant::NotLive;
 
@@ -164,10 +164,8 @@ impl Store for SqliteStore {
                     )
                     .bind(int(now)?)
                 }
-                None => sqlx::query(
-                    "SELECT * FROM access_grant ORDER BY certificate_serial DESC LIMIT ?",
-                )
-                .bind(HISTORY_ROWS_MAX),
+                None => sqlx::query("SELECT * FROM access_grant ORDER BY certificate_serial DESC LIMIT ?")
+                    .bind(HISTORY_ROWS_MAX),
             }
             .fetch_all(&self.reader)
             .await
@@ -182,9 +180,7 @@ impl Store for SqliteStore {
             let grant = rows::grant_in(&mut tx, session.grant)
                 .await?
                 .ok_or_else(|| StoreError::NotFound(format!("grant {}", session.grant)))?;
-            grant
-                .live(now)
-                .map_err(|why| StoreError::GrantNotLive(not_live(why)))?;
+            grant.live(now).map_err(|why| StoreError::GrantNotLive(not_live(why)))?;
             if grant.identity != session.identity || grant.destination != session.destination {
                 return Err(StoreError::GrantNotLive("other-purpose"));
             }
@@ -203,12 +199,7 @@ impl Store for SqliteStore {
         })
     }
 
-    fn close_session<'a>(
-        &'a self,
-        id: SessionId,
-        ended: WallMs,
-        end_code: &'a str,
-    ) -> Answer<'a, ()> {
+    fn close_session<'a>(&'a self, id: SessionId, ended: WallMs, end_code: &'a str) -> Answer<'a, ()> {
         self.bounded(async move {
             let mut tx = self.write().await?;
             // The first end is the true one; closing again changes nothing.
@@ -233,12 +224,9 @@ impl Store for SqliteStore {
     fn sessions(&self, live_only: bool) -> Answer<'_, Vec<SessionRow>> {
         self.bounded(async move {
             let rows = if live_only {
-                sqlx::query(
-                    "SELECT * FROM session WHERE ended_ms IS NULL ORDER BY started_ms DESC, id",
-                )
+                sqlx::query("SELECT * FROM session WHERE ended_ms IS NULL ORDER BY started_ms DESC, id")
             } else {
-                sqlx::query("SELECT * FROM session ORDER BY started_ms DESC, id LIMIT ?")
-                    .bind(HISTORY_ROWS_MAX)
+                sqlx::query("SELECT * FROM session ORDER BY started_ms DESC, id LIMIT ?").bind(HISTORY_ROWS_MAX)
             }
             .fetch_all(&self.reader)
             .await
@@ -263,21 +251,18 @@ impl Store for SqliteStore {
             let mut tx = self.write().await?;
             rows::insert_recording(&mut tx, recording)
                 .await?
-                .map_err(insert_failed(|| {
-                    format!("recording of session {}", recording.session)
-                }))?;
+                .map_err(insert_failed(|| format!("recording of session {}", recording.session)))?;
             tx.commit().await.map_err(failed)
         })
     }
 
     fn recordings(&self) -> Answer<'_, Vec<RecordingRow>> {
         self.bounded(async move {
-            let rows =
-                sqlx::query("SELECT * FROM recording ORDER BY sealed_ms DESC, session LIMIT ?")
-                    .bind(HISTORY_ROWS_MAX)
-                    .fetch_all(&self.reader)
-                    .await
-                    .map_err(failed)?;
+            let rows = sqlx::query("SELECT * FROM recording ORDER BY sealed_ms DESC, session LIMIT ?")
+                .bind(HISTORY_ROWS_MAX)
+                .fetch_all(&self.reader)
+                .await
+                .map_err(failed)?;
             rows.iter().map(rows::recording).collect()
         })
     }

@@ -45,12 +45,17 @@ fn a_hundred_channels_one_after_the_other() {
     let client = world.client();
     let (open, socket) = master(&world, &client);
     for number in 0..100 {
-        let done = run(client.through(&socket).arg(format!("echo {number}; exit {number}")), secs(20));
+        let done = run(
+            client.through(&socket).arg(format!("echo {number}; exit {number}")),
+            secs(20),
+        );
         assert_eq!((done.code(), done.out()), (number, format!("{number}\n")));
     }
     let memory = crate::support::process::status_kb(world.bastion.pid(), "VmRSS");
     assert!(memory < 100 * 1024, "{memory} kB");
-    wait_until("no connection left at the target", secs(20), || world.sshd.sessions().is_empty());
+    wait_until("no connection left at the target", secs(20), || {
+        world.sshd.sessions().is_empty()
+    });
     open.signal(nix::sys::signal::Signal::SIGTERM);
     open.finish(secs(20));
     let record = world.bastion.only_record();
@@ -77,5 +82,8 @@ fn channels_are_limited() {
     for cat in running {
         assert_eq!(cat.finish(secs(20)).ok().out(), "here\n");
     }
-    assert_eq!(run(client.through(&socket).arg("echo again"), secs(20)).ok().out(), "again\n");
+    assert_eq!(
+        run(client.through(&socket).arg("echo again"), secs(20)).ok().out(),
+        "again\n"
+    );
 }

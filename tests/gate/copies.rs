@@ -82,7 +82,12 @@ fn what_the_grant_does_not_allow_is_refused() {
     sftp.args(["-b", "-", "gate"]);
     finish(&mut sftp, b"pwd\n", secs(20)).ok();
     let records = world.bastion.records(2);
-    assert!(records[0].decisions(1).iter().any(|(action, allowed, _)| action == "exec" && !allowed));
+    assert!(
+        records[0]
+            .decisions(1)
+            .iter()
+            .any(|(action, allowed, _)| action == "exec" && !allowed)
+    );
     assert_eq!(records[0].output(1), b"");
     assert!(!world.sshd.log().contains("Starting session: command"));
 }
@@ -95,7 +100,10 @@ fn git_pushes_and_clones() {
     let folder = world.bastion.dir();
     let git = |at: &Path, args: &[&str]| {
         let mut git = Command::new("git");
-        git.arg("-C").arg(at).args(["-c", "user.name=t", "-c", "user.email=t@example.org"]).args(args);
+        git.arg("-C")
+            .arg(at)
+            .args(["-c", "user.name=t", "-c", "user.email=t@example.org"])
+            .args(args);
         git.env("GIT_SSH_COMMAND", &ssh).env("GIT_CONFIG_GLOBAL", "/dev/null");
         run(&mut git, secs(60)).ok()
     };

@@ -17,7 +17,10 @@ const SESSIONS: usize = 20;
 fn d23_sigkill_under_twenty_sessions() {
     let mut world = World::new();
     let pass = world.bastion.pass("root@db1").issue();
-    let seed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().subsec_nanos();
+    let seed = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap()
+        .subsec_nanos();
     println!("seed {seed}");
     let mut random = seed | 1;
     let mut expected = 0;
@@ -65,8 +68,15 @@ fn d23_sigkill_under_twenty_sessions() {
             .collect();
         for (word, bytes) in seen {
             let of = |record: &&Record| find(&record.requests(1)[1].1, format!("{word};").as_bytes()).is_some();
-            let record = records.iter().find(of).unwrap_or_else(|| panic!("no recording of {word}"));
-            assert!(matches!(record.verdict, Verdict::Recovered { .. }), "{:?}", record.verdict);
+            let record = records
+                .iter()
+                .find(of)
+                .unwrap_or_else(|| panic!("no recording of {word}"));
+            assert!(
+                matches!(record.verdict, Verdict::Recovered { .. }),
+                "{:?}",
+                record.verdict
+            );
             let output = record.output(1);
             assert!(
                 output.starts_with(&bytes),
@@ -75,7 +85,9 @@ fn d23_sigkill_under_twenty_sessions() {
                 output.len()
             );
         }
-        wait_until("no process of a session left at the target", secs(10), || world.sshd.sessions().is_empty());
+        wait_until("no process of a session left at the target", secs(10), || {
+            world.sshd.sessions().is_empty()
+        });
     }
     world.bastion.assert_ledger_clean();
     // One recording, one end in the store each, and a new session works.
@@ -99,12 +111,26 @@ fn a_terminal_before_a_crash() {
     let (_, shown) = terminal.finish(secs(20));
     world.bastion.serve();
     let record = world.bastion.records(1).remove(0);
-    assert!(matches!(record.verdict, Verdict::Recovered { .. }), "{:?}", record.verdict);
+    assert!(
+        matches!(record.verdict, Verdict::Recovered { .. }),
+        "{:?}",
+        record.verdict
+    );
     let output = record.output(1);
-    let shown = shown.split("client_loop").next().unwrap().split("Connection to").next().unwrap();
+    let shown = shown
+        .split("client_loop")
+        .next()
+        .unwrap()
+        .split("Connection to")
+        .next()
+        .unwrap();
     assert!(String::from_utf8_lossy(&output).contains("before-42"));
     let shown = shown.trim_end().as_bytes();
-    assert!(output.starts_with(shown), "{:?} is shown", String::from_utf8_lossy(shown));
+    assert!(
+        output.starts_with(shown),
+        "{:?} is shown",
+        String::from_utf8_lossy(shown)
+    );
     assert!(find(&record.input(1), b"echo before-$((40 + 2))\r").is_some());
     world.bastion.assert_ledger_clean();
 }
@@ -116,7 +142,13 @@ fn a_crash_during_recovery() {
     let pass = world.bastion.pass("root@db1").issue();
     let client = world.bastion.client(&pass);
     let running: Vec<Running> = (0..5)
-        .map(|_| Running::start(client.exec("head -c 40000000 /dev/urandom; sleep 300").stdin(Stdio::null())))
+        .map(|_| {
+            Running::start(
+                client
+                    .exec("head -c 40000000 /dev/urandom; sleep 300")
+                    .stdin(Stdio::null()),
+            )
+        })
         .collect();
     for ssh in &running {
         ssh.await_bytes(40_000_000, secs(60));
@@ -131,7 +163,10 @@ fn a_crash_during_recovery() {
     world.bastion.serve();
     let records = world.bastion.records(5);
     for bytes in seen {
-        assert!(records.iter().any(|record| record.output(1).starts_with(&bytes)), "no recording holds it");
+        assert!(
+            records.iter().any(|record| record.output(1).starts_with(&bytes)),
+            "no recording holds it"
+        );
     }
     world.bastion.assert_ledger_clean();
 }
@@ -145,7 +180,12 @@ fn a_crash_at_rest() {
     world.bastion.records(1);
     world.bastion.sigkill();
     world.bastion.serve();
-    assert_eq!(run(&mut world.bastion.client(&pass).exec("echo on"), secs(20)).ok().out(), "on\n");
+    assert_eq!(
+        run(&mut world.bastion.client(&pass).exec("echo on"), secs(20))
+            .ok()
+            .out(),
+        "on\n"
+    );
     for record in world.bastion.records(2) {
         record.assert_sealed();
         record.assert_balanced();

@@ -23,11 +23,17 @@ const NOTICE: &str = "portcullis: your grant has ended; ask for a new one";
 #[track_caller]
 fn assert_cut(world: &World, done: &Done, pass: &Pass, code: &str) {
     assert_eq!(done.code(), 255, "{}", done.err());
-    wait_until("no process of the session left at the target", secs(5), || world.sshd.sessions().is_empty());
+    wait_until("no process of the session left at the target", secs(5), || {
+        world.sshd.sessions().is_empty()
+    });
     let record = world.bastion.only_record();
     assert_eq!(record.code(), code);
     let last = record.last_payload_wall_ms();
-    assert!(last <= pass.until_ms + OVERRUN_MS, "payload {} ms after the end", last - pass.until_ms);
+    assert!(
+        last <= pass.until_ms + OVERRUN_MS,
+        "payload {} ms after the end",
+        last - pass.until_ms
+    );
     world.bastion.assert_ledger_clean();
 }
 
@@ -36,9 +42,16 @@ fn assert_cut(world: &World, done: &Done, pass: &Pass, code: &str) {
 fn assert_wire(tap: &Tap, end_ms: u64) {
     wait_until("the server's close", secs(5), || tap.closed().is_some());
     let closed = tap.closed().unwrap().wall_ms;
-    assert!(closed <= end_ms + CLOSED_MS, "closed {} ms after the end", closed - end_ms);
+    assert!(
+        closed <= end_ms + CLOSED_MS,
+        "closed {} ms after the end",
+        closed - end_ms
+    );
     let late = tap.down_after(end_ms + OVERRUN_MS);
-    assert!(late <= NOTICE_BYTES_MAX, "{late} bytes more than {OVERRUN_MS} ms after the end");
+    assert!(
+        late <= NOTICE_BYTES_MAX,
+        "{late} bytes more than {OVERRUN_MS} ms after the end"
+    );
 }
 
 #[test]
@@ -52,7 +65,10 @@ fn a_grant_ends_while_the_target_prints() {
     let done = run(&mut client.exec(&command), secs(20));
     assert_wire(&tap, pass.until_ms);
     assert!(done.err().contains(NOTICE), "{}", done.err());
-    assert!(!done.out().contains("portcullis"), "the notice is in the program's output");
+    assert!(
+        !done.out().contains("portcullis"),
+        "the notice is in the program's output"
+    );
     wait_until("the program's end", secs(5), || with_argument(&word).is_empty());
     assert_cut(&world, &done, &pass, "grant_expired");
 }
@@ -69,7 +85,10 @@ fn a_grant_ends_while_the_target_floods() {
     assert_wire(&tap, pass.until_ms);
     assert_cut(&world, &done, &pass, "grant_expired");
     let record = &world.bastion.records(1)[0];
-    assert!(record.output(1).starts_with(&done.stdout), "the client has what the recording has not");
+    assert!(
+        record.output(1).starts_with(&done.stdout),
+        "the client has what the recording has not"
+    );
 }
 
 #[test]
@@ -86,7 +105,9 @@ fn a_grant_ends_while_nothing_happens() {
     assert!((0..=2_000).contains(&late), "{late} ms after the end");
     assert_eq!(status.exit_code(), 255);
     assert!(shown.contains(NOTICE), "{shown}");
-    wait_until("no process of the session left at the target", secs(5), || world.sshd.sessions().is_empty());
+    wait_until("no process of the session left at the target", secs(5), || {
+        world.sshd.sessions().is_empty()
+    });
     assert_eq!(world.bastion.only_record().code(), "grant_expired");
 }
 
@@ -119,18 +140,27 @@ fn a_grant_ends_while_the_client_is_stopped() {
     wait_until("the server's sockets closed", Duration::from_millis(CLOSED_MS), || {
         sockets(&world.bastion) <= before
     });
-    wait_until("no process of the session left at the target", secs(5), || world.sshd.sessions().is_empty());
+    wait_until("no process of the session left at the target", secs(5), || {
+        world.sshd.sessions().is_empty()
+    });
     ssh.signal(Signal::SIGCONT);
     let done = ssh.finish(secs(20));
     assert_cut(&world, &done, &pass, "grant_expired");
     let record = &world.bastion.records(1)[0];
-    assert!(record.output(1).starts_with(&done.stdout), "the client has what the recording has not");
+    assert!(
+        record.output(1).starts_with(&done.stdout),
+        "the client has what the recording has not"
+    );
 }
 
 /// TCP connections that the server holds, its listener among them.
 fn sockets(bastion: &Bastion) -> usize {
     let table = std::fs::read_to_string(format!("/proc/{}/net/tcp", bastion.pid())).unwrap();
-    let inodes: Vec<&str> = table.lines().skip(1).filter_map(|line| line.split_whitespace().nth(9)).collect();
+    let inodes: Vec<&str> = table
+        .lines()
+        .skip(1)
+        .filter_map(|line| line.split_whitespace().nth(9))
+        .collect();
     let held = std::fs::read_dir(format!("/proc/{}/fd", bastion.pid())).unwrap();
     held.filter_map(|fd| std::fs::read_link(fd.ok()?.path()).ok())
         .filter_map(|link| Some(link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned()))
@@ -154,7 +184,12 @@ fn a_grant_ends_beside_a_stalled_sibling() {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let busy = Running::start(client.through(&socket).arg("while :; do echo x; sleep 0.01; done").stdin(Stdio::null()));
+    let busy = Running::start(
+        client
+            .through(&socket)
+            .arg("while :; do echo x; sleep 0.01; done")
+            .stdin(Stdio::null()),
+    );
     busy.await_out("x\nx\n", secs(20));
     let done = open.finish(secs(20));
     assert_wire(&tap, pass.until_ms);
@@ -205,20 +240,32 @@ fn revocation_returns_after_the_cut() {
         assert_wire(&tap, returned);
         let done = ssh.finish(secs(20));
         assert_eq!(done.code(), 255);
-        assert!(done.err().contains("portcullis: access was revoked: incident 7"), "{what}: {}", done.err());
+        assert!(
+            done.err().contains("portcullis: access was revoked: incident 7"),
+            "{what}: {}",
+            done.err()
+        );
         wait_until("the program's end", secs(5), || with_argument(&word).is_empty());
         let again = run(&mut client.exec("echo again"), secs(20));
         let admitted = what == "--session";
         assert_eq!(again.out() == "again\n", admitted, "{what}: {}", again.err());
         if admitted {
-            world.bastion.admin(&["revoke", "--grant", &pass.grant, "--reason", "done"]).ok();
+            world
+                .bastion
+                .admin(&["revoke", "--grant", &pass.grant, "--reason", "done"])
+                .ok();
         }
         let records = world.bastion.records(world.bastion.archived().len().max(1));
-        let record = records.iter().find(|record| record.head.grant_id == pass.grant && record.code() == "revoked");
+        let record = records
+            .iter()
+            .find(|record| record.head.grant_id == pass.grant && record.code() == "revoked");
         let record = record.unwrap();
         record.assert_sealed();
         record.assert_balanced();
-        assert!(record.last_payload_wall_ms() <= returned, "{what}: payload after revoke returned");
+        assert!(
+            record.last_payload_wall_ms() <= returned,
+            "{what}: payload after revoke returned"
+        );
     }
     world.bastion.assert_ledger_clean();
 }
@@ -234,7 +281,11 @@ fn warnings_are_shown_in_terminals_only() {
     ssh.args(["-tt", "gate"]);
     let mut terminal = Terminal::start(&ssh, 80, 24);
     let (_, shown) = terminal.finish(secs(20));
-    for text in ["portcullis: this grant ends in 4 seconds", "portcullis: this grant ends in 2 seconds", NOTICE] {
+    for text in [
+        "portcullis: this grant ends in 4 seconds",
+        "portcullis: this grant ends in 2 seconds",
+        NOTICE,
+    ] {
         assert_eq!(shown.matches(text).count(), 1, "{text}: {shown}");
     }
     let done = exec.finish(secs(20));
@@ -269,10 +320,16 @@ fn idle_and_old_sessions_end() {
     let began = std::time::Instant::now();
     let (status, shown) = silent.finish(secs(75));
     assert!(began.elapsed() > secs(50));
-    assert!(shown.contains("portcullis: the session was idle for too long"), "{shown}");
+    assert!(
+        shown.contains("portcullis: the session was idle for too long"),
+        "{shown}"
+    );
     assert_eq!(status.exit_code(), 255);
     let (status, shown) = aging.finish(secs(15));
-    assert!(shown.contains("portcullis: the session reached the longest time allowed"), "{shown}");
+    assert!(
+        shown.contains("portcullis: the session reached the longest time allowed"),
+        "{shown}"
+    );
     assert_eq!(status.exit_code(), 255);
     assert_eq!(idle.bastion.live_sessions().len(), 1);
     busy.keys("\x03");
@@ -299,11 +356,18 @@ fn sigterm_drains() {
     assert_eq!(short.finish(secs(20)).ok().out(), "up\ndone\n");
     let done = long.finish(secs(20));
     assert_eq!(done.code(), 255);
-    assert!(done.err().contains("portcullis: the gate is being stopped"), "{}", done.err());
+    assert!(
+        done.err().contains("portcullis: the gate is being stopped"),
+        "{}",
+        done.err()
+    );
     assert_eq!(world.bastion.await_exit(secs(20)), Some(0));
     let records = world.bastion.records(2);
     let codes: Vec<String> = records.iter().map(|record| record.code()).collect();
-    assert!(codes.contains(&"exit".into()) && codes.contains(&"drain".into()), "{codes:?}");
+    assert!(
+        codes.contains(&"exit".into()) && codes.contains(&"drain".into()),
+        "{codes:?}"
+    );
     for record in records {
         record.assert_sealed();
         record.assert_balanced();

@@ -22,12 +22,25 @@ fn d22_a_full_spool_ends_the_session_and_seals_it() {
     let mut flood = client.exec("cat /dev/urandom");
     let done = run(&mut flood, secs(60));
     assert_eq!(done.code(), 255);
-    assert!(done.err().contains("the session cannot be recorded any more"), "{}", done.err());
+    assert!(
+        done.err().contains("the session cannot be recorded any more"),
+        "{}",
+        done.err()
+    );
     let record = &world.bastion.records(1)[0];
     assert_eq!(record.code(), "recorder_failed");
-    assert!(done.stdout.len() > MIB as usize, "ended too early: {}", done.stdout.len());
-    assert!(record.output(1).starts_with(&done.stdout), "the client has what the recording has not");
-    wait_until("no process of the session left at the target", secs(5), || world.sshd.sessions().is_empty());
+    assert!(
+        done.stdout.len() > MIB as usize,
+        "ended too early: {}",
+        done.stdout.len()
+    );
+    assert!(
+        record.output(1).starts_with(&done.stdout),
+        "the client has what the recording has not"
+    );
+    wait_until("no process of the session left at the target", secs(5), || {
+        world.sshd.sessions().is_empty()
+    });
     // The recording left the spool: there is room again.
     assert_eq!(run(&mut client.exec("echo on"), secs(20)).ok().out(), "on\n");
     world.bastion.await_records(2, secs(20));
@@ -42,18 +55,36 @@ fn a_spool_that_turns_read_only_ends_the_session() {
     let ssh = Running::start(client.exec("while :; do echo x; sleep 0.02; done").stdin(Stdio::null()));
     ssh.await_out("x\nx\n", secs(20));
     let folder = world.bastion.spooled().remove(0);
-    let files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let files: Vec<_> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
     let log = world.bastion.fresh("strace", "");
-    let strace = inject_at(world.bastion.pid(), "write,writev,pwrite64,pwritev:error=EROFS", &files, &log);
+    let strace = inject_at(
+        world.bastion.pid(),
+        "write,writev,pwrite64,pwritev:error=EROFS",
+        &files,
+        &log,
+    );
     let done = ssh.finish(secs(20));
     strace.signal(nix::sys::signal::Signal::SIGINT);
     strace.finish(secs(20));
-    assert!(std::fs::read_to_string(&log).unwrap().contains("EROFS"), "nothing was injected");
+    assert!(
+        std::fs::read_to_string(&log).unwrap().contains("EROFS"),
+        "nothing was injected"
+    );
     assert_eq!(done.code(), 255);
-    assert!(done.err().contains("the session cannot be recorded any more"), "{}", done.err());
+    assert!(
+        done.err().contains("the session cannot be recorded any more"),
+        "{}",
+        done.err()
+    );
     let record = &world.bastion.records(1)[0];
     assert_eq!(record.code(), "recorder_failed");
-    assert!(record.output(1).starts_with(&done.stdout), "the client has what the recording has not");
+    assert!(
+        record.output(1).starts_with(&done.stdout),
+        "the client has what the recording has not"
+    );
     assert_eq!(run(&mut client.exec("echo on"), secs(20)).ok().out(), "on\n");
 }
 
@@ -92,12 +123,22 @@ fn d24_a_failed_sync_is_never_forgiven() {
     let done = ssh.finish(secs(30));
     strace.signal(nix::sys::signal::Signal::SIGINT);
     strace.finish(secs(20));
-    assert!(std::fs::read_to_string(&log).unwrap().contains("EIO"), "nothing was injected");
+    assert!(
+        std::fs::read_to_string(&log).unwrap().contains("EIO"),
+        "nothing was injected"
+    );
     assert_eq!(done.code(), 255, "{}", done.err());
-    assert!(done.err().contains("the session cannot be recorded any more"), "{}", done.err());
+    assert!(
+        done.err().contains("the session cannot be recorded any more"),
+        "{}",
+        done.err()
+    );
     let record = &world.bastion.records(1)[0];
     assert_eq!(record.code(), "recorder_failed");
-    assert!(record.output(1).starts_with(&done.stdout), "the client has what the recording has not");
+    assert!(
+        record.output(1).starts_with(&done.stdout),
+        "the client has what the recording has not"
+    );
 }
 
 /// A store that is another file than before: sessions end at the next lease renewal.
@@ -119,7 +160,11 @@ fn a_replaced_store_ends_sessions_and_admits_nobody() {
         let began = Instant::now();
         let done = ssh.finish(secs(20));
         assert_eq!(done.code(), 255, "removed: {remove}");
-        assert!(done.err().contains("portcullis: the gate cannot check grants any more"), "{}", done.err());
+        assert!(
+            done.err().contains("portcullis: the gate cannot check grants any more"),
+            "{}",
+            done.err()
+        );
         assert!(began.elapsed() < secs(14), "{:?}", began.elapsed());
         let refused = run(&mut client.exec("echo never"), secs(30));
         assert_eq!((refused.code(), refused.out().as_str()), (255, ""));
@@ -137,7 +182,10 @@ fn a_locked_store_delays_and_then_refuses() {
     let client = world.client();
     let ssh = Running::start(client.exec("while :; do echo x; sleep 0.05; done").stdin(Stdio::null()));
     ssh.await_out("x\n", secs(20));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     let url = format!("sqlite://{}", world.bastion.state().join("store.db").display());
     runtime.block_on(async {
         let mut holder = sqlx::SqliteConnection::connect(&url).await.unwrap();
@@ -160,7 +208,11 @@ fn a_locked_store_delays_and_then_refuses() {
     });
     assert!(began.elapsed() < secs(40), "{:?}", began.elapsed());
     assert_eq!(done.code(), 255);
-    assert!(done.err().contains("portcullis: the gate cannot check grants any more"), "{}", done.err());
+    assert!(
+        done.err().contains("portcullis: the gate cannot check grants any more"),
+        "{}",
+        done.err()
+    );
     assert_eq!((refused.code(), refused.out().as_str()), (255, ""));
     wait_until("the gate to admit again", secs(20), || {
         run(&mut client.exec("echo on"), secs(20)).out() == "on\n"
@@ -185,7 +237,9 @@ fn an_archive_without_room_keeps_the_spool() {
     let small = crate::support::fault::Tmpfs::mount(&archive, 64 * 1024);
     let client = world.bastion.client(&pass);
     let done = run(&mut client.exec("head -c 3000000 /dev/urandom"), secs(20)).ok();
-    wait_until("the session's end", secs(20), || world.bastion.live_sessions().is_empty());
+    wait_until("the session's end", secs(20), || {
+        world.bastion.live_sessions().is_empty()
+    });
     assert_eq!(world.bastion.spooled().len(), 1, "the spool was given up");
     assert!(world.bastion.log().contains("archived"), "{}", world.bastion.log());
     small.remount("size=64m");

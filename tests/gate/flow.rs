@@ -23,6 +23,7 @@ pub struct Moved {
     /// Bytes that came back, or where they were wrong.
     pub got: Result<u64, u64>,
     pub code: Option<i32>,
+    #[expect(dead_code, reason = "told by failures, through Debug")]
     pub took: Duration,
 }
 
@@ -39,7 +40,12 @@ pub fn transfer(
 ) -> Moved {
     let began = Instant::now();
     let stdin = if send.is_some() { Stdio::piped() } else { Stdio::null() };
-    let mut child = command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
+    let mut child = command
+        .stdin(stdin)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::inherit())
+        .spawn()
+        .unwrap();
     let stdin = child.stdin.take();
     let writer = std::thread::spawn(move || match (stdin, send) {
         (Some(stdin), Some((seed, length))) => Pattern::new(seed).write_to(stdin, length),
@@ -55,7 +61,10 @@ pub fn transfer(
             kill_tree(child.id());
             child.wait().unwrap();
             let got = reader.join().unwrap();
-            panic!("hung: {limit:?} are over; written {:?}, read {got:?}", writer.join().unwrap());
+            panic!(
+                "hung: {limit:?} are over; written {:?}, read {got:?}",
+                writer.join().unwrap()
+            );
         }
         std::thread::sleep(Duration::from_millis(10));
     };
@@ -87,7 +96,9 @@ pub fn zeros(mut from: ChildStdout) -> Result<u64, u64> {
 }
 
 /// The same, but does something once after the first MiB.
-pub fn zeros_with_break(pause: impl FnOnce() + std::marker::Send + 'static) -> impl FnOnce(ChildStdout) -> Result<u64, u64> + std::marker::Send + 'static {
+pub fn zeros_with_break(
+    pause: impl FnOnce() + std::marker::Send + 'static,
+) -> impl FnOnce(ChildStdout) -> Result<u64, u64> + std::marker::Send + 'static {
     move |mut from| {
         use std::io::Read;
         let mut first = vec![0; MIB as usize];
@@ -121,7 +132,11 @@ fn through_cat_and_back_eleven_times() {
     for round in 0..11 {
         let bytes = if round == 0 { 256 * MIB } else { 64 * MIB };
         let moved = transfer(&mut client.exec("cat"), Some((round, bytes)), check(round), secs(90));
-        assert_eq!((moved.got, moved.sent, moved.code), (Ok(bytes), bytes, Some(0)), "{moved:?}");
+        assert_eq!(
+            (moved.got, moved.sent, moved.code),
+            (Ok(bytes), bytes, Some(0)),
+            "{moved:?}"
+        );
     }
     assert_peak(&world);
     assert_records(&world, 11);
@@ -152,7 +167,11 @@ fn output_first_and_input_afterwards() {
         zeros,
         secs(60),
     );
-    assert_eq!((moved.got, moved.sent, moved.code), (Ok(300_000_000), 100_000_000, Some(0)), "{moved:?}");
+    assert_eq!(
+        (moved.got, moved.sent, moved.code),
+        (Ok(300_000_000), 100_000_000, Some(0)),
+        "{moved:?}"
+    );
     assert_peak(&world);
     let record = &world.bastion.skimmed(1)[0];
     record.assert_sealed();
@@ -168,7 +187,12 @@ fn writes_first_and_reads_afterwards() {
     let file = world.sshd.folder().join("all");
     // The client reads nothing before it has written everything.
     let command = format!("cat > {0}; cat {0}", file.display());
-    let mut child = client.exec(&command).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child = client
+        .exec(&command)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
     let stdin = child.stdin.take().unwrap();
     let stdout = child.stdout.take().unwrap();
     let both = std::thread::spawn(move || {
@@ -192,7 +216,11 @@ fn writes_first_and_reads_afterwards() {
         zeros,
         secs(60),
     );
-    assert_eq!((moved.got, moved.sent, moved.code), (Ok(100_000_000), 100_000_000, Some(0)), "{moved:?}");
+    assert_eq!(
+        (moved.got, moved.sent, moved.code),
+        (Ok(100_000_000), 100_000_000, Some(0)),
+        "{moved:?}"
+    );
     assert_peak(&world);
     assert_records(&world, 2);
 }
@@ -204,11 +232,22 @@ fn beside(stall: &str, stdin: Stdio, stdout: Stdio) {
     let client = world.client();
     let (_open, socket) = master(&world, &client);
     let mut stalled = client.through(&socket);
-    let mut stalled = stalled.arg(stall).stdin(stdin).stdout(stdout).stderr(Stdio::null()).spawn().unwrap();
+    let mut stalled = stalled
+        .arg(stall)
+        .stdin(stdin)
+        .stdout(stdout)
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
     // Long enough that every window on its way is used up.
     let_pass(secs(3));
     for round in 0..3 {
-        let moved = transfer(client.through(&socket).arg("cat > /dev/null"), Some((round, 32 * MIB)), zeros, secs(30));
+        let moved = transfer(
+            client.through(&socket).arg("cat > /dev/null"),
+            Some((round, 32 * MIB)),
+            zeros,
+            secs(30),
+        );
         assert_eq!((moved.sent, moved.code), (32 * MIB, Some(0)), "up: {moved:?}");
         let down = format!("head -c {} /dev/zero", 32 * MIB);
         let moved = transfer(client.through(&socket).arg(down), None, zeros, secs(30));
@@ -221,7 +260,11 @@ fn beside(stall: &str, stdin: Stdio, stdout: Stdio) {
     assert_peak(&world);
     stalled.kill().unwrap();
     stalled.wait().unwrap();
-    run(client.ssh().arg("-S").arg(&socket).args(["-O", "exit", "gate"]), secs(20)).ok();
+    run(
+        client.ssh().arg("-S").arg(&socket).args(["-O", "exit", "gate"]),
+        secs(20),
+    )
+    .ok();
     assert_records(&world, 1);
 }
 

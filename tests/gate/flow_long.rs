@@ -5,7 +5,7 @@ use std::process::ChildStdout;
 use std::time::{Duration, Instant};
 
 use crate::channels::master;
-use crate::flow::{MIB, assert_peak, assert_records, check, transfer, zeros, zeros_with_break};
+use crate::flow::{MIB, assert_peak, assert_records, check, transfer, zeros_with_break};
 use crate::support::process::status_kb;
 use crate::support::wait::let_pass;
 use crate::support::{Setup, Variant, World, secs, wait_until};
@@ -78,13 +78,23 @@ fn at_once(channels: u64, bytes: u64) {
         .collect();
     for thread in threads {
         let moved = thread.join().unwrap();
-        assert_eq!((moved.got, moved.sent, moved.code), (Ok(bytes), bytes, Some(0)), "{moved:?}");
+        assert_eq!(
+            (moved.got, moved.sent, moved.code),
+            (Ok(bytes), bytes, Some(0)),
+            "{moved:?}"
+        );
     }
     let peak = status_kb(world.bastion.pid(), "VmHWM");
     assert!(peak < (64 + 6 * channels) * 1024, "{peak} kB for {channels} channels");
-    crate::support::run(client.ssh().arg("-S").arg(&socket).args(["-O", "exit", "gate"]), secs(20)).ok();
+    crate::support::run(
+        client.ssh().arg("-S").arg(&socket).args(["-O", "exit", "gate"]),
+        secs(20),
+    )
+    .ok();
     assert_records(&world, 1);
-    wait_until("no connection left at the target", secs(20), || world.sshd.sessions().is_empty());
+    wait_until("no connection left at the target", secs(20), || {
+        world.sshd.sessions().is_empty()
+    });
 }
 
 #[test]

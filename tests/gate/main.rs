@@ -21,3 +21,19 @@ mod local;
 mod sessions;
 mod signals;
 mod terminals;
+
+// Hostile peers and certificates, over a raw SSH peer of our own.
+#[path = "../support/raw/mod.rs"]
+mod raw;
+
+mod certificates;
+mod certificates_shape;
+mod certificates_table;
+mod certificates_time;
+mod certificates_use;
+mod hostile;
+mod hostile_audit;
+mod hostile_auth;
+mod hostile_channels;
+mod hostile_limits;
+mod hostile_order;

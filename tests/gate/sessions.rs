@@ -10,13 +10,19 @@ fn exec_passes_status_and_keeps_the_streams_apart() {
     let world = World::new();
     let client = world.client();
     let done = run(&mut client.exec("echo out; echo err >&2; exit 42"), secs(20));
-    assert_eq!((done.code(), done.out(), done.err()), (42, "out\n".into(), "err\n".into()));
+    assert_eq!(
+        (done.code(), done.out(), done.err()),
+        (42, "out\n".into(), "err\n".into())
+    );
     let record = world.bastion.only_record();
     assert_eq!(record.code(), "exit");
     assert_eq!(record.output(1), b"out\n");
     assert_eq!(record.stderr(1), b"err\n");
     assert_eq!(record.exit_status(1), [42]);
-    assert_eq!(record.requests(1)[1], ("exec".into(), b"echo out; echo err >&2; exit 42".to_vec()));
+    assert_eq!(
+        record.requests(1)[1],
+        ("exec".into(), b"echo out; echo err >&2; exit 42".to_vec())
+    );
     world.bastion.assert_ledger_clean();
 }
 
@@ -27,7 +33,12 @@ fn the_recording_says_who_where_and_why() {
     run(&mut world.bastion.client(&pass).exec("true"), secs(20)).ok();
     let head = world.bastion.only_record().head;
     assert_eq!(
-        (head.identity.as_str(), head.login.as_str(), head.target.as_str(), head.node.as_str()),
+        (
+            head.identity.as_str(),
+            head.login.as_str(),
+            head.target.as_str(),
+            head.node.as_str()
+        ),
         ("bob", "root", "db1", "gate1")
     );
     assert_eq!((head.grant_id, head.grant_until_wall_ms), (pass.grant, pass.until_ms));
@@ -61,7 +72,12 @@ fn every_exit_status_passes() {
         let done = run(&mut client.exec(&format!("exit {status}")), secs(20));
         assert_eq!(done.code(), status);
     }
-    let statuses: Vec<u32> = world.bastion.records(7).iter().flat_map(|record| record.exit_status(1)).collect();
+    let statuses: Vec<u32> = world
+        .bastion
+        .records(7)
+        .iter()
+        .flat_map(|record| record.exit_status(1))
+        .collect();
     assert_eq!(statuses, [0, 1, 2, 127, 128, 254, 255]);
 }
 
@@ -92,7 +108,10 @@ fn d19_commands_of_any_bytes_and_of_100_kb() {
     let world = World::new();
     let client = world.client();
     let odd = "printf '%s' 'a\u{1b}[31mb\nc\u{9b}é'";
-    assert_eq!(run(&mut client.exec(odd), secs(20)).ok().out(), "a\u{1b}[31mb\nc\u{9b}é");
+    assert_eq!(
+        run(&mut client.exec(odd), secs(20)).ok().out(),
+        "a\u{1b}[31mb\nc\u{9b}é"
+    );
     let long = format!("echo {} | wc -c", "x".repeat(100_000));
     assert_eq!(run(&mut client.exec(&long), secs(20)).ok().out(), "100001\n");
     let records = world.bastion.records(2);
@@ -114,7 +133,12 @@ fn an_unknown_subsystem_is_refused_and_the_connection_lives() {
     assert_ne!(done.code(), 0);
     let record = world.bastion.only_record();
     assert_eq!(record.requests(1)[1].0, "subsystem");
-    assert!(record.decisions(1).iter().any(|(action, allowed, _)| action == "subsystem" && !allowed));
+    assert!(
+        record
+            .decisions(1)
+            .iter()
+            .any(|(action, allowed, _)| action == "subsystem" && !allowed)
+    );
 }
 
 /// D18: only names on the allow-list reach the target.
@@ -123,7 +147,10 @@ fn d18_env_by_allow_list() {
     let world = World::new();
     let client = world.client();
     let mut ssh = client.ssh();
-    ssh.args(["-o", "SetEnv LC_TEST=yes LANG=C.UTF-8 SECRET_A=no LD_PRELOAD=no PATH=/no BASH_ENV=/no"]);
+    ssh.args([
+        "-o",
+        "SetEnv LC_TEST=yes LANG=C.UTF-8 SECRET_A=no LD_PRELOAD=no PATH=/no BASH_ENV=/no",
+    ]);
     ssh.args(["-o", "SetEnv SSH_ORIGINAL_COMMAND=no", "gate", "env"]);
     let done = run(&mut ssh, secs(20)).ok();
     let env = done.out();
@@ -132,7 +159,11 @@ fn d18_env_by_allow_list() {
         assert!(!env.contains(absent), "{absent} passed: {env}");
     }
     let record = world.bastion.only_record();
-    let refused = record.decisions(1).iter().filter(|(action, allowed, _)| action == "env" && !allowed).count();
+    let refused = record
+        .decisions(1)
+        .iter()
+        .filter(|(action, allowed, _)| action == "env" && !allowed)
+        .count();
     assert_eq!(refused, 4, "{:?}", record.decisions(1));
 }
 
@@ -142,7 +173,9 @@ fn d18_a_flood_of_env_is_bounded() {
     let world = World::new();
     let client = |count: usize| {
         let many: Vec<String> = (0..count).map(|number| format!("LC_N{number}=x")).collect();
-        world.client().option(&format!("SetEnv LC_BIG={} {}", "v".repeat(30_000), many.join(" ")))
+        world
+            .client()
+            .option(&format!("SetEnv LC_BIG={} {}", "v".repeat(30_000), many.join(" ")))
     };
     let done = run(&mut client(200).exec("env | grep -c ^LC_"), secs(30)).ok();
     assert_eq!(done.out(), "63\n");
@@ -188,7 +221,10 @@ fn half_closed_streams() {
 fn an_exit_status_long_after_the_output() {
     let world = World::new();
     let client = world.client();
-    let done = run(&mut client.exec("echo out; exec <&- >&- 2>&-; sleep 1; exit 3"), secs(20));
+    let done = run(
+        &mut client.exec("echo out; exec <&- >&- 2>&-; sleep 1; exit 3"),
+        secs(20),
+    );
     assert_eq!((done.code(), done.out().as_str()), (3, "out\n"));
     assert_eq!(world.bastion.only_record().exit_status(1), [3]);
 }
@@ -199,8 +235,14 @@ fn the_last_bytes_before_the_exit_are_not_lost() {
     let world = World::new();
     let client = world.client();
     for _ in 0..10 {
-        let done = run(&mut client.exec("head -c 1000000 /dev/zero; head -c 70000 /dev/zero >&2; exit 5"), secs(20));
-        assert_eq!((done.code(), done.stdout.len(), done.stderr.len()), (5, 1_000_000, 70_000));
+        let done = run(
+            &mut client.exec("head -c 1000000 /dev/zero; head -c 70000 /dev/zero >&2; exit 5"),
+            secs(20),
+        );
+        assert_eq!(
+            (done.code(), done.stdout.len(), done.stderr.len()),
+            (5, 1_000_000, 70_000)
+        );
     }
     for record in world.bastion.records(10) {
         record.assert_sealed();
@@ -216,7 +258,17 @@ fn a_host_key_that_is_not_the_pinned_one_is_refused() {
     let addr = world.sshd.addr().to_string();
     let key = other.host_key_pub();
     let key = key.to_str().unwrap();
-    let add = ["target", "add", "db2", "--addr", &addr, "--login", "root", "--host-key", key];
+    let add = [
+        "target",
+        "add",
+        "db2",
+        "--addr",
+        &addr,
+        "--login",
+        "root",
+        "--host-key",
+        key,
+    ];
     world.bastion.admin(&add).ok();
     let pass = world.bastion.pass("root@db2").issue();
     let done = run(&mut world.bastion.client(&pass).exec("echo reached"), secs(20));
@@ -236,7 +288,17 @@ fn a_host_certificate_of_the_pinned_ca_is_taken_and_no_other() {
     for (name, ca) in [("good", sshd.host_ca_pub()), ("bad", other.host_ca_pub())] {
         let addr = sshd.addr().to_string();
         let ca = ca.to_str().unwrap();
-        let add = ["target", "add", name, "--addr", &addr, "--login", "root", "--host-ca", ca];
+        let add = [
+            "target",
+            "add",
+            name,
+            "--addr",
+            &addr,
+            "--login",
+            "root",
+            "--host-ca",
+            ca,
+        ];
         bastion.admin(&add).ok();
     }
     let exec = |bastion: &Bastion, destination: &str| {
@@ -258,7 +320,17 @@ fn a_target_that_is_not_there_is_told_in_words() {
     drop(free);
     let key = world.sshd.host_key_pub();
     let key = key.to_str().unwrap();
-    let add = ["target", "add", "gone", "--addr", &addr, "--login", "root", "--host-key", key];
+    let add = [
+        "target",
+        "add",
+        "gone",
+        "--addr",
+        &addr,
+        "--login",
+        "root",
+        "--host-key",
+        key,
+    ];
     world.bastion.admin(&add).ok();
     let pass = world.bastion.pass("root@gone").issue();
     let done = run(&mut world.bastion.client(&pass).exec("true"), secs(20));

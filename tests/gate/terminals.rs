@@ -19,7 +19,8 @@ fn a_terminal_has_its_size_its_modes_and_its_resizes() {
     let client = world.client();
     // The terminal's own setting of ssh's side travels as a mode.
     let mut ssh = std::process::Command::new("sh");
-    ssh.args(["-c", "stty erase ^H -ixon; exec ssh -F \"$0\" -tt gate"]).arg(client.config());
+    ssh.args(["-c", "stty erase ^H -ixon; exec ssh -F \"$0\" -tt gate"])
+        .arg(client.config());
     let mut terminal = Terminal::start(&ssh, 101, 31);
     terminal.line("stty size; stty -a; echo sized");
     terminal.expect("31 101", secs(20));
@@ -71,7 +72,12 @@ fn what_is_shown_is_what_is_recorded() {
     let shown = terminal.shown_bytes();
     let output = record.output(1);
     // ssh itself adds its last line on a terminal.
-    assert!(shown.starts_with(&output), "{} recorded, {} shown", output.len(), shown.len());
+    assert!(
+        shown.starts_with(&output),
+        "{} recorded, {} shown",
+        output.len(),
+        shown.len()
+    );
     assert!(find(&output, b"\x1b[1;31mred").is_some());
 }
 
@@ -124,11 +130,22 @@ fn a_password_is_nowhere_and_a_command_is_readable() {
     terminal.finish(secs(20));
     let record = world.bastion.only_record();
     nowhere(&world, PASSWORD);
-    for text in ["echo the-echoed-command\r", "read -r -s -p 'Password: ' PW; echo; echo length ${#PW}\r"] {
+    for text in [
+        "echo the-echoed-command\r",
+        "read -r -s -p 'Password: ' PW; echo; echo length ${#PW}\r",
+    ] {
         let input = record.input(1);
-        assert!(find(&input, text.as_bytes()).is_some(), "{text} is not readable in {:?}", String::from_utf8_lossy(&input));
+        assert!(
+            find(&input, text.as_bytes()).is_some(),
+            "{text} is not readable in {:?}",
+            String::from_utf8_lossy(&input)
+        );
     }
-    let hidden = record.events.iter().filter(|timed| matches!(timed.event, Event::HiddenInput { .. })).count();
+    let hidden = record
+        .events
+        .iter()
+        .filter(|timed| matches!(timed.event, Event::HiddenInput { .. }))
+        .count();
     assert!(hidden >= 1, "the password is not there as hidden input either");
     for timed in &record.events {
         let text = format!("{timed:?}");
@@ -137,7 +154,11 @@ fn a_password_is_nowhere_and_a_command_is_readable() {
     let readable: Vec<u8> = [record.input(1), record.output(1), record.stderr(1)].concat();
     assert!(find(&readable, PASSWORD.as_bytes()).is_none());
     // Not in pieces either: one event a key, one after the other.
-    let letters: Vec<u8> = record.input(1).into_iter().filter(|byte| PASSWORD.as_bytes().contains(byte)).collect();
+    let letters: Vec<u8> = record
+        .input(1)
+        .into_iter()
+        .filter(|byte| PASSWORD.as_bytes().contains(byte))
+        .collect();
     assert!(find(&letters, PASSWORD.as_bytes()).is_none());
 }
 

@@ -311,11 +311,13 @@ impl Bastion {
     pub fn add_host_login(&self, name: &str, sshd: &Sshd, login: &str) {
         let addr = sshd.addr().to_string();
         let key = sshd.host_key_pub();
-        self.admin(&["target", "add", name, "--addr", &addr, "--login", login]
-            .into_iter()
-            .chain(["--host-key", key.to_str().unwrap()])
-            .collect::<Vec<_>>())
-            .ok();
+        self.admin(
+            &["target", "add", name, "--addr", &addr, "--login", login]
+                .into_iter()
+                .chain(["--host-key", key.to_str().unwrap()])
+                .collect::<Vec<_>>(),
+        )
+        .ok();
     }
 
     /// Adds a local target that runs as `nobody`, login `op`; no command: its shell, `sh`.
@@ -396,7 +398,10 @@ impl Bastion {
     #[track_caller]
     pub fn skimmed(&self, count: usize) -> Vec<Record> {
         self.await_records(count, secs(60));
-        self.archived().iter().map(|file| Record::skim(file, &self.state)).collect()
+        self.archived()
+            .iter()
+            .map(|file| Record::skim(file, &self.state))
+            .collect()
     }
 
     #[track_caller]
@@ -535,7 +540,9 @@ impl PassBuilder<'_> {
         let added = bastion.admin(&["identity", "add", &self.identity]);
         let key = bastion.fresh("id", "");
         let mut keygen = Command::new("ssh-keygen");
-        keygen.args(["-q", "-t", "ed25519", "-N", "", "-C", "test", "-f"]).arg(&key);
+        keygen
+            .args(["-q", "-t", "ed25519", "-N", "", "-C", "test", "-f"])
+            .arg(&key);
         run(&mut keygen, ADMIN).ok();
         let public = key.with_extension("pub");
         let length = format!("{}s", self.secs);
@@ -550,10 +557,7 @@ impl PassBuilder<'_> {
         let until = issued["grant"]["until"].as_str().unwrap();
         let until: jiff::Timestamp = until.parse().unwrap();
         Pass {
-            certificate: key.with_file_name(format!(
-                "{}-cert.pub",
-                key.file_name().unwrap().to_str().unwrap()
-            )),
+            certificate: key.with_file_name(format!("{}-cert.pub", key.file_name().unwrap().to_str().unwrap())),
             key,
             destination: self.destination,
             grant: issued["grant"]["id"].as_str().unwrap().to_owned(),

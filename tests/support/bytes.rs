@@ -62,7 +62,9 @@ impl Pattern {
         let mut buffer = vec![0; 64 * 1024];
         let mut written = 0;
         while written < length {
-            let part = usize::try_from(length - written).unwrap_or(usize::MAX).min(buffer.len());
+            let part = usize::try_from(length - written)
+                .unwrap_or(usize::MAX)
+                .min(buffer.len());
             self.fill(&mut buffer[..part]);
             if to.write_all(&buffer[..part]).is_err() {
                 break;

@@ -17,7 +17,13 @@ impl Tmpfs {
         std::fs::create_dir_all(at).unwrap();
         let mut mount = Command::new("mount");
         mount
-            .args(["-t", "tmpfs", "-o", &format!("size={bytes},mode=0700"), "portcullis-test"])
+            .args([
+                "-t",
+                "tmpfs",
+                "-o",
+                &format!("size={bytes},mode=0700"),
+                "portcullis-test",
+            ])
             .arg(at);
         run(&mut mount, secs(10)).ok();
         Tmpfs { at: at.to_owned() }
@@ -49,7 +55,15 @@ pub fn inject_at(pid: u32, fault: &str, files: &[PathBuf], log: &Path) -> Runnin
     let call = fault.split(':').next().unwrap_or(fault);
     let mut strace = Command::new("strace");
     strace
-        .args(["-f", "-q", "-e", &format!("trace={call}"), "-e", &format!("inject={fault}"), "-o"])
+        .args([
+            "-f",
+            "-q",
+            "-e",
+            &format!("trace={call}"),
+            "-e",
+            &format!("inject={fault}"),
+            "-o",
+        ])
         .arg(log)
         .args(["-p", &pid.to_string()])
         .args(files.iter().flat_map(|file| [Path::new("-P"), file]))
@@ -60,7 +74,9 @@ pub fn inject_at(pid: u32, fault: &str, files: &[PathBuf], log: &Path) -> Runnin
         let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
         tasks.filter_map(Result::ok).all(|task| {
             let status = std::fs::read_to_string(task.path().join("status")).unwrap_or_default();
-            status.lines().any(|line| line.strip_prefix("TracerPid:").is_some_and(|pid| pid.trim() != "0"))
+            status
+                .lines()
+                .any(|line| line.strip_prefix("TracerPid:").is_some_and(|pid| pid.trim() != "0"))
         })
     });
     strace

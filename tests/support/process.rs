@@ -84,9 +84,7 @@ impl Running {
     #[track_caller]
     pub fn start(command: &mut Command) -> Running {
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command
-            .spawn()
-            .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
         Running {
             began: Instant::now(),
             stdin: child.stdin.take(),
@@ -293,11 +291,7 @@ pub fn descendants(pid: u32) -> Vec<u32> {
         .collect();
     let mut at = 0;
     while let Some(above) = found.get(at).copied() {
-        found.extend(
-            all.iter()
-                .filter(|(_, parent)| *parent == above)
-                .map(|(pid, _)| *pid),
-        );
+        found.extend(all.iter().filter(|(_, parent)| *parent == above).map(|(pid, _)| *pid));
         at += 1;
     }
     found.remove(0);
@@ -327,10 +321,7 @@ pub fn with_argument(word: &str) -> Vec<u32> {
             .is_ok_and(|line| super::bytes::find(&line, word.as_bytes()).is_some())
     };
     let me = std::process::id();
-    processes()
-        .into_iter()
-        .filter(|pid| *pid != me && holds(pid))
-        .collect()
+    processes().into_iter().filter(|pid| *pid != me && holds(pid)).collect()
 }
 
 /// A line of `/proc/PID/status` in kB, such as `VmRSS` or `VmHWM`.

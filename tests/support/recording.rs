@@ -115,11 +115,7 @@ impl Record {
 
     #[track_caller]
     pub fn assert_sealed(&self) {
-        assert!(
-            matches!(self.verdict, Verdict::Sealed { .. }),
-            "{:?}",
-            self.verdict
-        );
+        assert!(matches!(self.verdict, Verdict::Sealed { .. }), "{:?}", self.verdict);
         assert!(matches!(self.ledger, Ledger::Proven(_)), "{:?}", self.ledger);
     }
 
@@ -127,9 +123,7 @@ impl Record {
     #[track_caller]
     pub fn end(&self) -> (String, String) {
         match &self.verdict {
-            Verdict::Sealed { code, text, .. } | Verdict::Recovered { code, text, .. } => {
-                (code.clone(), text.clone())
-            }
+            Verdict::Sealed { code, text, .. } | Verdict::Recovered { code, text, .. } => (code.clone(), text.clone()),
             Verdict::Prefix { .. } => panic!("not sealed yet"),
         }
     }
@@ -168,11 +162,18 @@ impl Record {
             assert!(account.to_target <= account.from_client, "{account:?}");
             assert!(account.to_client_out <= account.from_target_out, "{account:?}");
             assert!(account.to_client_err <= account.from_target_err, "{account:?}");
-            let Payload { input, output: out, stderr: err } = self.payload.get(&channel).copied().unwrap_or_default();
+            let Payload {
+                input,
+                output: out,
+                stderr: err,
+            } = self.payload.get(&channel).copied().unwrap_or_default();
             let [mut noticed, mut undelivered] = [0; 2];
             for timed in self.events.iter().filter(|timed| timed.channel == channel) {
                 match &timed.event {
-                    Event::Notice { bytes, how: NoticeHow::Stderr | NoticeHow::Title } => {
+                    Event::Notice {
+                        bytes,
+                        how: NoticeHow::Stderr | NoticeHow::Title,
+                    } => {
                         noticed += bytes.len() as u64;
                     }
                     Event::Undelivered { bytes, .. } => undelivered += bytes,
@@ -180,15 +181,24 @@ impl Record {
                 }
             }
             // What never reached the recorder never moved on either: it is undelivered.
-            assert!(account.to_client_out <= out && out <= account.from_target_out, "{out} {account:?}");
-            assert!(account.to_client_err <= err && err <= account.from_target_err, "{err} {account:?}");
+            assert!(
+                account.to_client_out <= out && out <= account.from_target_out,
+                "{out} {account:?}"
+            );
+            assert!(
+                account.to_client_err <= err && err <= account.from_target_err,
+                "{err} {account:?}"
+            );
             assert_eq!(noticed, account.injected, "{account:?}");
             assert_eq!(
                 undelivered,
                 account.undelivered_up + account.undelivered_down,
                 "{account:?}"
             );
-            assert!(account.to_target <= input && input <= account.from_client, "input {input} {account:?}");
+            assert!(
+                account.to_target <= input && input <= account.from_client,
+                "input {input} {account:?}"
+            );
         }
     }
 
@@ -252,9 +262,9 @@ impl Record {
     /// `(action, allowed, code)` of every decision of a channel.
     pub fn decisions(&self, channel: u32) -> Vec<(String, bool, String)> {
         let decisions = self.events.iter().filter_map(|timed| match &timed.event {
-            Event::Decision { action, allowed, code, .. } if timed.channel == channel => {
-                Some((action.to_string(), *allowed, code.to_string()))
-            }
+            Event::Decision {
+                action, allowed, code, ..
+            } if timed.channel == channel => Some((action.to_string(), *allowed, code.to_string())),
             _ => None,
         });
         decisions.collect()
@@ -281,7 +291,10 @@ impl Record {
     /// Wall time of the last payload event.
     pub fn last_payload_wall_ms(&self) -> u64 {
         let payload = self.events.iter().rev().find(|timed| {
-            matches!(timed.event, Event::Output(_) | Event::Stderr(_) | Event::Input(_) | Event::SealedInput { .. })
+            matches!(
+                timed.event,
+                Event::Output(_) | Event::Stderr(_) | Event::Input(_) | Event::SealedInput { .. }
+            )
         });
         self.head.opened_wall_ms + payload.map_or(0, |timed| timed.at_ms)
     }

@@ -121,7 +121,9 @@ impl Sshd {
 
 fn keygen(path: &Path) {
     let mut keygen = Command::new("ssh-keygen");
-    keygen.args(["-q", "-t", "ed25519", "-N", "", "-C", "host", "-f"]).arg(path);
+    keygen
+        .args(["-q", "-t", "ed25519", "-N", "", "-C", "host", "-f"])
+        .arg(path);
     run(&mut keygen, secs(20)).ok();
 }
 
@@ -140,7 +142,10 @@ fn listen(dir: &Path, ca: &Path, variant: &Variant) -> Option<(Child, SocketAddr
         ca.display()
     );
     if variant.host_certificate {
-        config.push_str(&format!("HostCertificate {}\n", dir.join("host_key-cert.pub").display()));
+        config.push_str(&format!(
+            "HostCertificate {}\n",
+            dir.join("host_key-cert.pub").display()
+        ));
     }
     // The first value of a keyword counts.
     for line in &variant.lines {

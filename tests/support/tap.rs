@@ -89,7 +89,11 @@ impl Tap {
 
     /// When the server closed its side.
     pub fn closed(&self) -> Option<Seen> {
-        self.seen().iter().rev().find(|seen| seen.way == Way::Down && seen.bytes == 0).copied()
+        self.seen()
+            .iter()
+            .rev()
+            .find(|seen| seen.way == Way::Down && seen.bytes == 0)
+            .copied()
     }
 }
 
@@ -97,7 +101,12 @@ fn relay(mut from: TcpStream, to: TcpStream, way: Way, seen: &Mutex<Vec<Seen>>, 
     let note = |bytes| {
         let at = Instant::now();
         let wall_ms = wall_ms();
-        seen.lock().unwrap().push(Seen { at, wall_ms, way, bytes });
+        seen.lock().unwrap().push(Seen {
+            at,
+            wall_ms,
+            way,
+            bytes,
+        });
     };
     let (queue, waiting) = std::sync::mpsc::channel::<Vec<u8>>();
     let mut direct = Some(to);

@@ -105,7 +105,9 @@ impl Terminal {
         let status = wait_for("the end of the program in the terminal", limit, || {
             self.child.try_wait().unwrap()
         });
-        wait_for("the end of what it shows", limit, || self.over.is_finished().then_some(()));
+        wait_for("the end of what it shows", limit, || {
+            self.over.is_finished().then_some(())
+        });
         (status, self.shown())
     }
 }

@@ -128,9 +128,7 @@ pub fn one_of_each() -> Vec<Event<'static>> {
             wall_before_ms: OPENED,
             wall_after_ms: OPENED + 60_000,
         },
-        Event::Marker {
-            text: "grüße".into(),
-        },
+        Event::Marker { text: "grüße".into() },
         Event::Eof {
             direction: Direction::ToClientErr,
         },
@@ -178,8 +176,7 @@ pub fn small(session: u8) -> Written {
     w.push(210, 1, &line.reveal(), &mut tail).unwrap();
     let mut secret = LineCipher::new(2, draw(session, 1 << 41));
     for key in b"hunter2" {
-        w.push(300, 1, &secret.seal(&[*key]).unwrap(), &mut tail)
-            .unwrap();
+        w.push(300, 1, &secret.seal(&[*key]).unwrap(), &mut tail).unwrap();
     }
     w.push(310, 1, &secret.hide(), &mut tail).unwrap();
     w.check(320, &mut tail).unwrap();
@@ -216,9 +213,7 @@ pub fn small(session: u8) -> Written {
         batch.push(500 + i as u64, 1, event).unwrap();
     }
     file.extend(w.put_batch(batch, 3, &mut main).unwrap());
-    let (bytes, sealed) = w
-        .finish(&mut main, 600, "exit", "the program ended")
-        .unwrap();
+    let (bytes, sealed) = w.finish(&mut main, 600, "exit", "the program ended").unwrap();
     file.extend(bytes);
     assert_eq!(file.len() as u64, sealed.file_bytes());
     Written { file, sealed }
@@ -243,9 +238,7 @@ pub fn frames(file: &[u8]) -> Vec<Frame> {
         } else {
             let descriptor = file[at + 4];
             let single = descriptor & 0x20 != 0;
-            at += 5
-                + usize::from(!single)
-                + [usize::from(single), 2, 4, 8][usize::from(descriptor >> 6)];
+            at += 5 + usize::from(!single) + [usize::from(single), 2, 4, 8][usize::from(descriptor >> 6)];
             loop {
                 let block = u32::from_le_bytes([file[at], file[at + 1], file[at + 2], 0]);
                 at += 3 + if (block >> 1) & 3 == 1 {
@@ -258,11 +251,7 @@ pub fn frames(file: &[u8]) -> Vec<Frame> {
                 }
             }
         }
-        all.push(Frame {
-            magic,
-            start,
-            end: at,
-        });
+        all.push(Frame { magic, start, end: at });
     }
     all
 }
@@ -277,11 +266,7 @@ pub fn skip(magic: u32, content: &[u8]) -> Vec<u8> {
 }
 
 pub fn sign(key: &SigningKey, domain: &str, statement: &[u8]) -> Vec<u8> {
-    let message = [
-        format!("portcullis-recording/v1 {domain}\0").as_bytes(),
-        statement,
-    ]
-    .concat();
+    let message = [format!("portcullis-recording/v1 {domain}\0").as_bytes(), statement].concat();
     [statement, &key.sign(&message).to_bytes()].concat()
 }
 
@@ -361,12 +346,7 @@ pub fn rows(events: &[(u8, &[u8])]) -> Vec<u8> {
 
 /// A zstd frame of one segment with a 4-byte size, around ready blocks.
 pub fn zstd_frame(size: u32, blocks: &[u8]) -> Vec<u8> {
-    [
-        &[0x28, 0xB5, 0x2F, 0xFD, 0xA0],
-        size.to_le_bytes().as_slice(),
-        blocks,
-    ]
-    .concat()
+    [&[0x28, 0xB5, 0x2F, 0xFD, 0xA0], size.to_le_bytes().as_slice(), blocks].concat()
 }
 
 /// A raw last block.
@@ -394,8 +374,7 @@ impl Forger {
     }
 
     pub fn chunk(mut self, frame: Vec<u8>, raw_len: u64, events: u64, flags: u64) -> Forger {
-        self.chunks
-            .push((frame, raw_len, PLAIN_MS, PLAIN_MS, events, flags));
+        self.chunks.push((frame, raw_len, PLAIN_MS, PLAIN_MS, events, flags));
         self
     }
 
@@ -415,9 +394,7 @@ impl Forger {
         let (mut previous, mut index) = (h0, Vec::new());
         let (mut sizes, mut leaves) = (vec![(file.len(), 0)], Vec::new());
         let (mut raw_total, mut events_total, mut at, mut ms) = (0, 0, 0, 0);
-        for (i, (frame, raw_len, first_ms, last_ms, events, flags)) in
-            self.chunks.iter().enumerate()
-        {
+        for (i, (frame, raw_len, first_ms, last_ms, events, flags)) in self.chunks.iter().enumerate() {
             let mut leaf = Leaf {
                 index: i as u64,
                 first_ms: *first_ms,
@@ -428,9 +405,7 @@ impl Forger {
                 flags: *flags,
                 sha256: sha256(frame),
                 previous,
-                next: epoch_key(self.session, i as u64 + 1)
-                    .verifying_key()
-                    .to_bytes(),
+                next: epoch_key(self.session, i as u64 + 1).verifying_key().to_bytes(),
             };
             (self.leaf)(&mut leaf);
             varint(&mut index, file.len() as u64 - at);
@@ -464,31 +439,13 @@ impl Forger {
             .unwrap()
             .bytes(&h0)
             .unwrap();
-        for (k, n) in [
-            (2, self.chunks.len() as u64),
-            (3, raw_total),
-            (4, events_total),
-        ] {
+        for (k, n) in [(2, self.chunks.len() as u64), (3, raw_total), (4, events_total)] {
             e.u8(k).unwrap().u64(n).unwrap();
         }
         let mut root = root(&leaves);
         (self.root)(&mut root);
-        e.u8(5)
-            .unwrap()
-            .bytes(&root)
-            .unwrap()
-            .u8(6)
-            .unwrap()
-            .u64(1000)
-            .unwrap();
-        e.u8(7)
-            .unwrap()
-            .str("exit")
-            .unwrap()
-            .u8(8)
-            .unwrap()
-            .str("")
-            .unwrap();
+        e.u8(5).unwrap().bytes(&root).unwrap().u8(6).unwrap().u64(1000).unwrap();
+        e.u8(7).unwrap().str("exit").unwrap().u8(8).unwrap().str("").unwrap();
         e.u8(9)
             .unwrap()
             .bytes(&sha256(&index))

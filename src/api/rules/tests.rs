@@ -3,8 +3,7 @@ use crate::api::wire::IssueRequest;
 
 const NOW: u64 = 1_800_000_000_500;
 const MAX: u64 = 12 * 3_600_000;
-const KEY: &str =
-    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ1ezm4J6Pn6nYGvlXnYzdH0tQOyEP6yjJVNrCWfXkyf alice";
+const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ1ezm4J6Pn6nYGvlXnYzdH0tQOyEP6yjJVNrCWfXkyf alice";
 
 fn asks(kind: IdentityKind) -> IdentityRequest {
     IdentityRequest {
@@ -30,9 +29,7 @@ fn identities_are_accountable() {
         ("owner and a purpose", |it| it.owner = None),
         ("owner and a purpose", |it| it.purpose = None),
         ("purpose is empty", |it| it.purpose = Some(" ".to_owned())),
-        ("control characters", |it| {
-            it.purpose = Some("a\x1b[2J".to_owned())
-        }),
+        ("control characters", |it| it.purpose = Some("a\x1b[2J".to_owned())),
         ("owner:", |it| it.owner = Some("a b".to_owned())),
         ("answer for itself", |it| it.owner = Some("ci".to_owned())),
         ("passed already", |it| it.review_by_ms = Some(NOW)),
@@ -98,10 +95,7 @@ fn local_target() -> Target {
         command: vec!["psql".to_owned()],
         run_as: "nobody".to_owned(),
     };
-    Target {
-        reach,
-        ..ssh_target()
-    }
+    Target { reach, ..ssh_target() }
 }
 
 #[test]
@@ -204,11 +198,9 @@ fn grants_follow_the_inventory_and_the_limits() {
     let refused: [(Code, &str, Change); 14] = [
         (Code::NotFound, "no identity", |it| it.identity = None),
         (Code::NotFound, "no target", |it| it.target = None),
-        (
-            Code::Denied,
-            "not a login of db1: it has root, postgres",
-            |it| it.request.destination = "admin@db1".parse().unwrap(),
-        ),
+        (Code::Denied, "not a login of db1: it has root, postgres", |it| {
+            it.request.destination = "admin@db1".parse().unwrap()
+        }),
         (Code::Denied, "to itself", |it| it.issuer = "alice"),
         (Code::Denied, "overdue since", |it| {
             it.identity.as_mut().unwrap().review_by_ms = Some(NOW)
@@ -220,21 +212,15 @@ fn grants_follow_the_inventory_and_the_limits() {
             it.identity.as_mut().unwrap().review_by_ms = None
         }),
         (Code::Denied, "a grant lasts", |it| it.request.for_secs = 0),
-        (Code::Denied, "a grant lasts", |it| {
-            it.request.for_secs = 12 * 3600 + 1
-        }),
-        (Code::Denied, "a grant lasts", |it| {
-            it.request.for_secs = u64::MAX
-        }),
+        (Code::Denied, "a grant lasts", |it| it.request.for_secs = 12 * 3600 + 1),
+        (Code::Denied, "a grant lasts", |it| it.request.for_secs = u64::MAX),
         (Code::Invalid, "reason is empty", |it| {
             it.request.reason = "\t".to_owned()
         }),
         (Code::Invalid, "control characters", |it| {
             it.request.reason = "a\nb".to_owned()
         }),
-        (Code::Invalid, "allows nothing", |it| {
-            it.request.allow.clear()
-        }),
+        (Code::Invalid, "allows nothing", |it| it.request.allow.clear()),
         (Code::Invalid, "more than 64 sources", |it| {
             it.request.sources = vec!["::1".parse().unwrap(); 65]
         }),
@@ -258,11 +244,7 @@ fn grants_end_on_a_second_and_never_past_the_maximum() {
         (MAX / 1000, NOW, NOW - 500 + MAX),
     ];
     for (for_secs, now, until) in cases {
-        assert_eq!(
-            window(for_secs, now, MAX).unwrap(),
-            (now, until),
-            "{for_secs} {now}"
-        );
+        assert_eq!(window(for_secs, now, MAX).unwrap(), (now, until), "{for_secs} {now}");
     }
 }
 
@@ -291,20 +273,11 @@ fn extensions_are_only_those_needed() {
 #[test]
 fn prefixes_find_one_or_say_why() {
     use crate::kernel::id::SessionId;
-    let ids = [
-        SessionId([0xaa; 16]),
-        SessionId([0xab; 16]),
-        SessionId([0xac; 16]),
-    ];
+    let ids = [SessionId([0xaa; 16]), SessionId([0xab; 16]), SessionId([0xac; 16])];
     let mut twin = [0xab; 16];
     twin[15] = 0;
     let find = |prefix: &str| {
-        by_prefix(
-            "session",
-            prefix,
-            ids.iter().copied().chain([SessionId(twin)]),
-        )
-        .map_err(|problem| problem.code)
+        by_prefix("session", prefix, ids.iter().copied().chain([SessionId(twin)])).map_err(|problem| problem.code)
     };
     assert_eq!(find("aaaa"), Ok(ids[0]));
     assert_eq!(find(&"ab".repeat(16)), Ok(ids[1]));

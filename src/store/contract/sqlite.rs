@@ -44,11 +44,8 @@ impl Bench for Sqlite {
     }
 
     async fn lock(&self) -> Box<dyn std::any::Any + Send> {
-        let options =
-            sqlx::sqlite::SqliteConnectOptions::new().filename(self.dir.path().join("store.db"));
-        let pool = sqlx::sqlite::SqlitePool::connect_with(options)
-            .await
-            .unwrap();
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(self.dir.path().join("store.db"));
+        let pool = sqlx::sqlite::SqlitePool::connect_with(options).await.unwrap();
         let tx = pool.begin_with("BEGIN IMMEDIATE").await.unwrap();
         Box::new(tx)
     }
@@ -64,16 +61,10 @@ contract!(Sqlite);
 async fn is_never_made_by_opening_it() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store.db");
-    assert!(matches!(
-        SqliteStore::open(&path).await,
-        Err(StoreError::NotFound(_))
-    ));
+    assert!(matches!(SqliteStore::open(&path).await, Err(StoreError::NotFound(_))));
     assert!(!path.exists());
     SqliteStore::create(&path).await.unwrap().close().await;
-    assert!(matches!(
-        SqliteStore::create(&path).await,
-        Err(StoreError::Exists(_))
-    ));
+    assert!(matches!(SqliteStore::create(&path).await, Err(StoreError::Exists(_))));
     use std::os::unix::fs::PermissionsExt;
     let mode = std::fs::metadata(&path).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
@@ -88,35 +79,19 @@ async fn refuses_a_file_that_is_none() {
         "not a database at all, but long enough to be read as one".repeat(20),
     )
     .unwrap();
-    assert!(matches!(
-        SqliteStore::open(&path).await,
-        Err(StoreError::Corrupt(_))
-    ));
+    assert!(matches!(SqliteStore::open(&path).await, Err(StoreError::Corrupt(_))));
 }
 
 #[tokio::test]
 async fn refuses_a_row_that_does_not_parse() {
     let bench = Sqlite::new().await;
     stocked(&bench.store()).await;
-    let options =
-        sqlx::sqlite::SqliteConnectOptions::new().filename(bench.dir.path().join("store.db"));
-    let pool = sqlx::sqlite::SqlitePool::connect_with(options)
-        .await
-        .unwrap();
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(bench.dir.path().join("store.db"));
+    let pool = sqlx::sqlite::SqlitePool::connect_with(options).await.unwrap();
     sqlx::query("UPDATE target SET body = '{}' WHERE name = 'db1'")
         .execute(&pool)
         .await
         .unwrap();
-    assert!(matches!(
-        bench.store.targets().await,
-        Err(StoreError::Corrupt(_))
-    ));
-    assert!(
-        bench
-            .store
-            .target(&"db2".parse().unwrap())
-            .await
-            .unwrap()
-            .is_some()
-    );
+    assert!(matches!(bench.store.targets().await, Err(StoreError::Corrupt(_))));
+    assert!(bench.store.target(&"db2".parse().unwrap()).await.unwrap().is_some());
 }

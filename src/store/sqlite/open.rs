@@ -7,9 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
-};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{SqlSafeStr, Sqlite, Transaction};
 
 use super::super::{Answer, StoreError};
@@ -80,9 +78,9 @@ impl SqliteStore {
             .open(path);
         match made {
             Ok(_) => SqliteStore::open(path).await,
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => Err(StoreError::Exists(
-                format!("the database {}", path.display()),
-            )),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                Err(StoreError::Exists(format!("the database {}", path.display())))
+            }
             Err(error) => Err(StoreError::Unavailable(format!(
                 "cannot make {}: {error}",
                 path.display()
@@ -107,10 +105,7 @@ impl SqliteStore {
     pub async fn open_with(path: &Path, waits: Waits) -> Result<SqliteStore, StoreError> {
         let file = FileId::of(path).map_err(|error| {
             if error.kind() == ErrorKind::NotFound {
-                return StoreError::NotFound(format!(
-                    "the database {} (`portcullis init` makes one)",
-                    path.display()
-                ));
+                return StoreError::NotFound(format!("the database {} (`portcullis init` makes one)", path.display()));
             }
             StoreError::Unavailable(format!("cannot open {}: {error}", path.display()))
         })?;
@@ -166,10 +161,7 @@ impl SqliteStore {
     /// what it reads cannot change before it commits.
     pub(super) async fn write(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
         self.same_file()?;
-        self.writer
-            .begin_with("BEGIN IMMEDIATE")
-            .await
-            .map_err(failed)
+        self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(failed)
     }
 
     /// Boxes an answer and bounds it in time.
@@ -189,11 +181,7 @@ impl SqliteStore {
     }
 }
 
-async fn pool(
-    options: SqliteConnectOptions,
-    size: u32,
-    waits: Waits,
-) -> Result<SqlitePool, StoreError> {
+async fn pool(options: SqliteConnectOptions, size: u32, waits: Waits) -> Result<SqlitePool, StoreError> {
     // No connection is ever retired for age: a later one could find another
     // file behind the path.
     SqlitePoolOptions::new()
@@ -209,13 +197,7 @@ async fn pool(
 
 fn migrations() -> Migrator {
     let one = |version, name: &'static str, sql: &'static str| {
-        Migration::new(
-            version,
-            name.into(),
-            MigrationType::Simple,
-            sql.into_sql_str(),
-            false,
-        )
+        Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
     };
     Migrator::with_migrations(vec![one(
         1,
@@ -253,10 +235,7 @@ pub(super) fn failed(error: sqlx::Error) -> StoreError {
             StoreError::Unavailable(text)
         };
     };
-    let code: i32 = database
-        .code()
-        .and_then(|code| code.parse().ok())
-        .unwrap_or(0);
+    let code: i32 = database.code().and_then(|code| code.parse().ok()).unwrap_or(0);
     // Primary result codes, https://sqlite.org/rescode.html.
     const CORRUPT: i32 = 11;
     const CONSTRAINT: i32 = 19;
@@ -271,9 +250,7 @@ pub(super) fn failed(error: sqlx::Error) -> StoreError {
 }
 
 /// [`failed`], but a taken key is `what` that exists and a missing one it needs is not found.
-pub(super) fn insert_failed(
-    what: impl FnOnce() -> String,
-) -> impl FnOnce(sqlx::Error) -> StoreError {
+pub(super) fn insert_failed(what: impl FnOnce() -> String) -> impl FnOnce(sqlx::Error) -> StoreError {
     move |error| match error.as_database_error() {
         Some(database) if database.is_unique_violation() => StoreError::Exists(what()),
         Some(database) if database.is_foreign_key_violation() => {

@@ -8,10 +8,7 @@ use std::str::FromStr;
 use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
-use super::{
-    Grant, GrantId, RecordingRow, Revocation, RevocationScope, SessionRow, StoreError, WallMs,
-    failed, json,
-};
+use super::{Grant, GrantId, RecordingRow, Revocation, RevocationScope, SessionRow, StoreError, WallMs, failed, json};
 use crate::kernel::id::Destination;
 
 /// The outer answer is about our values, the inner one the database's.
@@ -19,8 +16,7 @@ type Inserted = Result<Result<(), sqlx::Error>, StoreError>;
 
 /// SQLite's integers are signed.
 pub(super) fn int(value: u64) -> Result<i64, StoreError> {
-    i64::try_from(value)
-        .map_err(|_| StoreError::Corrupt(format!("{value} does not fit the store's integers")))
+    i64::try_from(value).map_err(|_| StoreError::Corrupt(format!("{value} does not fit the store's integers")))
 }
 
 pub(super) fn uint(value: i64) -> Result<u64, StoreError> {
@@ -41,12 +37,8 @@ where
         .map_err(|error| StoreError::Corrupt(format!("column {column}: {error}")))
 }
 
-fn from_json<T: serde::de::DeserializeOwned>(
-    row: &SqliteRow,
-    column: &'static str,
-) -> Result<T, StoreError> {
-    serde_json::from_str(&text(row, column)?)
-        .map_err(|error| StoreError::Corrupt(format!("column {column}: {error}")))
+fn from_json<T: serde::de::DeserializeOwned>(row: &SqliteRow, column: &'static str) -> Result<T, StoreError> {
+    serde_json::from_str(&text(row, column)?).map_err(|error| StoreError::Corrupt(format!("column {column}: {error}")))
 }
 
 fn number(row: &SqliteRow, column: &'static str) -> Result<u64, StoreError> {
@@ -148,10 +140,7 @@ pub(super) fn leaf(row: &SqliteRow) -> Result<([u8; 32], Vec<u8>), StoreError> {
     Ok((bytes32(row, "salt")?, row.try_get("body").map_err(failed)?))
 }
 
-pub(super) async fn grant_in(
-    connection: &mut SqliteConnection,
-    id: GrantId,
-) -> Result<Option<Grant>, StoreError> {
+pub(super) async fn grant_in(connection: &mut SqliteConnection, id: GrantId) -> Result<Option<Grant>, StoreError> {
     let row = sqlx::query("SELECT * FROM access_grant WHERE id = ?")
         .bind(id.to_string())
         .fetch_optional(connection)
@@ -187,10 +176,7 @@ pub(super) async fn insert_grant(connection: &mut SqliteConnection, grant: &Gran
     Ok(query.execute(connection).await.map(drop))
 }
 
-pub(super) async fn insert_session(
-    connection: &mut SqliteConnection,
-    session: &SessionRow,
-) -> Inserted {
+pub(super) async fn insert_session(connection: &mut SqliteConnection, session: &SessionRow) -> Inserted {
     let query = sqlx::query(
         "INSERT INTO session (id, node, grant_id, identity, login, target, source,
             started_ms, until_ms, ended_ms, end_code)
@@ -210,10 +196,7 @@ pub(super) async fn insert_session(
     Ok(query.execute(connection).await.map(drop))
 }
 
-pub(super) async fn insert_recording(
-    connection: &mut SqliteConnection,
-    recording: &RecordingRow,
-) -> Inserted {
+pub(super) async fn insert_recording(connection: &mut SqliteConnection, recording: &RecordingRow) -> Inserted {
     let query = sqlx::query(
         "INSERT INTO recording (session, file, bytes, kind, end_code, sealed_ms, leaf)
          VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -241,10 +224,7 @@ fn columns(scope: &RevocationScope) -> (&'static str, Option<String>) {
 
 /// Refuses a scope that names nothing: a mistyped name in an emergency must
 /// not look like a revocation that worked.
-pub(super) async fn known(
-    connection: &mut SqliteConnection,
-    scope: &RevocationScope,
-) -> Result<(), StoreError> {
+pub(super) async fn known(connection: &mut SqliteConnection, scope: &RevocationScope) -> Result<(), StoreError> {
     let query = match scope {
         RevocationScope::Grant(_) => "SELECT count(*) FROM access_grant WHERE id = ?",
         RevocationScope::Session(_) => "SELECT count(*) FROM session WHERE id = ?",
@@ -280,10 +260,7 @@ pub(super) async fn revoke(
             ),
             "SELECT * FROM session WHERE ended_ms IS NULL AND grant_id = ?1 ORDER BY started_ms DESC, id",
         ),
-        RevocationScope::Session(_) => (
-            None,
-            "SELECT * FROM session WHERE ended_ms IS NULL AND id = ?1",
-        ),
+        RevocationScope::Session(_) => (None, "SELECT * FROM session WHERE ended_ms IS NULL AND id = ?1"),
         RevocationScope::Identity(_) => (
             Some(
                 "UPDATE access_grant SET revoked_at_ms = ?1, revoked_why = ?2 WHERE revoked_at_ms IS NULL AND identity = ?3",

@@ -1,0 +1,198 @@
+//! The command line: one file per verb. Data goes to standard output, talk to standard error.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use serde::Serialize;
+
+use crate::failure::{Exit, Failure, write_failed};
+use crate::plain;
+use crate::source::{Cursor, Source};
+use crate::verdict::{Ask, Examined, examine};
+
+mod commands;
+mod export;
+mod play;
+mod prove;
+mod text;
+mod verify;
+
+/// Play, verify, read and export Portcullis recordings, from the file and trusted keys alone.
+#[derive(Parser, Debug)]
+#[command(name = "portcullis-player", version, max_term_width = 100, after_help = AFTER_HELP)]
+struct Cli {
+    /// Print data as JSON, with `"schema": 1`; lists one object a line
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+const AFTER_HELP: &str = "\
+Exit codes: 0 ok (verify: SEALED and in the ledger), 1 failed, 2 usage, 5 INVALID, 6 not found, 10 RECOVERED,
+11 PREFIX, 12 not in the ledger or key unknown. RECOVERED and PREFIX stand before 12: read the verdict.";
+
+#[derive(Subcommand, Debug)]
+enum Verb {
+    /// Say what a recording is worth, who signed it, and where it is in the ledger
+    Verify(verify::Verify),
+    /// Replay in this terminal
+    Play(play::Play),
+    /// Print the session as plain text
+    Text(text::Text),
+    /// Write an asciicast that other players read
+    Export(export::Export),
+    /// List the commands of exec and subsystem requests
+    Commands(commands::Commands),
+    /// Print the ledger proof and what it proves
+    Prove(prove::Prove),
+}
+
+/// The recording and what to trust.
+#[derive(Args, Debug)]
+struct Target {
+    /// The recording (.pcr), or the spool folder of a running session
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Node, ledger and witness keys to trust (portcullis trust export)
+    #[arg(long, value_name = "FILE")]
+    trust: Option<PathBuf>,
+    /// The ledger proof, if it is not beside the recording as FILE.proof
+    #[arg(long, value_name = "FILE")]
+    proof: Option<PathBuf>,
+}
+
+impl Target {
+    fn examine(&self, content: bool) -> Result<Examined, Failure> {
+        examine(&Ask {
+            file: self.file.clone(),
+            trust: self.trust.clone(),
+            proof: self.proof.clone(),
+            content,
+        })
+    }
+}
+
+/// For verbs that show content.
+#[derive(Args, Debug)]
+struct Shown {
+    #[command(flatten)]
+    target: Target,
+    /// Show it although nobody trusted vouches for it, or as far as it is readable
+    #[arg(long)]
+    unverified: bool,
+}
+
+/// A recording that may be shown.
+struct Opened {
+    cursor: Cursor,
+    /// The verdict in words, beginning with UNVERIFIED where that is so.
+    standing: String,
+    session: crate::verdict::Session,
+    head: portcullis_recording::Head,
+}
+
+impl Shown {
+    /// Gives the events only if they are verified or the viewer said that they need not be.
+    fn open(&self) -> Result<Opened, Failure> {
+        let examined = self.target.examine(false)?;
+        let report = examined.report;
+        let verified = examined.source.as_ref().is_some_and(Source::is_verified);
+        let exit = if report.word == "INVALID" {
+            Exit::Invalid
+        } else {
+            Exit::Unproved
+        };
+        if !verified && !self.unverified {
+            let missing = report.missing.join("; ");
+            let missing = if missing.is_empty() {
+                missing
+            } else {
+                format!("missing: {missing}. ")
+            };
+            return Err(Failure::new(exit, report.verdict)
+                .hint(format!("{missing}--unverified shows it nevertheless, as nobody's word")));
+        }
+        let (Some(source), Some(session), Some(head)) = (examined.source, report.session, examined.head) else {
+            return Err(Failure::new(exit, report.verdict).hint("nothing in it can be read"));
+        };
+        let standing = match (verified, report.word) {
+            (true, _) | (false, "UNVERIFIED") => report.verdict,
+            (false, _) => format!("UNVERIFIED, {}", report.verdict),
+        };
+        say(&standing);
+        Ok(Opened {
+            cursor: Cursor::new(source),
+            standing,
+            session,
+            head,
+        })
+    }
+}
+
+/// Runs the player with arguments as a program gets them, its own name first. Everything it has to say is said when it
+/// returns.
+pub fn run<I>(args: I) -> ExitCode
+where
+    I: IntoIterator<Item = OsString>,
+{
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(e) => {
+            // Nobody to tell if that fails; help is no error.
+            e.print().ok();
+            return if e.use_stderr() {
+                Exit::Usage.into()
+            } else {
+                Exit::Ok.into()
+            };
+        }
+    };
+    let json = cli.json;
+    let done = match cli.verb {
+        Verb::Verify(verb) => verb.run(json),
+        Verb::Play(verb) => verb.run(json),
+        Verb::Text(verb) => verb.run(json),
+        Verb::Export(verb) => verb.run(),
+        Verb::Commands(verb) => verb.run(json),
+        Verb::Prove(verb) => verb.run(json),
+    };
+    match done {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            if !failure.message.is_empty() {
+                writeln!(std::io::stderr(), "{failure}").ok();
+            }
+            failure.exit.into()
+        }
+    }
+}
+
+/// Says something to the person.
+fn say(text: &str) {
+    writeln!(std::io::stderr(), "{}", plain::line(text)).ok();
+}
+
+/// Writes data that is safe to show already.
+fn put(out: &mut dyn Write, text: &str) -> Result<(), Failure> {
+    writeln!(out, "{text}").map_err(write_failed)
+}
+
+/// Writes a value as one line of JSON.
+fn put_json<T: Serialize>(out: &mut dyn Write, value: &T) -> Result<(), Failure> {
+    let text =
+        serde_json::to_string(value).map_err(|e| Failure::new(Exit::Failed, format!("cannot write JSON: {e}")))?;
+    put(out, &plain::json(&text))
+}
+
+/// Standard output, flushed by [`finish`].
+fn stdout() -> std::io::BufWriter<std::io::StdoutLock<'static>> {
+    std::io::BufWriter::new(std::io::stdout().lock())
+}
+
+fn finish(mut out: impl Write) -> Result<(), Failure> {
+    out.flush().map_err(write_failed)
+}

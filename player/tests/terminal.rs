@@ -1,0 +1,183 @@
+//! In a real terminal: what it gets is cells, keys work, and it is given back however the player ends.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests")]
+
+mod support;
+
+use std::io::{Read, Write};
+use std::process::Command;
+use std::sync::mpsc::{Sender, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use portable_pty::{ChildKiller, CommandBuilder, PtySize, native_pty_system};
+use support::*;
+
+const ENTER: &str = "\x1b[?1049h";
+const LEAVE: &str = "\x1b[?1049l";
+
+/// How long one of these may take before it counts as hung.
+const HUNG_SECS: u64 = 60;
+
+/// Kills a player that hangs; says so when joined.
+fn watch(mut killer: Box<dyn ChildKiller + Send + Sync>) -> (Sender<()>, JoinHandle<bool>) {
+    let (done, finished) = channel::<()>();
+    let watchdog = std::thread::spawn(move || {
+        let hung = finished.recv_timeout(Duration::from_secs(HUNG_SECS)).is_err();
+        if hung {
+            killer.kill().unwrap();
+        }
+        hung
+    });
+    (done, watchdog)
+}
+
+/// Plays a file in a terminal of its own. Each step waits until its text is on the screen, and then types its keys.
+fn play(here: &Desk, args: &[&str], steps: &[(&str, &str)]) -> (portable_pty::ExitStatus, String) {
+    let size = PtySize {
+        rows: 24,
+        cols: 110,
+        pixel_width: 0,
+        pixel_height: 0,
+    };
+    let pty = native_pty_system().openpty(size).unwrap();
+    let mut command = CommandBuilder::new(env!("CARGO_BIN_EXE_portcullis-player"));
+    command.args(["play", "--trust", "trust.toml"]);
+    command.args(args);
+    command.cwd(here.dir.path());
+    command.env("TERM", "xterm-256color");
+    let mut child = pty.slave.spawn_command(command).unwrap();
+    let pid = child.process_id().unwrap();
+    let (done, watchdog) = watch(child.clone_killer());
+    drop(pty.slave);
+    let mut reader = pty.master.try_clone_reader().unwrap();
+    let mut writer = pty.master.take_writer().unwrap();
+    // The viewer's terminal, so that what counts is what is on its screen, however it was drawn.
+    let mut viewer = portcullis_player::grid::Grid::new(110, 24);
+    let (mut seen, mut buffer) = (Vec::new(), [0; 65536]);
+    let mut steps = steps.iter().peekable();
+    // Ends when the player has gone: then reading fails or gives nothing.
+    while let Ok(n @ 1..) = reader.read(&mut buffer) {
+        seen.extend_from_slice(&buffer[..n]);
+        viewer.feed(portcullis_player::grid::Stream::Out, &buffer[..n]);
+        let screen = viewer.terminal().screen().text().join("\n");
+        if let Some((_, keys)) = steps.next_if(|(wanted, _)| screen.contains(wanted)) {
+            match keys.strip_prefix("kill ") {
+                Some(signal) => {
+                    let pid = pid.to_string();
+                    assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+                }
+                None => writer.write_all(keys.as_bytes()).unwrap(),
+            }
+        }
+    }
+    let status = child.wait().unwrap();
+    done.send(()).ok();
+    assert!(
+        !watchdog.join().unwrap(),
+        "hung before {:?}: {}",
+        steps.peek(),
+        viewer.terminal().screen().text().join("\n")
+    );
+    assert_eq!(steps.next(), None, "{}", viewer.terminal().screen().text().join("\n"));
+    (status, String::from_utf8(seen).unwrap())
+}
+
+/// Between taking over and giving back there are cells and nothing else.
+fn assert_given_back(seen: &str) {
+    let (_, rest) = seen.split_once(ENTER).expect("takes the alternate screen");
+    let (drawn, after) = rest.split_once(LEAVE).expect("gives it back");
+    assert_only_cells(drawn.as_bytes());
+    assert!(rest.contains("\x1b[?25h"), "shows the cursor again");
+    assert!(!after.contains("\x1b[?25l") && !after.contains(ENTER), "{after:?}");
+}
+
+#[test]
+fn keys_work_and_q_leaves() {
+    let here = Desk::new();
+    here.sealed("a.pcr", &shell());
+    let steps = [
+        ("SEALED, in the ledger | playing 0:00/1:04 1.00x | ch 1 | 40x10", "?"),
+        ("home/end", " "),
+        ("paused 0:0", "?+"),
+        ("1.50x", "\x1b[F"),
+        ("| end 1:04/1:04 1.50x | ch 1 | 100x30, 100x23 of it fit here", "\x1b[H"),
+        ("paused 0:00/1:04", ".."),
+        ("$", "."),
+        ("echo grüße", "q"),
+    ];
+    let (status, seen) = play(&here, &["a.pcr"], &steps);
+    assert!(status.success(), "{status:?}");
+    assert_given_back(&seen);
+}
+
+#[test]
+fn ctrl_c_and_signals_give_the_terminal_back() {
+    let here = Desk::new();
+    here.sealed("a.pcr", &shell());
+    for (keys, success) in [
+        ("\x03", true),
+        ("kill -TERM", false),
+        ("kill -HUP", false),
+        ("kill -INT", false),
+    ] {
+        let (status, seen) = play(&here, &["a.pcr"], &[("0:00/1:04", keys)]);
+        assert_eq!(status.success(), success, "{keys:?}: {status:?}");
+        assert_given_back(&seen);
+    }
+}
+
+#[test]
+fn a_hostile_recording_gets_nothing_through() {
+    let here = Desk::new();
+    here.sealed("h.pcr", &hostile_session());
+    let steps = [("end: x", "\x1b[H "), ("paused 0:0", "\x1b[F"), ("| end 0:1", "q")];
+    let (status, seen) = play(&here, &["h.pcr", "--speed", "20", "--idle-limit", "0.2"], &steps);
+    assert!(status.success(), "{status:?}");
+    assert_given_back(&seen);
+}
+
+#[test]
+fn a_terminal_that_goes_away_ends_the_player() {
+    let here = Desk::new();
+    here.sealed("a.pcr", &shell());
+    let pty = native_pty_system().openpty(PtySize::default()).unwrap();
+    let mut command = CommandBuilder::new(env!("CARGO_BIN_EXE_portcullis-player"));
+    command.args(["play", "--trust", "trust.toml", "a.pcr"]);
+    command.cwd(here.dir.path());
+    let mut child = pty.slave.spawn_command(command).unwrap();
+    drop(pty.slave);
+    let mut seen = [0; 64];
+    let mut reader = pty.master.try_clone_reader().unwrap();
+    assert!(reader.read(&mut seen).unwrap() > 0);
+    drop((reader, pty.master));
+    let (done, watchdog) = watch(child.clone_killer());
+    assert!(!child.wait().unwrap().success());
+    done.send(()).ok();
+    assert!(!watchdog.join().unwrap(), "hung");
+}
+
+#[test]
+fn what_is_not_verified_says_so_all_the_time() {
+    let here = Desk::new();
+    here.sealed("a.pcr", &shell());
+    here.put("trust.toml", b"quorum = 0\n");
+    let steps = [("UNVERIFIED", " "), ("paused", "q")];
+    let (status, seen) = play(&here, &["a.pcr", "--unverified"], &steps);
+    assert!(status.success(), "{status:?}");
+    let (_, drawn) = seen.split_once(ENTER).unwrap();
+    assert!(drawn.contains("UNVERIFIED"), "{seen}");
+    let (status, seen) = play(&here, &["a.pcr"], &[]);
+    assert_eq!(status.exit_code(), 12);
+    assert!(!seen.contains(ENTER), "{seen}");
+}
+
+#[test]
+fn a_command_without_a_terminal_is_printed() {
+    let here = Desk::new();
+    let rows = vec![request(0, 1, "exec", b"id"), out(1, "uid=0(root)\n")];
+    here.sealed("e.pcr", &[rows]);
+    let (status, seen) = play(&here, &["e.pcr"], &[]);
+    assert!(status.success(), "{seen}");
+    assert!(seen.contains("no terminal") && seen.contains("uid=0(root)"), "{seen}");
+    assert!(!seen.contains('\x1b'), "{seen}");
+}

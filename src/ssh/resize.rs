@@ -1,0 +1,118 @@
+//! Window changes at a bearable rate: a window that is being dragged sends
+//! hundreds, a hostile client a hundred thousand a second, and only the last
+//! one counts. What is left out neither crosses nor is recorded.
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use tokio::time::Sleep;
+
+use super::channel::Up;
+use super::lane::Entry;
+
+/// At most one window change in this time, when nothing else comes between.
+const EVERY: Duration = Duration::from_millis(20);
+
+/// Thins the window changes of one channel.
+pub struct Resizes {
+    every: Duration,
+    /// Runs since the last one that was passed on.
+    rest: Option<Pin<Box<Sleep>>>,
+    held: Option<Entry<Up>>,
+}
+
+fn is_resize(entry: &Entry<Up>) -> bool {
+    matches!(entry, Entry::Control(Up::WindowChange { .. }))
+}
+
+impl Default for Resizes {
+    fn default() -> Resizes {
+        Resizes::every(EVERY)
+    }
+}
+
+impl Resizes {
+    fn every(every: Duration) -> Resizes {
+        Resizes {
+            every,
+            rest: None,
+            held: None,
+        }
+    }
+
+    /// Leaves the last of each run of window changes in `batch`, and holds it
+    /// back if it comes last and too soon; one held before goes first.
+    pub fn thin(&mut self, batch: &mut Vec<Entry<Up>>) {
+        if self.held.is_none() && !batch.iter().any(is_resize) {
+            return;
+        }
+        let mut kept: Vec<Entry<Up>> = Vec::with_capacity(batch.len());
+        for entry in self.held.take().into_iter().chain(batch.drain(..)) {
+            if is_resize(&entry) && kept.last().is_some_and(is_resize) {
+                kept.pop();
+            }
+            kept.push(entry);
+        }
+        let soon = self.rest.as_ref().is_some_and(|rest| !rest.is_elapsed());
+        if soon && kept.last().is_some_and(is_resize) {
+            self.held = kept.pop();
+        }
+        if kept.iter().any(is_resize) {
+            self.rest = Some(Box::pin(tokio::time::sleep(self.every)));
+        }
+        *batch = kept;
+    }
+
+    /// Resolves when a held one is due; never without one.
+    pub async fn due(&mut self) {
+        match (&self.held, &mut self.rest) {
+            (Some(_), Some(rest)) => rest.await,
+            _ => std::future::pending().await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resize(cols: u32) -> Entry<Up> {
+        Entry::Control(Up::WindowChange {
+            cols,
+            rows: 1,
+            px_width: 0,
+            px_height: 0,
+        })
+    }
+
+    fn cols(batch: &[Entry<Up>]) -> Vec<Option<u32>> {
+        let one = |entry: &Entry<Up>| match entry {
+            Entry::Control(Up::WindowChange { cols, .. }) => Some(*cols),
+            Entry::Data { .. } | Entry::Control(_) => None,
+        };
+        batch.iter().map(one).collect()
+    }
+
+    #[tokio::test]
+    async fn the_last_of_a_run_passes_and_order_is_kept() {
+        let mut resizes = Resizes::every(Duration::from_secs(1));
+        let mut batch = vec![resize(1), resize(2), Entry::Control(Up::Eof), resize(3), resize(4)];
+        resizes.thin(&mut batch);
+        assert_eq!(cols(&batch), [Some(2), None, Some(4)]);
+        // Too soon: held until it is due, replaced by a later one.
+        for number in 5..100 {
+            batch = vec![resize(number)];
+            resizes.thin(&mut batch);
+            assert!(batch.is_empty());
+        }
+        resizes.due().await;
+        resizes.thin(&mut batch);
+        assert_eq!(cols(&batch), [Some(99)]);
+        // Before what comes after it, however soon.
+        batch = vec![resize(100)];
+        resizes.thin(&mut batch);
+        batch = vec![Entry::Control(Up::Eof)];
+        resizes.thin(&mut batch);
+        assert_eq!(cols(&batch), [Some(100), None]);
+    }
+}

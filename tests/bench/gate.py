@@ -1,0 +1,289 @@
+"""Benchmarks of the gate: through Portcullis (recorded), direct, and through `ssh -J` (unrecordable).
+
+Everything runs on loopback, as the caller, with stock OpenSSH. Sides alternate inside each round; medians are
+reported with their ratio to direct. CPU is utime+stime of the bastion's process until it is quiet again, sealing
+included. Payload is random. Must run as root (sshd logs the caller in by certificate and by key).
+"""
+import argparse, os, pathlib, shutil, signal, socket, statistics, subprocess, sys, tempfile, threading, time
+
+TICK = os.sysconf("SC_CLK_TCK")
+LIMIT_S = 120
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def wait_for(what, ready, limit=15):
+    end = time.monotonic() + limit
+    while not ready():
+        if time.monotonic() > end:
+            raise SystemExit(f"{what} is not ready after {limit} s")
+        time.sleep(0.02)
+
+
+class Rig:
+    """A bastion, a target sshd and a second sshd to jump through, in one temporary folder."""
+
+    def __init__(self, binaries, folder):
+        self.dir, self.bin = pathlib.Path(folder), pathlib.Path(binaries) / "portcullis"
+        self.children = []
+        d = self.dir
+        for key in ("id", "direct", "hk"):
+            subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", d / key], check=True)
+        self.ssh_port, self.target_port, self.jump_port = free_port(), free_port(), free_port()
+        self.state = d / "state"
+        self.run("init", "--state", self.state, "--listen", f"127.0.0.1:{self.ssh_port}")
+        config = self.state / "config.toml"
+        text = config.read_text()
+        text = text.replace("# exempt_networks = []", 'exempt_networks = ["127.0.0.0/8"]')
+        if "exempt_networks = [\"127" not in text:
+            text = text.replace("[ssh]\n", '[ssh]\nexempt_networks = ["127.0.0.0/8"]\n', 1)
+        config.write_text(text)
+        (d / "authorized").write_text((d / "direct.pub").read_text())
+        os.makedirs("/run/sshd", exist_ok=True)
+        for name, port in (("target", self.target_port), ("jump", self.jump_port)):
+            (d / f"{name}.conf").write_text(
+                f"Port {port}\nListenAddress 127.0.0.1\nHostKey {d}/hk\nTrustedUserCAKeys {self.state}/keys/target_ca.pub\n"
+                f"AuthorizedKeysFile {d}/authorized\nStrictModes no\nPermitRootLogin yes\nUsePAM no\nPidFile none\n"
+                "PasswordAuthentication no\nMaxStartups 1000\nMaxSessions 1000\nSetEnv SHLVL=5\nPrintMotd no\n"
+                "Subsystem sftp internal-sftp\n")
+            self.spawn(["/usr/sbin/sshd", "-D", "-f", d / f"{name}.conf", "-E", d / f"{name}.log"])
+        self.server = self.spawn([self.bin, "serve", "--config", config],
+                                 stdout=open(d / "serve.out", "wb"), stderr=open(d / "serve.err", "wb"))
+        wait_for("serve", lambda: b"ready" in (d / "serve.out").read_bytes())
+        for port in (self.target_port, self.jump_port):
+            wait_for("sshd", lambda: self.open(port))
+        api = ("--state", self.state)
+        self.run(*api, "target", "add", "db1", "--addr", f"127.0.0.1:{self.target_port}", "--login", "root",
+                 "--host-key", d / "hk.pub")
+        self.run(*api, "identity", "add", "alice", "--key", d / "id.pub")
+        self.grant("3h")
+        host_ca = (self.state / "keys/host_ca.pub").read_text()
+        (d / "known").write_text(f"@cert-authority [127.0.0.1]:{self.ssh_port} {host_ca}")
+        common = "HostName 127.0.0.1\n IdentitiesOnly yes\n BatchMode yes\n LogLevel ERROR\n"
+        plain = f"{common} StrictHostKeyChecking no\n UserKnownHostsFile /dev/null\n IdentityFile {d}/direct\n User root\n"
+        (d / "cfg").write_text(
+            f"Host ours\n {common} Port {self.ssh_port}\n User root@db1\n IdentityFile {d}/id\n UserKnownHostsFile {d}/known\n"
+            f"Host direct\n {plain} Port {self.target_port}\n"
+            f"Host hop\n {plain} Port {self.jump_port}\n"
+            f"Host jump\n {plain} Port {self.target_port}\n ProxyJump hop\n")
+
+    def grant(self, how_long):
+        self.run("--state", self.state, "grant", "issue", "--identity", "alice", "--for", how_long, "--reason", "bench",
+                 "--public-key", self.dir / "id.pub", "root@db1")
+
+    def run(self, *args):
+        return subprocess.run([self.bin, *args], check=True, capture_output=True, timeout=LIMIT_S)
+
+    def spawn(self, args, **kw):
+        kw.setdefault("stdout", subprocess.DEVNULL)
+        kw.setdefault("stderr", subprocess.DEVNULL)
+        child = subprocess.Popen([str(a) for a in args], stdin=subprocess.DEVNULL, **kw)
+        self.children.append(child)
+        return child
+
+    @staticmethod
+    def open(port):
+        with socket.socket() as s:
+            return s.connect_ex(("127.0.0.1", port)) == 0
+
+    def ssh(self, host, *args, options=(), **kw):
+        return subprocess.run(["ssh", "-F", self.dir / "cfg", *options, host, *args], timeout=LIMIT_S, **kw)
+
+    def cpu(self):
+        fields = open(f"/proc/{self.server.pid}/stat").read().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / TICK
+
+    def quiet_cpu(self):
+        """CPU once the bastion has stopped working (100 ms without a tick), and no session is left."""
+        last = self.cpu()
+        while True:
+            time.sleep(0.1)
+            now = self.cpu()
+            if now == last and not any(p.is_dir() for p in (self.state / "spool").iterdir()):
+                return now
+            last = now
+
+    def pss(self):
+        return next(int(line.split()[1]) for line in open(f"/proc/{self.server.pid}/smaps_rollup") if line.startswith("Pss:"))
+
+    def close(self):
+        for child in reversed(self.children):
+            child.send_signal(signal.SIGTERM)
+        for child in reversed(self.children):
+            try:
+                child.wait(40)
+            except subprocess.TimeoutExpired:
+                child.kill()
+
+
+def bulk(rig, rounds, mib):
+    payload = rig.dir / "payload"
+    with open(payload, "wb") as f:
+        for _ in range(mib):
+            f.write(os.urandom(1 << 20))
+    hosts = ("direct", "ours", "jump")
+    times = {(way, host): [] for way in ("down", "up") for host in hosts}
+    cpu = {"down": [], "up": []}
+    for n in range(rounds):
+        order = hosts[n % 3:] + hosts[:n % 3]
+        for way in ("down", "up"):
+            for host in order:
+                before = rig.cpu()
+                start = time.monotonic()
+                if way == "down":
+                    rig.ssh(host, f"cat {payload}", stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=True)
+                else:
+                    with open(payload, "rb") as source:
+                        rig.ssh(host, "cat >/dev/null", stdin=source, check=True)
+                times[way, host].append(time.monotonic() - start)
+                if host == "ours":
+                    cpu[way].append((rig.quiet_cpu() - before) * 1024 / mib)
+        for done in (rig.state / "archive").glob("*.pcr"):
+            done.unlink()
+    for way in ("down", "up"):
+        base = statistics.median(times[way, "direct"])
+        for host in hosts:
+            m = statistics.median(times[way, host])
+            note = f"{statistics.median(cpu[way]):.1f} CPU-s/GiB" if host == "ours" else ""
+            row(f"bulk {way}, {host}", f"{mib / m:.0f} MiB/s", f"{base / m:.2f} x direct", note)
+
+
+def setup(rig, rounds):
+    hosts = ("direct", "ours", "jump")
+    times = {host: [] for host in hosts}
+    before = rig.cpu()
+    for n in range(rounds):
+        for host in hosts[n % 3:] + hosts[:n % 3]:
+            start = time.monotonic()
+            rig.ssh(host, "true", options=("-o", "KexAlgorithms=curve25519-sha256"), stdin=subprocess.DEVNULL, check=True)
+            times[host].append(time.monotonic() - start)
+    each = (rig.quiet_cpu() - before) * 1000 / rounds
+    base = statistics.median(times["direct"])
+    for host in hosts:
+        m = statistics.median(times[host])
+        row(f"ssh true, {host}", f"{m * 1000:.1f} ms", f"{m / base:.2f} x direct", f"{each:.1f} CPU-ms each" if host == "ours" else "")
+
+
+def echo(rig, keys):
+    hosts = ("direct", "ours", "jump")
+    shells = {}
+    for host in hosts:
+        shell = subprocess.Popen(["ssh", "-F", rig.dir / "cfg", "-tt", host, "stty -icanon; echo go; exec cat >/dev/null"],
+                                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0)
+        seen = b""
+        while b"go\r\n" not in seen:
+            seen += shell.stdout.read(100)
+        shells[host] = shell
+    times = {host: [] for host in hosts}
+    for n in range(keys):
+        for host in hosts[n % 3:] + hosts[:n % 3]:
+            start = time.perf_counter()
+            shells[host].stdin.write(b"x")
+            shells[host].stdout.read(1)
+            times[host].append((time.perf_counter() - start) * 1000)
+            time.sleep(0.003)
+    for shell in shells.values():
+        shell.stdin.close()
+        shell.terminate()
+        shell.wait(LIMIT_S)
+    base = statistics.median(times["direct"])
+    for host in hosts:
+        m = statistics.median(times[host])
+        p99 = sorted(times[host])[int(keys * 0.99) - 1]
+        row(f"key echo, {host}", f"{m:.3f} ms", f"{m / base:.2f} x direct", f"p99 {p99:.2f} ms")
+
+
+def memory(rig, sessions):
+    rig.quiet_cpu()
+    base = rig.pss()
+    row("process at rest", f"{base / 1024:.1f} MiB", "", "PSS")
+    clients = [subprocess.Popen(["ssh", "-F", rig.dir / "cfg", "-tt", "ours"], stdin=subprocess.PIPE,
+                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for _ in range(sessions)]
+    wait_for("sessions", lambda: sum(p.is_dir() for p in (rig.state / "spool").iterdir()) >= sessions, 60)
+    time.sleep(3)
+    full = rig.pss()
+    row(f"idle interactive session, {sessions} held", f"{(full - base) / sessions:.0f} KiB", "", "PSS")
+    cpu = rig.cpu()
+    time.sleep(5)
+    row(f"idle CPU, {sessions} held", f"{(rig.cpu() - cpu) / 5 * 100:.2f} %", "", "")
+    revoke(rig, clients)
+    for client in clients:
+        client.stdin.close()
+        client.terminate()
+        client.wait(LIMIT_S)
+    rig.quiet_cpu()
+    for _ in range(30):
+        if rig.pss() <= base * 1.2:
+            break
+        time.sleep(1)
+    row("memory after they ended", f"{rig.pss() / 1024:.1f} MiB", f"{rig.pss() / base:.2f} x base", "")
+
+
+def revoke(rig, clients):
+    """Wall time of `portcullis revoke --all` (which returns once every session is cut), process start included."""
+    stopped = clients[0]
+    stopped.send_signal(signal.SIGSTOP)
+    start = time.monotonic()
+    done = rig.run("--state", rig.state, "revoke", "--all", "--reason", "bench")
+    took = (time.monotonic() - start) * 1000
+    stopped.send_signal(signal.SIGCONT)
+    row(f"revoke --all of {len(clients)}, one stopped", f"{took:.0f} ms", "", done.stderr.decode().strip()[:60])
+    rig.grant("3h")
+
+
+def overrun(rig, rounds):
+    """The last line that the target printed and the client got, by the one clock both have; grants end on a full second."""
+    late = []
+    for _ in range(rounds):
+        rig.grant("2s")
+        got = []
+        client = subprocess.Popen(["ssh", "-F", rig.dir / "cfg", "ours", "while date +%s.%N; do :; done"], stdout=subprocess.PIPE,
+                                  stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
+        for line in client.stdout:
+            got.append(line)
+        client.wait(LIMIT_S)
+        numbers = [float(line) for line in got if line[:1].isdigit() and line.count(b".") == 1]
+        if numbers:
+            late.append((numbers[-1] % 1.0 if numbers[-1] % 1.0 < 0.5 else numbers[-1] % 1.0 - 1.0) * 1000)
+    rig.grant("3h")
+    row("last line printed, against the full second of `until`", f"{max(late):+.0f} ms worst", "", f"{len(late)} cuts")
+
+
+def row(*cells):
+    print("| " + " | ".join(f"{cell:<{width}}" for cell, width in zip(cells, (52, 16, 14, 40))) + " |", flush=True)
+
+
+def main():
+    args = argparse.ArgumentParser()
+    args.add_argument("--bin", required=True)
+    args.add_argument("--rounds", type=int, default=5)
+    args.add_argument("--mib", type=int, default=256)
+    args.add_argument("--sessions", type=int, default=50)
+    args = args.parse_args()
+    if os.geteuid() != 0:
+        raise SystemExit("run it as root: the target sshd logs root in")
+    for tool in ("ssh", "ssh-keygen", "/usr/sbin/sshd"):
+        if not shutil.which(tool):
+            raise SystemExit(f"{tool} is missing: apt-get install openssh-client openssh-server")
+    threading.stack_size(256 * 1024)
+    with tempfile.TemporaryDirectory(prefix="pcbench") as folder:
+        rig = Rig(args.bin, folder)
+        try:
+            print(f"load average at the start: {os.getloadavg()[0]:.1f}", flush=True)
+            row("what", "median", "ratio", "more")
+            # Memory first: a heap that bulk has stretched hides what a session costs.
+            memory(rig, args.sessions)
+            setup(rig, max(args.rounds * 4, 20))
+            echo(rig, 300)
+            bulk(rig, args.rounds, args.mib)
+            overrun(rig, args.rounds)
+        finally:
+            rig.close()
+
+
+if __name__ == "__main__":
+    main()

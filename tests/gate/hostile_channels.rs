@@ -1,0 +1,388 @@
+//! Inside an authenticated connection: what a holder of a good certificate
+//! may ask for and must not get, byte for byte in the recording.
+
+use crate::hostile::{assert_unharmed, login, still_inside};
+use crate::raw::Peer;
+use crate::raw::channels::{Channel, Outcome, PACKET, WINDOW};
+use crate::raw::wire::{Put, msg};
+use crate::support::process::status_kb;
+use crate::support::{Record, World, secs, wait_until};
+
+/// A logged-in peer with one session channel.
+#[track_caller]
+fn inside(world: &World) -> (Peer, Channel) {
+    let mut peer = login(&world.bastion, &world.pass());
+    let channel = peer.session().unwrap().unwrap();
+    (peer, channel)
+}
+
+/// The recording once the peer has gone.
+#[track_caller]
+fn record_after(world: &World, peer: Peer) -> Record {
+    drop(peer);
+    world.bastion.only_record()
+}
+
+#[track_caller]
+fn exec(peer: &mut Peer, channel: &Channel, command: &str) -> Outcome {
+    peer.exec(channel, command).unwrap();
+    peer.outcome(channel, secs(20)).unwrap()
+}
+
+fn details(record: &Record, kind: &str) -> Vec<Vec<u8>> {
+    let requests = record.requests(1).into_iter();
+    requests
+        .filter(|(name, _)| name == kind)
+        .map(|(_, detail)| detail)
+        .collect()
+}
+
+#[test]
+fn d18_ten_thousand_variables_and_a_value_of_a_mebibyte() {
+    let world = World::new();
+    let pid = world.bastion.pid();
+    let (mut peer, channel) = inside(&world);
+    let mut sent = 0;
+    while sent < 10_000 && peer.env(&channel, format!("LC_{sent}"), "x").is_ok() {
+        sent += 1;
+    }
+    // More than anybody has: the session ends, and says so in its seal.
+    peer.drained(secs(10)).unwrap();
+    let record = record_after(&world, peer);
+    assert_eq!(record.code(), "protocol");
+    let passed = record
+        .decisions(1)
+        .iter()
+        .filter(|(action, allowed, _)| action == "env" && *allowed)
+        .count();
+    assert!(details(&record, "env").len() < 1000 && passed < 1000);
+
+    // No packet is that long.
+    let (mut peer, channel) = inside(&world);
+    peer.env(&channel, "LC_BIG", "x".repeat(1024 * 1024)).ok();
+    peer.drained(secs(10)).unwrap();
+    assert_unharmed(&world, pid);
+}
+
+#[test]
+fn d19_subsystems_by_their_exact_name_only() {
+    let world = World::new();
+    let pid = world.bastion.pid();
+    let (mut peer, _) = inside(&world);
+    for name in [
+        "sftp\0x",
+        "sftp\0",
+        "../sftp",
+        "SFTP",
+        "sftp ",
+        " sftp",
+        "",
+        "netconf",
+        "/usr/lib/openssh/sftp-server",
+    ] {
+        let channel = peer.session().unwrap().unwrap();
+        peer.subsystem(&channel, name).unwrap();
+        let mut outcome = Outcome::default();
+        peer.collect(&channel, &mut outcome, secs(10), |outcome| {
+            outcome.failures + outcome.successes > 0
+        })
+        .unwrap();
+        assert_eq!((outcome.failures, outcome.successes), (1, 0), "{name:?}");
+        peer.close(channel.theirs).unwrap();
+    }
+    assert!(still_inside(&mut peer).unwrap());
+    let record = record_after(&world, peer);
+    let asked: Vec<Vec<u8>> = record
+        .channels()
+        .iter()
+        .flat_map(|channel| record.requests(*channel))
+        .map(|(_, detail)| detail)
+        .collect();
+    for name in ["sftp\0x", "../sftp"] {
+        assert!(asked.contains(&name.as_bytes().to_vec()), "{name:?} is not recorded");
+    }
+    assert_unharmed(&world, pid);
+}
+
+#[test]
+fn d19_commands_long_and_odd() {
+    let world = World::new();
+    let pid = world.bastion.pid();
+    let (mut peer, channel) = inside(&world);
+    // Longer than any command that is carried: refused, the channel lives.
+    peer.exec(&channel, "x".repeat(200 * 1024)).unwrap();
+    assert!(!peer.replied().unwrap());
+    let odd = "printf 'a\\nb'\n# \x1b]0;title\x07 \x1b[2J \u{9b}31m \r\n";
+    let outcome = exec(&mut peer, &channel, odd);
+    assert_eq!(
+        (outcome.out.as_slice(), outcome.status),
+        (b"a\nb".as_slice(), Some(0)),
+        "{outcome:?}"
+    );
+    // A second program on the same channel: refused.
+    let channel = peer.session().unwrap().unwrap();
+    peer.exec(&channel, "cat").unwrap();
+    assert!(peer.replied().unwrap());
+    peer.exec(&channel, "id").unwrap();
+    assert!(!peer.replied().unwrap());
+    peer.ask(&channel, "shell", true, &[]).unwrap();
+    assert!(!peer.replied().unwrap());
+    let record = record_after(&world, peer);
+    assert!(
+        details(&record, "exec").contains(&odd.as_bytes().to_vec()),
+        "not byte for byte"
+    );
+
+    let (mut peer, channel) = inside(&world);
+    peer.exec(&channel, "x".repeat(1024 * 1024)).ok();
+    peer.drained(secs(10)).unwrap();
+
+    let log = world.bastion.log();
+    assert!(
+        !log.bytes().any(|byte| byte == 0x1b || byte == 7),
+        "a control byte in the log"
+    );
+    assert_unharmed(&world, pid);
+}
+
+#[test]
+fn d20_data_where_none_belongs() {
+    let world = World::new();
+    let pid = world.bastion.pid();
+    let (mut peer, channel) = inside(&world);
+    peer.exec(&channel, "cat").unwrap();
+    assert!(peer.replied().unwrap());
+    for unknown in [channel.theirs + 1, 77, u32::MAX, u32::MAX - 1] {
+        peer.data(unknown, b"to nobody").unwrap();
+        peer.eof(unknown).unwrap();
+        peer.close(unknown).unwrap();
+        peer.send(
+            &Put::message(msg::CHANNEL_WINDOW_ADJUST)
+                .u32(unknown)
+                .u32(u32::MAX)
+                .done(),
+        )
+        .unwrap();
+        let stray = Channel {
+            ours: 9,
+            theirs: unknown,
+            window: 0,
+        };
+        peer.exec(&stray, "id").unwrap();
+    }
+    assert!(still_inside(&mut peer).unwrap());
+    peer.data(channel.theirs, b"before").unwrap();
+    peer.eof(channel.theirs).unwrap();
+    peer.data(channel.theirs, b"after eof").unwrap();
+    peer.eof(channel.theirs).unwrap();
+    let outcome = peer.outcome(&channel, secs(10)).unwrap();
+    assert!(outcome.out.starts_with(b"before"), "{outcome:?}");
+    peer.close(channel.theirs).ok();
+    peer.data(channel.theirs, b"after close").ok();
+    peer.close(channel.theirs).ok();
+    let record = record_after(&world, peer);
+    assert!(record.input(1).starts_with(b"before"));
+    assert_unharmed(&world, pid);
+}
+
+#[test]
+fn d20_sixteen_mebibytes_past_the_window() {
+    let world = World::new();
+    let pid = world.bastion.pid();
+    let (mut peer, channel) = inside(&world);
+    // Reads nothing; the window opens no further.
+    peer.exec(&channel, "exec sleep 60").unwrap();
+    assert!(peer.replied().unwrap());
+    let before = status_kb(pid, "VmRSS");
+    let chunk = vec![b'x'; 32 * 1024 - 64];
+    let mut past = 0usize;
+    peer.stream.set_write_timeout(Some(secs(5))).unwrap();
+    while past < channel.window as usize + 16 * 1024 * 1024 {
+        // A server that ends it, or takes no more, is right too.
+        if peer.data(channel.theirs, &chunk).is_err() {
+            break;
+        }
+        past += chunk.len();
+    }
+    // Others are served meanwhile, and the memory is bounded.
+    assert_unharmed(&world, pid);
+    let grown = status_kb(pid, "VmHWM").saturating_sub(before);
+    assert!(grown < 48 * 1024, "{grown} kB more");
+    drop(peer);
+    wait_until("the end of every session", secs(20), || {
+        world.bastion.live_sessions().is_empty()
+    });
+}
+
+#[test]
+fn d20_a_largest_packet_of_nothing() {
+    let world = World::new();
+    let pid = world.bastion.pid();
+    for (window, packet) in [(WINDOW, 0), (0, PACKET), (0, 0), (1, 1), (u32::MAX, u32::MAX)] {
+        let mut peer = login(&world.bastion, &world.pass());
+        // Refusing such a channel, or the connection, is right too.
+        let Ok(Ok(channel)) = peer.session_with(window, packet) else {
+            continue;
+        };
+        peer.exec(&channel, "head -c 100000 /dev/zero").unwrap();
+        if packet != 0 {
+            // A window of one byte: the output comes byte by byte, or not at all.
+            assert!(still_inside(&mut peer).unwrap(), "window {window}, packet {packet}");
+        }
+        for _ in 0..64 {
+            let more = Put::message(msg::CHANNEL_WINDOW_ADJUST)
+                .u32(channel.theirs)
+                .u32(u32::MAX);
+            peer.send(&more.done()).ok();
+        }
+        assert_unharmed(&world, pid);
+    }
+    wait_until("the end of every session", secs(20), || {
+        world.bastion.live_sessions().is_empty()
+    });
+    // Nothing spins behind a closed door.
+    let spent = || cpu_ticks(pid);
+    let start = spent();
+    crate::support::wait::let_pass(secs(1));
+    assert!(spent() - start < 30, "the server is busy with nothing");
+}
+
+/// Processor time of a process, in hundredths of a second.
+fn cpu_ticks(pid: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
+
+#[test]
+fn d21_windows_of_any_size_and_many_of_them() {
+    let world = World::new();
+    let pid = world.bastion.pid();
+    let (mut peer, channel) = inside(&world);
+    peer.pty(&channel, 0, 0).unwrap();
+    assert!(peer.replied().unwrap());
+    peer.exec(&channel, "stty -echo; echo ready; read line; stty size")
+        .unwrap();
+    let mut outcome = Outcome::default();
+    let says =
+        |text: &'static [u8]| move |outcome: &Outcome| outcome.out.windows(text.len()).any(|window| window == text);
+    peer.collect(&channel, &mut outcome, secs(10), says(b"ready")).unwrap();
+    let before = status_kb(pid, "VmRSS");
+    for size in [(0, 0), (u32::MAX, u32::MAX), (1, 1), (0, u32::MAX), (500, 200)] {
+        peer.window_change(&channel, size.0, size.1).unwrap();
+    }
+    for number in 0..100_000u32 {
+        peer.window_change(&channel, 20 + number % 200, 10 + number % 50)
+            .unwrap();
+    }
+    peer.window_change(&channel, 123, 45).unwrap();
+    assert!(still_inside(&mut peer).unwrap(), "the flood ended the connection");
+    peer.data(channel.theirs, b"\n").unwrap();
+    let rest = peer.outcome(&channel, secs(30)).unwrap();
+    let out = String::from_utf8_lossy(&rest.out).into_owned();
+    assert!(out.contains("45 123"), "the last size did not arrive: {out:?}");
+    assert!(status_kb(pid, "VmHWM").saturating_sub(before) < 48 * 1024);
+    let record = record_after(&world, peer);
+    let sizes: Vec<(u32, u32)> = record
+        .events
+        .iter()
+        .filter_map(|timed| match timed.event {
+            portcullis_recording::Event::Resize { cols, rows, .. } => Some((cols, rows)),
+            _ => None,
+        })
+        .collect();
+    assert!(
+        sizes
+            .iter()
+            .all(|(cols, rows)| (1..=4096).contains(cols) && (1..=4096).contains(rows))
+    );
+    assert!(
+        sizes.len() < 10_000,
+        "{} sizes are recorded: nothing limits their rate",
+        sizes.len()
+    );
+    assert_unharmed(&world, pid);
+}
+
+/// Everything that is not a session is refused, in words, and recorded.
+#[test]
+fn d17_channels_and_forwards_that_are_not_carried() {
+    let world = World::new();
+    let pid = world.bastion.pid();
+    let (mut peer, channel) = inside(&world);
+    let dial = || Put::default().string("127.0.0.1").u32(22).string("127.0.0.1").u32(1);
+    for (kind, extra) in [
+        ("direct-tcpip", dial().done()),
+        ("forwarded-tcpip", dial().done()),
+        ("x11", Put::default().string("127.0.0.1").u32(1).done()),
+        (
+            "direct-streamlocal@openssh.com",
+            Put::default().string("/tmp/x").string("").u32(0).done(),
+        ),
+        ("auth-agent@openssh.com", Vec::new()),
+        ("tun@openssh.com", Put::default().u32(1).u32(0).done()),
+        ("session\0", Vec::new()),
+        ("nonsense@example.com", Vec::new()),
+    ] {
+        peer.ask_channel(kind, WINDOW, PACKET, &extra).unwrap();
+        let answer = peer
+            .expect(&[msg::CHANNEL_OPEN_CONFIRMATION, msg::CHANNEL_OPEN_FAILURE])
+            .unwrap();
+        assert_eq!(answer[0], msg::CHANNEL_OPEN_FAILURE, "{kind} was opened");
+        // russh refuses some kinds twice; what may not come is a confirmation.
+        assert!(still_inside(&mut peer).unwrap());
+    }
+    for (kind, extra) in [
+        ("auth-agent-req@openssh.com", Vec::new()),
+        (
+            "x11-req",
+            Put::default()
+                .bool(false)
+                .string("MIT-MAGIC-COOKIE-1")
+                .string("00")
+                .u32(0)
+                .done(),
+        ),
+        ("nonsense@example.com", Vec::new()),
+    ] {
+        peer.ask(&channel, kind, true, &extra).unwrap();
+        assert!(!peer.replied().unwrap(), "{kind}");
+    }
+    for (kind, extra) in [
+        ("tcpip-forward", Put::default().string("0.0.0.0").u32(0).done()),
+        (
+            "streamlocal-forward@openssh.com",
+            Put::default().string("/tmp/pc-test").done(),
+        ),
+    ] {
+        peer.send(
+            &Put::message(msg::GLOBAL_REQUEST)
+                .string(kind)
+                .bool(true)
+                .raw(&extra)
+                .done(),
+        )
+        .unwrap();
+        assert_eq!(
+            peer.expect(&[81, msg::REQUEST_FAILURE]).unwrap()[0],
+            msg::REQUEST_FAILURE,
+            "{kind}"
+        );
+    }
+    assert_eq!(exec(&mut peer, &channel, "echo well").out, b"well\n");
+    let record = record_after(&world, peer);
+    let denied: Vec<String> = record
+        .decisions(0)
+        .into_iter()
+        .chain(record.decisions(1))
+        .filter(|(_, allowed, _)| !allowed)
+        .map(|(action, ..)| action)
+        .collect();
+    for action in ["forward", "remote-forward", "agent", "x11"] {
+        assert!(
+            denied.iter().any(|denied| denied == action),
+            "{action} is not in the recording: {denied:?}"
+        );
+    }
+    assert_unharmed(&world, pid);
+}
