@@ -31,8 +31,6 @@ pub const MEMORY_BYTES_MAX: usize = 3 * 1024 * 1024;
 pub const HIGH_WATER_BYTES: usize = 1024 * 1024;
 /// Past this backlog a stalled reader's sender is slowed to a walk, in bytes.
 pub const SLOW_WALK_BYTES: u64 = 256 * 1024 * 1024;
-/// The same on a leg that carries other channels as well, in bytes.
-pub const SHARED_WALK_BYTES: u64 = 64 * 1024 * 1024;
 /// How long a callback waits for a reader that makes progress.
 const BRAKE: Duration = Duration::from_millis(100);
 /// A reader that took nothing for this long has stalled; a slow one has not.
@@ -298,15 +296,6 @@ impl<C> Lane<C> {
             }
         };
         kill.guard(tokio::time::timeout(BRAKE, emptied)).await;
-    }
-
-    /// The slow walk alone, for a leg that other channels share: nothing is
-    /// waited for before the backlog is far past what windows explain.
-    pub async fn walk(&self, kill: &Kill) {
-        if self.backlog() > SHARED_WALK_BYTES {
-            kill.guard(tokio::time::timeout(SLOW_WALK, self.drained.notified()))
-                .await;
-        }
     }
 
     /// Waits until the lane has room in memory, for senders that may wait: a

@@ -21,7 +21,7 @@ use super::Gate;
 use super::admission;
 use super::channel::{Channel, Down, Start, Terminal, Up};
 use super::gated::Kill;
-use super::lane::{HIGH_WATER_BYTES, SHARED_WALK_BYTES};
+use super::lane::HIGH_WATER_BYTES;
 use super::pump::ClientEnd;
 use super::session::{self, Live, NotOpened};
 use super::target::signal_name;
@@ -37,6 +37,14 @@ pub const WINDOW_BYTES: u32 = 1024 * 1024;
 /// What we give instead while a channel's backlog is above the high water:
 /// two bytes a round trip keep the callback coming until the lane has drained.
 const TRICKLE_BYTES: u32 = 2;
+/// What every channel gets while one is stalled and another sends: russh keeps
+/// one window target for the whole connection and applies what was answered
+/// for one channel to the next adjustment of any. With two bytes for the one
+/// and everything for the other, the stalled one would get the sibling's
+/// window and the sibling two bytes a round trip.
+const SHARED_BYTES: u32 = 256 * 1024;
+/// How long after its last packet a channel counts as sending.
+const FLOWING: Duration = Duration::from_millis(50);
 /// How long a trickled packet's callback waits, so that a stalled channel
 /// does not spin, and its siblings hardly notice.
 const TRICKLE_WAIT: Duration = Duration::from_millis(2);
@@ -76,12 +84,19 @@ pub struct Connection {
     /// Channels that may be open at once; each takes one until its pumps end.
     places: Arc<Semaphore>,
     opens: usize,
+    /// When a channel that is not stalled sent last.
+    flowed: Option<tokio::time::Instant>,
 }
 
 type Channels = Arc<Mutex<HashMap<ChannelId, (Arc<Channel>, ClientEnd)>>>;
 
 fn lock(channels: &Channels) -> MutexGuard<'_, HashMap<ChannelId, (Arc<Channel>, ClientEnd)>> {
     channels.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether its target takes less than the client sends.
+fn stalled(channel: &Channel) -> bool {
+    channel.up.backlog() > HIGH_WATER_BYTES as u64
 }
 
 impl Connection {
@@ -101,6 +116,7 @@ impl Connection {
             channels: Arc::default(),
             places,
             opens: 0,
+            flowed: None,
         }
     }
 
@@ -528,14 +544,12 @@ impl Handler for Connection {
     }
 
     async fn data(&mut self, id: ChannelId, data: &[u8], _: &mut Session) -> Result<(), Self::Error> {
-        let channel = Connection::data(self, id, data);
-        if let Some(channel) = &channel {
-            channel.up.walk(&self.kill).await;
-        }
-        if data.len() <= TRICKLE_BYTES as usize
-            && let Some(channel) = channel
-            && channel.up.backlog() > HIGH_WATER_BYTES as u64
-        {
+        let Some(channel) = Connection::data(self, id, data) else {
+            return Ok(());
+        };
+        if !stalled(&channel) {
+            self.flowed = Some(tokio::time::Instant::now());
+        } else if data.len() <= TRICKLE_BYTES as usize {
             self.kill.guard(tokio::time::sleep(TRICKLE_WAIT)).await;
         }
         Ok(())
@@ -557,16 +571,14 @@ impl Handler for Connection {
 
     fn adjust_window(&mut self, id: ChannelId, _: u32) -> u32 {
         let channels = lock(&self.channels);
-        let backlog = channels.get(&id).map_or(0, |(channel, _)| channel.up.backlog());
-        // russh keeps one target for all channels, so a trickle is felt by the
-        // siblings: with any of them about, the overflow file comes first.
-        let bound = match channels.len() {
-            0 | 1 => HIGH_WATER_BYTES as u64,
-            _ => SHARED_WALK_BYTES,
-        };
-        match backlog > bound {
+        if !channels.values().any(|(channel, _)| stalled(channel)) {
+            return WINDOW_BYTES;
+        }
+        let this = channels.get(&id).is_some_and(|(channel, _)| stalled(channel));
+        let flows = self.flowed.is_some_and(|at| at.elapsed() < FLOWING);
+        match this && !flows {
             true => TRICKLE_BYTES,
-            false => WINDOW_BYTES,
+            false => SHARED_BYTES,
         }
     }
 

@@ -518,7 +518,11 @@ impl Live {
 
     /// The client's connection is gone.
     pub fn client_gone(&self) {
-        let clean = self.channels().values().all(|(channel, _)| channel.stop.fired());
+        // A quick client is gone before the pump that sent CLOSE has stopped.
+        let over = |(channel, end): &(Arc<Channel>, Option<ClientEnd>)| {
+            channel.stop.fired() || end.as_ref().is_some_and(ClientEnd::closed)
+        };
+        let clean = self.channels().values().all(over);
         self.control.end_now(match clean {
             true => EndReason::Exit,
             false => EndReason::ClientLost,

@@ -43,6 +43,7 @@ fn d22_a_full_spool_ends_the_session_and_seals_it() {
     });
     // The recording left the spool: there is room again.
     assert_eq!(run(&mut client.exec("echo on"), secs(20)).ok().out(), "on\n");
+    world.bastion.await_records(2, secs(20));
     world.bastion.assert_ledger_clean();
 }
 

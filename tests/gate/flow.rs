@@ -272,3 +272,9 @@ fn beside(stall: &str, stdin: Stdio, stdout: Stdio) {
 fn beside_a_stalled_download() {
     beside("cat /dev/zero", Stdio::null(), Stdio::piped());
 }
+
+#[test]
+fn beside_a_stalled_upload() {
+    let zero = std::fs::File::open("/dev/zero").unwrap();
+    beside("sleep 300", Stdio::from(zero), Stdio::null());
+}

@@ -106,3 +106,32 @@ fn ten_channels_at_once() {
 fn thirty_channels_at_once() {
     at_once(30, 4 * MIB);
 }
+
+/// Hard cap: what a reader who never comes back leaves unread is bounded, and the end has a reason.
+#[test]
+fn the_backlog_is_bounded() {
+    let world = World::with(Setup::new().set("recording.overflow_max_mib", "16"), Variant::default());
+    let mut child = world
+        .client()
+        .exec("cat /dev/zero")
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    wait_until("the session", secs(20), || !world.bastion.live_sessions().is_empty());
+    // Nobody reads: bounded in memory and on disk, alive or ended with a reason.
+    let began = Instant::now();
+    wait_until("the overflow full, or the target braked", secs(30), || {
+        began.elapsed() > secs(8) || world.bastion.live_sessions().is_empty()
+    });
+    assert_peak(&world);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let record = &world.bastion.skimmed(1)[0];
+    record.assert_sealed();
+    record.assert_balanced();
+    let account = record.accounts()[0];
+    assert!(account.undelivered_down < 20 * MIB, "{account:?}");
+    assert!(["backlog", "client_lost"].contains(&record.code().as_str()), "{}", record.code());
+}

@@ -3,7 +3,8 @@
 use std::process::Stdio;
 
 use crate::support::process::{unique, with_argument};
-use crate::support::{Bastion, Client, Running, Setup, finish, run, secs, wait_until};
+use crate::support::wait::let_pass;
+use crate::support::{Bastion, Client, Running, Setup, Terminal, finish, run, secs, wait_until};
 
 /// A bastion with the local target `here`: the shell of `nobody`.
 fn here() -> (Bastion, Client) {
@@ -33,6 +34,28 @@ fn commands_run_as_the_account_with_their_streams_and_status() {
         assert_eq!(record.code(), "exit");
     }
     assert_eq!(records[0].exit_status(1), [6]);
+}
+
+#[test]
+fn a_local_terminal_has_size_and_resize() {
+    let (bastion, client) = here();
+    let mut ssh = client.ssh();
+    ssh.args(["-tt", "gate"]);
+    let mut terminal = Terminal::start(&ssh, 90, 33);
+    terminal.line("stty size; tty; echo I am $(id -un)");
+    terminal.expect("33 90", secs(20));
+    terminal.expect("I am nobody", secs(20));
+    terminal.resize(100, 40);
+    // The new size and the keys after it travel apart.
+    wait_until("the new size", secs(20), || {
+        terminal.line("stty size");
+        let_pass(std::time::Duration::from_millis(100));
+        terminal.shown().contains("40 100\r\n")
+    });
+    terminal.line("exit 5");
+    let (status, _) = terminal.finish(secs(20));
+    assert_eq!(status.exit_code(), 5);
+    assert_eq!(bastion.only_record().exit_status(1), [5]);
 }
 
 #[test]

@@ -19,6 +19,7 @@ mod flow;
 mod flow_long;
 mod local;
 mod sessions;
+mod signals;
 mod terminals;
 
 // Hostile peers and certificates, over a raw SSH peer of our own.

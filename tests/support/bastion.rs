@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use super::client::Client;
 use super::fault::Tmpfs;
-use super::process::{self, Done, kill_tree, run};
+use super::process::{self, Done, kill_tree, run, with_account};
 use super::recording::Record;
 use super::sshd::Sshd;
 use super::wait::{secs, wait_for};
@@ -231,19 +231,8 @@ impl Bastion {
         let Some((name, shell)) = &self.setup.account else {
             return Command::new(portcullis());
         };
-        let text = std::fs::read_to_string("/etc/passwd").unwrap();
-        let lines = text.lines().map(|line| match line.strip_prefix(&format!("{name}:")) {
-            Some(_) => format!("{}:{shell}", line.rsplit_once(':').unwrap().0),
-            None => line.to_owned(),
-        });
-        let passwd = self.dir().join("passwd");
-        std::fs::write(&passwd, lines.collect::<Vec<_>>().join("\n") + "\n").unwrap();
-        let mut command = Command::new("unshare");
-        command.args(["--mount", "--propagation", "private", "sh", "-c"]);
-        command
-            .arg("mount --bind \"$0\" /etc/passwd && exec \"$@\"")
-            .arg(passwd)
-            .arg(portcullis());
+        let mut command = with_account(name, shell, &self.dir().join("passwd"));
+        command.arg(portcullis());
         command
     }
 
@@ -314,10 +303,16 @@ impl Bastion {
     /// Adds `sshd` under a name, its host key pinned, login `root`.
     #[track_caller]
     pub fn add_host(&self, name: &str, sshd: &Sshd) {
+        self.add_host_login(name, sshd, "root");
+    }
+
+    /// The same with another login.
+    #[track_caller]
+    pub fn add_host_login(&self, name: &str, sshd: &Sshd, login: &str) {
         let addr = sshd.addr().to_string();
         let key = sshd.host_key_pub();
         self.admin(
-            &["target", "add", name, "--addr", &addr, "--login", "root"]
+            &["target", "add", name, "--addr", &addr, "--login", login]
                 .into_iter()
                 .chain(["--host-key", key.to_str().unwrap()])
                 .collect::<Vec<_>>(),

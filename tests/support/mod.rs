@@ -13,6 +13,7 @@ pub mod client;
 pub mod fault;
 pub mod process;
 pub mod recording;
+pub mod russh_client;
 pub mod sshd;
 pub mod tap;
 pub mod terminal;

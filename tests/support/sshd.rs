@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use super::bastion::Bastion;
-use super::process::{kill_tree, run};
+use super::process::{kill_tree, run, with_account};
 use super::wait::secs;
 
 const READY: Duration = secs(15);
@@ -20,9 +20,16 @@ const PORT_TRIES: usize = 10;
 pub struct Variant {
     lines: Vec<String>,
     host_certificate: bool,
+    account: Option<(String, String)>,
 }
 
 impl Variant {
+    /// Lets `name` log in with this shell.
+    pub fn account(mut self, name: &str, shell: &str) -> Variant {
+        self.account = Some((name.to_owned(), shell.to_owned()));
+        self
+    }
+
     /// Asks the client every 2 s whether it lives and hangs up after 3 misses.
     pub fn client_alive() -> Variant {
         Variant::default()
@@ -154,7 +161,15 @@ fn listen(dir: &Path, ca: &Path, variant: &Variant) -> Option<(Child, SocketAddr
     std::fs::write(&path, config).unwrap();
     let logged = dir.join("sshd.log");
     std::fs::remove_file(&logged).ok();
-    let mut child = Command::new("/usr/sbin/sshd")
+    let mut command = match &variant.account {
+        Some((name, shell)) => {
+            let mut command = with_account(name, shell, &dir.join("passwd"));
+            command.arg("/usr/sbin/sshd");
+            command
+        }
+        None => Command::new("/usr/sbin/sshd"),
+    };
+    let mut child = command
         .arg("-D")
         .arg("-f")
         .arg(&path)
