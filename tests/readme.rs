@@ -29,8 +29,9 @@ use terminal::Terminal;
 /// The one command that is not run here: it runs this.
 const NOT_RUN: &str = "tests/run";
 
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
+/// Asked at run time: a cached build may come from another clone.
+fn root() -> PathBuf {
+    PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").unwrap())
 }
 
 /// Lines of the README's `sh` blocks. Other blocks are `text`: nothing that

@@ -25,6 +25,7 @@ use super::lane::HIGH_WATER_BYTES;
 use super::pump::ClientEnd;
 use super::session::{self, Live, NotOpened};
 use super::target::signal_name;
+use crate::clock::{Tick, tick};
 use crate::kernel::admit::{Admitted, Refusal};
 use crate::kernel::id::Destination;
 use crate::kernel::request::{
@@ -85,7 +86,7 @@ pub struct Connection {
     places: Arc<Semaphore>,
     opens: usize,
     /// When a channel that is not stalled sent last.
-    flowed: Option<tokio::time::Instant>,
+    flowed: Option<Tick>,
 }
 
 type Channels = Arc<Mutex<HashMap<ChannelId, (Arc<Channel>, ClientEnd)>>>;
@@ -548,7 +549,7 @@ impl Handler for Connection {
             return Ok(());
         };
         if !stalled(&channel) {
-            self.flowed = Some(tokio::time::Instant::now());
+            self.flowed = Some(tick());
         } else if data.len() <= TRICKLE_BYTES as usize {
             self.kill.guard(tokio::time::sleep(TRICKLE_WAIT)).await;
         }
@@ -575,7 +576,7 @@ impl Handler for Connection {
             return WINDOW_BYTES;
         }
         let this = channels.get(&id).is_some_and(|(channel, _)| stalled(channel));
-        let flows = self.flowed.is_some_and(|at| at.elapsed() < FLOWING);
+        let flows = self.flowed.is_some_and(|at| tick().duration_since(at) < FLOWING);
         match this && !flows {
             true => TRICKLE_BYTES,
             false => SHARED_BYTES,

@@ -133,5 +133,9 @@ fn the_backlog_is_bounded() {
     record.assert_balanced();
     let account = record.accounts()[0];
     assert!(account.undelivered_down < 20 * MIB, "{account:?}");
-    assert!(["backlog", "client_lost"].contains(&record.code().as_str()), "{}", record.code());
+    assert!(
+        ["backlog", "client_lost"].contains(&record.code().as_str()),
+        "{}",
+        record.code()
+    );
 }

@@ -16,7 +16,11 @@ fn a_signal_reaches_a_host() {
     let (out, status, _) = exec_and_signal(&world.bastion, &pass, TRAP, "ready", Sig::USR1, secs(20));
     assert_eq!((out.as_str(), status), ("ready\ngot USR1\n", Some(11)));
     let record = world.bastion.only_record();
-    assert!(record.requests(1).iter().any(|(kind, _)| kind == "signal"), "{:?}", record.requests(1));
+    assert!(
+        record.requests(1).iter().any(|(kind, _)| kind == "signal"),
+        "{:?}",
+        record.requests(1)
+    );
 }
 
 #[test]
@@ -26,7 +30,14 @@ fn a_signal_reaches_a_local_program() {
     let pass = bastion.pass("op@here").issue();
     let (out, status, _) = exec_and_signal(&bastion, &pass, TRAP, "ready", Sig::USR1, secs(20));
     assert_eq!((out.as_str(), status), ("ready\ngot USR1\n", Some(11)));
-    let (_, status, by) = exec_and_signal(&bastion, &pass, "echo ready; exec sleep 300", "ready", Sig::TERM, secs(20));
+    let (_, status, by) = exec_and_signal(
+        &bastion,
+        &pass,
+        "echo ready; exec sleep 300",
+        "ready",
+        Sig::TERM,
+        secs(20),
+    );
     assert_eq!((status, by.as_deref()), (None, Some("TERM")));
     for record in bastion.records(2) {
         record.assert_sealed();

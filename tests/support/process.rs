@@ -346,7 +346,9 @@ pub fn with_account(name: &str, shell: &str, passwd: &std::path::Path) -> Comman
     std::fs::write(passwd, lines.collect::<Vec<_>>().join("\n") + "\n").unwrap();
     let mut command = Command::new("unshare");
     command.args(["--mount", "--propagation", "private", "sh", "-c"]);
-    command.arg("mount --bind \"$0\" /etc/passwd && exec \"$@\"").arg(passwd);
+    command
+        .arg("mount --bind \"$0\" /etc/passwd && exec \"$@\"")
+        .arg(passwd);
     command
 }
 

@@ -14,10 +14,7 @@ struct Trusting;
 impl client::Handler for Trusting {
     type Error = russh::Error;
 
-    async fn check_server_key(
-        &mut self,
-        _: &russh::keys::PublicKeyOrCertificate,
-    ) -> Result<bool, Self::Error> {
+    async fn check_server_key(&mut self, _: &russh::keys::PublicKeyOrCertificate) -> Result<bool, Self::Error> {
         // Host keys are another test's; loopback only.
         Ok(true)
     }
@@ -39,7 +36,10 @@ pub fn exec_and_signal(
         let config = Arc::new(client::Config::default());
         let mut handle = client::connect(config, bastion.addr(), Trusting).await.unwrap();
         let user = pass.destination.clone();
-        let answer = handle.authenticate_openssh_cert(user, Arc::new(key), certificate).await.unwrap();
+        let answer = handle
+            .authenticate_openssh_cert(user, Arc::new(key), certificate)
+            .await
+            .unwrap();
         assert!(answer.success(), "not admitted");
         let mut channel = handle.channel_open_session().await.unwrap();
         channel.exec(true, command).await.unwrap();
@@ -62,6 +62,11 @@ pub fn exec_and_signal(
         handle.disconnect(russh::Disconnect::ByApplication, "", "").await.ok();
         (String::from_utf8_lossy(&out).into_owned(), status, by)
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async { tokio::time::timeout(limit, work).await }).expect("in time")
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime
+        .block_on(async { tokio::time::timeout(limit, work).await })
+        .expect("in time")
 }
