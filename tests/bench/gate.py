@@ -263,6 +263,7 @@ def main():
     args.add_argument("--rounds", type=int, default=5)
     args.add_argument("--mib", type=int, default=256)
     args.add_argument("--sessions", type=int, default=50)
+    args.add_argument("--only", choices=("memory", "setup", "echo", "bulk", "overrun"), action="append")
     args = args.parse_args()
     if os.geteuid() != 0:
         raise SystemExit("run it as root: the target sshd logs root in")
@@ -276,11 +277,15 @@ def main():
             print(f"load average at the start: {os.getloadavg()[0]:.1f}", flush=True)
             row("what", "median", "ratio", "more")
             # Memory first: a heap that bulk has stretched hides what a session costs.
-            memory(rig, args.sessions)
-            setup(rig, max(args.rounds * 4, 20))
-            echo(rig, 300)
-            bulk(rig, args.rounds, args.mib)
-            overrun(rig, args.rounds)
+            parts = {
+                "memory": lambda: memory(rig, args.sessions),
+                "setup": lambda: setup(rig, max(args.rounds * 4, 20)),
+                "echo": lambda: echo(rig, 600),
+                "bulk": lambda: bulk(rig, args.rounds, args.mib),
+                "overrun": lambda: overrun(rig, args.rounds),
+            }
+            for part in args.only or parts:
+                parts[part]()
         finally:
             rig.close()
 
