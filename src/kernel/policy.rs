@@ -5,7 +5,7 @@
 
 use super::admit::Admitted;
 use super::grant::{Capability, WallMs};
-use super::request::Request;
+use super::request::{ENV_NAME_BYTES_MAX, ENV_VALUE_BYTES_MAX, Request};
 
 /// A yes to one request. Only [`decide`] makes one.
 #[derive(Debug)]
@@ -71,10 +71,16 @@ pub fn decide(admitted: &Admitted, request: Request, context: &Context<'_>) -> R
     let rule = match &request {
         Request::Connect => "grant.destination",
         Request::Channel | Request::WindowChange | Request::Signal { .. } => "grant.session",
-        Request::Env { name } => {
-            if context.env_allowed.iter().any(|pattern| env_matches(pattern, name)) {
+        Request::Env { name, value_bytes } => {
+            let named = context.env_allowed.iter().any(|pattern| env_matches(pattern, name));
+            if named && is_env_name(name) && *value_bytes <= ENV_VALUE_BYTES_MAX {
                 "gate.env"
             } else {
+                let name: String = name
+                    .chars()
+                    .filter(|c| !c.is_control())
+                    .take(ENV_NAME_BYTES_MAX)
+                    .collect();
                 return deny(
                     "gate.env",
                     "env_not_allowed",
@@ -138,6 +144,12 @@ pub fn decide(admitted: &Admitted, request: Request, context: &Context<'_>) -> R
         }
     };
     Ok(Permit { request, rule })
+}
+
+/// Whether a name can be a variable's: a pattern with `*` lets nothing else in.
+fn is_env_name(name: &str) -> bool {
+    (1..=ENV_NAME_BYTES_MAX).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
 fn env_matches(pattern: &str, name: &str) -> bool {

@@ -21,6 +21,8 @@ pub enum Request {
     Pty,
     Env {
         name: String,
+        /// Length of the value, in bytes.
+        value_bytes: usize,
     },
     Shell,
     Exec {

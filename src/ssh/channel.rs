@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use portcullis_recording::event::ChannelAccount;
 use russh::{Pty, Sig};
 
+use super::answer::Answer;
 use super::gated::Kill;
 use super::lane::{Lane, LaneError, Stream};
 use crate::kernel::screen_state::ScreenState;
@@ -53,7 +54,7 @@ pub enum Up {
 /// What goes from the target to the client beside data, in order with it.
 #[derive(Clone, Debug)]
 pub enum Down {
-    /// The target's own answer to [`Up::Start`].
+    /// The target's own answer to [`Up::Start`], if it comes late.
     Reply(bool),
     Eof,
     ExitStatus(u32),
@@ -103,6 +104,8 @@ pub struct Channel {
     pub terminal: AtomicBool,
     /// A program was asked for.
     pub started: AtomicBool,
+    /// The target's answer to what starts it.
+    pub answer: Answer,
     pub env_count: AtomicU32,
     /// Requests that policy refused.
     pub denials: AtomicU32,
@@ -121,6 +124,7 @@ impl Channel {
             account: Account::default(),
             terminal: AtomicBool::new(false),
             started: AtomicBool::new(false),
+            answer: Answer::default(),
             env_count: AtomicU32::new(0),
             denials: AtomicU32::new(0),
             client_eof: AtomicBool::new(false),

@@ -11,14 +11,16 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 
 use super::algorithms;
+use super::channels::WINDOW_BYTES;
 use super::gated::{Gated, Kill, tune};
-use super::server::{Connection, WINDOW_BYTES};
+use super::server::Connection;
 use super::{Gate, Settings};
 
 /// How long the accept loop rests when the system has no descriptor left.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
-/// Messages that wait inside russh for one client's socket: with packets of
-/// 32 KiB at most 128 KiB are encrypted and unsent, beside the socket's own queue.
+/// Messages that may wait for russh's loop. It takes up to 64 of them at once,
+/// of at most 256 KiB together per channel's batch: what it has encrypted and
+/// not sent is dropped at a cut, by a reset.
 const EVENTS_QUEUED: usize = 4;
 /// Source addresses remembered before stale ones are dropped.
 const SOURCES_SWEEP: usize = 4096;

@@ -120,15 +120,18 @@ impl LocalEnd {
             }
             Entry::Control(Up::Start(start)) => {
                 let started = self.start(start).await;
-                let yes = started.is_ok();
-                if let Err(why) = started {
-                    tracing::warn!(session = %self.live.id, why, "local target did not start");
-                    let line = format!("portcullis: {why}\r\n");
-                    self.channel.take_from_target(Stream::Stderr, line.as_bytes()).ok();
-                }
-                self.channel.down.control(Down::Reply(yes)).ok();
-                if !yes {
-                    self.channel.down.control(Down::Close).ok();
+                let channel = &self.channel;
+                match started {
+                    Ok(()) if channel.answer.give(true) => {}
+                    Ok(()) => {
+                        channel.down.control(Down::Reply(true)).ok();
+                    }
+                    Err(why) => {
+                        tracing::warn!(session = %self.live.id, why, "local target did not start");
+                        channel.answer.in_words();
+                        channel.down.control(Down::Refused(why)).ok();
+                        channel.down.control(Down::Close).ok();
+                    }
                 }
                 Ok(())
             }

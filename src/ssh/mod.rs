@@ -21,13 +21,16 @@ use crate::telemetry::Metrics;
 
 mod admission;
 pub mod algorithms;
+mod answer;
 mod archiving;
 mod channel;
+mod channels;
 mod gated;
 mod lane;
 pub mod listen;
 mod local;
 mod pump;
+mod requests;
 mod resize;
 pub mod scan;
 mod server;

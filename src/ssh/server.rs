@@ -5,13 +5,11 @@
     reason = "key kinds of a non-exhaustive enum: SHA-1 and DSA are named, the kernel decides over the rest"
 )]
 
-use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use portcullis_recording::Event;
 use russh::keys::{Algorithm, Certificate};
 use russh::server::{Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Response, Session, VerifiedPublicKey};
 use russh::{Channel as RusshChannel, ChannelId, ChannelOpenFailure, MethodKind, MethodSet, Pty, Sig};
@@ -19,52 +17,27 @@ use tokio::sync::{Semaphore, watch};
 
 use super::Gate;
 use super::admission;
-use super::channel::{Channel, Down, Start, Terminal, Up};
+use super::channel::{Channel, Start, Up};
+use super::channels::Channels;
 use super::gated::Kill;
-use super::lane::HIGH_WATER_BYTES;
 use super::pump::ClientEnd;
+use super::requests::{self, CLOSED_WAIT, Size};
 use super::session::{self, Live, NotOpened};
-use super::target::signal_name;
-use crate::clock::{Tick, tick};
 use crate::kernel::admit::{Admitted, Refusal};
 use crate::kernel::id::Destination;
-use crate::kernel::request::{
-    ENV_COUNT_MAX, ENV_NAME_BYTES_MAX, ENV_VALUE_BYTES_MAX, EXEC_BYTES_MAX, Request, clamp_terminal,
-};
+use crate::kernel::request::Request;
 use crate::kernel::session::EndReason;
 
-/// Window that we give a client per channel, in bytes.
-pub const WINDOW_BYTES: u32 = 1024 * 1024;
-/// What we give instead while a channel's backlog is above the high water:
-/// two bytes a round trip keep the callback coming until the lane has drained.
-const TRICKLE_BYTES: u32 = 2;
-/// What every channel gets while one is stalled and another sends: russh keeps
-/// one window target for the whole connection and applies what was answered
-/// for one channel to the next adjustment of any. With two bytes for the one
-/// and everything for the other, the stalled one would get the sibling's
-/// window and the sibling two bytes a round trip.
-const SHARED_BYTES: u32 = 256 * 1024;
-/// How long after its last packet a channel counts as sending.
-const FLOWING: Duration = Duration::from_millis(50);
 /// How long a trickled packet's callback waits, so that a stalled channel
 /// does not spin, and its siblings hardly notice.
 const TRICKLE_WAIT: Duration = Duration::from_millis(2);
-/// Refused requests on one channel before it counts as an attack.
-const DENIALS_MAX: u32 = 32;
-/// Longest signal name, in bytes.
-const SIGNAL_BYTES_MAX: usize = 32;
-/// How long a closed channel may move nothing before it is ended.
-const CLOSED_WAIT: Duration = Duration::from_secs(2);
 /// How long a connection lives whose session did not open.
 const UNOPENED_WAIT: Duration = Duration::from_secs(2);
-/// How long a channel open waits for another to end.
-const PLACE_WAIT: Duration = Duration::from_millis(750);
+/// How long a channel open waits for another to end: a closed one ends by
+/// itself within `CLOSED_WAIT`.
+const PLACE_WAIT: Duration = CLOSED_WAIT.saturating_add(Duration::from_secs(1));
 /// How long a channel open waits for the session behind it.
 const OPEN_WAIT: Duration = Duration::from_secs(30);
-/// Longest modes list of a terminal request that is passed on.
-const PTY_MODES_MAX: usize = 64;
-/// Longest terminal name, in bytes.
-const TERM_BYTES_MAX: usize = 128;
 
 type Opening = watch::Receiver<Option<Result<Arc<Live>, NotOpened>>>;
 
@@ -85,19 +58,6 @@ pub struct Connection {
     /// Channels that may be open at once; each takes one until its pumps end.
     places: Arc<Semaphore>,
     opens: usize,
-    /// When a channel that is not stalled sent last.
-    flowed: Option<Tick>,
-}
-
-type Channels = Arc<Mutex<HashMap<ChannelId, (Arc<Channel>, ClientEnd)>>>;
-
-fn lock(channels: &Channels) -> MutexGuard<'_, HashMap<ChannelId, (Arc<Channel>, ClientEnd)>> {
-    channels.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Whether its target takes less than the client sends.
-fn stalled(channel: &Channel) -> bool {
-    channel.up.backlog() > HIGH_WATER_BYTES as u64
 }
 
 impl Connection {
@@ -114,10 +74,9 @@ impl Connection {
             shown: None,
             authenticated,
             opening: None,
-            channels: Arc::default(),
+            channels: Channels::default(),
             places,
             opens: 0,
-            flowed: None,
         }
     }
 
@@ -127,7 +86,7 @@ impl Connection {
     }
 
     fn channel(&self, id: ChannelId) -> Option<(Arc<Live>, Arc<Channel>)> {
-        let channel = lock(&self.channels).get(&id).map(|(channel, _)| channel.clone())?;
+        let channel = self.channels.get(id)?;
         Some((self.live()?, channel))
     }
 
@@ -149,44 +108,17 @@ impl Connection {
         }
     }
 
-    /// Asks policy for a program and passes it on; the target answers.
-    fn start(&mut self, id: ChannelId, start: Start, session: &mut Session) -> Result<(), russh::Error> {
-        let Some((live, channel)) = self.channel(id) else {
-            return session.channel_failure(id);
+    /// Starts a program on a channel; the target answers.
+    async fn start(&mut self, id: ChannelId, start: Start, session: &mut Session) -> Result<(), russh::Error> {
+        let answer = match self.channel(id) {
+            Some((live, channel)) => requests::start(&live, &channel, start).await,
+            None => Some(false),
         };
-        let (request, detail): (Request, Vec<u8>) = match &start {
-            Start::Shell => (Request::Shell, Vec::new()),
-            Start::Exec(command) => (
-                Request::Exec {
-                    command: command.clone(),
-                },
-                command.clone(),
-            ),
-            Start::Subsystem(name) => (Request::Subsystem { name: name.clone() }, name.clone().into_bytes()),
-        };
-        match live.decide(channel.number, request, &detail, "") {
-            Ok(_permit) => {}
-            Err(denial) => {
-                let said = format!("refused by rule {}: {}", denial.rule, denial.sentence);
-                refuse_in_words(&live, &channel, said);
-                return Ok(());
-            }
+        match answer {
+            Some(true) => session.channel_success(id),
+            Some(false) => session.channel_failure(id),
+            None => Ok(()),
         }
-        if channel.started.swap(true, Ordering::SeqCst) {
-            // One program a channel (RFC 4254 section 6.5).
-            refuse_in_words(&live, &channel, "this channel runs a program already".into());
-            return Ok(());
-        }
-        let start = match live.admitted.force_command() {
-            Some(command) => {
-                let text = format!("the certificate's forced command runs instead: {command}");
-                live.record(channel.number, Event::Marker { text: text.into() });
-                Start::Exec(command.as_bytes().to_vec())
-            }
-            None => start,
-        };
-        enqueue(&live, &channel, Up::Start(start));
-        Ok(())
     }
 
     fn data(&mut self, id: ChannelId, bytes: &[u8]) -> Option<Arc<Channel>> {
@@ -221,48 +153,6 @@ async fn opened_session(opening: &mut Opening) -> Result<Arc<Live>, String> {
         Some(Ok(live)) => Ok(live.clone()),
         Some(Err(refused)) => Err(refused.sentence.clone()),
         None => Err("the session did not open".into()),
-    }
-}
-
-/// Refuses a request with words on the channel's standard error, through the
-/// pump, so that the client's window counts. Who asks on and on is cut off.
-fn refuse_in_words(live: &Live, channel: &Channel, said: String) {
-    if channel.denials.fetch_add(1, Ordering::SeqCst) >= DENIALS_MAX {
-        live.control
-            .end_now(EndReason::Protocol("too many refused requests".into()));
-        return;
-    }
-    if channel.down.control(Down::Refused(said)).is_err() {
-        live.control.end_now(EndReason::Backlog);
-    }
-}
-
-/// A closed channel whose target takes no more input must still end: it does
-/// once nothing has moved for a while.
-async fn end_closed(channel: Arc<Channel>) {
-    loop {
-        let before = channel.account.to_target.load(Ordering::Relaxed);
-        if tokio::time::timeout(CLOSED_WAIT, channel.stop.wait()).await.is_ok() {
-            return;
-        }
-        if channel.account.to_target.load(Ordering::Relaxed) == before {
-            channel.stop.fire();
-            return;
-        }
-    }
-}
-
-/// Whether a signal's name is one (RFC 4254 section 6.10, or `name@domain`).
-fn is_signal_name(name: &str) -> bool {
-    (1..=SIGNAL_BYTES_MAX).contains(&name.len())
-        && name
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"@.-".contains(&byte))
-}
-
-fn enqueue(live: &Live, channel: &Channel, up: Up) {
-    if channel.up.control(up).is_err() {
-        live.control.end_now(EndReason::Backlog);
     }
 }
 
@@ -397,11 +287,10 @@ impl Handler for Connection {
 
     async fn channel_close(&mut self, id: ChannelId, _: &mut Session) -> Result<(), Self::Error> {
         let live = self.live();
-        let removed = lock(&self.channels).remove(&id);
+        let removed = self.channels.remove(id);
         if let (Some(live), Some((channel, end))) = (live, removed) {
             end.set_closed();
-            enqueue(&live, &channel, Up::Close);
-            tokio::spawn(end_closed(channel));
+            requests::close(&live, channel);
         }
         Ok(())
     }
@@ -409,7 +298,7 @@ impl Handler for Connection {
     async fn channel_eof(&mut self, id: ChannelId, _: &mut Session) -> Result<(), Self::Error> {
         if let Some((live, channel)) = self.channel(id) {
             channel.client_eof.store(true, Ordering::SeqCst);
-            enqueue(&live, &channel, Up::Eof);
+            requests::enqueue(&live, &channel, Up::Eof);
         }
         Ok(())
     }
@@ -425,9 +314,7 @@ impl Handler for Connection {
         };
         let settings = self.gate.settings();
         self.opens += 1;
-        // A channel that the target closed is gone although the client's own
-        // CLOSE never reaches this handler.
-        lock(&self.channels).retain(|_, (channel, _)| !channel.stop.fired());
+        self.channels.forget_ended();
         if self.opens > settings.opens_max {
             reply.reject(ChannelOpenFailure::ResourceShortage).await;
             return Ok(());
@@ -455,7 +342,7 @@ impl Handler for Connection {
             let opened = kill.guard(async {
                 let live = opened_session(&mut opening).await?;
                 let channel = live.open_channel(end.clone(), place).await?;
-                lock(&channels).insert(id, (channel, end));
+                channels.insert(id, channel, end);
                 Ok(())
             });
             let opened = opened.await;
@@ -548,9 +435,7 @@ impl Handler for Connection {
         let Some(channel) = Connection::data(self, id, data) else {
             return Ok(());
         };
-        if !stalled(&channel) {
-            self.flowed = Some(tick());
-        } else if data.len() <= TRICKLE_BYTES as usize {
+        if self.channels.trickles(&channel, data.len()) {
             self.kill.guard(tokio::time::sleep(TRICKLE_WAIT)).await;
         }
         Ok(())
@@ -571,16 +456,7 @@ impl Handler for Connection {
     }
 
     fn adjust_window(&mut self, id: ChannelId, _: u32) -> u32 {
-        let channels = lock(&self.channels);
-        if !channels.values().any(|(channel, _)| stalled(channel)) {
-            return WINDOW_BYTES;
-        }
-        let this = channels.get(&id).is_some_and(|(channel, _)| stalled(channel));
-        let flows = self.flowed.is_some_and(|at| tick().duration_since(at) < FLOWING);
-        match this && !flows {
-            true => TRICKLE_BYTES,
-            false => SHARED_BYTES,
-        }
+        self.channels.window(id)
     }
 
     async fn pty_request(
@@ -594,58 +470,16 @@ impl Handler for Connection {
         modes: &[(Pty, u32)],
         session: &mut Session,
     ) -> Result<(), Self::Error> {
-        let Some((live, channel)) = self.channel(id) else {
-            return session.channel_failure(id);
+        let size = Size {
+            cols,
+            rows,
+            px_width,
+            px_height,
         };
-        let (cols, rows) = clamp_terminal(cols, rows);
-        let term: String = term.chars().filter(|c| !c.is_control()).take(TERM_BYTES_MAX).collect();
-        let again = channel.is_terminal() || channel.started.load(Ordering::SeqCst);
-        // Modes reach the target, so they are recorded: opcode=value, as sent.
-        let asked: Vec<String> = modes
-            .iter()
-            .map(|(mode, value)| format!("{}={value}", *mode as u8))
-            .collect();
-        let want = asked.join(" ");
-        if live
-            .decide(channel.number, Request::Pty, term.as_bytes(), &want)
-            .is_err()
-            || again
-        {
-            return session.channel_failure(id);
+        match self.channel(id) {
+            Some((live, channel)) if requests::pty(&live, &channel, term, size, modes) => session.channel_success(id),
+            Some(_) | None => session.channel_failure(id),
         }
-        live.record(
-            channel.number,
-            Event::Resize {
-                cols,
-                rows,
-                px_width,
-                px_height,
-            },
-        );
-        // The recorder first: not one key may be taken for ordinary input.
-        live.recorder.terminal(channel.number, cols, rows);
-        channel.terminal.store(true, Ordering::Release);
-        // russh leaves a hole for each mode it does not know; encoded again,
-        // TTY_OP_END would end the list there.
-        let modes = modes
-            .iter()
-            .filter(|(mode, _)| *mode != Pty::TTY_OP_END)
-            .take(PTY_MODES_MAX)
-            .copied()
-            .collect();
-        enqueue(
-            &live,
-            &channel,
-            Up::Pty(Terminal {
-                term,
-                cols,
-                rows,
-                px_width,
-                px_height,
-                modes,
-            }),
-        );
-        session.channel_success(id)
     }
 
     async fn x11_request(
@@ -670,52 +504,22 @@ impl Handler for Connection {
         value: &str,
         session: &mut Session,
     ) -> Result<(), Self::Error> {
-        let Some((live, channel)) = self.channel(id) else {
-            return session.channel_failure(id);
-        };
-        let count = channel.env_count.fetch_add(1, Ordering::SeqCst) as usize;
-        if count >= ENV_COUNT_MAX * 4 {
-            live.control.end_now(EndReason::Protocol("too many variables".into()));
-            return session.channel_failure(id);
+        match self.channel(id) {
+            Some((live, channel)) if requests::env(&live, &channel, name, value) => session.channel_success(id),
+            Some(_) | None => session.channel_failure(id),
         }
-        if name.len() > ENV_NAME_BYTES_MAX || value.len() > ENV_VALUE_BYTES_MAX || name.contains('=') {
-            let kind = format!("env of {} bytes", name.len() + value.len());
-            // Not passed on, so a part of it is enough.
-            let detail: Vec<u8> = format!("{name}={value}").bytes().take(ENV_VALUE_BYTES_MAX).collect();
-            let _denied = live.decide(channel.number, Request::Unknown { kind }, &detail, "");
-            return session.channel_failure(id);
-        }
-        // The whole of it is recorded: what passes reaches the target.
-        let detail = format!("{name}={value}").into_bytes();
-        let request = Request::Env { name: name.to_owned() };
-        let allowed = live.decide(channel.number, request, &detail, "").is_ok()
-            && count < ENV_COUNT_MAX
-            && !channel.started.load(Ordering::SeqCst);
-        if !allowed {
-            return session.channel_failure(id);
-        }
-        let (name, value) = (name.to_owned(), value.to_owned());
-        enqueue(&live, &channel, Up::Env { name, value });
-        session.channel_success(id)
     }
 
     async fn shell_request(&mut self, id: ChannelId, session: &mut Session) -> Result<(), Self::Error> {
-        self.start(id, Start::Shell, session)
+        self.start(id, Start::Shell, session).await
     }
 
     async fn exec_request(&mut self, id: ChannelId, command: &[u8], session: &mut Session) -> Result<(), Self::Error> {
-        if command.len() > EXEC_BYTES_MAX {
-            if let Some((live, channel)) = self.channel(id) {
-                let kind = format!("exec of {} bytes", command.len());
-                live.decide(channel.number, Request::Unknown { kind }, b"", "").ok();
-            }
-            return session.channel_failure(id);
-        }
-        self.start(id, Start::Exec(command.to_vec()), session)
+        self.start(id, Start::Exec(command.to_vec()), session).await
     }
 
     async fn subsystem_request(&mut self, id: ChannelId, name: &str, session: &mut Session) -> Result<(), Self::Error> {
-        self.start(id, Start::Subsystem(name.to_owned()), session)
+        self.start(id, Start::Subsystem(name.to_owned()), session).await
     }
 
     async fn window_change_request(
@@ -727,20 +531,14 @@ impl Handler for Connection {
         px_height: u32,
         _: &mut Session,
     ) -> Result<(), Self::Error> {
-        if let Some((live, channel)) = self.channel(id)
-            && channel.is_terminal()
-        {
-            let (cols, rows) = clamp_terminal(cols, rows);
-            enqueue(
-                &live,
-                &channel,
-                Up::WindowChange {
-                    cols,
-                    rows,
-                    px_width,
-                    px_height,
-                },
-            );
+        let size = Size {
+            cols,
+            rows,
+            px_width,
+            px_height,
+        };
+        if let Some((live, channel)) = self.channel(id) {
+            requests::window_change(&live, &channel, size);
         }
         Ok(())
     }
@@ -754,16 +552,7 @@ impl Handler for Connection {
 
     async fn signal(&mut self, id: ChannelId, signal: Sig, _: &mut Session) -> Result<(), Self::Error> {
         if let Some((live, channel)) = self.channel(id) {
-            let name = signal_name(&signal);
-            if !is_signal_name(&name) {
-                let kind = "a signal without a name".to_owned();
-                let _denied = live.decide(channel.number, Request::Unknown { kind }, b"", "");
-                return Ok(());
-            }
-            let request = Request::Signal { name: name.clone() };
-            if live.decide(channel.number, request, name.as_bytes(), "").is_ok() {
-                enqueue(&live, &channel, Up::Signal(signal));
-            }
+            requests::signal(&live, &channel, signal);
         }
         Ok(())
     }

@@ -408,11 +408,11 @@ impl Leg {
         let Some(link) = self.link.get() else { return };
         let first = link.expected.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
         match first {
-            Some(Expected::Start) => self.tell(Down::Reply(yes)),
+            Some(Expected::Start) if !link.channel.answer.give(yes) => self.tell(Down::Reply(yes)),
             Some(Expected::Pty) if !yes => {
                 tracing::info!("the target gave no terminal");
             }
-            Some(Expected::Pty) | None => {}
+            Some(Expected::Start | Expected::Pty) | None => {}
         }
     }
 }

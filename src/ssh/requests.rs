@@ -1,0 +1,225 @@
+//! What a client asks on an open channel: each request is bounded, put before
+//! policy, recorded, and passed on in order.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use portcullis_recording::Event;
+use russh::{Pty, Sig};
+
+use super::channel::{Channel, Down, Start, Terminal, Up};
+use super::session::Live;
+use super::target::signal_name;
+use crate::kernel::request::{ENV_COUNT_MAX, ENV_VALUE_BYTES_MAX, EXEC_BYTES_MAX, Request, clamp_terminal};
+use crate::kernel::session::EndReason;
+
+/// Refused requests on one channel before it counts as an attack.
+const DENIALS_MAX: u32 = 32;
+/// Variables on one channel, refused ones included, before it counts as an attack.
+const ENV_TRIES_MAX: usize = ENV_COUNT_MAX * 4;
+/// Longest signal name, in bytes.
+const SIGNAL_BYTES_MAX: usize = 32;
+/// How long a closed channel may move nothing before it is ended.
+pub const CLOSED_WAIT: Duration = Duration::from_secs(2);
+/// Longest modes list of a terminal request that is passed on.
+const PTY_MODES_MAX: usize = 64;
+/// Longest terminal name, in bytes.
+const TERM_BYTES_MAX: usize = 128;
+
+/// A terminal's size, in cells and in pixels.
+#[derive(Clone, Copy)]
+pub struct Size {
+    pub cols: u32,
+    pub rows: u32,
+    pub px_width: u32,
+    pub px_height: u32,
+}
+
+/// Asks policy for a program and passes it on. The target's own answer, or
+/// nothing when the answer comes through the channel's lane.
+pub async fn start(live: &Live, channel: &Channel, start: Start) -> Option<bool> {
+    let (request, detail): (Request, Vec<u8>) = match &start {
+        Start::Exec(command) if command.len() > EXEC_BYTES_MAX => {
+            let kind = format!("exec of {} bytes", command.len());
+            live.decide(channel.number, Request::Unknown { kind }, b"", "").ok();
+            return Some(false);
+        }
+        Start::Shell => (Request::Shell, Vec::new()),
+        Start::Exec(command) => (
+            Request::Exec {
+                command: command.clone(),
+            },
+            command.clone(),
+        ),
+        Start::Subsystem(name) => (Request::Subsystem { name: name.clone() }, name.clone().into_bytes()),
+    };
+    if let Err(denial) = live.decide(channel.number, request, &detail, "") {
+        let said = format!("refused by rule {}: {}", denial.rule, denial.sentence);
+        refuse_in_words(live, channel, said);
+        return None;
+    }
+    if channel.started.swap(true, Ordering::SeqCst) {
+        // One program a channel (RFC 4254 section 6.5).
+        refuse_in_words(live, channel, "this channel runs a program already".into());
+        return None;
+    }
+    let start = match live.admitted.force_command() {
+        Some(command) => {
+            let text = format!("the certificate's forced command runs instead: {command}");
+            live.record(channel.number, Event::Marker { text: text.into() });
+            Start::Exec(command.as_bytes().to_vec())
+        }
+        None => start,
+    };
+    enqueue(live, channel, Up::Start(start));
+    channel.answer.wait(&channel.stop).await
+}
+
+/// A terminal; whether it is given.
+pub fn pty(live: &Live, channel: &Channel, term: &str, size: Size, modes: &[(Pty, u32)]) -> bool {
+    let (cols, rows) = clamp_terminal(size.cols, size.rows);
+    let term: String = term.chars().filter(|c| !c.is_control()).take(TERM_BYTES_MAX).collect();
+    let again = channel.is_terminal() || channel.started.load(Ordering::SeqCst);
+    // Modes reach the target, so they are recorded: opcode=value, as sent.
+    let asked: Vec<String> = modes
+        .iter()
+        .map(|(mode, value)| format!("{}={value}", *mode as u8))
+        .collect();
+    let decided = live.decide(channel.number, Request::Pty, term.as_bytes(), &asked.join(" "));
+    if decided.is_err() || again {
+        return false;
+    }
+    let (px_width, px_height) = (size.px_width, size.px_height);
+    live.record(
+        channel.number,
+        Event::Resize {
+            cols,
+            rows,
+            px_width,
+            px_height,
+        },
+    );
+    // The recorder first: not one key may be taken for ordinary input.
+    live.recorder.terminal(channel.number, cols, rows);
+    channel.terminal.store(true, Ordering::Release);
+    // russh leaves a hole for each mode it does not know; encoded again,
+    // TTY_OP_END would end the list there.
+    let modes = modes
+        .iter()
+        .filter(|(mode, _)| *mode != Pty::TTY_OP_END)
+        .take(PTY_MODES_MAX)
+        .copied()
+        .collect();
+    let terminal = Terminal {
+        term,
+        cols,
+        rows,
+        px_width,
+        px_height,
+        modes,
+    };
+    enqueue(live, channel, Up::Pty(terminal));
+    true
+}
+
+/// A variable; whether it is passed on.
+pub fn env(live: &Live, channel: &Channel, name: &str, value: &str) -> bool {
+    let count = channel.env_count.fetch_add(1, Ordering::SeqCst) as usize;
+    if count >= ENV_TRIES_MAX {
+        live.control.end_now(EndReason::Protocol("too many variables".into()));
+        return false;
+    }
+    let request = Request::Env {
+        name: name.to_owned(),
+        value_bytes: value.len(),
+    };
+    // What passes is recorded whole: policy lets nothing longer pass.
+    let detail: Vec<u8> = format!("{name}={value}")
+        .bytes()
+        .take(2 * ENV_VALUE_BYTES_MAX)
+        .collect();
+    let allowed = live.decide(channel.number, request, &detail, "").is_ok()
+        && count < ENV_COUNT_MAX
+        && !channel.started.load(Ordering::SeqCst);
+    if allowed {
+        let (name, value) = (name.to_owned(), value.to_owned());
+        enqueue(live, channel, Up::Env { name, value });
+    }
+    allowed
+}
+
+/// A new size of the terminal.
+pub fn window_change(live: &Live, channel: &Channel, size: Size) {
+    if !channel.is_terminal() {
+        return;
+    }
+    let (cols, rows) = clamp_terminal(size.cols, size.rows);
+    let change = Up::WindowChange {
+        cols,
+        rows,
+        px_width: size.px_width,
+        px_height: size.px_height,
+    };
+    enqueue(live, channel, change);
+}
+
+/// A signal for the program.
+pub fn signal(live: &Live, channel: &Channel, signal: Sig) {
+    let name = signal_name(&signal);
+    if !is_signal_name(&name) {
+        let kind = "a signal without a name".to_owned();
+        live.decide(channel.number, Request::Unknown { kind }, b"", "").ok();
+        return;
+    }
+    let request = Request::Signal { name: name.clone() };
+    if live.decide(channel.number, request, name.as_bytes(), "").is_ok() {
+        enqueue(live, channel, Up::Signal(signal));
+    }
+}
+
+/// Whether a signal's name is one (RFC 4254 section 6.10, or `name@domain`).
+fn is_signal_name(name: &str) -> bool {
+    (1..=SIGNAL_BYTES_MAX).contains(&name.len())
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"@.-".contains(&byte))
+}
+
+/// The client's CLOSE. A channel whose target takes no more input must still
+/// end: it does once nothing has moved for a while.
+pub fn close(live: &Live, channel: Arc<Channel>) {
+    enqueue(live, &channel, Up::Close);
+    tokio::spawn(async move {
+        loop {
+            let before = channel.account.to_target.load(Ordering::Relaxed);
+            if tokio::time::timeout(CLOSED_WAIT, channel.stop.wait()).await.is_ok() {
+                return;
+            }
+            if channel.account.to_target.load(Ordering::Relaxed) == before {
+                channel.stop.fire();
+                return;
+            }
+        }
+    });
+}
+
+/// Refuses a request with words on the channel's standard error, through the
+/// pump, so that the client's window counts. Who asks on and on is cut off.
+fn refuse_in_words(live: &Live, channel: &Channel, said: String) {
+    if channel.denials.fetch_add(1, Ordering::SeqCst) >= DENIALS_MAX {
+        live.control
+            .end_now(EndReason::Protocol("too many refused requests".into()));
+        return;
+    }
+    if channel.down.control(Down::Refused(said)).is_err() {
+        live.control.end_now(EndReason::Backlog);
+    }
+}
+
+/// Puts a request behind what the client has sent before.
+pub fn enqueue(live: &Live, channel: &Channel, up: Up) {
+    if channel.up.control(up).is_err() {
+        live.control.end_now(EndReason::Backlog);
+    }
+}
