@@ -8,6 +8,8 @@ from .refusal import require
 
 CHECK = 0x7F
 KEYFRAME = 0x30
+ACCOUNTS = 0x33
+CHANNEL_MAX = (1 << 32) - 1
 LAYOUT_ROWS, LAYOUT_COLUMNS = 0, 1
 
 
@@ -18,12 +20,17 @@ class Event(NamedTuple):
     payload: memoryview
 
 
-def of_content(content: bytes) -> Iterator[Event]:
-    """The events of a chunk; their payloads are not looked into yet."""
+def begin(content: bytes) -> tuple[Cursor, int, int]:
+    """The cursor behind layout and first time, and these two."""
     cursor = Cursor(content)
     layout = cursor.byte()
     require(layout in (LAYOUT_ROWS, LAYOUT_COLUMNS), "malformed: unknown layout")
-    time_ms = cursor.varint()
+    return cursor, layout, later(0, cursor.varint())
+
+
+def of_content(content: bytes) -> Iterator[Event]:
+    """The events of a chunk; their payloads are not looked into yet."""
+    cursor, layout, time_ms = begin(content)
     events = rows(cursor, time_ms) if layout == LAYOUT_ROWS else columns(cursor, time_ms)
     first = True
     for event in events:
@@ -41,7 +48,7 @@ def rows(cursor: Cursor, time_ms: int) -> Iterator[Event]:
 
 def row(cursor: Cursor, time_ms: int) -> Event:
     time_ms = later(time_ms, cursor.varint())
-    kind, channel = cursor.byte(), cursor.varint()
+    kind, channel = cursor.byte(), channel_of(cursor)
     return Event(time_ms, kind, channel, cursor.take(bounded(cursor.varint())))
 
 
@@ -52,11 +59,17 @@ def columns(cursor: Cursor, time_ms: int) -> Iterator[Event]:
         Cursor(cursor.take(length)) for length in (lengths[0], count, lengths[1], lengths[2])
     )
     for _ in range(count):
-        delta, channel, size = times.varint(), channels.varint(), sizes.varint()
+        delta, channel, size = times.varint(), channel_of(channels), sizes.varint()
         time_ms = later(time_ms, delta)
         yield Event(time_ms, kinds.byte(), channel, cursor.take(bounded(size)))
     for column in (times, channels, sizes, cursor):
         column.end("malformed: columns of different lengths")
+
+
+def channel_of(cursor: Cursor) -> int:
+    channel = cursor.varint()
+    require(channel <= CHANNEL_MAX, "malformed: channel over 32 bits")
+    return channel
 
 
 def later(time_ms: int, delta: int) -> int:

@@ -26,6 +26,10 @@ class Recording:
         self.open()
         while self.next_chunk():
             pass
+        self.finish()
+
+    def finish(self) -> None:
+        """Reads what comes behind the chunks."""
         while self.next_is(frame.TAIL):
             content, whole = self.skippable(limits.TAIL_FRAME_BYTES_MAX)
             self.session.push_tail(content, whole)
@@ -78,6 +82,8 @@ class Recording:
             signer = seal.recovery.node_key
         else:
             require(session.tails == 0, "a sealed file with tails")
+            # Of a recovered one the format does not say whether tails count.
+            require(seal.accounts == session.accounts, "the accounts are not those that were sealed")
         require(seal.signed.signed_by(signer, "seal"), "the seal's signature does not verify")
         counts = (session.chunks, session.raw_bytes, session.events)
         require((seal.chunks, seal.raw_bytes, seal.events) == counts, "the seal counts the chunks differently")

@@ -31,6 +31,8 @@ class Session:
         self.last_ms = 0
         self.index = bytearray()
         self.index_last = (0, 0)
+        # SHA-256 of the last Accounts payload, or zeros.
+        self.accounts = bytes(statement.HASH_BYTES)
         self.tails = 0
         self.tails_hash = sha256()
         self.vouching: tail.Vouching | None = None
@@ -53,7 +55,7 @@ class Session:
             leaf.raw_bytes == chunk.raw_bytes and (leaf.flags & statement.FLAG_STORED != 0) == chunk.stored,
             "zstd frame refused: the content is not as long as its leaf says",
         )
-        require_content(chunk, leaf)
+        self.accounts = require_content(chunk, leaf) or self.accounts
         self.before = tree.leaf_hash(leaf.signed.statement)
         self.tree.push(self.before)
         self.index += varint_bytes(offset - self.index_last[0]) + varint_bytes(leaf.first_ms - self.index_last[1])
@@ -79,8 +81,10 @@ class Session:
 
     def torn_chunk(self, data: bytes) -> None:
         require(self.tails == 0, "a torn chunk that is not the first tail")
-        self.last_ms = max(self.last_ms, tail.torn_chunk_ends_ms(data))
+        first_ms, last_ms = tail.torn_chunk_times(data)
+        require(first_ms >= self.last_ms, "times run backwards")
         self.gap()
+        self.last_ms = last_ms
 
     def gap(self) -> None:
         """Something is missing where the next tail would be: its index is taken and its key not used."""
@@ -94,12 +98,13 @@ class Session:
         index = self.chunks + self.tails
         read = tail.read(data, index, self.opener, self.key)
         require(index > 0 or read.opened.before == self.head_hash, "the first tail does not follow the head")
+        require(read.opened.from_ms >= self.last_ms, "times run backwards")
         if read.torn is not None and not torn:
             raise Refused("malformed: a torn record in a recovered tail") from read.torn
         self.vouched().push(read)
         self.tails += 1
         self.opener, self.key = read.opened.key, None
-        self.last_ms = max(self.last_ms, read.last_ms)
+        self.last_ms = read.last_ms
 
     def vouched(self) -> tail.Vouching:
         if self.vouching is None:
@@ -107,20 +112,23 @@ class Session:
         return self.vouching
 
 
-def require_content(chunk: Chunk, leaf: statement.Leaf) -> None:
-    """Reads what was signed (8.2 rule 9); the very bytes whose hash was checked (8.3)."""
+def require_content(chunk: Chunk, leaf: statement.Leaf) -> bytes | None:
+    """Reads what was signed (8.2 rule 9), the very bytes whose hash was checked (8.3); the hash of the last Accounts."""
     try:
-        first = last = None
+        first = last = accounts = None
         count = 0
         for read_event in event.of_content(chunk.content()):
             require(read_event.kind != event.CHECK, not_stated("a check outside a tail"))
             payload.require_sound(read_event)
             first, last = first or read_event, read_event
+            if read_event.kind == event.ACCOUNTS:
+                accounts = sha256(read_event.payload).digest()
             count += 1
         require(count == leaf.events, not_stated("another number of events"))
         require((first.time_ms, last.time_ms) == (leaf.first_ms, leaf.last_ms), not_stated("other times"))
         keyframe = leaf.flags & statement.FLAG_KEYFRAME != 0
         require((first.kind == event.KEYFRAME) == keyframe, not_stated("the keyframe flag is wrong"))
+        return accounts
     except Refused as refused:
         raise ContentRefused(str(refused)) from None
 

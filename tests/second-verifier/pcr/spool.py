@@ -8,15 +8,17 @@ from .recording import Recording
 from .refusal import CutOff, Refused, require
 
 
-def read(main: Recording, folder: Path) -> int:
-    """How far the session's keys vouch for what is in the folder, in milliseconds."""
+def read(main: Recording, folder: Path) -> int | None:
+    """How far the session's keys vouch for what is in the folder, in milliseconds; None if its file is finished."""
     main.open()
     session = main.session
     require(folder.resolve().name == session.head.session.hex(), "a spool folder that is not named by its session")
     try:
         while main.next_chunk():
             pass
-        require(main.next_is(None), "a main file with more than chunks")
+        if not main.next_is(None):
+            main.finish()
+            return None
     except TornFile:
         # The torn end: what it was to hold is in a tail, or missing.
         pass

@@ -162,6 +162,7 @@ class Seal:
     close_ms: int
     reason: str
     index_hash: bytes
+    accounts: bytes
     recovery: Recovery | None
 
 
@@ -173,10 +174,10 @@ def seal(content: bytes) -> Seal:
     root = signed.hash()
     close_ms = signed.field().time()
     reason, _in_words = signed.text(), signed.text()
-    index_hash, _accounts = signed.hash(), signed.hash()
+    index_hash, accounts = signed.hash(), signed.hash()
     recovery = None
     if kind == RECOVERED:
         vouched, tail_bytes, until_ms = signed.field().uint(), signed.field().uint(), signed.field().time()
         recovery = Recovery(vouched, tail_bytes, until_ms, signed.hash(), signed.key())
     signed.end()
-    return Seal(signed, head_hash, chunks, raw_bytes, events, root, close_ms, reason, index_hash, recovery)
+    return Seal(signed, head_hash, chunks, raw_bytes, events, root, close_ms, reason, index_hash, accounts, recovery)

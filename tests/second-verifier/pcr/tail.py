@@ -67,22 +67,22 @@ def require_check(row: event.Event, key: bytes, number: int, bytes_before: int, 
     require(check.hash_before == hash_before, "a check of other bytes")
 
 
-def torn_chunk_ends_ms(data: bytes) -> int:
-    """The time of the last whole event in the whole blocks of a stored chunk whose leaf is missing (3.5)."""
+def torn_chunk_times(data: bytes) -> tuple[int, int]:
+    """First time and time of the last whole event in the whole blocks of a chunk whose leaf is missing (3.5)."""
     require(data.startswith(chunk.STORED_HEADER), "a torn chunk that is not a stored one")
     require(len(data) <= limits.CHUNK_STORED_BYTES_MAX, "a frame over its bound")
-    content = Cursor(b"".join(chunk.raw_blocks(data)))
-    require(content.left() <= limits.CHUNK_RAW_BYTES_MAX, "a torn chunk over its bound")
-    last_ms = 0
+    content = b"".join(chunk.raw_blocks(data))
+    require(len(content) <= limits.CHUNK_RAW_BYTES_MAX, "a torn chunk over its bound")
+    _, _, first_ms = event.begin(content)
+    last_ms = first_ms
     try:
         # Blocks end where they end: the last event may go on in one that was never written.
-        require(content.byte() == event.LAYOUT_ROWS, "malformed: a torn chunk with another layout than rows")
-        for read_event in event.rows(content, content.varint()):
+        for read_event in event.of_content(content):
             payload.require_sound(read_event)
             last_ms = read_event.time_ms
     except CutOff:
         pass
-    return last_ms
+    return first_ms, last_ms
 
 
 class Vouching:

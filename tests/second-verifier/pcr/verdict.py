@@ -41,6 +41,10 @@ def of(path: Path, trust: Trust, proof_path: Path | None) -> Verdict:
             recording.read()
         except Refused as refused:
             return invalid(recording, refused)
+    return of_finished(recording, trust, proof_path)
+
+
+def of_finished(recording: Recording, trust: Trust, proof_path: Path | None) -> Verdict:
     ledger = ledger_of(recording, trust, proof_path)
     if not proved(recording, trust, ledger):
         return REVOKED
@@ -57,6 +61,8 @@ def of_spool(folder: Path, trust: Trust) -> Verdict:
             until_ms = spool.read(recording, folder)
         except Refused as refused:
             return invalid(recording, refused)
+    if until_ms is None:
+        return of_finished(recording, trust, None)
     if trust.revoked_ms([recording.session.head.node_key]) is not None:
         return REVOKED
     return Verdict(PREFIX, f"PREFIX up to {seconds(until_ms)}")
