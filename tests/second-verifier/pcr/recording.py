@@ -1,0 +1,125 @@
+"""A finished recording: HEAD (CHUNK LEAF)* TAIL* INDEX SEAL SEEKTABLE (section 3)."""
+
+from hashlib import sha256
+
+from . import frame, limits, statement
+from .frame import Frames
+from .refusal import Refused, require
+from .session import Session
+from .trust import Trust
+
+SEEKABLE_MAGIC = 0x8F92EAB1
+
+
+class Recording:
+    """Reads a file from its beginning to its end. What was refused is at `frames.begin`."""
+
+    def __init__(self, frames: Frames, trust: Trust):
+        self.frames = frames
+        self.trust = trust
+        self.session: Session | None = None
+        self.seal: statement.Seal | None = None
+        self.seek_entries = bytearray()
+        self.seek_frames = 0
+
+    def read(self) -> None:
+        self.open()
+        while self.next_chunk():
+            pass
+        self.finish()
+
+    def finish(self) -> None:
+        """Reads what comes behind the chunks."""
+        while self.next_is(frame.TAIL):
+            content, whole = self.skippable(limits.TAIL_FRAME_BYTES_MAX)
+            self.session.push_tail(content, whole)
+        require(not self.next_is(None), "there is no seal")
+        self.read_index()
+        self.read_seal()
+        self.read_seek_table()
+        require(self.frames.at == self.frames.size, "bytes after the end")
+
+    def open(self) -> None:
+        try:
+            begins = self.next_is(frame.HEAD)
+        except Refused:
+            begins = False
+        require(begins, "not a recording")
+        self.session = Session(*self.skippable(limits.HEAD_BYTES_MAX), self.trust)
+
+    def next_is(self, magic: int | None) -> bool:
+        return self.frames.peek() == magic
+
+    def next_chunk(self) -> bool:
+        """Reads the next chunk and its leaf; False if something else follows."""
+        if not self.next_is(frame.CHUNK):
+            return False
+        offset = self.frames.at
+        chunk = self.frames.chunk()
+        self.listed(len(chunk.frame), chunk.raw_bytes)
+        begin = self.frames.at
+        frame.require_magic(self.frames.peek(), frame.LEAF)
+        leaf, _ = self.skippable(limits.STATEMENT_BYTES_MAX)
+        # What a leaf is refused for is mostly its chunk.
+        self.frames.begin = offset
+        self.session.push_chunk(offset, chunk, leaf)
+        self.frames.begin = begin
+        return True
+
+    def read_index(self) -> None:
+        frame.require_magic(self.frames.peek(), frame.INDEX)
+        content, _ = self.skippable(limits.INDEX_ENTRY_BYTES_MAX * self.session.chunks)
+        require(content == self.session.index, "the index is not the one the chunks give")
+
+    def read_seal(self) -> None:
+        frame.require_magic(self.frames.peek(), frame.SEAL)
+        content, _ = self.skippable(limits.STATEMENT_BYTES_MAX)
+        seal, session = statement.seal(content), self.session
+        require(seal.head_hash == session.head_hash, "the seal belongs to another session")
+        signer = session.key
+        if seal.recovery is not None:
+            self.require_recovered(seal)
+            signer = seal.recovery.node_key
+        else:
+            require(session.tails == 0, "a sealed file with tails")
+            # Of a recovered one the format does not say whether tails count.
+            require(seal.accounts == session.accounts, "the accounts are not those that were sealed")
+        require(seal.signed.signed_by(signer, "seal"), "the seal's signature does not verify")
+        counts = (session.chunks, session.raw_bytes, session.events)
+        require((seal.chunks, seal.raw_bytes, seal.events) == counts, "the seal counts the chunks differently")
+        require(seal.root == session.tree.root(), "the seal's root is not that of the chunks")
+        require(seal.index_hash == sha256(session.index).digest(), "the seal names another index")
+        require(seal.close_ms >= session.last_ms, "the seal closes before the last event")
+        self.seal = seal
+
+    def require_recovered(self, seal: statement.Seal) -> None:
+        recovery, session = seal.recovery, self.session
+        self.trust.require_node(recovery.node_key, session.head.opening_ms + seal.close_ms)
+        require(recovery.tails_hash == session.tails_hash.digest(), "the seal names other tails")
+        vouched = session.vouched()
+        vouched.end()
+        require(recovery.chunks == session.chunks, "the seal counts vouched chunks differently")
+        require(recovery.tail_bytes == vouched.tail_bytes, "the seal counts vouched tail bytes differently")
+        require(recovery.until_ms == vouched.until_ms, "the seal states another end of the vouching")
+
+    def read_seek_table(self) -> None:
+        frame.require_magic(self.frames.peek(), frame.SEEK_TABLE)
+        footer = self.seek_frames.to_bytes(4, "little") + b"\0" + SEEKABLE_MAGIC.to_bytes(4, "little")
+        expected = bytes(self.seek_entries) + footer
+        content, _ = self.frames.skippable(len(expected))
+        require(content == expected, "the seek table is not the one the frames give")
+
+    def node_keys(self) -> list[bytes]:
+        """The node keys this recording rests on."""
+        keys = [self.session.head.node_key]
+        return keys if self.seal.recovery is None else [*keys, self.seal.recovery.node_key]
+
+    def skippable(self, most: int) -> tuple[bytes, bytes]:
+        content, whole = self.frames.skippable(most)
+        self.listed(len(whole), 0)
+        return content, whole
+
+    def listed(self, stored_bytes: int, raw_bytes: int) -> None:
+        """Takes the frame into the seek table that must come in the end (3.7)."""
+        self.seek_entries += stored_bytes.to_bytes(4, "little") + raw_bytes.to_bytes(4, "little")
+        self.seek_frames += 1

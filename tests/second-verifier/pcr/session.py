@@ -1,0 +1,137 @@
+"""What is known of a session at some place in its recording, and what may follow there.
+
+A finished file and a spool have this in common: a head, chunks with their leaves, and tails.
+"""
+
+from hashlib import sha256
+
+from . import event, limits, payload, statement, tail, tree
+from .chunk import Chunk
+from .cursor import varint_bytes
+from .refusal import ContentRefused, Refused, require
+from .trust import Trust
+
+
+class Session:
+    def __init__(self, head_content: bytes, head_frame: bytes, trust: Trust):
+        self.head = statement.head(head_content)
+        require(
+            self.head.signed.signed_by(self.head.node_key, "head"),
+            "the node's signature over the head does not verify",
+        )
+        trust.require_node(self.head.node_key, self.head.opening_ms)
+        self.head_hash = sha256(head_frame).digest()
+        self.chunks = self.raw_bytes = self.events = 0
+        self.tree = tree.Tree()
+        self.before = self.head_hash
+        # k_i for the chunk or tail that comes next; None behind a tail, whose successor brings its own.
+        self.key: bytes | None = self.head.key
+        # Who opens the next tail: k_(i-1), or k_0 for the first.
+        self.opener = self.head.key
+        self.last_ms = 0
+        self.index = bytearray()
+        self.index_last = (0, 0)
+        # SHA-256 of the last Accounts payload, or zeros.
+        self.accounts = bytes(statement.HASH_BYTES)
+        self.tails = 0
+        self.tails_hash = sha256()
+        self.vouching: tail.Vouching | None = None
+
+    def push_chunk(self, offset: int, chunk: Chunk, leaf_content: bytes) -> None:
+        require(self.chunks < limits.CHUNKS_MAX, "more chunks than may be")
+        leaf = statement.leaf(leaf_content)
+        require(leaf.index == self.chunks, f"the leaf has index {leaf.index}, not {self.chunks}")
+        require(leaf.before == self.before, "the leaf does not follow the one before it")
+        require(leaf.signed.signed_by(self.key, "leaf"), "the leaf is not signed by the key of its epoch")
+        require(leaf.next_key != self.key, "the leaf hands over to its own key")
+        require(self.last_ms <= leaf.first_ms <= leaf.last_ms, "times run backwards")
+        require(leaf.events > 0, "a chunk without events")
+        require(leaf.stored_bytes == len(chunk.frame), "the chunk is not as long as its leaf says")
+        require(
+            leaf.chunk_hash == sha256(chunk.frame).digest(),
+            "the chunk's bytes are not those that were signed",
+        )
+        require(
+            leaf.raw_bytes == chunk.raw_bytes and (leaf.flags & statement.FLAG_STORED != 0) == chunk.stored,
+            "zstd frame refused: the content is not as long as its leaf says",
+        )
+        self.accounts = require_content(chunk, leaf) or self.accounts
+        self.before = tree.leaf_hash(leaf.signed.statement)
+        self.tree.push(self.before)
+        self.index += varint_bytes(offset - self.index_last[0]) + varint_bytes(leaf.first_ms - self.index_last[1])
+        self.index.append(leaf.flags)
+        self.index_last = (offset, leaf.first_ms)
+        self.chunks += 1
+        self.raw_bytes += leaf.raw_bytes
+        self.events += leaf.events
+        self.opener, self.key = self.key, leaf.next_key
+        self.last_ms = leaf.last_ms
+
+    def push_tail(self, content: bytes, frame: bytes = b"") -> None:
+        """A TAIL of a finished file: nothing in it may be torn (8.2 rule 8)."""
+        require(self.tails < limits.TAILS_MAX, "more tails than may be")
+        require(len(content) > 0, "malformed: an empty tail")
+        self.tails_hash.update(frame)
+        kind, data = content[0], content[1:]
+        require(kind in (tail.KIND_FILE, tail.KIND_CHUNK), "malformed: unknown kind of tail")
+        if kind == tail.KIND_CHUNK:
+            self.torn_chunk(data)
+        else:
+            self.tail_file(data, torn=False)
+
+    def torn_chunk(self, data: bytes) -> None:
+        require(self.tails == 0, "a torn chunk that is not the first tail")
+        first_ms, last_ms = tail.torn_chunk_times(data)
+        require(first_ms >= self.last_ms, "times run backwards")
+        self.gap()
+        self.last_ms = last_ms
+
+    def gap(self) -> None:
+        """Something is missing where the next tail would be: its index is taken and its key not used."""
+        self.vouched().end()
+        self.tails += 1
+        if self.key is not None:
+            self.opener, self.key = self.key, None
+
+    def tail_file(self, data: bytes, torn: bool) -> None:
+        """The bytes of a tail file, which may end with a torn record or not."""
+        index = self.chunks + self.tails
+        read = tail.read(data, index, self.opener, self.key)
+        require(index > 0 or read.opened.before == self.head_hash, "the first tail does not follow the head")
+        require(read.opened.from_ms >= self.last_ms, "times run backwards")
+        if read.torn is not None and not torn:
+            raise Refused("malformed: a torn record in a recovered tail") from read.torn
+        self.vouched().push(read)
+        self.tails += 1
+        self.opener, self.key = read.opened.key, None
+        self.last_ms = read.last_ms
+
+    def vouched(self) -> tail.Vouching:
+        if self.vouching is None:
+            self.vouching = tail.Vouching(self.last_ms)
+        return self.vouching
+
+
+def require_content(chunk: Chunk, leaf: statement.Leaf) -> bytes | None:
+    """Reads what was signed (8.2 rule 9), the very bytes whose hash was checked (8.3); the hash of the last Accounts."""
+    try:
+        first = last = accounts = None
+        count = 0
+        for read_event in event.of_content(chunk.content()):
+            require(read_event.kind != event.CHECK, not_stated("a check outside a tail"))
+            payload.require_sound(read_event)
+            first, last = first or read_event, read_event
+            if read_event.kind == event.ACCOUNTS:
+                accounts = sha256(read_event.payload).digest()
+            count += 1
+        require(count == leaf.events, not_stated("another number of events"))
+        require((first.time_ms, last.time_ms) == (leaf.first_ms, leaf.last_ms), not_stated("other times"))
+        keyframe = leaf.flags & statement.FLAG_KEYFRAME != 0
+        require((first.kind == event.KEYFRAME) == keyframe, not_stated("the keyframe flag is wrong"))
+        return accounts
+    except Refused as refused:
+        raise ContentRefused(str(refused)) from None
+
+
+def not_stated(what: str) -> str:
+    return "the chunk's content is not what its leaf states: " + what

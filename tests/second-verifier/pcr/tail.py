@@ -1,0 +1,113 @@
+"""Tails: what was not a finished chunk yet (7), and how far the session's keys vouch for it (7.3)."""
+
+from dataclasses import dataclass
+from hashlib import sha256
+
+from . import chunk, event, limits, payload, statement
+from .cursor import Cursor
+from .refusal import CutOff, Refused, require
+
+KIND_FILE, KIND_CHUNK = 0, 1
+OPEN_MAGIC = 0x184D2A52
+
+
+@dataclass
+class Tail:
+    """A tail file as far as its records are whole."""
+
+    opened: statement.TailOpen
+    whole: bytes
+    last_ms: int
+    # Of the last CHECK: bytes up to its end, and its time; none without one.
+    checked: tuple[int, int] | None
+    # Why it does not go on, or None if that is where the bytes end.
+    torn: Refused | None
+
+
+def read(data: bytes, index: int, opener: bytes, key: bytes | None) -> Tail:
+    """Reads tail `index`, which `opener` must have signed, and which must go on with `key` if that is known."""
+    require(len(data) <= limits.TAIL_BYTES_MAX, "a tail over its bound")
+    cursor = Cursor(data)
+    magic, length = (int.from_bytes(cursor.take(4), "little") for _ in range(2))
+    require(magic == OPEN_MAGIC, "a tail that does not begin with its opening")
+    require(length <= limits.STATEMENT_BYTES_MAX, "a frame over its bound")
+    opened = statement.tail_open(bytes(cursor.take(length)))
+    require(opened.signed.signed_by(opener, "tail"), "the tail is not opened by the key before it")
+    require(opened.index == index, f"the tail has index {opened.index}, not {index}")
+    require(key is None or opened.key == key, "the tail goes on with another key")
+    tail = Tail(opened, b"", opened.from_ms, None, None)
+    checks, whole = 0, cursor.at
+    hashed = sha256(data[:whole])
+    try:
+        while cursor.left():
+            read_event = event.row(cursor, tail.last_ms)
+            if read_event.kind == event.CHECK:
+                require_check(read_event, opened.key, checks, whole, hashed.digest())
+                checks += 1
+                tail.checked = (cursor.at, read_event.time_ms)
+            else:
+                payload.require_sound(read_event)
+            tail.last_ms = read_event.time_ms
+            hashed.update(data[whole : cursor.at])
+            whole = cursor.at
+    except Refused as refused:
+        tail.torn = refused
+    tail.whole = data[:whole]
+    return tail
+
+
+def require_check(row: event.Event, key: bytes, number: int, bytes_before: int, hash_before: bytes) -> None:
+    require(row.channel == 0, "a check on a channel")
+    require(len(row.payload) <= limits.STATEMENT_BYTES_MAX, "a check over its bound")
+    check = statement.check(bytes(row.payload))
+    require(check.signed.signed_by(key, "check"), "a check that is not signed by the key of its epoch")
+    require(check.number == number, "a check with another number")
+    require(check.time_ms == row.time_ms, "a check of another time")
+    require(check.bytes_before == bytes_before, "a check of another length")
+    require(check.hash_before == hash_before, "a check of other bytes")
+
+
+def torn_chunk_times(data: bytes) -> tuple[int, int]:
+    """First time and time of the last whole event in the whole blocks of a chunk whose leaf is missing (3.5)."""
+    require(data.startswith(chunk.STORED_HEADER), "a torn chunk that is not a stored one")
+    require(len(data) <= limits.CHUNK_STORED_BYTES_MAX, "a frame over its bound")
+    content = b"".join(chunk.raw_blocks(data))
+    require(len(content) <= limits.CHUNK_RAW_BYTES_MAX, "a torn chunk over its bound")
+    _, _, first_ms = event.begin(content)
+    last_ms = first_ms
+    try:
+        # Blocks end where they end: the last event may go on in one that was never written.
+        for read_event in event.of_content(content):
+            payload.require_sound(read_event)
+            last_ms = read_event.time_ms
+    except CutOff:
+        pass
+    return first_ms, last_ms
+
+
+class Vouching:
+    """How far the session's keys vouch: it ends at the first place where something is unsigned or missing (7.3)."""
+
+    def __init__(self, chunks_end_ms: int):
+        self.tail_bytes = 0
+        self.until_ms = chunks_end_ms
+        self.broken = False
+        self.last: Tail | None = None
+
+    def push(self, tail: Tail) -> None:
+        # The first tail names bytes that are a chunk by now; later ones vouch for the tail before them.
+        if self.last is not None and not self.broken:
+            if tail.opened.before == sha256(self.last.whole).digest():
+                self.tail_bytes += len(self.last.whole)
+                self.until_ms = self.last.last_ms
+            else:
+                self.end()
+        self.last = tail
+
+    def end(self) -> None:
+        """Only the CHECKs vouch for the tail nobody follows."""
+        if not self.broken and self.last is not None and self.last.checked is not None:
+            checked_bytes, time_ms = self.last.checked
+            self.tail_bytes += checked_bytes
+            self.until_ms = time_ms
+        self.broken = True

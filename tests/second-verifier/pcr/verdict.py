@@ -1,0 +1,105 @@
+"""What is to be said of a file, or of a spool (8.1)."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import proof, spool
+from .frame import Frames
+from .recording import Recording
+from .refusal import ContentRefused, Refused
+from .trust import Trust
+
+IN_THE_LEDGER, RECOVERED, PREFIX, NOT_IN_THE_LEDGER, INVALID = 0, 10, 11, 12, 5
+
+
+@dataclass(frozen=True)
+class Verdict:
+    code: int
+    line: str
+
+
+# The head, at the very beginning, is what nothing proves any more.
+REVOKED = Verdict(INVALID, "INVALID at byte 0: the node key is revoked and no cosigned proof is older than that")
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """What the ledger says of a seal."""
+
+    contains: bool
+    words: str
+    # When each witness cosigned, in seconds since 1970.
+    cosigned: dict[bytes, list[int]]
+
+
+def of(path: Path, trust: Trust, proof_path: Path | None) -> Verdict:
+    if path.is_dir():
+        return of_spool(path, trust)
+    with path.open("rb") as file:
+        recording = Recording(Frames(file), trust)
+        try:
+            recording.read()
+        except Refused as refused:
+            return invalid(recording, refused)
+    return of_finished(recording, trust, proof_path)
+
+
+def of_finished(recording: Recording, trust: Trust, proof_path: Path | None) -> Verdict:
+    ledger = ledger_of(recording, trust, proof_path)
+    if not proved(recording, trust, ledger):
+        return REVOKED
+    recovery = recording.seal.recovery
+    if recovery is not None:
+        return Verdict(RECOVERED, f"RECOVERED up to {seconds(recovery.until_ms)}, {ledger.words}")
+    return Verdict(IN_THE_LEDGER if ledger.contains else NOT_IN_THE_LEDGER, f"SEALED, {ledger.words}")
+
+
+def of_spool(folder: Path, trust: Trust) -> Verdict:
+    with (folder / "main.pcr").open("rb") as file:
+        recording = Recording(Frames(file), trust)
+        try:
+            until_ms = spool.read(recording, folder)
+        except Refused as refused:
+            return invalid(recording, refused)
+    if until_ms is None:
+        return of_finished(recording, trust, None)
+    if trust.revoked_ms([recording.session.head.node_key]) is not None:
+        return REVOKED
+    return Verdict(PREFIX, f"PREFIX up to {seconds(until_ms)}")
+
+
+def ledger_of(recording: Recording, trust: Trust, path: Path | None) -> Ledger:
+    if path is None:
+        return Ledger(False, "no proof: nothing is known about the ledger", {})
+    session = recording.session
+    entry = proof.seal_entry(session.head, session.head_hash, recording.seal, recording.frames.size)
+    try:
+        read = proof.read(path)
+        cosigned = read.require_valid(entry, session.head.origin, trust)
+    except Refused as refused:
+        return Ledger(False, f"not in the ledger: {refused}", {})
+    if len(cosigned) < trust.quorum:
+        return Ledger(False, f"not in the ledger: {len(cosigned)} of {trust.quorum} witnesses have cosigned", {})
+    return Ledger(True, f"in the ledger at {read.index} of {read.checkpoint.size}", cosigned)
+
+
+def proved(recording: Recording, trust: Trust, ledger: Ledger) -> bool:
+    """Whether no key is revoked, or witnesses saw the seal before that (9.4)."""
+    revoked_ms = trust.revoked_ms(recording.node_keys())
+    if revoked_ms is None:
+        return True
+    before = [times for times in ledger.cosigned.values() if min(times) * 1000 < revoked_ms]
+    return ledger.contains and len(before) >= max(1, trust.quorum)
+
+
+def invalid(recording: Recording, refused: Refused) -> Verdict:
+    place = f"byte {recording.frames.begin}"
+    session = recording.session
+    if session is not None:
+        place += f", chunk {session.chunks + session.tails}, after {seconds(session.last_ms)}"
+    content = "content: " if isinstance(refused, ContentRefused) else ""
+    return Verdict(INVALID, f"INVALID at {place}: {content}{refused}")
+
+
+def seconds(time_ms: int) -> str:
+    return f"{time_ms // 1000}.{time_ms % 1000:03d} s"
