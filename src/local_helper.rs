@@ -562,12 +562,25 @@ fn exec() -> ExitCode {
     ExitCode::from(126)
 }
 
+/// The server asks for many descriptors; programs that use `select` must not
+/// be given any past its set.
+fn lower_descriptors() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    const SELECT_MAX: u64 = 1024;
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current.is_none_or(|current| current > SELECT_MAX) {
+        limit.current = Some(SELECT_MAX);
+        setrlimit(Resource::Nofile, limit).ok();
+    }
+}
+
 fn try_exec(spec: &Spec) -> Result<std::convert::Infallible, String> {
     let run_as = spec.run_as.as_str();
     let account = User::from_name(run_as)
         .map_err(|error| format!("the account {run_as} cannot be looked up: {error}"))?
         .ok_or_else(|| format!("there is no account {run_as} on this machine"))?;
     close_descriptors();
+    lower_descriptors();
     if spec.terminal {
         rustix::process::ioctl_tiocsctty(io::stdin()).map_err(|error| format!("no controlling terminal: {error}"))?;
     }

@@ -8,6 +8,10 @@ use clap::Parser;
 use portcullis::cli::{self, Cli, output};
 use portcullis::local_helper;
 
+/// Gives memory back after sessions end; how soon stands in `.cargo/config.toml`.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     // The two processes around a local target's command stay small and
     // single-threaded: they never see the command line proper.

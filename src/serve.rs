@@ -152,6 +152,26 @@ fn notify(states: &[sd_notify::NotifyState<'_>]) {
     }
 }
 
+/// Descriptors that a server asks for; a session takes about eight.
+const DESCRIPTORS: u64 = 64 * 1024;
+
+/// What only a server does to its process; none of it is worth failing for.
+fn prepare_process() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    let wanted = limit.maximum.map_or(DESCRIPTORS, |max| max.min(DESCRIPTORS));
+    if limit.current.is_some_and(|current| current < wanted) {
+        limit.current = Some(wanted);
+        if let Err(error) = setrlimit(Resource::Nofile, limit) {
+            tracing::warn!(%error, "the limit of open files stays low");
+        }
+    }
+    // Not in the helper processes of local targets: those stay single-threaded.
+    if let Err(error) = tikv_jemalloc_ctl::background_thread::write(true) {
+        tracing::debug!(%error, "memory goes back to the system late");
+    }
+}
+
 /// Starts everything; answers once it admits.
 ///
 /// # Errors
@@ -162,6 +182,7 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
     if let Err(error) = nix::sys::prctl::set_child_subreaper(true) {
         tracing::warn!(%error, "not a subreaper");
     }
+    prepare_process();
     let clock = Clock::system();
     let layout = config.layout.clone();
     let rules = Rules {

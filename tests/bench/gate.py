@@ -169,18 +169,27 @@ def setup(rig, rounds):
 
 
 def echo(rig, keys):
+    """One key's way there and back: echoed by the target's terminal alone, and by bash at its prompt, as a person types."""
+    echo_by(rig, keys, "by the terminal", "stty -icanon; echo go; exec cat >/dev/null")
+    echo_by(rig, keys, "at a prompt", "echo go; exec bash --norc --noprofile -i")
+
+
+def echo_by(rig, keys, how, command):
     hosts = ("direct", "ours", "jump")
     shells = {}
     for host in hosts:
-        shell = subprocess.Popen(["ssh", "-F", rig.dir / "cfg", "-tt", host, "stty -icanon; echo go; exec cat >/dev/null"],
+        shell = subprocess.Popen(["ssh", "-F", rig.dir / "cfg", "-tt", host, command],
                                  stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0)
         seen = b""
         while b"go\r\n" not in seen:
             seen += shell.stdout.read(100)
         shells[host] = shell
+    time.sleep(0.5)
     times = {host: [] for host in hosts}
     for n in range(keys):
         for host in hosts[n % 3:] + hosts[:n % 3]:
+            if n % 50 == 0:
+                clear_line(shells[host])
             start = time.perf_counter()
             shells[host].stdin.write(b"x")
             shells[host].stdout.read(1)
@@ -194,7 +203,19 @@ def echo(rig, keys):
     for host in hosts:
         m = statistics.median(times[host])
         p99 = sorted(times[host])[int(keys * 0.99) - 1]
-        row(f"key echo, {host}", f"{m:.3f} ms", f"{m / base:.2f} x direct", f"p99 {p99:.2f} ms")
+        row(f"key echo {how}, {host}", f"{m:.3f} ms", f"{m / base:.2f} x direct", f"p99 {p99:.2f} ms")
+
+
+def clear_line(shell):
+    """A line that wraps prints more than the key: ^U, and everything read until 50 ms of silence."""
+    shell.stdin.write(b"\x15")
+    os.set_blocking(shell.stdout.fileno(), False)
+    quiet = time.monotonic() + 0.05
+    while time.monotonic() < quiet:
+        if shell.stdout.read(4096):
+            quiet = time.monotonic() + 0.05
+        time.sleep(0.005)
+    os.set_blocking(shell.stdout.fileno(), True)
 
 
 def memory(rig, sessions):

@@ -3,10 +3,10 @@
 
 use crate::hostile::{assert_unharmed, login, still_inside};
 use crate::raw::Peer;
-use crate::raw::channels::{Channel, Outcome, PACKET, WINDOW};
+use crate::raw::channels::{Channel, Outcome, PACKET, WINDOW, opened};
 use crate::raw::wire::{Put, msg};
 use crate::support::process::status_kb;
-use crate::support::{Record, World, secs, wait_until};
+use crate::support::{Record, Setup, Variant, World, secs, wait_until};
 
 /// A logged-in peer with one session channel.
 #[track_caller]
@@ -35,6 +35,61 @@ fn details(record: &Record, kind: &str) -> Vec<Vec<u8>> {
         .filter(|(name, _)| name == kind)
         .map(|(_, detail)| detail)
         .collect()
+}
+
+#[test]
+fn d18_only_listed_variables_pass_and_all_are_recorded() {
+    let world = World::with(Setup::new(), Variant::default().line("AcceptEnv *"));
+    let (mut peer, channel) = inside(&world);
+    let bad = [
+        ("LD_PRELOAD", "/tmp/x.so"),
+        ("PATH", "/tmp"),
+        ("SSH_ORIGINAL_COMMAND", "id"),
+        ("BASH_ENV", "/tmp/x"),
+        ("lang", "C"),
+        ("LANGUAGE", "C"),
+        ("LC", "C"),
+        ("", "empty"),
+        ("LANG=X\nPATH", "/tmp"),
+        ("A\0LANG", "C"),
+    ];
+    for (name, value) in bad {
+        peer.env(&channel, name, value).unwrap();
+        assert!(!peer.replied().unwrap(), "{name:?} passed");
+    }
+    for (name, value) in [("LANG", "C.UTF-8"), ("LC_PORTCULLIS", "two words\n")] {
+        peer.env(&channel, name, value).unwrap();
+        assert!(peer.replied().unwrap(), "{name} refused");
+    }
+    // A value beyond what anything needs.
+    peer.env(&channel, "LC_BIG", "x".repeat(200 * 1024)).unwrap();
+    assert!(!peer.replied().unwrap());
+    let outcome = exec(&mut peer, &channel, "env");
+    let out = String::from_utf8_lossy(&outcome.out).into_owned();
+    assert_eq!(outcome.status, Some(0), "{outcome:?}");
+    assert!(
+        out.contains("LANG=C.UTF-8\n") && out.contains("LC_PORTCULLIS=two words\n\n"),
+        "{out}"
+    );
+    for word in [
+        "LD_PRELOAD",
+        "BASH_ENV",
+        "SSH_ORIGINAL_COMMAND",
+        "PATH=/tmp",
+        "LC_BIG",
+        "LANGUAGE",
+    ] {
+        assert!(!out.contains(word), "{word} reached the target:\n{out}");
+    }
+    let record = record_after(&world, peer);
+    let seen = details(&record, "env");
+    for (name, value) in bad {
+        assert!(
+            seen.contains(&format!("{name}={value}").into_bytes()),
+            "{name:?} is not recorded"
+        );
+    }
+    assert_eq!(seen.len(), bad.len() + 3);
 }
 
 #[test]
@@ -142,6 +197,47 @@ fn d19_commands_long_and_odd() {
         !log.bytes().any(|byte| byte == 0x1b || byte == 7),
         "a control byte in the log"
     );
+    assert_unharmed(&world, pid);
+}
+
+#[test]
+fn d20_a_thousand_channels_at_once() {
+    let world = World::new();
+    let pid = world.bastion.pid();
+    let mut peer = login(&world.bastion, &world.pass());
+    for _ in 0..1000 {
+        peer.ask_channel("session", WINDOW, PACKET, &[]).unwrap();
+    }
+    let (mut accepted, mut refused) = (Vec::new(), 0);
+    while accepted.len() + refused < 1000 {
+        let answer = peer
+            .expect_within(&[msg::CHANNEL_OPEN_CONFIRMATION, msg::CHANNEL_OPEN_FAILURE], secs(60))
+            .unwrap();
+        match opened(&answer) {
+            Ok(channel) => accepted.push(channel),
+            Err(_) => refused += 1,
+        }
+    }
+    assert!(
+        !accepted.is_empty() && accepted.len() <= 64,
+        "{} channels",
+        accepted.len()
+    );
+    // Closing makes room again.
+    for channel in &accepted {
+        peer.close(channel.theirs).unwrap();
+    }
+    let mut closed = 0;
+    while closed < accepted.len() {
+        peer.expect(&[msg::CHANNEL_CLOSE]).unwrap();
+        closed += 1;
+    }
+    let channel = peer.session().unwrap().unwrap();
+    assert_eq!(exec(&mut peer, &channel, "echo room").out, b"room\n");
+    drop(peer);
+    wait_until("the end of its session", secs(20), || {
+        world.bastion.live_sessions().is_empty()
+    });
     assert_unharmed(&world, pid);
 }
 
