@@ -333,6 +333,47 @@ async fn a_link_beside_does_not_open_the_denied_folder() {
     assert!(matches!(exit, Some(Exit::Status(status)) if status != 0), "{exit:?}");
 }
 
+/// In a demo the command has the server's own account: the fence alone holds then.
+#[tokio::test]
+async fn the_fence_holds_for_the_same_account_too() {
+    let folder = tempfile::tempdir_in("/tmp").unwrap();
+    let state = folder.path().join("state");
+    std::fs::create_dir_all(state.join("keys")).unwrap();
+    for file in ["keys/user_ca", "store.db", "config.toml"] {
+        std::fs::write(state.join(file), "secret").unwrap();
+    }
+    let own = User::from_uid(nix::unistd::geteuid()).unwrap().unwrap();
+    let fenced = async |script: &str| {
+        let (_stdin, streams) = pipes();
+        let mut spec = spec(&["/bin/sh", "-c", script], false);
+        spec.run_as = own.name.clone();
+        spec.denied = vec![state.clone()];
+        last(&mut start(&[], streams, &spec).await).await.exit
+    };
+    let status = fenced(
+        "id -u; ls / /tmp; cat /etc/hosts; echo x > /dev/null; cd /var/tmp; grep -q 'NoNewPrivs:.1' /proc/self/status",
+    )
+    .await;
+    assert!(matches!(status, Some(Exit::Status(0))), "{status:?}");
+    let state = state.display();
+    for attempt in [
+        format!("cat {state}/keys/*"),
+        format!("head -c 1 {state}/store.db"),
+        format!("cat {state}/config.toml"),
+        format!("echo x > {state}/x"),
+        format!("cd {state} && cat store.db"),
+        format!("mv {state} {state}.2"),
+        format!("ln {state}/store.db /var/tmp/pc-link.$$"),
+        format!("rm {state}/store.db"),
+    ] {
+        let status = fenced(&attempt).await;
+        assert!(
+            matches!(status, Some(Exit::Status(status)) if status != 0),
+            "`{attempt}`: {status:?}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn output_comes_back_over_pipes() {
     let (mut stdin, theirs) = pipe::pipe().unwrap();
