@@ -4,7 +4,9 @@ Everything runs on loopback, as the caller, with stock OpenSSH. Sides alternate 
 reported with their ratio to direct. CPU is utime+stime of the bastion's process until it is quiet again, sealing
 included. Payload is random. Must run as root (sshd logs the caller in by certificate and by key).
 """
-import argparse, os, pathlib, shutil, signal, socket, statistics, subprocess, sys, tempfile, threading, time
+import argparse, datetime, http.client, json, os, pathlib, shutil, signal, socket, statistics, subprocess, sys, tempfile, threading, time
+
+from tap import Tap
 
 TICK = os.sysconf("SC_CLK_TCK")
 LIMIT_S = 120
@@ -33,7 +35,7 @@ class Rig:
         d = self.dir
         for key in ("id", "direct", "hk"):
             subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", d / key], check=True)
-        self.ssh_port, self.target_port, self.jump_port = free_port(), free_port(), free_port()
+        self.ssh_port, self.target_port, self.jump_port, self.tap_port = (free_port() for _ in range(4))
         self.state = d / "state"
         self.run("init", "--state", self.state, "--listen", f"127.0.0.1:{self.ssh_port}")
         config = self.state / "config.toml"
@@ -67,6 +69,8 @@ class Rig:
         plain = f"{common} StrictHostKeyChecking no\n UserKnownHostsFile /dev/null\n IdentityFile {d}/direct\n User root\n"
         (d / "cfg").write_text(
             f"Host ours\n {common} Port {self.ssh_port}\n User root@db1\n IdentityFile {d}/id\n UserKnownHostsFile {d}/known\n"
+            f"Host tapped\n {common} Port {self.tap_port}\n HostKeyAlias [127.0.0.1]:{self.ssh_port}\n User root@db1\n IdentityFile {d}/id\n"
+            f" UserKnownHostsFile {d}/known\n"
             f"Host direct\n {plain} Port {self.target_port}\n"
             f"Host hop\n {plain} Port {self.jump_port}\n"
             f"Host jump\n {plain} Port {self.target_port}\n ProxyJump hop\n")
@@ -256,6 +260,75 @@ def revoke(rig, clients):
     rig.grant("3h")
 
 
+# Prints 2 KiB ten times a second, so that the tap sees payload until the cut.
+TALKS = """exec perl -e '$|=1; while(1){print "x" x 2048; select(undef,undef,undef,0.1)}'"""
+
+
+def talk(rig, sessions):
+    """Sessions through the tap, all printing; the first one does not read."""
+    tap = Tap(rig.tap_port, rig.ssh_port)
+    return tap, talk_through(rig, tap, sessions)
+
+
+def talk_through(rig, tap, sessions):
+    clients = []
+    for _ in range(sessions):
+        clients.append(subprocess.Popen(["ssh", "-F", rig.dir / "cfg", "tapped", TALKS], stdin=subprocess.DEVNULL,
+                                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+        if len(clients) % 20 == 0:
+            wait_for("sessions", lambda: sum(1 for at in tap.last_payload if at) >= len(clients) - 5, 60)
+    wait_for("sessions", lambda: sum(1 for at in tap.last_payload if at) >= sessions, 60)
+    clients[0].send_signal(signal.SIGSTOP)
+    time.sleep(1)
+    return clients
+
+
+def over(rig, clients):
+    clients[0].send_signal(signal.SIGCONT)
+    for client in clients:
+        client.wait(LIMIT_S)
+    rig.quiet_cpu()
+
+
+def late(name, tap, moment):
+    after = sorted(max(0.0, at - moment) * 1000 for at in tap.last_payload if at)
+    p99 = after[max(0, int(len(after) * 0.99) - 1)]
+    row(name, f"p99 {p99:.0f} ms", f"worst {after[-1]:.0f} ms", f"{len(after)} sessions by a tap, one not reading")
+
+
+class Socket(http.client.HTTPConnection):
+    def __init__(self, path):
+        super().__init__("localhost")
+        self.path = str(path)
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.connect(self.path)
+
+
+def cut(rig, sessions):
+    """From the order to the last payload byte that left the bastion: by a revocation, and by the end of the grant."""
+    tap, clients = talk(rig, sessions)
+    api = Socket(rig.state / "api.sock")
+    began = time.monotonic()
+    api.request("POST", "/v1/revoke", json.dumps({"what": "all", "reason": "bench"}), {"Content-Type": "application/json"})
+    answer = api.getresponse()
+    if answer.status != 200:
+        raise SystemExit(f"revoke: {answer.status} {answer.read()}")
+    over(rig, clients)
+    late("revoke to the last payload byte", tap, began)
+    # Long enough for all of them to log in.
+    rig.grant(f"{max(15, sessions // 4)}s")
+    grants = json.loads(rig.run("--state", rig.state, "grants", "--json").stdout)["grants"]
+    ends = [datetime.datetime.fromisoformat(grant["until"].replace("Z", "+00:00")) for grant in grants if grant["state"] == "live"]
+    until = max(ends).timestamp()
+    tap.last_payload.clear()
+    clients = talk_through(rig, tap, sessions)
+    over(rig, clients)
+    late("end of the grant to the last payload byte", tap, until - time.time() + time.monotonic())
+    rig.grant("3h")
+
+
 def overrun(rig, rounds):
     """The last line that the target printed and the client got, by the one clock both have; grants end on a full second."""
     late = []
@@ -284,7 +357,8 @@ def main():
     args.add_argument("--rounds", type=int, default=5)
     args.add_argument("--mib", type=int, default=256)
     args.add_argument("--sessions", type=int, default=50)
-    args.add_argument("--only", choices=("memory", "setup", "echo", "bulk", "overrun"), action="append")
+    args.add_argument("--cut-sessions", type=int, default=200)
+    args.add_argument("--only", choices=("memory", "setup", "echo", "bulk", "overrun", "cut"), action="append")
     args = args.parse_args()
     if os.geteuid() != 0:
         raise SystemExit("run it as root: the target sshd logs root in")
@@ -304,6 +378,7 @@ def main():
                 "echo": lambda: echo(rig, 600),
                 "bulk": lambda: bulk(rig, args.rounds, args.mib),
                 "overrun": lambda: overrun(rig, args.rounds),
+                "cut": lambda: cut(rig, args.cut_sessions),
             }
             for part in args.only or parts:
                 parts[part]()
