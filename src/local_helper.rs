@@ -13,35 +13,27 @@
 //! else can talk on it, and nothing of the spec stands in any argument or
 //! environment of a process that still has privileges.
 
+mod exec;
+mod parcel;
 pub mod terminal;
 
 use std::ffi::OsString;
-use std::io::{self, IoSlice, IoSliceMut, Read};
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixStream as Socket;
+use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
-use landlock::{
-    ABI, Access, AccessFs, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreatedAttr,
-    RulesetStatus, Scope,
-};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{Pid, User};
+use nix::unistd::Pid;
+use parcel::{STREAMS, parcel, reader, send, unpack};
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
-    recvmsg, sendmsg,
-};
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use serde::{Deserialize, Serialize};
 use tokio::net::UnixStream;
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::unix::OwnedWriteHalf;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
@@ -51,21 +43,12 @@ const INIT: &str = "local-init";
 const EXEC: &str = "local-exec";
 /// Lets the supervisor do without a PID namespace, as it must where it may not make one.
 pub const NO_NAMESPACE: &str = "--no-namespace";
-/// Longest message between the processes, in bytes.
-const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
-/// Messages that wait in a reader's queue.
-const MESSAGES_QUEUED: usize = 16;
 /// How long a process tree may take to end by itself before it is killed.
 const TERM_WAIT: Duration = Duration::from_millis(150);
 /// How long the first process of the namespace may take for its last word.
 const INIT_WAIT: Duration = Duration::from_millis(500);
 /// How long killed processes may take to be gone before they are reported.
 pub const KILL_WAIT: Duration = Duration::from_secs(5);
-/// Deepest state folder that is fenced off.
-const DEPTH_MAX: usize = 64;
-/// Standard streams of a command.
-const STREAMS: usize = 3;
-
 /// What to run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Spec {
@@ -174,83 +157,6 @@ impl Drop for Guard {
     }
 }
 
-/// A socket whose other end already holds the three streams.
-fn parcel(streams: &[OwnedFd; STREAMS]) -> io::Result<(Socket, OwnedFd)> {
-    let (ours, theirs) = Socket::pair()?;
-    let descriptors = streams.each_ref().map(AsFd::as_fd);
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(STREAMS))];
-    let mut control = SendAncillaryBuffer::new(&mut space);
-    if !control.push(SendAncillaryMessage::ScmRights(&descriptors)) {
-        return Err(io::ErrorKind::InvalidInput.into());
-    }
-    sendmsg(&ours, &[IoSlice::new(b"s")], &mut control, SendFlags::empty())?;
-    Ok((ours, theirs.into()))
-}
-
-/// What the process before put into our standard input.
-fn unpack() -> io::Result<(Socket, [OwnedFd; STREAMS], Spec)> {
-    let mut socket = Socket::from(io::stdin().as_fd().try_clone_to_owned()?);
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(STREAMS))];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
-    let mut byte = [0; 1];
-    recvmsg(
-        &socket,
-        &mut [IoSliceMut::new(&mut byte)],
-        &mut control,
-        RecvFlags::CMSG_CLOEXEC,
-    )?;
-    let mut streams = Vec::new();
-    for message in control.drain() {
-        if let RecvAncillaryMessage::ScmRights(descriptors) = message {
-            streams.extend(descriptors);
-        }
-    }
-    let streams =
-        <[OwnedFd; STREAMS]>::try_from(streams).map_err(|_| io::Error::other("no streams on standard input"))?;
-    let mut length = [0; 4];
-    socket.read_exact(&mut length)?;
-    let mut bytes = vec![0; bounded(u32::from_be_bytes(length))?];
-    socket.read_exact(&mut bytes)?;
-    Ok((socket, streams, serde_json::from_slice(&bytes)?))
-}
-
-fn bounded(length: u32) -> io::Result<usize> {
-    let length = length as usize;
-    match length > MESSAGE_BYTES_MAX {
-        true => Err(io::ErrorKind::InvalidData.into()),
-        false => Ok(length),
-    }
-}
-
-async fn send<T: Serialize>(to: &mut (impl AsyncWrite + Unpin), message: &T) -> io::Result<()> {
-    let body = serde_json::to_vec(message)?;
-    let length = u32::try_from(body.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
-    bounded(length)?;
-    let mut bytes = length.to_be_bytes().to_vec();
-    bytes.extend(body);
-    to.write_all(&bytes).await
-}
-
-async fn receive<T: DeserializeOwned>(from: &mut (impl AsyncRead + Unpin)) -> io::Result<T> {
-    let mut bytes = vec![0; bounded(from.read_u32().await?)?];
-    from.read_exact(&mut bytes).await?;
-    Ok(serde_json::from_slice(&bytes)?)
-}
-
-/// Reads messages in a task of its own, since half a message must not be lost
-/// to a `select!`; the queue ends with the socket.
-fn reader<T: DeserializeOwned + Send + 'static>(mut from: OwnedReadHalf) -> mpsc::Receiver<T> {
-    let (queue, messages) = mpsc::channel(MESSAGES_QUEUED);
-    tokio::spawn(async move {
-        while let Ok(message) = receive(&mut from).await {
-            if queue.send(message).await.is_err() {
-                return;
-            }
-        }
-    });
-    messages
-}
-
 /// Runs one of the helper processes if the arguments name one.
 pub fn main(mut arguments: impl Iterator<Item = OsString>) -> Option<ExitCode> {
     let name = arguments.next()?;
@@ -260,7 +166,7 @@ pub fn main(mut arguments: impl Iterator<Item = OsString>) -> Option<ExitCode> {
             in_runtime(supervise(namespace))
         }
         INIT => in_runtime(init()),
-        EXEC => return Some(exec()),
+        EXEC => return Some(exec::exec()),
         _ => return None,
     };
     Some(match ended {
@@ -538,184 +444,4 @@ fn descendants() -> Vec<i32> {
         }
     }
     found
-}
-
-/// `portcullis local-exec`: drops everything, then execs. Comes back only on failure.
-fn exec() -> ExitCode {
-    let streams = unpack().and_then(|(_, [input, output, error], spec)| {
-        // A session of its own, led by the command, as under sshd: its
-        // groups, its terminal and its end are its own.
-        rustix::process::setsid().ok();
-        rustix::stdio::dup2_stdin(&input)?;
-        rustix::stdio::dup2_stdout(&output)?;
-        rustix::stdio::dup2_stderr(&error)?;
-        Ok(spec)
-    });
-    let failed = match streams {
-        Ok(spec) => match try_exec(&spec) {
-            Ok(never) => match never {},
-            Err(failed) => failed,
-        },
-        Err(error) => error.to_string(),
-    };
-    eprintln!("portcullis: {failed}");
-    ExitCode::from(126)
-}
-
-/// The server asks for many descriptors; programs that use `select` must not
-/// be given any past its set.
-fn lower_descriptors() {
-    use rustix::process::{Resource, getrlimit, setrlimit};
-    const SELECT_MAX: u64 = 1024;
-    let mut limit = getrlimit(Resource::Nofile);
-    if limit.current.is_none_or(|current| current > SELECT_MAX) {
-        limit.current = Some(SELECT_MAX);
-        setrlimit(Resource::Nofile, limit).ok();
-    }
-}
-
-fn try_exec(spec: &Spec) -> Result<std::convert::Infallible, String> {
-    let run_as = spec.run_as.as_str();
-    let account = User::from_name(run_as)
-        .map_err(|error| format!("the account {run_as} cannot be looked up: {error}"))?
-        .ok_or_else(|| format!("there is no account {run_as} on this machine"))?;
-    close_descriptors();
-    lower_descriptors();
-    if spec.terminal {
-        rustix::process::ioctl_tiocsctty(io::stdin()).map_err(|error| format!("no controlling terminal: {error}"))?;
-    }
-    rustix::thread::set_no_new_privs(true).map_err(|error| format!("no_new_privs: {error}"))?;
-    let own = nix::unistd::geteuid() == account.uid;
-    if !own {
-        become_account(&account)?;
-    }
-    if !fence(&spec.denied)? {
-        eprintln!("portcullis: this kernel has no Landlock; only file modes protect the state folder");
-        if own && !spec.demo {
-            return Err("and this command would run as the server's own user, so it does not run".into());
-        }
-        if own {
-            eprintln!("portcullis: THIS COMMAND CAN READ AND CHANGE THE SERVER'S STATE. For a demo only.");
-        }
-    }
-    std::env::set_current_dir(&account.dir)
-        .or_else(|_| std::env::set_current_dir("/"))
-        .ok();
-    let (program, arguments) = spec.command.split_first().ok_or("nothing to run")?;
-    let mut command = Command::new(program);
-    command.args(arguments);
-    command
-        .env_clear()
-        .envs(spec.env.iter().map(|(name, value)| (name, value)));
-    if spec.login {
-        let name = Path::new(program).file_name().unwrap_or_default().to_string_lossy();
-        command.arg0(format!("-{name}"));
-    }
-    Err(format!("{program} cannot be run: {}", command.exec()))
-}
-
-/// Groups, user and capabilities, for good.
-fn become_account(account: &User) -> Result<(), String> {
-    let name = account.name.as_str();
-    let text = |error: &dyn std::fmt::Display| format!("cannot become {name}: {error}");
-    let groups = std::ffi::CString::new(name).map_err(|error| text(&error))?;
-    let groups = nix::unistd::getgrouplist(&groups, account.gid).map_err(|error| text(&error))?;
-    nix::unistd::setgroups(&groups).map_err(|error| text(&error))?;
-    nix::unistd::setresgid(account.gid, account.gid, account.gid).map_err(|error| text(&error))?;
-    nix::unistd::setresuid(account.uid, account.uid, account.uid).map_err(|error| text(&error))?;
-    // A server that is not root holds ambient capabilities, which a change of user keeps.
-    let none = rustix::thread::CapabilitySet::empty();
-    let none = rustix::thread::CapabilitySets {
-        effective: none,
-        permitted: none,
-        inheritable: none,
-    };
-    rustix::thread::clear_ambient_capability_set().map_err(|error| text(&error))?;
-    rustix::thread::set_capabilities(None, none).map_err(|error| text(&error))?;
-    if nix::unistd::setuid(nix::unistd::ROOT).is_ok() && !account.uid.is_root() {
-        return Err(format!("{name} could become root again"));
-    }
-    Ok(())
-}
-
-fn close_descriptors() {
-    let Ok(entries) = std::fs::read_dir("/proc/self/fd") else {
-        return;
-    };
-    let open: Vec<i32> = entries
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .filter(|descriptor| *descriptor > 2)
-        .collect();
-    for descriptor in open {
-        nix::unistd::close(descriptor).ok();
-    }
-}
-
-/// Landlock knows only what is allowed, so everything beside the way down to
-/// a denied folder is allowed, level by level. Folders on that way can only be
-/// listed, or not even `ls /` would work; names in the denied folder are left
-/// to its mode, since a rule holds for all that lies below. Signals and abstract sockets
-/// outside the fence are denied as well where the kernel can.
-///
-/// False if this kernel cannot.
-fn fence(denied: &[PathBuf]) -> Result<bool, String> {
-    if denied.is_empty() {
-        return Ok(true);
-    }
-    let text = |error: &dyn std::fmt::Display| format!("the state folder cannot be fenced off: {error}");
-    let abi = ABI::V6;
-    let mut ruleset = Ruleset::default()
-        .set_compatibility(CompatLevel::BestEffort)
-        .handle_access(AccessFs::from_all(abi))
-        .map_err(|error| text(&error))?
-        .scope(Scope::from_all(abi))
-        .map_err(|error| text(&error))?
-        .create()
-        .map_err(|error| text(&error))?;
-    let root = PathFd::new("/").map_err(|error| text(&error))?;
-    ruleset = ruleset
-        .add_rule(PathBeneath::new(root, AccessFs::ReadDir))
-        .map_err(|error| text(&error))?;
-    for path in allowed_beside(Path::new("/"), denied, 0) {
-        // What cannot be opened cannot be reached anyway.
-        let Ok(descriptor) = PathFd::new(&path) else {
-            continue;
-        };
-        let access = match path.is_dir() {
-            true => AccessFs::from_all(abi),
-            false => AccessFs::from_file(abi),
-        };
-        ruleset = ruleset
-            .add_rule(PathBeneath::new(descriptor, access))
-            .map_err(|error| text(&error))?;
-    }
-    let status = ruleset.restrict_self().map_err(|error| text(&error))?;
-    Ok(status.ruleset != RulesetStatus::NotEnforced)
-}
-
-/// Everything in `at` that is neither denied nor on the way to something denied.
-fn allowed_beside(at: &Path, denied: &[PathBuf], depth: usize) -> Vec<PathBuf> {
-    if depth > DEPTH_MAX {
-        return Vec::new();
-    }
-    let Ok(entries) = std::fs::read_dir(at) else {
-        return Vec::new();
-    };
-    let mut allowed = Vec::new();
-    for entry in entries.flatten() {
-        let path = entry.path();
-        // A link would allow what it leads to, and that may be a denied
-        // folder; whatever else it leads to is allowed where it really is.
-        let link = entry.file_type().is_ok_and(|kind| kind.is_symlink());
-        if link || denied.contains(&path) {
-            continue;
-        }
-        if denied.iter().any(|denied| denied.starts_with(&path)) {
-            allowed.extend(allowed_beside(&path, denied, depth + 1));
-        } else {
-            allowed.push(path);
-        }
-    }
-    allowed
 }

@@ -17,6 +17,8 @@ use portcullis_recording::{Event, Head, Sealed, WriteError, Writer};
 use crate::clock::Clock;
 use crate::keeper::{Keeper, KeeperError};
 
+mod append;
+mod bulk;
 mod lines;
 mod recovery;
 mod reserve;

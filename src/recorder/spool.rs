@@ -5,16 +5,11 @@
 //! tail, which its length tells; a tail whose chunk is in the main file
 //! already, which its index tells; a torn chunk at the end of the main file,
 //! which its missing leaf tells. Recovery reads exactly that.
-#![expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "only the kinds that carry data are looked at here"
-)]
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{IoSlice, Write};
+use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -23,8 +18,10 @@ use portcullis_recording::limits::{SEGMENT_BYTES_TARGET, TAILS_MAX};
 use portcullis_recording::spool::{MAIN_FILE, session_name, tail_file};
 use portcullis_recording::{Event, Flood, Main, Piece, Segment, Writer};
 
+use super::append::{append_chunk, append_synced, write_pieces};
+use super::bulk::{borrow, data_len, incompressible};
 use super::lines::Lines;
-use super::reserve::{Reserve, is_full};
+use super::reserve::Reserve;
 use super::screens::Screens;
 use super::{Finished, Part, RecorderError, SEGMENT_MS_MAX};
 
@@ -34,8 +31,6 @@ const BULK_BYTES_MIN: usize = 16 * 1024;
 const SMALL_TAIL_BYTES: u64 = 64 * 1024;
 /// Raw bytes of one bulk chunk: what may be unsigned at once.
 const BULK_CHUNK_BYTES: u64 = 1024 * 1024 - 256 * 1024;
-/// Slices given to one writev (IOV_MAX is 1024).
-const SLICES_MAX: usize = 512;
 /// Sessions with more output than this are re-encoded at the faster level, in bytes.
 const VOLUME_BYTES: u64 = 8 * 1024 * 1024;
 /// zstd levels for small and for large sessions.
@@ -50,8 +45,6 @@ const WAITING_MAX: usize = TAILS_MAX - 8;
 const WAITING_HARD_MAX: usize = TAILS_MAX - 2;
 /// Tails re-encoded in place whose chunks are not synced yet.
 const INLINE_TAILS_MAX: usize = 4;
-/// Bytes of a bulk sample that tell whether it compresses.
-const SAMPLE_BYTES: usize = 4096;
 /// Capacity of the write buffer that is kept between writes, in bytes.
 const BUFFER_BYTES_KEPT: usize = 4096;
 
@@ -136,11 +129,11 @@ pub struct Unsynced {
     pub tails: Vec<PathBuf>,
 }
 
-fn failed(what: &'static str) -> impl Fn(std::io::Error) -> RecorderError {
+pub(super) fn failed(what: &'static str) -> impl Fn(std::io::Error) -> RecorderError {
     move |error| RecorderError::io(what, &error)
 }
 
-fn lock(main: &Mutex<MainFile>) -> MutexGuard<'_, MainFile> {
+pub(super) fn lock(main: &Mutex<MainFile>) -> MutexGuard<'_, MainFile> {
     main.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -563,155 +556,6 @@ impl Spool {
             bytes,
         })
     }
-}
-
-/// Re-encodes one segment into the main file and drops its tail.
-///
-/// Order: chunk and leaf appended, synced, and only then the tail removed.
-/// What a sync refused is cut off again: the tail still has it.
-pub fn encode(job: Job, reserve: &Reserve) -> Result<(), RecorderError> {
-    let (main, path) = (job.main.clone(), job.path.clone());
-    let before = append_chunk(job, Some(reserve))?;
-    let main = lock(&main);
-    if let Err(error) = main.file.sync_data() {
-        cut(&main.file, before);
-        return Err(RecorderError::io("cannot be synced; its durability is unknown", &error));
-    }
-    drop(main);
-    std::fs::remove_file(path).map_err(failed("tail cannot be removed"))
-}
-
-/// Appends a segment's chunk and leaf; answers with the length before.
-fn append_chunk(job: Job, reserve: Option<&Reserve>) -> Result<u64, RecorderError> {
-    let bytes = std::fs::read(&job.path).map_err(failed("cannot be read back"))?;
-    let mut guard = lock(&job.main);
-    let main = &mut *guard;
-    let keyframes = main.screens.keyframes();
-    if !job.terminals.is_empty() {
-        let outputs = job.segment.outputs(&bytes)?;
-        // What is drawn comes from the target: an emulator that panics over it
-        // costs the keyframes, not the recording.
-        let screens = &mut main.screens;
-        if catch_unwind(AssertUnwindSafe(|| screens.follow(outputs, &job.terminals))).is_err() {
-            tracing::error!(
-                segment = job.segment.index(),
-                "the terminal emulator failed; no more keyframes"
-            );
-            main.screens.stop();
-        }
-    }
-    main.screens.keep(&job.terminals);
-    let before = main.file.metadata().map_err(failed("cannot be measured"))?.len();
-    let chunk = job.segment.encode(&bytes, &keyframes, job.level, &mut main.main)?;
-    append(&main.file, &chunk, reserve).map_err(failed("cannot be appended to"))?;
-    Ok(before)
-}
-
-/// Appends and syncs. What a sync refused is never trusted again, not even
-/// when the next one succeeds: it is cut off.
-fn append_synced(
-    file: &File,
-    bytes: &[u8],
-    reserve: &Reserve,
-    sync: impl FnOnce(&File) -> std::io::Result<()>,
-) -> Result<(), RecorderError> {
-    let before = file.metadata().map_err(failed("cannot be measured"))?.len();
-    append(file, bytes, Some(reserve)).map_err(failed("found no room for the seal"))?;
-    sync(file).map_err(|error| {
-        cut(file, before);
-        RecorderError::io("cannot be synced; its durability is unknown", &error)
-    })
-}
-
-fn cut(file: &File, len: u64) {
-    if let Err(error) = file.set_len(len) {
-        tracing::error!(%error, "what could not be synced could not be cut off either");
-    }
-}
-
-/// Appends all or nothing; gives the reserve up if there is no room.
-fn append(file: &File, bytes: &[u8], reserve: Option<&Reserve>) -> std::io::Result<()> {
-    let before = file.metadata()?.len();
-    let mut writing: &File = file;
-    match (writing.write_all(bytes), reserve) {
-        (Ok(()), _) => Ok(()),
-        (Err(error), Some(reserve)) if is_full(&error) => {
-            file.set_len(before)?;
-            reserve.release();
-            writing.write_all(bytes)
-        }
-        (Err(error), _) => {
-            // Half a chunk is none; if this fails as well, recovery cuts it.
-            cut(file, before);
-            Err(error)
-        }
-    }
-}
-
-fn write_pieces(file: &File, pieces: &[Piece<'_>]) -> std::io::Result<()> {
-    let slices: Vec<IoSlice<'_>> = pieces
-        .iter()
-        .flat_map(|piece| [piece.lead(), piece.payload()])
-        .filter(|bytes| !bytes.is_empty())
-        .map(IoSlice::new)
-        .collect();
-    let mut writing: &File = file;
-    for slices in slices.chunks(SLICES_MAX) {
-        let mut slices = slices.to_vec();
-        let mut rest = slices.as_mut_slice();
-        while !rest.is_empty() {
-            match writing.write_vectored(rest) {
-                Ok(0) => return Err(std::io::ErrorKind::WriteZero.into()),
-                Ok(written) => IoSlice::advance_slices(&mut rest, written),
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-    }
-    Ok(())
-}
-
-fn data_len(event: &Event<'_>) -> usize {
-    match event {
-        Event::Output(bytes) | Event::Input(bytes) | Event::Stderr(bytes) => bytes.len(),
-        _ => 0,
-    }
-}
-
-/// The same event without copying its bytes.
-fn borrow<'a>(event: &'a Event<'_>) -> Event<'a> {
-    match event {
-        Event::Output(bytes) => Event::Output(bytes.as_ref().into()),
-        Event::Input(bytes) => Event::Input(bytes.as_ref().into()),
-        Event::Stderr(bytes) => Event::Stderr(bytes.as_ref().into()),
-        other => other.clone().into_owned(),
-    }
-}
-
-/// Whether the largest data event looks like it will not shrink: close to all
-/// byte values appear in a sample. Text that compresses goes by the tail and
-/// is re-encoded off the session's path.
-fn incompressible(events: &[Event<'_>]) -> bool {
-    let largest = events
-        .iter()
-        .filter_map(|event| match event {
-            Event::Output(bytes) | Event::Input(bytes) | Event::Stderr(bytes) => Some(bytes.as_ref()),
-            _ => None,
-        })
-        .max_by_key(|bytes| bytes.len())
-        .unwrap_or_default();
-    let sample = largest.get(..SAMPLE_BYTES.min(largest.len())).unwrap_or_default();
-    let mut counts = [0u32; 256];
-    for byte in sample {
-        if let Some(count) = counts.get_mut(usize::from(*byte)) {
-            *count += 1;
-        }
-    }
-    // Sum of squares (the collision count): 1/256 for noise, several times
-    // that for anything zstd can win much on.
-    let squares: u64 = counts.iter().map(|count| u64::from(*count) * u64::from(*count)).sum();
-    let length = sample.len() as u64;
-    length >= 1024 && squares.saturating_mul(256) < length.saturating_mul(length).saturating_mul(3) / 2
 }
 
 #[cfg(test)]

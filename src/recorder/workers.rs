@@ -6,7 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak, mpsc};
 use std::time::Duration;
 
-use super::spool::{Dirty, Job, encode};
+use super::append::encode;
+use super::spool::{Dirty, Job};
 use super::{Inner, RecorderError, SYNC_MS, UNSIGNED_MS_MAX};
 use crate::clock::Clock;
 

@@ -12,7 +12,7 @@ use russh::keys::{Algorithm, Certificate};
 use sha2::{Digest, Sha256};
 
 use super::Gate;
-use super::session::bounded;
+use super::opening::bounded;
 use crate::kernel::admit::{self, Admitted, CertificateType, Presented, Refusal};
 use crate::kernel::id::Destination;
 

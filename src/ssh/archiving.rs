@@ -18,7 +18,7 @@ use portcullis_recording::spool::recording_file;
 use portcullis_recording::{Sealed, recover};
 
 use super::Gate;
-use super::session::bounded;
+use super::opening::bounded;
 use crate::archive::{ArchiveError, ArchiveName, Sidecar};
 use crate::kernel::grant::WallMs;
 use crate::kernel::id::SessionId;

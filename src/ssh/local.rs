@@ -19,8 +19,8 @@ use tokio::task::JoinHandle;
 
 use super::channel::{Channel, Down, Start, Terminal, Up};
 use super::lane::{Entry, Stream};
+use super::leg::signal_name;
 use super::session::Live;
-use super::target::signal_name;
 use crate::kernel::session::EndReason;
 use crate::local_helper::terminal::{self, Master};
 use crate::local_helper::{Exit, Helper, KILL_WAIT, Last, Order, Spec};

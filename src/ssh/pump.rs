@@ -17,10 +17,11 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::channel::{Channel, Down, Up, count};
 use super::lane::{Entry, Stream};
+use super::leg::signal_name;
 use super::local::LocalEnd;
 use super::resize::Resizes;
 use super::session::Live;
-use super::target::{TargetChannel, signal_name};
+use super::target::TargetChannel;
 use crate::kernel::session::EndReason;
 
 /// Bytes taken out of a lane and recorded at once.

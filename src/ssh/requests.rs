@@ -9,8 +9,8 @@ use portcullis_recording::Event;
 use russh::{Pty, Sig};
 
 use super::channel::{Channel, Down, Start, Terminal, Up};
+use super::leg::signal_name;
 use super::session::Live;
-use super::target::signal_name;
 use crate::kernel::request::{ENV_COUNT_MAX, ENV_VALUE_BYTES_MAX, EXEC_BYTES_MAX, Request, clamp_terminal};
 use crate::kernel::session::EndReason;
 

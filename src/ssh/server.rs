@@ -20,9 +20,10 @@ use super::admission;
 use super::channel::{Channel, Start, Up};
 use super::channels::Channels;
 use super::gated::Kill;
+use super::opening::{self, NotOpened};
 use super::pump::ClientEnd;
 use super::requests::{self, CLOSED_WAIT, Size};
-use super::session::{self, Live, NotOpened};
+use super::session::Live;
 use crate::kernel::admit::{Admitted, Refusal};
 use crate::kernel::id::Destination;
 use crate::kernel::request::Request;
@@ -258,7 +259,7 @@ impl Handler for Connection {
             .collect();
         let client = session.handle();
         tokio::spawn(async move {
-            let opened = session::open(gate, admitted, peer, client_id, client, kill.clone()).await;
+            let opened = opening::open(gate, admitted, peer, client_id, client, kill.clone()).await;
             let live = opened.as_ref().ok().cloned();
             if let Err(refused) = &opened {
                 tracing::info!(code = refused.code, sentence = refused.sentence, "session not opened");

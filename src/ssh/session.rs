@@ -1,41 +1,30 @@
-//! A session on the rim: opened step by step, ended in one way.
-//!
-//! The order of opening is the order of law 8: permit, registry, store row,
-//! recording, ledger leaf (durable), and only then the target is dialled. A
-//! crash after any step leaves a row without a seal, a spool that recovery
-//! seals, or an open leaf that `ledger fsck` names; never a silent session.
-#![expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "store errors other than a dead grant all mean that the store does not answer"
-)]
+//! A session on the rim: what it has open, and the one way in which it ends.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use portcullis_recording::Event;
 use portcullis_recording::event::{Direction, NoticeHow};
-use portcullis_recording::{Event, Head, head};
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 
 use super::Gate;
 use super::channel::{Channel, Down};
+use super::control::{Control, Order};
 use super::gated::Kill;
 use super::local;
+use super::opening::bounded;
 use super::pump::{self, ClientEnd};
 use super::target::{self, Dial, Dialled};
-use crate::clock::{Clock, Now};
 use crate::kernel::admit::Admitted;
-use crate::kernel::grant::WallMs;
 use crate::kernel::id::SessionId;
 use crate::kernel::inventory::{Reach, Target};
 use crate::kernel::policy::{self, Context, Denial, Permit};
 use crate::kernel::request::Request;
-use crate::kernel::session::{EndReason, Until};
-use crate::recorder::{Recorder, RecorderError, Recovered};
-use crate::registry::{Closed, Entry, Held, Ticket};
-use crate::store::{SessionRow, StoreError};
+use crate::kernel::session::EndReason;
+use crate::recorder::{Recorder, Recovered};
+use crate::registry::Ticket;
 
 /// How long the notice may take before the streams are cut, after an end order.
 const NOTICE: Duration = Duration::from_millis(50);
@@ -45,79 +34,6 @@ const NOTICE_PAUSE: Duration = Duration::from_millis(30);
 const GOODBYE: Duration = Duration::from_millis(15);
 /// How long a client may take to read what is left at an ordinary end.
 const LINGER: Duration = Duration::from_secs(10);
-/// How long the store may take in the path of an opening or an end.
-const STORE_WAIT: Duration = Duration::from_secs(5);
-
-/// What can be done to a session from outside, at any time and from any thread.
-pub struct Control {
-    clock: Clock,
-    /// Ends both pumps of every channel.
-    pub stop: Kill,
-    reason: OnceLock<EndReason>,
-    activity: AtomicU64,
-    orders: Mutex<Vec<Order>>,
-    ordered: Notify,
-}
-
-/// What the session's task is asked to do.
-#[derive(Debug)]
-enum Order {
-    Warn(u64),
-    ClockStep(WallMs, WallMs),
-}
-
-impl Control {
-    fn new(clock: Clock) -> Arc<Control> {
-        let activity = AtomicU64::new(clock.now().boot_ms);
-        Arc::new(Control {
-            clock,
-            stop: Kill::new(),
-            reason: OnceLock::new(),
-            activity,
-            orders: Mutex::new(Vec::new()),
-            ordered: Notify::new(),
-        })
-    }
-
-    /// Ends the session; the first reason counts.
-    pub fn end_now(&self, reason: EndReason) {
-        self.reason.get_or_init(|| reason);
-        self.stop.fire();
-        self.ordered.notify_one();
-    }
-
-    /// Books a byte moving in either direction.
-    pub fn active(&self) {
-        self.activity.store(self.clock.now().boot_ms, Ordering::Relaxed);
-    }
-
-    fn order(&self, order: Order) {
-        self.orders.lock().unwrap_or_else(PoisonError::into_inner).push(order);
-        self.ordered.notify_one();
-    }
-}
-
-impl Held for Control {
-    fn end(&self, reason: EndReason) {
-        self.end_now(reason);
-    }
-    fn warn(&self, ms: u64) {
-        self.order(Order::Warn(ms));
-    }
-    fn clock_stepped(&self, before: WallMs, after: WallMs) {
-        self.order(Order::ClockStep(before, after));
-    }
-    fn last_activity_boot_ms(&self) -> u64 {
-        self.activity.load(Ordering::Relaxed)
-    }
-}
-
-/// Why a session did not open. The text is for the user.
-#[derive(Debug, Clone)]
-pub struct NotOpened {
-    pub code: &'static str,
-    pub sentence: String,
-}
 
 /// Every channel by its number, with the client's side once it is open.
 type Channels = BTreeMap<u32, (Arc<Channel>, Option<ClientEnd>)>;
@@ -140,181 +56,6 @@ pub struct Live {
     pumps_left: Notify,
 }
 
-/// Opens a session for an admitted client.
-///
-/// # Errors
-/// [`NotOpened`]; whatever was begun is ended and sealed.
-pub async fn open(
-    gate: Arc<Gate>,
-    admitted: Admitted,
-    peer: IpAddr,
-    client_id: String,
-    client: russh::server::Handle,
-    kill: Kill,
-) -> Result<Arc<Live>, NotOpened> {
-    let refused = |code, sentence: String| NotOpened { code, sentence };
-    let now = gate.clock.now();
-    let settings = gate.settings();
-    let permit = policy::decide(
-        &admitted,
-        Request::Connect,
-        &Context {
-            now: now.wall_ms,
-            env_allowed: &settings.env_allow,
-            store_alive: gate.registry.store_alive(),
-        },
-    )
-    .map_err(|denial| refused(denial.code, denial.sentence))?;
-    let target = bounded(gate.store.target(&admitted.destination().target))
-        .await
-        .map_err(|e| refused("store_unavailable", e.to_string()))?
-        .ok_or_else(|| refused("target_unknown", "the target is not in the inventory any more".into()))?;
-    if !target.logins.contains(&admitted.destination().login) {
-        return Err(refused(
-            "login_unknown",
-            "the login is not one of the target's any more".into(),
-        ));
-    }
-
-    let id = SessionId(crate::entropy::id());
-    let control = Control::new(gate.clock.clone());
-    let ticket = gate
-        .registry
-        .enter(Entry {
-            id,
-            grant: admitted.grant(),
-            identity: admitted.identity().clone(),
-            destination: admitted.destination().clone(),
-            until: Until::new(admitted.until_ms(), now.wall_ms, now.boot_ms),
-            oldest_boot_ms: now.boot_ms.saturating_add(gate.settings().session_ms_max),
-            held: control.clone(),
-        })
-        .map_err(|closed| match closed {
-            Closed::Draining => refused("drain", EndReason::Drain.sentence()),
-            Closed::LeaseLost => refused("store_unavailable", EndReason::LeaseLost.sentence()),
-        })?;
-
-    let row = SessionRow {
-        id,
-        node: gate.node.clone(),
-        grant: admitted.grant(),
-        identity: admitted.identity().clone(),
-        destination: admitted.destination().clone(),
-        source: peer.to_string(),
-        started_ms: now.wall_ms,
-        until_ms: admitted.until_ms(),
-        ended_ms: None,
-        end_code: None,
-    };
-    bounded(gate.store.open_session(&row, now.wall_ms))
-        .await
-        .map_err(|error| match error {
-            StoreError::GrantNotLive(why) => refused(why, format!("the grant is not live any more ({why})")),
-            other => refused("store_unavailable", other.to_string()),
-        })?;
-
-    let recorder = match record(&gate, &admitted, &target, id, peer, client_id, now, &control).await {
-        Ok(recorder) => recorder,
-        Err(error) => {
-            let code = "recorder_failed";
-            bounded(gate.store.close_session(id, gate.clock.now().wall_ms, code))
-                .await
-                .ok();
-            return Err(refused(code, format!("the session cannot be recorded: {error}")));
-        }
-    };
-
-    let live = Arc::new(Live {
-        id,
-        gate,
-        admitted,
-        control,
-        recorder,
-        kill,
-        target,
-        next_channel: AtomicU32::new(1),
-        channels: Mutex::new(BTreeMap::new()),
-        spare: Mutex::new(None),
-        pumps: AtomicU32::new(0),
-        pumps_left: Notify::new(),
-    });
-    tracing::info!(session = %live.id, identity = %live.admitted.identity(),
-        destination = %live.admitted.destination(), source = %peer, "session opened");
-    live.gate.metrics.sessions.inc();
-    live.gate.metrics.sessions_active.inc();
-    // Its own task first: an end order that comes while the target is being
-    // dialled is served at once.
-    tokio::spawn(live.clone().run(ticket, client));
-    let begun = match live.control.stop.guard(live.begin(&permit)).await {
-        Some(begun) => begun,
-        None => Err(live.reason()),
-    };
-    match begun {
-        Ok(()) => Ok(live),
-        Err(reason) => {
-            let sentence = reason.sentence();
-            let code = reason.code();
-            live.control.end_now(reason);
-            Err(refused(code, sentence))
-        }
-    }
-}
-
-#[expect(clippy::too_many_arguments, reason = "one recording's head needs them all, once")]
-async fn record(
-    gate: &Arc<Gate>,
-    admitted: &Admitted,
-    target: &Target,
-    id: SessionId,
-    peer: IpAddr,
-    client_id: String,
-    now: Now,
-    control: &Arc<Control>,
-) -> Result<Recorder, RecorderError> {
-    let head = Head {
-        session_id: id.0,
-        node: gate.node.to_string(),
-        opened_wall_ms: now.wall_ms,
-        target: target.name.to_string(),
-        login: admitted.destination().login.to_string(),
-        identity: admitted.identity().to_string(),
-        grant_id: admitted.grant().to_string(),
-        grant_until_wall_ms: admitted.until_ms(),
-        cert_sha256: admitted.certificate_sha256(),
-        cert_serial: admitted.certificate_serial(),
-        cert_key_id: admitted.certificate_key_id().to_owned(),
-        source: peer.to_string(),
-        policy_digest: admitted.policy_digest(),
-        client_id,
-        form: head::Form::Direct,
-        kind: match target.reach {
-            Reach::Ssh { .. } => head::TargetKind::Ssh,
-            Reach::Local { .. } => head::TargetKind::Local,
-        },
-        // A proof counts only for the ledger that the recording names.
-        ledger_origin: gate.ledger.origin().to_owned(),
-        ..Head::default()
-    };
-    let failed = control.clone();
-    gate.recorders
-        .open(
-            head,
-            Box::new(move |why| failed.end_now(EndReason::RecorderFailed(why))),
-        )
-        .await
-}
-
-/// A store call that does not hang an opening.
-pub(super) async fn bounded<T>(call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-    match tokio::time::timeout(STORE_WAIT, call).await {
-        Ok(answer) => answer,
-        Err(_) => Err(StoreError::Unavailable(format!(
-            "no answer within {} s",
-            STORE_WAIT.as_secs()
-        ))),
-    }
-}
-
 /// Counts a running pump; the end waits for all of them.
 pub struct PumpGuard(Arc<Live>);
 
@@ -326,6 +67,32 @@ impl Drop for PumpGuard {
 }
 
 impl Live {
+    /// A session whose target is not dialled yet.
+    pub fn new(
+        id: SessionId,
+        gate: Arc<Gate>,
+        admitted: Admitted,
+        control: Arc<Control>,
+        recorder: Recorder,
+        kill: Kill,
+        target: Target,
+    ) -> Arc<Live> {
+        Arc::new(Live {
+            id,
+            gate,
+            admitted,
+            control,
+            recorder,
+            kill,
+            target,
+            next_channel: AtomicU32::new(1),
+            channels: Mutex::new(BTreeMap::new()),
+            spare: Mutex::new(None),
+            pumps: AtomicU32::new(0),
+            pumps_left: Notify::new(),
+        })
+    }
+
     /// Books a pump.
     pub fn pump(self: &Arc<Self>) -> PumpGuard {
         self.pumps.fetch_add(1, Ordering::SeqCst);
@@ -396,7 +163,7 @@ impl Live {
     }
 
     /// Opens the ledger and dials the target.
-    async fn begin(&self, permit: &Permit) -> Result<(), EndReason> {
+    pub async fn begin(&self, permit: &Permit) -> Result<(), EndReason> {
         let opened = self
             .gate
             .ledger
@@ -512,7 +279,7 @@ impl Live {
         Ok(channel)
     }
 
-    fn reason(&self) -> EndReason {
+    pub fn reason(&self) -> EndReason {
         self.control.reason.get().cloned().unwrap_or(EndReason::ClientLost)
     }
 
@@ -530,10 +297,10 @@ impl Live {
     }
 
     /// The session's own task: orders until the end, then the end.
-    async fn run(self: Arc<Self>, ticket: Ticket, client: russh::server::Handle) {
+    pub async fn run(self: Arc<Self>, ticket: Ticket, client: russh::server::Handle) {
         while !self.control.stop.fired() {
             self.control.ordered.notified().await;
-            let orders = std::mem::take(&mut *self.control.orders.lock().unwrap_or_else(PoisonError::into_inner));
+            let orders = self.control.take_orders();
             for order in orders {
                 match order {
                     Order::Warn(left_ms) => self.warn(left_ms),

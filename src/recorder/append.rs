@@ -1,0 +1,121 @@
+//! What is appended to the main file: all of it or nothing, and never behind
+//! something that a sync refused.
+
+use std::fs::File;
+use std::io::{IoSlice, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use portcullis_recording::Piece;
+
+use super::RecorderError;
+use super::reserve::{Reserve, is_full};
+use super::spool::{Job, failed, lock};
+
+/// Slices given to one writev (IOV_MAX is 1024).
+const SLICES_MAX: usize = 512;
+
+/// Re-encodes one segment into the main file and drops its tail.
+///
+/// Order: chunk and leaf appended, synced, and only then the tail removed.
+/// What a sync refused is cut off again: the tail still has it.
+pub fn encode(job: Job, reserve: &Reserve) -> Result<(), RecorderError> {
+    let (main, path) = (job.main.clone(), job.path.clone());
+    let before = append_chunk(job, Some(reserve))?;
+    let main = lock(&main);
+    if let Err(error) = main.file.sync_data() {
+        cut(&main.file, before);
+        return Err(RecorderError::io("cannot be synced; its durability is unknown", &error));
+    }
+    drop(main);
+    std::fs::remove_file(path).map_err(failed("tail cannot be removed"))
+}
+
+/// Appends a segment's chunk and leaf; answers with the length before.
+pub fn append_chunk(job: Job, reserve: Option<&Reserve>) -> Result<u64, RecorderError> {
+    let bytes = std::fs::read(&job.path).map_err(failed("cannot be read back"))?;
+    let mut guard = lock(&job.main);
+    let main = &mut *guard;
+    let keyframes = main.screens.keyframes();
+    if !job.terminals.is_empty() {
+        let outputs = job.segment.outputs(&bytes)?;
+        // What is drawn comes from the target: an emulator that panics over it
+        // costs the keyframes, not the recording.
+        let screens = &mut main.screens;
+        if catch_unwind(AssertUnwindSafe(|| screens.follow(outputs, &job.terminals))).is_err() {
+            tracing::error!(
+                segment = job.segment.index(),
+                "the terminal emulator failed; no more keyframes"
+            );
+            main.screens.stop();
+        }
+    }
+    main.screens.keep(&job.terminals);
+    let before = main.file.metadata().map_err(failed("cannot be measured"))?.len();
+    let chunk = job.segment.encode(&bytes, &keyframes, job.level, &mut main.main)?;
+    append(&main.file, &chunk, reserve).map_err(failed("cannot be appended to"))?;
+    Ok(before)
+}
+
+/// Appends and syncs. What a sync refused is never trusted again, not even
+/// when the next one succeeds: it is cut off.
+pub fn append_synced(
+    file: &File,
+    bytes: &[u8],
+    reserve: &Reserve,
+    sync: impl FnOnce(&File) -> std::io::Result<()>,
+) -> Result<(), RecorderError> {
+    let before = file.metadata().map_err(failed("cannot be measured"))?.len();
+    append(file, bytes, Some(reserve)).map_err(failed("found no room for the seal"))?;
+    sync(file).map_err(|error| {
+        cut(file, before);
+        RecorderError::io("cannot be synced; its durability is unknown", &error)
+    })
+}
+
+pub fn cut(file: &File, len: u64) {
+    if let Err(error) = file.set_len(len) {
+        tracing::error!(%error, "what could not be synced could not be cut off either");
+    }
+}
+
+/// Appends all or nothing; gives the reserve up if there is no room.
+pub fn append(file: &File, bytes: &[u8], reserve: Option<&Reserve>) -> std::io::Result<()> {
+    let before = file.metadata()?.len();
+    let mut writing: &File = file;
+    match (writing.write_all(bytes), reserve) {
+        (Ok(()), _) => Ok(()),
+        (Err(error), Some(reserve)) if is_full(&error) => {
+            file.set_len(before)?;
+            reserve.release();
+            writing.write_all(bytes)
+        }
+        (Err(error), _) => {
+            // Half a chunk is none; if this fails as well, recovery cuts it.
+            cut(file, before);
+            Err(error)
+        }
+    }
+}
+
+pub fn write_pieces(file: &File, pieces: &[Piece<'_>]) -> std::io::Result<()> {
+    let slices: Vec<IoSlice<'_>> = pieces
+        .iter()
+        .flat_map(|piece| [piece.lead(), piece.payload()])
+        .filter(|bytes| !bytes.is_empty())
+        .map(IoSlice::new)
+        .collect();
+    let mut writing: &File = file;
+    for slices in slices.chunks(SLICES_MAX) {
+        let mut slices = slices.to_vec();
+        let mut rest = slices.as_mut_slice();
+        while !rest.is_empty() {
+            match writing.write_vectored(rest) {
+                Ok(0) => return Err(std::io::ErrorKind::WriteZero.into()),
+                Ok(written) => IoSlice::advance_slices(&mut rest, written),
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(())
+}

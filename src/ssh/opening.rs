@@ -1,0 +1,203 @@
+//! A session's opening, step by step.
+//!
+//! The order is the order of law 8: permit, registry, store row, recording,
+//! ledger leaf (durable), and only then the target is dialled. A crash after
+//! any step leaves a row without a seal, a spool that recovery seals, or an
+//! open leaf that `ledger fsck` names; never a silent session.
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "store errors other than a dead grant all mean that the store does not answer"
+)]
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use portcullis_recording::{Head, head};
+
+use super::Gate;
+use super::control::Control;
+use super::gated::Kill;
+use super::session::Live;
+use crate::clock::Now;
+use crate::kernel::admit::Admitted;
+use crate::kernel::id::SessionId;
+use crate::kernel::inventory::{Reach, Target};
+use crate::kernel::policy::{self, Context};
+use crate::kernel::request::Request;
+use crate::kernel::session::{EndReason, Until};
+use crate::recorder::{Recorder, RecorderError};
+use crate::registry::{Closed, Entry};
+use crate::store::{SessionRow, StoreError};
+
+/// How long the store may take in the path of an opening or an end.
+const STORE_WAIT: Duration = Duration::from_secs(5);
+
+/// Why a session did not open. The text is for the user.
+#[derive(Debug, Clone)]
+pub struct NotOpened {
+    pub code: &'static str,
+    pub sentence: String,
+}
+
+/// Opens a session for an admitted client.
+///
+/// # Errors
+/// [`NotOpened`]; whatever was begun is ended and sealed.
+pub async fn open(
+    gate: Arc<Gate>,
+    admitted: Admitted,
+    peer: IpAddr,
+    client_id: String,
+    client: russh::server::Handle,
+    kill: Kill,
+) -> Result<Arc<Live>, NotOpened> {
+    let refused = |code, sentence: String| NotOpened { code, sentence };
+    let now = gate.clock.now();
+    let settings = gate.settings();
+    let permit = policy::decide(
+        &admitted,
+        Request::Connect,
+        &Context {
+            now: now.wall_ms,
+            env_allowed: &settings.env_allow,
+            store_alive: gate.registry.store_alive(),
+        },
+    )
+    .map_err(|denial| refused(denial.code, denial.sentence))?;
+    let target = bounded(gate.store.target(&admitted.destination().target))
+        .await
+        .map_err(|e| refused("store_unavailable", e.to_string()))?
+        .ok_or_else(|| refused("target_unknown", "the target is not in the inventory any more".into()))?;
+    if !target.logins.contains(&admitted.destination().login) {
+        return Err(refused(
+            "login_unknown",
+            "the login is not one of the target's any more".into(),
+        ));
+    }
+
+    let id = SessionId(crate::entropy::id());
+    let control = Control::new(gate.clock.clone());
+    let ticket = gate
+        .registry
+        .enter(Entry {
+            id,
+            grant: admitted.grant(),
+            identity: admitted.identity().clone(),
+            destination: admitted.destination().clone(),
+            until: Until::new(admitted.until_ms(), now.wall_ms, now.boot_ms),
+            oldest_boot_ms: now.boot_ms.saturating_add(gate.settings().session_ms_max),
+            held: control.clone(),
+        })
+        .map_err(|closed| match closed {
+            Closed::Draining => refused("drain", EndReason::Drain.sentence()),
+            Closed::LeaseLost => refused("store_unavailable", EndReason::LeaseLost.sentence()),
+        })?;
+
+    let row = SessionRow {
+        id,
+        node: gate.node.clone(),
+        grant: admitted.grant(),
+        identity: admitted.identity().clone(),
+        destination: admitted.destination().clone(),
+        source: peer.to_string(),
+        started_ms: now.wall_ms,
+        until_ms: admitted.until_ms(),
+        ended_ms: None,
+        end_code: None,
+    };
+    bounded(gate.store.open_session(&row, now.wall_ms))
+        .await
+        .map_err(|error| match error {
+            StoreError::GrantNotLive(why) => refused(why, format!("the grant is not live any more ({why})")),
+            other => refused("store_unavailable", other.to_string()),
+        })?;
+
+    let recorder = match record(&gate, &admitted, &target, id, peer, client_id, now, &control).await {
+        Ok(recorder) => recorder,
+        Err(error) => {
+            let code = "recorder_failed";
+            bounded(gate.store.close_session(id, gate.clock.now().wall_ms, code))
+                .await
+                .ok();
+            return Err(refused(code, format!("the session cannot be recorded: {error}")));
+        }
+    };
+
+    let live = Live::new(id, gate, admitted, control, recorder, kill, target);
+    tracing::info!(session = %live.id, identity = %live.admitted.identity(),
+        destination = %live.admitted.destination(), source = %peer, "session opened");
+    live.gate.metrics.sessions.inc();
+    live.gate.metrics.sessions_active.inc();
+    // Its own task first: an end order that comes while the target is being
+    // dialled is served at once.
+    tokio::spawn(live.clone().run(ticket, client));
+    let begun = match live.control.stop.guard(live.begin(&permit)).await {
+        Some(begun) => begun,
+        None => Err(live.reason()),
+    };
+    match begun {
+        Ok(()) => Ok(live),
+        Err(reason) => {
+            let sentence = reason.sentence();
+            let code = reason.code();
+            live.control.end_now(reason);
+            Err(refused(code, sentence))
+        }
+    }
+}
+
+#[expect(clippy::too_many_arguments, reason = "one recording's head needs them all, once")]
+async fn record(
+    gate: &Arc<Gate>,
+    admitted: &Admitted,
+    target: &Target,
+    id: SessionId,
+    peer: IpAddr,
+    client_id: String,
+    now: Now,
+    control: &Arc<Control>,
+) -> Result<Recorder, RecorderError> {
+    let head = Head {
+        session_id: id.0,
+        node: gate.node.to_string(),
+        opened_wall_ms: now.wall_ms,
+        target: target.name.to_string(),
+        login: admitted.destination().login.to_string(),
+        identity: admitted.identity().to_string(),
+        grant_id: admitted.grant().to_string(),
+        grant_until_wall_ms: admitted.until_ms(),
+        cert_sha256: admitted.certificate_sha256(),
+        cert_serial: admitted.certificate_serial(),
+        cert_key_id: admitted.certificate_key_id().to_owned(),
+        source: peer.to_string(),
+        policy_digest: admitted.policy_digest(),
+        client_id,
+        form: head::Form::Direct,
+        kind: match target.reach {
+            Reach::Ssh { .. } => head::TargetKind::Ssh,
+            Reach::Local { .. } => head::TargetKind::Local,
+        },
+        // A proof counts only for the ledger that the recording names.
+        ledger_origin: gate.ledger.origin().to_owned(),
+        ..Head::default()
+    };
+    let failed = control.clone();
+    gate.recorders
+        .open(
+            head,
+            Box::new(move |why| failed.end_now(EndReason::RecorderFailed(why))),
+        )
+        .await
+}
+
+/// A store call that does not hang an opening.
+pub async fn bounded<T>(call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    match tokio::time::timeout(STORE_WAIT, call).await {
+        Ok(answer) => answer,
+        Err(_) => Err(StoreError::Unavailable(format!(
+            "no answer within {} s",
+            STORE_WAIT.as_secs()
+        ))),
+    }
+}
