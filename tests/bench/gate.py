@@ -64,12 +64,12 @@ class Rig:
         self.run(*api, "identity", "add", "alice", "--key", d / "id.pub")
         self.grant("3h")
         host_ca = (self.state / "keys/host_ca.pub").read_text()
-        (d / "known").write_text(f"@cert-authority [127.0.0.1]:{self.ssh_port} {host_ca}")
+        (d / "known").write_text("".join(f"@cert-authority [127.0.0.1]:{port} {host_ca}" for port in (self.ssh_port, self.tap_port)))
         common = "HostName 127.0.0.1\n IdentitiesOnly yes\n BatchMode yes\n LogLevel ERROR\n"
         plain = f"{common} StrictHostKeyChecking no\n UserKnownHostsFile /dev/null\n IdentityFile {d}/direct\n User root\n"
         (d / "cfg").write_text(
             f"Host ours\n {common} Port {self.ssh_port}\n User root@db1\n IdentityFile {d}/id\n UserKnownHostsFile {d}/known\n"
-            f"Host tapped\n {common} Port {self.tap_port}\n HostKeyAlias [127.0.0.1]:{self.ssh_port}\n User root@db1\n IdentityFile {d}/id\n"
+            f"Host tapped\n {common} Port {self.tap_port}\n User root@db1\n IdentityFile {d}/id\n"
             f" UserKnownHostsFile {d}/known\n"
             f"Host direct\n {plain} Port {self.target_port}\n"
             f"Host hop\n {plain} Port {self.jump_port}\n"

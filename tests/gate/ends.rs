@@ -255,7 +255,10 @@ fn revocation_returns_after_the_cut() {
                 .admin(&["revoke", "--grant", &pass.grant, "--reason", "done"])
                 .ok();
         }
-        let records = world.bastion.records(world.bastion.archived().len().max(1));
+        wait_until("the sessions' seals", secs(20), || {
+            world.bastion.live_sessions().is_empty()
+        });
+        let records = world.bastion.records(world.bastion.archived().len());
         let record = records
             .iter()
             .find(|record| record.head.grant_id == pass.grant && record.code() == "revoked");
