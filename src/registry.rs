@@ -518,7 +518,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wall_step_back_does_not_lengthen_and_is_told() {
+    fn d14_a_wall_step_back_does_not_lengthen_and_is_told() {
         let clock = Clock::manual(START);
         let registry = Registry::new(clock.clone(), None, vec![300_000, 60_000]);
         let (probe, _ticket) = inside(&registry, 10, 1);
@@ -531,7 +531,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wall_step_forward_ends_at_once() {
+    fn d14_a_wall_step_forward_ends_at_once() {
         let clock = Clock::manual(START);
         let registry = Registry::new(clock.clone(), None, vec![300_000, 60_000]);
         let (probe, _ticket) = inside(&registry, 10, 1);
