@@ -7,8 +7,9 @@ use portcullis_recording::event::{Event, Timed};
 
 use crate::channels::Channels;
 use crate::grid::{Grid, SIZE_DEFAULT, Stream};
+use crate::history::Until;
 use crate::plain;
-use crate::source::Cursor;
+use crate::source::{Cursor, Source};
 use crate::timeline::Timeline;
 
 /// Terminals drawn at a time; each takes up to 3 MB.
@@ -98,7 +99,7 @@ impl Playback {
     /// Goes to a time: from the screens before it, or on from here if that is nearer.
     pub fn seek(&mut self, to_ms: u64) {
         let to_ms = to_ms.min(self.length_ms);
-        let chunk = self.cursor.source().keyframe_at(to_ms);
+        let chunk = self.cursor.source().start_before(to_ms);
         if to_ms < self.timeline.position_ms() || chunk > self.cursor.chunk() {
             self.cursor.rewind_to(chunk);
             self.grids.clear();
@@ -133,6 +134,34 @@ impl Playback {
         let later = self.channels.terminals().find(|n| *n > self.channel);
         let next = later.or_else(|| self.channels.terminals().next());
         self.channel = next.unwrap_or(self.channel);
+    }
+
+    /// Looks at a channel.
+    pub fn look_at(&mut self, channel: u32) {
+        self.channel = channel;
+    }
+
+    /// Whether a channel has a terminal.
+    pub fn is_terminal(&self, channel: u32) -> bool {
+        self.channels.get(channel).is_some_and(|c| c.terminal)
+    }
+
+    /// What is known of the channels.
+    pub fn channels(&self) -> &Channels {
+        &self.channels
+    }
+
+    /// What is played.
+    pub fn source(&self) -> &Source {
+        self.cursor.source()
+    }
+
+    /// The moment shown, to the event.
+    pub fn until(&self) -> Until {
+        Until {
+            at_ms: self.timeline.position_ms(),
+            next: self.cursor.place(),
+        }
     }
 
     /// The channel looked at.

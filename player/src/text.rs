@@ -8,12 +8,11 @@ use serde::Serialize;
 use crate::channels::{Channels, Runs};
 use crate::failure::Failure;
 use crate::grid::{SIZE_DEFAULT, Stream};
+use crate::lines::Lines;
 use crate::plain::{self, Utf8};
 use crate::source::Cursor;
 use crate::transcript::{Item, Transcript};
 
-/// Characters of one line of a command's output.
-const LINE_CHARS_MAX: usize = 64 << 10;
 /// Characters of one remark's text.
 const REMARK_CHARS_MAX: usize = 4096;
 /// Channels whose text is kept apart; the rest is only counted.
@@ -80,48 +79,6 @@ enum Voice {
     Plain(Box<[Lines; 2]>),
     /// A protocol, or a file: bytes are counted, not shown.
     Binary(u64),
-}
-
-/// Lines of something that is no terminal; escape sequences are taken out.
-#[derive(Default)]
-struct Lines {
-    utf8: Utf8,
-    parser: avt::Parser,
-    line: String,
-    chars: usize,
-}
-
-impl Lines {
-    fn push(&mut self, bytes: &[u8], mut each: impl FnMut(String)) {
-        use avt::parser::Function;
-        for c in self.utf8.push(bytes).chars() {
-            match self.parser.feed(c) {
-                Some(Function::Print(c)) => {
-                    self.line.push(if plain::is_shown(c) { c } else { plain::REPLACEMENT });
-                    self.chars += 1;
-                    if self.chars < LINE_CHARS_MAX {
-                        continue;
-                    }
-                }
-                Some(Function::Ht) => {
-                    self.line.push_str("    ");
-                    self.chars += 4;
-                    continue;
-                }
-                Some(Function::Lf | Function::Nel) => {}
-                _ => continue,
-            }
-            self.chars = 0;
-            each(std::mem::take(&mut self.line));
-        }
-    }
-
-    fn finish(&mut self, mut each: impl FnMut(String)) {
-        self.line.push_str(self.utf8.finish());
-        if !self.line.is_empty() {
-            each(std::mem::take(&mut self.line));
-        }
-    }
 }
 
 /// Gives the pieces in order until `each` fails or nothing is left.

@@ -57,7 +57,6 @@ impl Export {
                 others.join(", ")
             ));
         }
-        let session = &opened.session;
         let export = asciicast::Export {
             version: match self.format {
                 Format::AsciicastV2 => Version::V2,
@@ -66,9 +65,9 @@ impl Export {
             channel,
             input: self.input,
             verdict: opened.standing.clone(),
-            session: session.id.clone(),
-            title: format!("{}@{}, {}", session.login, session.target, session.identity),
-            opened_secs: opened.head.opened_wall_ms / 1000,
+            session: opened.session_id.clone(),
+            title: opened.title.clone(),
+            opened_secs: opened.opened_wall_ms / 1000,
         };
         let told = match &self.output {
             None => {
