@@ -46,7 +46,7 @@ enum Verb {
     Text(text::Text),
     /// Search screens, input and events of recordings, in files and folders
     Grep(grep::Grep),
-    /// Write an asciicast that other players read
+    /// Write an asciicast, text, or a page that plays in a browser
     Export(export::Export),
     /// List the commands of exec and subsystem requests
     Commands(commands::Commands),
