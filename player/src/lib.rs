@@ -40,6 +40,7 @@ pub mod plain;
 pub mod playback;
 pub mod prompt;
 pub mod screen;
+pub mod skim;
 pub mod source;
 pub mod text;
 pub mod timeline;

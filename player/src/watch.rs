@@ -2,10 +2,11 @@
 
 use std::ops::Range;
 
-use avt::parser::{DecMode, Function};
+use avt::parser::{DecMode, DecModes, Function};
 use avt::{Line, Observation, Observer, Operation, ScreenKind, Terminal};
 
 use crate::grid::{Grid, Stream};
+use crate::skim::{Lines, Skim};
 
 /// Bytes of one line; a program that never breaks its line gets it broken.
 const LINE_BYTES_MAX: usize = 256 << 10;
@@ -17,6 +18,8 @@ pub type Wanted<'w> = &'w dyn Fn(&str) -> bool;
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Showing {
     row: usize,
+    /// How many rows it takes.
+    rows: usize,
     text: String,
 }
 
@@ -31,46 +34,183 @@ struct Seen {
     dirty: Vec<bool>,
     /// The rows of a wrapped line that have left the screen already.
     partial: String,
-    /// Where the cursor was: what is typed there makes a line longer, not new.
-    cursor_row: usize,
+    /// Where the line began that the cursor was in: what is typed there makes it longer, not new.
+    cursor_line: usize,
+}
+
+impl Seen {
+    fn on(&self, screen: ScreenKind) -> &Vec<Showing> {
+        match screen {
+            ScreenKind::Primary => &self.primary,
+            ScreenKind::Alternate => &self.alternate,
+        }
+    }
 }
 
 /// One watched terminal.
 pub struct Watch {
     grid: Grid,
     seen: Seen,
+    /// While output only scrolls the grid is left behind.
+    skim: Option<Skim>,
+    /// The line at hand, as it was when it matched at the end of the bytes before.
+    told: Option<String>,
+    skims: bool,
 }
 
 impl Watch {
     /// An empty one.
     pub fn new(cols: u32, rows: u32) -> Watch {
-        Watch {
-            grid: Grid::new(cols, rows),
-            seen: Seen::default(),
-        }
+        Watch::of(Grid::new(cols, rows))
     }
 
     /// One that shows a keyframe, whose lines are not new.
     pub fn from_keyframe(cols: u32, rows: u32, dump: &str, wanted: Wanted<'_>) -> Watch {
-        let mut watch = Watch {
-            grid: Grid::from_keyframe(cols, rows, dump),
+        let mut watch = Watch::of(Grid::from_keyframe(cols, rows, dump));
+        watch.emulate(Stream::Out, b"", wanted);
+        watch.begin_to_skim();
+        watch
+    }
+
+    /// The same through the emulator alone: slower, and all that [`Skim`] is held against.
+    pub fn unhurried(mut self) -> Watch {
+        self.skims = false;
+        self
+    }
+
+    fn of(grid: Grid) -> Watch {
+        Watch {
+            grid,
             seen: Seen::default(),
-        };
-        watch
-            .grid
-            .feed_with(Stream::Out, b"", Eye::new(&mut watch.seen, wanted));
-        watch
+            skim: None,
+            told: None,
+            skims: true,
+        }
     }
 
     /// Takes the next bytes; gives the lines that match and were not there before.
     pub fn feed(&mut self, stream: Stream, bytes: &[u8], wanted: Wanted<'_>) -> Vec<String> {
-        self.grid.feed_with(stream, bytes, Eye::new(&mut self.seen, wanted))
+        let mut new = Vec::new();
+        let mut rest = bytes;
+        if let Some(mut skim) = self.skim.take() {
+            if stream == Stream::Out {
+                let mut teller = Teller {
+                    wanted,
+                    told: &mut self.told,
+                    new: &mut new,
+                };
+                let taken = skim.take(bytes, &mut teller);
+                rest = bytes.get(taken..).unwrap_or_default();
+                if rest.is_empty() {
+                    teller.at_hand(skim.line());
+                    self.skim = Some(skim);
+                    return new;
+                }
+            }
+            self.catch_up(skim, wanted);
+        }
+        new.extend(self.emulate(stream, rest, wanted));
+        self.begin_to_skim();
+        new
     }
 
     /// The terminal got another size. A line that is wrapped otherwise is not new.
     pub fn resize(&mut self, cols: u32, rows: u32, wanted: Wanted<'_>) -> Vec<String> {
-        self.grid.resize_with(cols, rows, Eye::new(&mut self.seen, wanted))
+        if let Some(skim) = self.skim.take() {
+            self.catch_up(skim, wanted);
+        }
+        let new = self.grid.resize_with(cols, rows, Eye::new(&mut self.seen, wanted));
+        self.begin_to_skim();
+        new
     }
+
+    /// The screen as text.
+    pub fn screen(&mut self, wanted: Wanted<'_>) -> Vec<String> {
+        if let Some(skim) = self.skim.take() {
+            self.catch_up(skim, wanted);
+        }
+        self.grid.terminal().screen().text()
+    }
+
+    fn emulate(&mut self, stream: Stream, bytes: &[u8], wanted: Wanted<'_>) -> Vec<String> {
+        self.grid.feed_with(stream, bytes, Eye::new(&mut self.seen, wanted))
+    }
+
+    fn begin_to_skim(&mut self) {
+        self.skim = if self.skims {
+            Skim::begin(&self.grid, &self.seen.partial)
+        } else {
+            None
+        };
+        self.told = None;
+        if self.skim.is_some() {
+            let start = line_at_cursor(self.grid.terminal());
+            let showing = self.seen.primary.iter().find(|line| line.row == start);
+            self.told = showing.map(|line| line.text.clone());
+        }
+    }
+
+    /// Brings the grid up to date. Nothing of it is new; but the line at hand is, unless it was told.
+    fn catch_up(&mut self, skim: Skim, wanted: Wanted<'_>) {
+        let (gone, bytes) = skim.catch_up();
+        self.grid.pass_over(gone);
+        self.emulate(Stream::Out, &bytes, wanted);
+        let start = line_at_cursor(self.grid.terminal());
+        self.seen.primary.retain(|line| line.row != start);
+        // As no line has no rows, it is looked at anew in any case; and no line has a line break in it.
+        self.seen.primary.push(Showing {
+            row: start,
+            rows: 0,
+            text: self.told.take().unwrap_or("\n".to_owned()),
+        });
+    }
+}
+
+/// First row of the line that the cursor is in.
+fn line_at_cursor(terminal: &Terminal) -> usize {
+    let row = terminal.cursor().row;
+    let above: Vec<bool> = terminal
+        .screen()
+        .visible_lines()
+        .take(row)
+        .map(Line::is_wrapped)
+        .collect();
+    row - above.iter().rev().take_while(|wrapped| **wrapped).count()
+}
+
+/// Tells the lines that are skimmed.
+struct Teller<'t> {
+    wanted: Wanted<'t>,
+    told: &'t mut Option<String>,
+    new: &'t mut Vec<String>,
+}
+
+impl Teller<'_> {
+    /// The line at hand when the bytes end: it is on the screen then.
+    fn at_hand(&mut self, line: &str) {
+        if self.told.as_deref() == Some(line) {
+            return;
+        }
+        let told = self.told.take();
+        if (self.wanted)(line) {
+            if !told.is_some_and(|old| is_edit(&old, line)) {
+                self.new.push(line.to_owned());
+            }
+            *self.told = Some(line.to_owned());
+        }
+    }
+}
+
+impl Lines for Teller<'_> {
+    fn ended(&mut self, line: &str) {
+        self.at_hand(line);
+        *self.told = None;
+    }
+}
+
+/// Whether a line is another with more or less typed at its end.
+fn is_edit(old: &str, new: &str) -> bool {
+    old.starts_with(new) || new.starts_with(old)
 }
 
 /// Looks at the emulator while it works.
@@ -78,6 +218,10 @@ struct Eye<'w> {
     seen: &'w mut Seen,
     wanted: Wanted<'w>,
     evicted_rows: usize,
+    /// Row on which the line began that is being evicted.
+    evicting: usize,
+    /// Lines that matched and have scrolled off since the last look, and where they began then.
+    gone: Vec<Showing>,
     new: Vec<String>,
 }
 
@@ -87,20 +231,9 @@ impl<'w> Eye<'w> {
             seen,
             wanted,
             evicted_rows: 0,
+            evicting: 0,
+            gone: Vec::new(),
             new: Vec::new(),
-        }
-    }
-
-    fn old(&self, screen: ScreenKind) -> &[Showing] {
-        match screen {
-            ScreenKind::Primary => &self.seen.primary,
-            ScreenKind::Alternate => &self.seen.alternate,
-        }
-    }
-
-    fn tell(&mut self, screen: ScreenKind, text: &str) {
-        if !self.old(screen).iter().any(|line| line.text == text) {
-            self.new.push(text.to_owned());
         }
     }
 
@@ -109,13 +242,22 @@ impl<'w> Eye<'w> {
         let rows: Vec<&Line> = terminal.screen().visible_lines().collect();
         self.seen.dirty.resize(rows.len(), true);
         let screen = terminal.active_screen_kind();
+        let mut old = self.seen.on(screen).clone();
+        let (mut showing, mut came) = (Vec::new(), std::mem::take(&mut self.gone));
+        if screen == ScreenKind::Alternate {
+            // Another size has moved them out from under it: they were looked at before it came.
+            came.clear();
+            self.evicted_rows = 0;
+        }
         let mut start = 0;
-        let mut showing = Vec::new();
         while start < rows.len() {
             let wrapped = rows.iter().skip(start).take_while(|line| line.is_wrapped()).count();
             let end = (start + wrapped + 1).min(rows.len());
-            let changed = self.seen.dirty.get(start..end).is_some_and(|d| d.contains(&true));
-            if changed {
+            let dirty = self.seen.dirty.get(start..end).is_some_and(|d| d.contains(&true));
+            let before = old.iter().position(|line| line.row == start);
+            // Wrapped otherwise it is another line, though none of its cells changed.
+            let kept = before.filter(|at| old.get(*at).is_some_and(|line| line.rows == end - start));
+            if dirty || kept.is_none() && before.is_some() {
                 let mut text = if start == 0 && screen == ScreenKind::Primary {
                     self.seen.partial.clone()
                 } else {
@@ -127,17 +269,25 @@ impl<'w> Eye<'w> {
                     .for_each(|line| text.extend(line.chars()));
                 text.truncate(text.trim_end().len());
                 if (self.wanted)(&text) {
-                    if !self.is_typed(screen, start, &text) {
-                        self.tell(screen, &text);
-                    }
-                    showing.push(Showing { row: start, text });
+                    let row = if start == 0 && self.evicted_rows > 0 {
+                        self.evicting
+                    } else {
+                        start + self.evicted_rows
+                    };
+                    let line = Showing {
+                        row: start,
+                        rows: end - start,
+                        text,
+                    };
+                    came.push(Showing { row, ..line.clone() });
+                    showing.push(line);
                 }
-            } else {
-                let kept = self.old(screen).iter().filter(|line| line.row == start);
-                showing.extend(kept.cloned());
+            } else if let Some(at) = kept {
+                showing.push(old.swap_remove(at));
             }
             start = end;
         }
+        self.tell(came, old);
         self.seen.dirty.fill(false);
         match screen {
             ScreenKind::Primary => {
@@ -146,39 +296,56 @@ impl<'w> Eye<'w> {
             }
             ScreenKind::Alternate => self.seen.alternate = showing,
         }
-        self.seen.cursor_row = terminal.cursor().row;
+        self.seen.cursor_line = line_at_cursor(terminal);
         self.evicted_rows = 0;
+        self.evicting = 0;
     }
 
-    /// Whether a line is one that matched already where the cursor was, with more or less typed at its end.
-    fn is_typed(&self, screen: ScreenKind, row: usize, text: &str) -> bool {
-        let row_before = row + self.evicted_rows;
-        let old = self.old(screen).iter().find(|line| line.row == row_before);
-        old.is_some_and(|old| {
-            (row_before..=row_before + 1).contains(&self.seen.cursor_row)
-                && (old.text.starts_with(text) || text.starts_with(&old.text))
-        })
+    /// Of the lines that are there now those are new that were not there before: as often as they were. Where a line
+    /// moved to does not matter.
+    fn tell(&mut self, came: Vec<Showing>, mut old: Vec<Showing>) {
+        let at_cursor = self.seen.cursor_line;
+        let typed =
+            |o: &Showing, line: &Showing| o.row == at_cursor && line.row == at_cursor && is_edit(&o.text, &line.text);
+        let mut left = came;
+        left.retain(|line| match old.iter().position(|o| typed(o, line)) {
+            Some(at) => {
+                old.swap_remove(at);
+                false
+            }
+            None => true,
+        });
+        for line in left {
+            match old.iter().position(|o| o.text == line.text) {
+                Some(at) => drop(old.swap_remove(at)),
+                None => self.new.push(line.text),
+            }
+        }
     }
+}
+
+/// Whether one of the modes is another screen.
+fn switches(modes: &DecModes) -> bool {
+    let other = |mode: &DecMode| matches!(mode, DecMode::AltScreenBuffer | DecMode::SaveCursorAltScreenBuffer);
+    modes.as_slice().iter().any(other)
 }
 
 impl Observer for Eye<'_> {
     type Output = Vec<String>;
 
     fn before(&mut self, context: &mut Observation<'_>, operation: &Operation) {
-        // What is drawn and wiped within one event was on the screen all the same.
+        // What is drawn and covered or wiped within one event was on the screen all the same.
+        let screen = context.terminal().active_screen_kind();
         let wipes = match operation {
             Operation::Function(Function::Ris) => true,
-            Operation::Function(Function::Decrst(modes)) => {
-                context.terminal().active_screen_kind() == ScreenKind::Alternate
-                    && modes
-                        .as_slice()
-                        .iter()
-                        .any(|mode| matches!(mode, DecMode::AltScreenBuffer | DecMode::SaveCursorAltScreenBuffer))
-            }
+            Operation::Function(Function::Decset(modes)) => screen == ScreenKind::Primary && switches(modes),
+            Operation::Function(Function::Decrst(modes)) => screen == ScreenKind::Alternate && switches(modes),
             Operation::Function(_) | Operation::Resize { .. } => false,
         };
         if wipes {
             self.look(context.terminal());
+        }
+        if matches!(operation, Operation::Function(Function::Ris)) {
             self.seen.partial.clear();
         }
     }
@@ -203,10 +370,17 @@ impl Observer for Eye<'_> {
         let mut text = std::mem::take(&mut self.seen.partial);
         text.truncate(text.trim_end().len());
         if (self.wanted)(&text) {
-            self.tell(ScreenKind::Primary, &text);
+            self.gone.push(Showing {
+                row: self.evicting,
+                rows: 0,
+                text,
+            });
+        } else {
+            // Its room is of use for the next.
+            text.clear();
+            self.seen.partial = text;
         }
-        text.clear();
-        self.seen.partial = text;
+        self.evicting = self.evicted_rows;
     }
 
     fn end(&mut self, context: &mut Observation<'_>) -> Vec<String> {
@@ -220,8 +394,7 @@ mod tests {
     use super::*;
 
     /// The lines with `foo` that each feed brings up.
-    fn told(cols: u32, rows: u32, feeds: &[&str]) -> Vec<Vec<String>> {
-        let mut watch = Watch::new(cols, rows);
+    fn told(mut watch: Watch, feeds: &[&str]) -> Vec<Vec<String>> {
         let wanted = |text: &str| text.contains("foo");
         feeds
             .iter()
@@ -265,11 +438,17 @@ mod tests {
                 &["foo\r\n", "\x1b[?1049h\x1b[2Jx", "\x1b[?1049l"],
                 &[&["foo"], &[], &[]],
             ),
+            // Printed again while it is still there.
+            (
+                &["foo\r\n", "foo\r\n", "foo\r\nx\r\nx\r\nx\r\nfoo\r\n"],
+                &[&["foo"], &["foo"], &["foo", "foo"]],
+            ),
             // The same picture drawn again.
             (&["\x1b[Hfoo", "\x1b[H\x1b[2Kfoo"], &[&["foo"], &[]]),
         ];
         for (feeds, expected) in table {
-            assert_eq!(&told(20, 5, feeds), expected, "{feeds:?}");
+            assert_eq!(&told(Watch::new(20, 5), feeds), expected, "{feeds:?}");
+            assert_eq!(&told(Watch::new(20, 5).unhurried(), feeds), expected, "{feeds:?}");
         }
     }
 
