@@ -114,7 +114,7 @@ impl Skim {
             }
         }
         self.pending.extend_from_slice(bytes.get(..at).unwrap_or_default());
-        self.let_go();
+        self.let_go(PENDING_BYTES);
         at
     }
 
@@ -124,7 +124,8 @@ impl Skim {
     }
 
     /// What the emulator needs to show what is to be seen now: how many bytes it will never see, and those that it has to.
-    pub fn catch_up(self) -> (usize, Vec<u8>) {
+    pub fn catch_up(mut self) -> (usize, Vec<u8>) {
+        self.let_go(0);
         if self.gone == 0 {
             return (0, self.pending);
         }
@@ -270,10 +271,10 @@ impl Skim {
         Some(())
     }
 
-    /// Lets go of lines that have scrolled off.
-    fn let_go(&mut self) {
+    /// Lets go of lines that have scrolled off, if so many bytes wait.
+    fn let_go(&mut self, bytes_min: usize) {
         let kept = self.rows + LINES_SPARE;
-        if self.pending.len() < PENDING_BYTES || self.starts.len() <= kept {
+        if self.pending.len() < bytes_min || self.starts.len() <= kept {
             return;
         }
         let first = self.starts.len() - kept;
