@@ -18,7 +18,9 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use portcullis_player::channels::survey;
+use portcullis_player::find::{Query, Reading, Wanted};
 use portcullis_player::grid::{Grid, Stream};
+use portcullis_player::hunt::{Hunt, Step, Way};
 use portcullis_player::playback::Playback;
 use portcullis_player::source::{Cursor, Source};
 use portcullis_player::timeline::Timeline;
@@ -38,6 +40,7 @@ const DENSE_BYTES: u64 = 512 << 20;
 
 const OPEN_GOAL: Duration = Duration::from_millis(1000);
 const SEEK_GOAL: Duration = Duration::from_millis(50);
+const SEARCH_GOAL: Duration = Duration::from_secs(10);
 const GREP_GOAL: Duration = Duration::from_secs(1);
 const VERIFY_GOAL_MB_S: f64 = 500.0;
 
@@ -186,6 +189,23 @@ fn large(here: &Desk) {
     times.sort();
     told("seek, median of 100", times[50], SEEK_GOAL);
     told("seek, slowest of 100", times[99], SEEK_GOAL);
+    let query = Query::new("nowhere to be found", Reading::default()).unwrap();
+    let cursor = Cursor::new(p.source().again().unwrap());
+    let mut hunt = Hunt::new(cursor, p.channels().clone(), Wanted::Text(Box::new(query)));
+    hunt.begin(0, Way::On);
+    let (started, mut slowest) = (Instant::now(), Duration::ZERO);
+    loop {
+        let step = Instant::now();
+        let found = hunt.step().unwrap();
+        slowest = slowest.max(step.elapsed());
+        match found {
+            Step::Searching(_) => {}
+            Step::Nothing => break,
+            Step::Found(hit) => panic!("{hit:?}"),
+        }
+    }
+    told("search all of it while playing", started.elapsed(), SEARCH_GOAL);
+    told("keys wait for the search at most", slowest, SEEK_GOAL);
 }
 
 /// A shell session: prompts with line editing, output, now and then a full-screen program.

@@ -5,9 +5,12 @@
 //!
 //! ```text
 //!  file, sidecar, trust --verdict--> Verified | Unverified --source--> events
-//!                                                                        |
-//!        play:    timeline (pure: when) + playback --> grid (avt) --> view --> screen
-//!        text:    text     --> lines and remarks          export: asciicast --> NDJSON
+//!  another tool's file  --import--------------> Unverified                |
+//!        play:    timeline (pure: when) + playback --> grid (avt) --> viewer, view --> screen
+//!                 hunt, history: the same events once more, for searches and for what scrolled by
+//!        grep:    find --> watch (grid), skim (where output only scrolls) --> hits
+//!        text:    text     --> lines and remarks
+//!        export:  asciicast --> NDJSON      frames (grid) --> html --> one page
 //! ```
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]

@@ -158,7 +158,6 @@ impl Viewer {
     /// Time has passed; whether the picture may have changed.
     pub fn advance(&mut self, now_us: u64) -> bool {
         let hunted = self.hunt();
-        // While somebody reads what scrolled by, nothing moves.
         self.playback.advance(now_us) || hunted
     }
 

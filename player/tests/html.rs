@@ -164,6 +164,27 @@ fn what_is_too_much_for_a_page_is_refused_with_a_way_out() {
     let ran = here.run(&["export", "--format", "html", "f.pcr", "--trust", "trust.toml"]);
     assert_eq!((ran.code, ran.out.as_str()), (Some(1), ""));
     assert!(ran.err.contains("--from TIME --until TIME"), "{}", ran.err);
+    let args = [
+        "export",
+        "--format",
+        "html",
+        "f.pcr",
+        "--trust",
+        "trust.toml",
+        "-o",
+        "f.html",
+    ];
+    assert_eq!(here.run(&args).code, Some(1));
+    assert!(!here.path("f.html").exists());
+    assert_eq!(
+        here.run(&[&args[..], &["--from", "10", "--until", "12"]].concat()).code,
+        Some(0)
+    );
+    assert_eq!(
+        here.run(&[&args[..], &["--from", "10", "--until", "12"]].concat()).code,
+        Some(1),
+        "overwritten"
+    );
 }
 
 /// What a browser makes of a page at a moment: its document after it has played for a while.

@@ -254,6 +254,49 @@ fn what_is_not_verified_says_so_all_the_time() {
 }
 
 #[test]
+fn another_tools_file_is_played_as_unverified() {
+    let here = Desk::new();
+    let cast = "{\"version\":3,\"term\":{\"cols\":40,\"rows\":9},\"title\":\"demo\"}\n[0.1,\"o\",\"one\"]\n\
+                [60,\"m\",\"here\"]\n[1,\"o\",\" two\"]\n";
+    here.put("a.cast", cast.as_bytes());
+    let steps = [
+        ("UNVERIFIED | playing 0:00/1:01", "]"),
+        ("0:01:00.100 [1] event: marker: here", "."),
+        ("one two", "0"),
+        ("paused 0:00/1:01", "q"),
+    ];
+    let (status, seen) = play(&here, &["a.cast", "--unverified"], &steps);
+    assert!(status.success(), "{status:?}");
+    assert_given_back(&seen);
+}
+
+/// Shortened pauses change how long one waits, not when things were: a marker is where it was.
+#[test]
+fn shortened_pauses_leave_markers_where_they_were() {
+    let here = Desk::new();
+    let mut rows = vec![size(0, 40, 9), out(1, "begin")];
+    rows.push((
+        600_000,
+        1,
+        Event::Marker {
+            text: "ten minutes".into(),
+        },
+    ));
+    rows.push(out(600_000, " middle"));
+    rows.push(out(1_200_000, " finish"));
+    here.sealed("i.pcr", &[rows]);
+    let steps = [
+        ("begin middle finish", "["),
+        (
+            "0:10:00.000 [1] event: marker: ten minutes\n SEALED by bastion-1, ledger leaf 0 of 1, 1 witness | paused 10:00/20:00",
+            "q",
+        ),
+    ];
+    let (status, _) = play(&here, &["i.pcr", "--idle-limit", "0.2"], &steps);
+    assert!(status.success(), "{status:?}");
+}
+
+#[test]
 fn a_command_without_a_terminal_is_printed() {
     let here = Desk::new();
     let rows = vec![request(0, 1, "exec", b"id"), out(1, "uid=0(root)\n")];

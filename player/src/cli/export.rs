@@ -1,6 +1,6 @@
 //! `export`: asciicast v2 and v3, text, and a page.
 
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 
@@ -93,8 +93,12 @@ impl Export {
                     .open(path)
                     .map_err(failed)?;
                 let mut out = BufWriter::new(file);
-                self.write(opened, channel, &mut out)?;
-                out.flush().map_err(failed)?;
+                let written = self.write(opened, channel, &mut out);
+                if let Err(failure) = written.and_then(|()| out.flush().map_err(failed)) {
+                    // Half an export is none, and this name is to be free for the next try.
+                    fs::remove_file(path).ok();
+                    return Err(failure);
+                }
             }
         }
         Ok(Exit::Ok)
