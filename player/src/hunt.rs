@@ -15,7 +15,7 @@ const STRETCHES_KEPT_MAX: usize = 4096;
 /// Events looked at in one step.
 const STEP_EVENTS: usize = 4096;
 /// Bytes looked at in one step: some hundredths of a second.
-const STEP_BYTES: usize = 512 << 10;
+const STEP_BYTES: usize = 256 << 10;
 
 /// Which way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

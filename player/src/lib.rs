@@ -32,6 +32,7 @@ pub mod files;
 pub mod find;
 pub mod frames;
 pub mod grid;
+pub mod haste;
 pub mod history;
 pub mod html;
 pub mod hunt;

@@ -7,6 +7,7 @@ use portcullis_recording::event::{Event, Timed};
 
 use crate::channels::Channels;
 use crate::grid::{Grid, SIZE_DEFAULT, Stream};
+use crate::haste::Haste;
 use crate::history::Until;
 use crate::plain;
 use crate::source::{Cursor, Source};
@@ -25,7 +26,7 @@ const MESSAGE_CHARS_MAX: usize = 200;
 
 /// One terminal and whether its picture may lack what was drawn before.
 struct Drawn {
-    grid: Grid,
+    grid: Haste,
     guessed: bool,
 }
 
@@ -42,6 +43,8 @@ pub struct Playback {
     message: Option<(u64, String)>,
     fault: Option<Fault>,
     ended: bool,
+    /// On the way to another time.
+    hurried: bool,
 }
 
 impl Playback {
@@ -59,6 +62,7 @@ impl Playback {
             message: None,
             fault: None,
             ended: false,
+            hurried: false,
         }
     }
 
@@ -107,8 +111,13 @@ impl Playback {
             self.fault = None;
         }
         self.ended = false;
+        self.hurried = true;
         while self.next_ms().is_some_and(|at_ms| at_ms <= to_ms) {
             self.take();
+        }
+        self.hurried = false;
+        for drawn in self.grids.values_mut() {
+            drawn.grid.grid_mut();
         }
         self.timeline.seek(to_ms);
     }
@@ -176,7 +185,7 @@ impl Playback {
 
     /// Its terminal, if it has drawn anything yet.
     pub fn grid(&self) -> Option<&Grid> {
-        self.grids.get(&self.channel).map(|drawn| &drawn.grid)
+        self.grids.get(&self.channel).map(|drawn| drawn.grid.grid())
     }
 
     /// Whether what was on that screen before the place that was gone to is not known.
@@ -238,7 +247,7 @@ impl Playback {
             Event::Resize { cols, rows, .. } => {
                 // Its first size is what makes a terminal, so nothing was drawn on it before.
                 match self.grids.get_mut(&timed.channel) {
-                    Some(drawn) => drawn.grid.resize(*cols, *rows),
+                    Some(drawn) => drawn.grid.grid_mut().resize(*cols, *rows),
                     None => self.put(timed.channel, Grid::new(*cols, *rows), self.cursor.chunk() > 0),
                 }
                 0
@@ -277,14 +286,17 @@ impl Playback {
         if !self.grids.contains_key(&channel) {
             self.put(channel, Grid::new(SIZE_DEFAULT.0, SIZE_DEFAULT.1), true);
         }
-        if let Some(drawn) = self.grids.get_mut(&channel) {
-            drawn.grid.feed(stream, bytes);
+        match self.grids.get_mut(&channel) {
+            Some(drawn) if self.hurried => drawn.grid.wind(stream, bytes),
+            Some(drawn) => drawn.grid.grid_mut().feed(stream, bytes),
+            None => {}
         }
         bytes.len()
     }
 
     fn put(&mut self, channel: u32, grid: Grid, guessed: bool) {
         if self.grids.len() < GRIDS_MAX || channel == self.channel {
+            let grid = Haste::new(grid);
             self.grids.insert(channel, Drawn { grid, guessed });
         }
     }

@@ -15,7 +15,7 @@ use crate::grid::Grid;
 const LINE_BYTES_MAX: usize = 64 << 10;
 /// Bytes that wait for the emulator before those of lines that have scrolled off are let go.
 const PENDING_BYTES: usize = 32 << 10;
-/// Lines kept beyond a screenful.
+/// Lines kept beyond two screenfuls.
 const LINES_SPARE: usize = 2;
 /// Bytes of sequences that set a style.
 const STYLE_BYTES_MAX: usize = 1024;
@@ -273,7 +273,8 @@ impl Skim {
 
     /// Lets go of lines that have scrolled off, if so many bytes wait.
     fn let_go(&mut self, bytes_min: usize) {
-        let kept = self.rows + LINES_SPARE;
+        // The cursor goes down one screenful, and another one scrolls: then every row is one of theirs.
+        let kept = self.rows * 2 + LINES_SPARE;
         if self.pending.len() < bytes_min || self.starts.len() <= kept {
             return;
         }

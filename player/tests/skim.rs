@@ -2,7 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests")]
 
-use portcullis_player::grid::Stream;
+use portcullis_player::grid::{Grid, Stream};
+use portcullis_player::haste::Haste;
 use portcullis_player::watch::Watch;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
@@ -175,4 +176,34 @@ fn fast_and_slow_show_and_tell_the_same() {
 fn within_an_event_nothing_is_missed() {
     let anywhere = |next: &Part, drawn: bool| drawn || matches!(next, Part::Size(..));
     run(false, anywhere, true);
+}
+
+/// Going somewhere in a hurry shows what playing shows: every cell, every colour, the cursor, the modes.
+#[test]
+fn in_a_hurry_the_same_is_drawn() {
+    for narrow in [true, false] {
+        let done = runner().run(&parts(narrow), |parts| {
+            let cols = if narrow { 20 } else { 200 };
+            let (mut fast, mut slow) = (Haste::new(Grid::new(cols, 5)), Grid::new(cols, 5));
+            for part in parts {
+                match part {
+                    Part::Text(text) | Part::Other(text) => {
+                        fast.wind(Stream::Out, text.as_bytes());
+                        slow.feed(Stream::Out, text.as_bytes());
+                    }
+                    Part::Bytes(bytes) => {
+                        fast.wind(Stream::Out, &bytes);
+                        slow.feed(Stream::Out, &bytes);
+                    }
+                    Part::Size(cols, rows) => {
+                        fast.grid_mut().resize(cols, rows);
+                        slow.resize(cols, rows);
+                    }
+                }
+            }
+            prop_assert_eq!(fast.grid_mut().terminal().dump(), slow.terminal().dump());
+            Ok(())
+        });
+        done.unwrap();
+    }
 }
