@@ -192,7 +192,7 @@ fn large(here: &Desk) {
     let query = Query::new("nowhere to be found", Reading::default()).unwrap();
     let cursor = Cursor::new(p.source().again().unwrap());
     let mut hunt = Hunt::new(cursor, p.channels().clone(), Wanted::Text(Box::new(query)));
-    hunt.begin(0, Way::On);
+    hunt.begin(None, Way::On);
     let (started, mut slowest) = (Instant::now(), Duration::ZERO);
     loop {
         let step = Instant::now();

@@ -52,7 +52,8 @@ pub struct Hunt {
     /// Hits of stretches that were searched, by their first chunk.
     known: BTreeMap<usize, Vec<Hit>>,
     open: Option<Stretch>,
-    from_ms: u64,
+    /// Nothing at this time; `None` is before the first event.
+    from_ms: Option<u64>,
     way: Way,
     /// First chunk of the stretch that is to be looked at.
     at: usize,
@@ -67,7 +68,7 @@ impl Hunt {
             wanted,
             known: BTreeMap::new(),
             open: None,
-            from_ms: 0,
+            from_ms: None,
             way: Way::On,
             at: 0,
         }
@@ -78,11 +79,11 @@ impl Hunt {
         &self.wanted
     }
 
-    /// Begins to look for the next one from a time on, in one direction.
-    pub fn begin(&mut self, from_ms: u64, way: Way) {
+    /// Begins to look for the next one after a time, or before it; without one, from the start.
+    pub fn begin(&mut self, from_ms: Option<u64>, way: Way) {
         self.from_ms = from_ms;
         self.way = way;
-        self.at = self.cursor.source().start_before(from_ms);
+        self.at = self.cursor.source().start_before(from_ms.unwrap_or(0));
         self.open = None;
     }
 
@@ -98,8 +99,8 @@ impl Hunt {
             return Ok(Step::Searching(first_ms));
         };
         let hit = match self.way {
-            Way::On => hits.iter().find(|hit| hit.at_ms > self.from_ms),
-            Way::Back => hits.iter().rfind(|hit| hit.at_ms < self.from_ms),
+            Way::On => hits.iter().find(|hit| Some(hit.at_ms) > self.from_ms),
+            Way::Back => hits.iter().rfind(|hit| Some(hit.at_ms) < self.from_ms),
         };
         if let Some(hit) = hit {
             return Ok(Step::Found(hit.clone()));

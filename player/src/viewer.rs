@@ -193,15 +193,15 @@ impl Viewer {
             Act::About => self.toggle(Overlay::About),
             Act::Ask(purpose) => self.prompt = Some(Prompt::new(purpose)),
             Act::Scroll(way, amount) => self.scroll(way, amount),
-            Act::Marker(way) => self.begin(Prey::Marker, way),
-            Act::Command(way) => self.begin(Prey::Command, way),
+            Act::Marker(way) => self.begin(Prey::Marker, way, false),
+            Act::Command(way) => self.begin(Prey::Command, way, false),
             Act::Hit(way) => {
                 let way = match (self.way, way) {
                     (Way::On, way) => way,
                     (Way::Back, Way::On) => Way::Back,
                     (Way::Back, Way::Back) => Way::On,
                 };
-                self.begin(Prey::Text, way);
+                self.begin(Prey::Text, way, false);
             }
             Act::Escape => {
                 self.overlay = None;
@@ -349,7 +349,7 @@ impl Viewer {
                 }
             }
         }
-        self.begin(Prey::Text, way);
+        self.begin(Prey::Text, way, true);
     }
 
     fn hunter(&mut self, wanted: Wanted) -> Option<Hunt> {
@@ -362,7 +362,8 @@ impl Viewer {
         }
     }
 
-    fn begin(&mut self, prey: Prey, way: Way) {
+    /// Looks for the next one from here on; for something new also at the very start, if that is here.
+    fn begin(&mut self, prey: Prey, way: Way, new: bool) {
         if prey == Prey::Marker && self.markers.is_none() {
             self.markers = self.hunter(Wanted::Markers);
         }
@@ -372,7 +373,7 @@ impl Viewer {
         let from_ms = self.playback.timeline.position_ms();
         self.hunting = match self.hunt_of(prey) {
             Some(hunt) => {
-                hunt.begin(from_ms, way);
+                hunt.begin(Some(from_ms).filter(|ms| *ms > 0 || !new), way);
                 Some((prey, from_ms))
             }
             None => {

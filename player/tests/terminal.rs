@@ -256,13 +256,14 @@ fn what_is_not_verified_says_so_all_the_time() {
 #[test]
 fn another_tools_file_is_played_as_unverified() {
     let here = Desk::new();
-    let cast = "{\"version\":3,\"term\":{\"cols\":40,\"rows\":9},\"title\":\"demo\"}\n[0.1,\"o\",\"one\"]\n\
-                [60,\"m\",\"here\"]\n[1,\"o\",\" two\"]\n";
+    let cast = "{\"version\":3,\"term\":{\"cols\":40,\"rows\":9},\"title\":\"demo\"}\n[0,\"o\",\"zero \"]\n\
+                [0.1,\"o\",\"one\"]\n[60,\"m\",\"here\"]\n[1,\"o\",\" two\"]\n";
     here.put("a.cast", cast.as_bytes());
     let steps = [
-        ("UNVERIFIED | playing 0:00/1:01", "]"),
+        ("UNVERIFIED | playing 0:00/1:01", "0 /ZERO|zero\r"),
+        ("output: zero", "]"),
         ("0:01:00.100 [1] event: marker: here", "."),
-        ("one two", "0"),
+        ("zero one two", "0"),
         ("paused 0:00/1:01", "q"),
     ];
     let (status, seen) = play(&here, &["a.cast", "--unverified"], &steps);
