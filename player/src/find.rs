@@ -7,7 +7,7 @@ use regex::{Regex, RegexBuilder, bytes};
 use serde::Serialize;
 
 use crate::channels::{Channels, Runs};
-use crate::grid::{SIZE_DEFAULT, Stream};
+use crate::grid::{GRIDS_MAX, SIZE_DEFAULT, Stream};
 use crate::lines::Lines;
 use crate::plain::{self, Utf8};
 use crate::text::remark;
@@ -425,7 +425,14 @@ impl Search<'_> {
 }
 
 fn add(voices: &mut BTreeMap<u32, Voice>, channel: u32, voice: Voice) {
-    if voices.len() < CHANNELS_MAX {
-        voices.insert(channel, voice);
+    if voices.len() >= CHANNELS_MAX {
+        return;
     }
+    let terminals = voices.values().filter(|v| matches!(v, Voice::Terminal(_))).count();
+    let voice = match voice {
+        // More of them are searched as lines.
+        Voice::Terminal(_) if terminals >= GRIDS_MAX => Voice::Plain(Box::default()),
+        voice @ (Voice::Terminal(_) | Voice::Plain(_) | Voice::Raw(_) | Voice::Binary) => voice,
+    };
+    voices.insert(channel, voice);
 }

@@ -9,6 +9,8 @@ use crate::plain::Utf8;
 pub const COLS_MAX: u32 = 500;
 /// Its rows.
 pub const ROWS_MAX: u32 = 200;
+/// Grids that are kept at a time; each takes up to 4 MB.
+pub const GRIDS_MAX: usize = 32;
 /// A terminal whose size nobody told.
 pub const SIZE_DEFAULT: (u32, u32) = (80, 24);
 

@@ -6,15 +6,13 @@ use portcullis_recording::Fault;
 use portcullis_recording::event::{Event, Timed};
 
 use crate::channels::Channels;
-use crate::grid::{Grid, SIZE_DEFAULT, Stream};
+use crate::grid::{GRIDS_MAX, Grid, SIZE_DEFAULT, Stream};
 use crate::haste::Haste;
 use crate::history::Until;
 use crate::plain;
 use crate::source::{Cursor, Source};
 use crate::timeline::Timeline;
 
-/// Terminals drawn at a time; each takes up to 3 MB.
-const GRIDS_MAX: usize = 32;
 /// Bytes drawn before the keyboard is looked at again.
 const BURST_BYTES_MAX: usize = 1 << 20;
 /// Events taken before that.

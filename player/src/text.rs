@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::channels::{Channels, Runs};
 use crate::failure::Failure;
-use crate::grid::{SIZE_DEFAULT, Stream};
+use crate::grid::{GRIDS_MAX, SIZE_DEFAULT, Stream};
 use crate::lines::Lines;
 use crate::plain::{self, Utf8};
 use crate::source::Cursor;
@@ -159,9 +159,16 @@ impl Teller<'_> {
     }
 
     fn add(&mut self, channel: u32, voice: Voice) {
-        if self.voices.len() < CHANNELS_MAX {
-            self.voices.insert(channel, voice);
+        if self.voices.len() >= CHANNELS_MAX {
+            return;
         }
+        let terminals = self.voices.values().filter(|v| matches!(v, Voice::Terminal(_))).count();
+        let voice = match voice {
+            // More of them are read as lines.
+            Voice::Terminal(_) if terminals >= GRIDS_MAX => Voice::Plain(Box::default()),
+            voice @ (Voice::Terminal(_) | Voice::Plain(_) | Voice::Binary(_)) => voice,
+        };
+        self.voices.insert(channel, voice);
     }
 
     fn output(&mut self, channel: u32, stream: Stream, bytes: &[u8]) -> Result<(), Failure> {

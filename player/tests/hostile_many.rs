@@ -311,3 +311,51 @@ fn what_is_printed_is_text_only() {
         }
     }
 }
+
+/// Address space in KiB and processor seconds that any of this may take.
+const LIMITS: &str = "ulimit -v 400000; ulimit -t 20";
+
+/// Three hundred terminals of the largest size, each full, and a bomb on each.
+fn many_terminals() -> Vec<Vec<Row>> {
+    let mut rows = Vec::new();
+    for channel in 1..=300 {
+        let on = |(at_ms, _, event): Row| (at_ms, channel, event);
+        rows.push(on(size(0, u32::MAX, u32::MAX)));
+        rows.push(on(out(1, "x".repeat(2000) + "\x1b#8x\x1b[65535b\x1b[?1049h\x1b#8")));
+    }
+    rows.push(end(2));
+    vec![rows]
+}
+
+#[test]
+fn every_verb_stays_within_its_limits() {
+    let here = Desk::new();
+    here.sealed("many.pcr", &many_terminals());
+    here.sealed("hostile.pcr", &hostile_session());
+    let verbs = [
+        "verify --content",
+        "text --input",
+        "grep nowhere",
+        "grep --raw nowhere",
+        "commands",
+        "export --format asciicast-v2",
+        "export --format html",
+        "export --format text",
+    ];
+    for verb in verbs {
+        for file in ["many.pcr", "hostile.pcr"] {
+            let player = env!("CARGO_BIN_EXE_portcullis-player");
+            let ran = std::process::Command::new("sh")
+                .args([
+                    "-c",
+                    &format!("{LIMITS}; exec {player} {verb} {file} --trust trust.toml"),
+                ])
+                .current_dir(here.dir.path())
+                .output()
+                .unwrap();
+            let code = if verb.starts_with("grep") { 1 } else { 0 };
+            let err = String::from_utf8_lossy(&ran.stderr);
+            assert_eq!(ran.status.code(), Some(code), "{verb} {file}: {err}");
+        }
+    }
+}

@@ -74,8 +74,9 @@ pub struct Grep {
 
 const AFTER_HELP: &str = "\
 Screens are searched as they were drawn: each line is told once, with the time when it came up.
-Exit codes: 0 found, 1 not found; if any of the files could not be searched, its code instead: 5 INVALID,
-12 nobody trusted vouches for it, 6 not found. RECOVERED and PREFIX are searched like SEALED; `verify` tells.";
+Exit codes: 0 found, 1 not found; if any of the files could not be searched, its code instead:
+5 INVALID, 12 nobody trusted vouches for it, 6 no such file. RECOVERED and PREFIX are searched
+like SEALED; `verify` tells.";
 
 /// A hit as `--json` prints it.
 #[derive(Serialize)]

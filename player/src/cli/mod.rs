@@ -33,8 +33,9 @@ struct Cli {
 }
 
 const AFTER_HELP: &str = "\
-Exit codes: 0 ok (verify: SEALED and in the ledger), 1 failed, 2 usage, 5 INVALID, 6 not found, 10 RECOVERED,
-11 PREFIX, 12 not in the ledger or key unknown. RECOVERED and PREFIX stand before 12: read the verdict.";
+Exit codes: 0 ok (verify: SEALED and in the ledger), 1 failed or (grep) nothing found, 2 usage,
+5 INVALID, 6 no such file, 10 RECOVERED, 11 PREFIX, 12 not in the ledger or key unknown.
+RECOVERED and PREFIX stand before 12: read the verdict.";
 
 #[derive(Subcommand, Debug)]
 enum Verb {
