@@ -13,6 +13,13 @@ use crate::source::Bytes;
 /// Bytes read from a recording at a time.
 const READ_BYTES: usize = 1 << 18;
 
+/// Folders within folders.
+const FOLDERS_DEEP_MAX: usize = 64;
+/// Files that one search looks at.
+const FILES_MAX: usize = 1 << 20;
+/// What recordings are called in a folder.
+const RECORDING_EXTENSIONS: [&str; 3] = ["pcr", "cast", "ttyrec"];
+
 /// Opens a recording.
 pub fn open(path: &Path) -> Result<Bytes, Failure> {
     let file = File::open(path).map_err(|e| Failure::io(&path.display().to_string(), &e))?;
@@ -55,6 +62,55 @@ pub fn read_proof(file: &Path, named: Option<&Path>) -> Result<Option<String>, F
         Err(e) if named.is_none() && e.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(Failure::io(&format!("proof {}", path.display()), &e)),
     }
+}
+
+/// The recordings among these files and below these folders, in order of their names, and whether each was named itself.
+/// A spool folder counts as one.
+pub fn find_recordings(named: &[PathBuf]) -> Result<(Vec<PathBuf>, bool), Failure> {
+    let mut found = Vec::new();
+    let mut all_named = true;
+    for path in named {
+        let meta = fs::metadata(path).map_err(|e| Failure::io(&path.display().to_string(), &e))?;
+        if meta.is_dir() && !path.join(spool::MAIN_FILE).is_file() {
+            all_named = false;
+            walk(path, FOLDERS_DEEP_MAX, &mut found)?;
+        } else {
+            found.push(path.clone());
+        }
+    }
+    Ok((found, all_named))
+}
+
+fn walk(folder: &Path, deep: usize, found: &mut Vec<PathBuf>) -> Result<(), Failure> {
+    let shown = folder.display().to_string();
+    let failed = |e: std::io::Error| Failure::io(&shown, &e);
+    let too_much = |what: String| Failure::new(Exit::Failed, format!("{shown}: {what}")).hint("name a smaller folder");
+    let Some(deep) = deep.checked_sub(1) else {
+        return Err(too_much(format!("more than {FOLDERS_DEEP_MAX} folders deep")));
+    };
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(folder).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        paths.push((entry.path(), entry.file_type().map_err(failed)?));
+        if found.len() + paths.len() > FILES_MAX {
+            return Err(too_much(format!("more than {FILES_MAX} files")));
+        }
+    }
+    paths.sort_by(|a, b| a.0.cmp(&b.0));
+    for (path, kind) in paths {
+        // Links to folders are not followed: they may lead back here.
+        if kind.is_dir() && path.join(spool::MAIN_FILE).is_file() {
+            found.push(path);
+        } else if kind.is_dir() {
+            walk(&path, deep, found)?;
+        } else if path
+            .extension()
+            .is_some_and(|e| RECORDING_EXTENSIONS.iter().any(|known| e == *known))
+        {
+            found.push(path);
+        }
+    }
+    Ok(())
 }
 
 /// The tails of a spool. They are read before the main file: a tail goes once its chunk is there.

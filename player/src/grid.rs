@@ -1,7 +1,7 @@
 //! From recorded bytes to cells: a terminal emulator that answers nobody, with bounds on size and work.
 
-use avt::parser::Function;
-use avt::{Observer, Operation, Parser, Terminal};
+use avt::parser::{AnsiMode, DecMode, Function, State};
+use avt::{Charset, Observer, Operation, Parser, ScreenKind, Terminal};
 
 use crate::plain::Utf8;
 
@@ -9,6 +9,8 @@ use crate::plain::Utf8;
 pub const COLS_MAX: u32 = 500;
 /// Its rows.
 pub const ROWS_MAX: u32 = 200;
+/// Grids that are kept at a time; each takes up to 4 MB.
+pub const GRIDS_MAX: usize = 32;
 /// A terminal whose size nobody told.
 pub const SIZE_DEFAULT: (u32, u32) = (80, 24);
 
@@ -39,6 +41,23 @@ pub struct Grid {
     err: Utf8,
     true_size: (u32, u32),
     work: Work,
+    modes: Modes,
+}
+
+/// What makes text go elsewhere than where it is printed. Where it is not known for sure, it counts as so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Modes {
+    margins: bool,
+    insert: bool,
+    new_line: bool,
+    origin: bool,
+    no_wrap: bool,
+    /// Origin or no wrap may have been saved with a cursor.
+    saved: bool,
+    g0: bool,
+    g1: bool,
+    shifted: bool,
+    tabs: bool,
 }
 
 /// A bound on work, which does not depend on the viewer's machine or clock, so that the same recording always draws alike.
@@ -61,6 +80,7 @@ impl Grid {
                 cells: WORK_CELLS_MAX,
                 refused: false,
             },
+            modes: Modes::default(),
         }
     }
 
@@ -85,11 +105,12 @@ impl Grid {
         let earned = (bytes.len() as u64).saturating_mul(WORK_CELLS_PER_BYTE);
         self.work.cells = self.work.cells.saturating_add(earned).min(WORK_CELLS_MAX);
         let size = self.terminal.size();
-        let (parser, work) = (&mut self.parser, &mut self.work);
+        let (parser, work, modes) = (&mut self.parser, &mut self.work, &mut self.modes);
         let functions = text
             .chars()
             .filter_map(|c| parser.feed(c))
-            .filter_map(|function| work.admit(function, size));
+            .filter_map(|function| work.admit(function, size))
+            .inspect(|function| modes.note(function, size.1));
         self.terminal.execute_with(functions, observer)
     }
 
@@ -102,6 +123,12 @@ impl Grid {
     pub fn resize_with<O: Observer>(&mut self, cols: u32, rows: u32, observer: O) -> O::Output {
         self.true_size = (cols, rows);
         let (cols, rows) = clamp(cols, rows);
+        let before = self.terminal.size();
+        if rows as usize != before.1 {
+            self.modes.margins = false;
+        }
+        // Where the stops of new columns are is up to the emulator.
+        self.modes.tabs |= cols as usize != before.0;
         let resize = Operation::Resize {
             cols: cols as usize,
             rows: rows as usize,
@@ -119,6 +146,39 @@ impl Grid {
         &mut self.terminal
     }
 
+    /// Whether text that is printed now goes where the cursor is, from left to right, and lines scroll off at the top.
+    pub fn is_plain(&self) -> bool {
+        let Modes {
+            saved: _,
+            tabs: _,
+            margins,
+            insert,
+            new_line,
+            origin,
+            no_wrap,
+            g0,
+            g1,
+            shifted,
+        } = self.modes;
+        let drawing = if shifted { g1 } else { g0 };
+        !(margins || insert || new_line || origin || no_wrap || drawing)
+            && self.terminal.active_screen_kind() == ScreenKind::Primary
+            && self.parser.state == State::Ground
+            && self.out.is_whole()
+            && self.err.is_whole()
+    }
+
+    /// Whether tab stops are where they are from the start.
+    pub fn has_usual_tabs(&self) -> bool {
+        !self.modes.tabs
+    }
+
+    /// Bytes of plain text that will never be fed, because what they showed has scrolled off.
+    pub fn pass_over(&mut self, bytes: usize) {
+        let earned = (bytes as u64).saturating_mul(WORK_CELLS_PER_BYTE);
+        self.work.cells = self.work.cells.saturating_add(earned).min(WORK_CELLS_MAX);
+    }
+
     /// The size that was recorded, which the grid may not have.
     pub fn true_size(&self) -> (u32, u32) {
         self.true_size
@@ -134,6 +194,61 @@ fn empty((cols, rows): (u32, u32)) -> Terminal {
     // The size is at least one by one, which is all that `new` asks for.
     #[expect(clippy::unwrap_used, reason = "clamped to at least one column and row")]
     Terminal::new(cols as usize, rows as usize).unwrap()
+}
+
+impl Modes {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the other functions change no mode")]
+    fn note(&mut self, function: &Function, rows: usize) {
+        match function {
+            Function::Print(_) => {}
+            Function::Ris => *self = Modes::default(),
+            Function::Decstbm(top, bottom) => {
+                let top = usize::from(*top).max(1);
+                let bottom = if *bottom == 0 { rows } else { usize::from(*bottom) };
+                // Others are passed over by the emulator.
+                if top < bottom && bottom <= rows {
+                    self.margins = (top, bottom) != (1, rows);
+                }
+            }
+            Function::Sm(modes) => modes.as_slice().iter().for_each(|mode| match mode {
+                AnsiMode::Insert => self.insert = true,
+                AnsiMode::NewLine => self.new_line = true,
+            }),
+            Function::Rm(modes) => modes.as_slice().iter().for_each(|mode| match mode {
+                AnsiMode::Insert => self.insert = false,
+                AnsiMode::NewLine => self.new_line = false,
+            }),
+            Function::Decset(modes) => modes.as_slice().iter().for_each(|mode| match mode {
+                DecMode::Origin => self.origin = true,
+                DecMode::AutoWrap => self.no_wrap = false,
+                DecMode::SaveCursor | DecMode::SaveCursorAltScreenBuffer => self.save(),
+                DecMode::CursorKeys | DecMode::TextCursorEnable | DecMode::AltScreenBuffer => {}
+            }),
+            Function::Decrst(modes) => modes.as_slice().iter().for_each(|mode| match mode {
+                DecMode::Origin => self.origin = false,
+                DecMode::AutoWrap => self.no_wrap = true,
+                DecMode::SaveCursor | DecMode::SaveCursorAltScreenBuffer => self.restore(),
+                DecMode::CursorKeys | DecMode::TextCursorEnable | DecMode::AltScreenBuffer => {}
+            }),
+            Function::Decsc | Function::Scosc => self.save(),
+            Function::Decrc | Function::Scorc => self.restore(),
+            Function::Gzd4(charset) => self.g0 = *charset != Charset::Ascii,
+            Function::G1d4(charset) => self.g1 = *charset != Charset::Ascii,
+            Function::So => self.shifted = true,
+            Function::Si => self.shifted = false,
+            Function::Hts | Function::Tbc(_) | Function::Ctc(_) => self.tabs = true,
+            _ => {}
+        }
+    }
+
+    fn save(&mut self) {
+        self.saved |= self.origin || self.no_wrap;
+    }
+
+    fn restore(&mut self) {
+        self.origin = self.saved;
+        self.no_wrap = self.saved;
+    }
 }
 
 impl Work {

@@ -5,9 +5,12 @@
 //!
 //! ```text
 //!  file, sidecar, trust --verdict--> Verified | Unverified --source--> events
-//!                                                                        |
-//!        play:    timeline (pure: when) + playback --> grid (avt) --> view --> screen
-//!        text:    text     --> lines and remarks          export: asciicast --> NDJSON
+//!  another tool's file  --import--------------> Unverified                |
+//!        play:    timeline (pure: when) + playback --> grid (avt) --> viewer, view --> screen
+//!                 hunt, history: the same events once more, for searches and for what scrolled by
+//!        grep:    find --> watch (grid), skim (where output only scrolls) --> hits
+//!        text:    text     --> lines and remarks
+//!        export:  asciicast --> NDJSON      frames (grid) --> html --> one page
 //! ```
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
@@ -26,11 +29,22 @@ pub mod channels;
 mod cli;
 pub mod failure;
 pub mod files;
+pub mod find;
+pub mod frames;
 pub mod grid;
+pub mod haste;
+pub mod history;
+pub mod html;
+pub mod hunt;
+pub mod import;
 pub mod keys;
+pub mod lines;
+pub mod moment;
 pub mod plain;
 pub mod playback;
+pub mod prompt;
 pub mod screen;
+pub mod skim;
 pub mod source;
 pub mod text;
 pub mod timeline;
@@ -38,6 +52,8 @@ pub mod times;
 pub mod transcript;
 pub mod verdict;
 pub mod view;
+pub mod viewer;
+pub mod watch;
 
 pub use cli::run;
 pub use failure::{Exit, Failure};

@@ -107,6 +107,11 @@ impl Utf8 {
         text
     }
 
+    /// Whether no character waits for its end.
+    pub fn is_whole(&self) -> bool {
+        self.torn.is_empty()
+    }
+
     /// What is left of a character whose end never came.
     pub fn finish(&mut self) -> &'static str {
         if std::mem::take(&mut self.torn).is_empty() {

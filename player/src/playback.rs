@@ -6,13 +6,13 @@ use portcullis_recording::Fault;
 use portcullis_recording::event::{Event, Timed};
 
 use crate::channels::Channels;
-use crate::grid::{Grid, SIZE_DEFAULT, Stream};
+use crate::grid::{GRIDS_MAX, Grid, SIZE_DEFAULT, Stream};
+use crate::haste::Haste;
+use crate::history::Until;
 use crate::plain;
-use crate::source::Cursor;
+use crate::source::{Cursor, Source};
 use crate::timeline::Timeline;
 
-/// Terminals drawn at a time; each takes up to 3 MB.
-const GRIDS_MAX: usize = 32;
 /// Bytes drawn before the keyboard is looked at again.
 const BURST_BYTES_MAX: usize = 1 << 20;
 /// Events taken before that.
@@ -24,7 +24,7 @@ const MESSAGE_CHARS_MAX: usize = 200;
 
 /// One terminal and whether its picture may lack what was drawn before.
 struct Drawn {
-    grid: Grid,
+    grid: Haste,
     guessed: bool,
 }
 
@@ -41,6 +41,8 @@ pub struct Playback {
     message: Option<(u64, String)>,
     fault: Option<Fault>,
     ended: bool,
+    /// On the way to another time.
+    hurried: bool,
 }
 
 impl Playback {
@@ -58,6 +60,7 @@ impl Playback {
             message: None,
             fault: None,
             ended: false,
+            hurried: false,
         }
     }
 
@@ -98,7 +101,7 @@ impl Playback {
     /// Goes to a time: from the screens before it, or on from here if that is nearer.
     pub fn seek(&mut self, to_ms: u64) {
         let to_ms = to_ms.min(self.length_ms);
-        let chunk = self.cursor.source().keyframe_at(to_ms);
+        let chunk = self.cursor.source().start_before(to_ms);
         if to_ms < self.timeline.position_ms() || chunk > self.cursor.chunk() {
             self.cursor.rewind_to(chunk);
             self.grids.clear();
@@ -106,8 +109,13 @@ impl Playback {
             self.fault = None;
         }
         self.ended = false;
+        self.hurried = true;
         while self.next_ms().is_some_and(|at_ms| at_ms <= to_ms) {
             self.take();
+        }
+        self.hurried = false;
+        for drawn in self.grids.values_mut() {
+            drawn.grid.grid_mut();
         }
         self.timeline.seek(to_ms);
     }
@@ -135,6 +143,34 @@ impl Playback {
         self.channel = next.unwrap_or(self.channel);
     }
 
+    /// Looks at a channel.
+    pub fn look_at(&mut self, channel: u32) {
+        self.channel = channel;
+    }
+
+    /// Whether a channel has a terminal.
+    pub fn is_terminal(&self, channel: u32) -> bool {
+        self.channels.get(channel).is_some_and(|c| c.terminal)
+    }
+
+    /// What is known of the channels.
+    pub fn channels(&self) -> &Channels {
+        &self.channels
+    }
+
+    /// What is played.
+    pub fn source(&self) -> &Source {
+        self.cursor.source()
+    }
+
+    /// The moment shown, to the event.
+    pub fn until(&self) -> Until {
+        Until {
+            at_ms: self.timeline.position_ms(),
+            next: self.cursor.place(),
+        }
+    }
+
     /// The channel looked at.
     pub fn channel(&self) -> u32 {
         self.channel
@@ -147,7 +183,7 @@ impl Playback {
 
     /// Its terminal, if it has drawn anything yet.
     pub fn grid(&self) -> Option<&Grid> {
-        self.grids.get(&self.channel).map(|drawn| &drawn.grid)
+        self.grids.get(&self.channel).map(|drawn| drawn.grid.grid())
     }
 
     /// Whether what was on that screen before the place that was gone to is not known.
@@ -209,7 +245,7 @@ impl Playback {
             Event::Resize { cols, rows, .. } => {
                 // Its first size is what makes a terminal, so nothing was drawn on it before.
                 match self.grids.get_mut(&timed.channel) {
-                    Some(drawn) => drawn.grid.resize(*cols, *rows),
+                    Some(drawn) => drawn.grid.grid_mut().resize(*cols, *rows),
                     None => self.put(timed.channel, Grid::new(*cols, *rows), self.cursor.chunk() > 0),
                 }
                 0
@@ -248,14 +284,17 @@ impl Playback {
         if !self.grids.contains_key(&channel) {
             self.put(channel, Grid::new(SIZE_DEFAULT.0, SIZE_DEFAULT.1), true);
         }
-        if let Some(drawn) = self.grids.get_mut(&channel) {
-            drawn.grid.feed(stream, bytes);
+        match self.grids.get_mut(&channel) {
+            Some(drawn) if self.hurried => drawn.grid.wind(stream, bytes),
+            Some(drawn) => drawn.grid.grid_mut().feed(stream, bytes),
+            None => {}
         }
         bytes.len()
     }
 
     fn put(&mut self, channel: u32, grid: Grid, guessed: bool) {
         if self.grids.len() < GRIDS_MAX || channel == self.channel {
+            let grid = Haste::new(grid);
             self.grids.insert(channel, Drawn { grid, guessed });
         }
     }

@@ -1,5 +1,6 @@
 //! The viewer's terminal: taken over, drawn on, and given back however the player ends.
 
+use std::fs::OpenOptions;
 use std::io::{self, Stdout, Write};
 use std::time::{Duration, Instant};
 
@@ -13,9 +14,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
 
 use crate::failure::{Exit, Failure};
-use crate::keys::{Act, SEEK_MS, act};
-use crate::playback::Playback;
-use crate::view;
+use crate::viewer::{Ask, Viewer};
 
 /// How long to wait for a key while something plays: about 60 pictures a second.
 const PLAYING_WAIT_MS: u64 = 16;
@@ -82,7 +81,7 @@ fn restore() {
 }
 
 /// Plays until the viewer leaves.
-pub fn play(playback: &mut Playback, standing: &str) -> Result<(), Failure> {
+pub fn play(viewer: &mut Viewer) -> Result<(), Failure> {
     let failed = |what: &str| {
         let what = what.to_owned();
         move |e: io::Error| Failure::new(Exit::Failed, format!("{what}: {e}"))
@@ -90,38 +89,42 @@ pub fn play(playback: &mut Playback, standing: &str) -> Result<(), Failure> {
     let _screen = Screen::enter().map_err(failed("cannot take over the terminal"))?;
     let backend = CrosstermBackend::new(io::stdout());
     let mut terminal = ratatui::Terminal::new(backend).map_err(failed("cannot draw"))?;
-    show(&mut terminal, playback, standing).map_err(failed("cannot draw on the terminal or read its keys"))
+    show(&mut terminal, viewer).map_err(failed("cannot draw on the terminal or read its keys"))
 }
 
-fn show(
-    terminal: &mut ratatui::Terminal<CrosstermBackend<Stdout>>,
-    playback: &mut Playback,
-    standing: &str,
-) -> io::Result<()> {
+fn show(terminal: &mut ratatui::Terminal<CrosstermBackend<Stdout>>, viewer: &mut Viewer) -> io::Result<()> {
     let started = Instant::now();
-    let (mut help, mut dirty) = (false, true);
+    let mut dirty = true;
     loop {
         let now_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
-        dirty |= playback.advance(now_us);
+        dirty |= viewer.advance(now_us);
         if std::mem::take(&mut dirty) {
             terminal.draw(|frame| {
                 let area = frame.area();
-                view::draw(frame.buffer_mut(), area, playback, standing, help);
+                viewer.draw(frame.buffer_mut(), area);
             })?;
         }
-        let resting = playback.timeline.is_paused() || playback.is_at_end() || playback.fault().is_some();
-        let wait_ms = if resting { RESTING_WAIT_MS } else { PLAYING_WAIT_MS };
+        let wait_ms = match viewer {
+            _ if viewer.is_busy() => 0,
+            _ if viewer.is_resting() => RESTING_WAIT_MS,
+            _ => PLAYING_WAIT_MS,
+        };
         let mut wait = Duration::from_millis(wait_ms);
         // All keys that wait are taken before the next picture, so that a held arrow does not lag behind.
         while event::poll(wait)? {
             dirty = true;
             wait = Duration::ZERO;
             match event::read()? {
-                Event::Key(key) => match act(key) {
-                    Some(Act::Quit) => return Ok(()),
-                    Some(Act::Help) => help = !help,
-                    Some(act) => obey(playback, act),
+                Event::Key(key) => match viewer.key(key) {
                     None => {}
+                    Some(Ask::Quit) => return Ok(()),
+                    Some(Ask::Write { name, text }) => {
+                        let told = match write_new(&name, &text) {
+                            Ok(()) => format!("written to {name}"),
+                            Err(e) => format!("cannot write {name}: {e}"),
+                        };
+                        viewer.say(&told);
+                    }
                 },
                 Event::Resize(..) | Event::FocusGained | Event::FocusLost | Event::Mouse(_) | Event::Paste(_) => {}
             }
@@ -129,25 +132,8 @@ fn show(
     }
 }
 
-/// Does what concerns the playing.
-pub fn obey(playback: &mut Playback, act: Act) {
-    let position_ms = playback.timeline.position_ms();
-    match act {
-        Act::Pause if playback.is_at_end() => {
-            playback.seek(0);
-            if playback.timeline.is_paused() {
-                playback.timeline.toggle();
-            }
-        }
-        Act::Pause => playback.timeline.toggle(),
-        Act::Faster => playback.timeline.faster(),
-        Act::Slower => playback.timeline.slower(),
-        Act::Back => playback.seek(position_ms.saturating_sub(SEEK_MS)),
-        Act::Forward => playback.seek(position_ms.saturating_add(SEEK_MS)),
-        Act::Home => playback.seek(0),
-        Act::End => playback.seek(u64::MAX),
-        Act::Step => playback.step(),
-        Act::Channel => playback.next_channel(),
-        Act::Quit | Act::Help => {}
-    }
+/// A file that exists is not overwritten.
+fn write_new(name: &str, text: &str) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).open(name)?;
+    file.write_all(text.as_bytes())
 }

@@ -7,13 +7,12 @@ use serde::Serialize;
 
 use crate::channels::{Channels, Runs};
 use crate::failure::Failure;
-use crate::grid::{SIZE_DEFAULT, Stream};
+use crate::grid::{GRIDS_MAX, SIZE_DEFAULT, Stream};
+use crate::lines::Lines;
 use crate::plain::{self, Utf8};
 use crate::source::Cursor;
 use crate::transcript::{Item, Transcript};
 
-/// Characters of one line of a command's output.
-const LINE_CHARS_MAX: usize = 64 << 10;
 /// Characters of one remark's text.
 const REMARK_CHARS_MAX: usize = 4096;
 /// Channels whose text is kept apart; the rest is only counted.
@@ -80,48 +79,6 @@ enum Voice {
     Plain(Box<[Lines; 2]>),
     /// A protocol, or a file: bytes are counted, not shown.
     Binary(u64),
-}
-
-/// Lines of something that is no terminal; escape sequences are taken out.
-#[derive(Default)]
-struct Lines {
-    utf8: Utf8,
-    parser: avt::Parser,
-    line: String,
-    chars: usize,
-}
-
-impl Lines {
-    fn push(&mut self, bytes: &[u8], mut each: impl FnMut(String)) {
-        use avt::parser::Function;
-        for c in self.utf8.push(bytes).chars() {
-            match self.parser.feed(c) {
-                Some(Function::Print(c)) => {
-                    self.line.push(if plain::is_shown(c) { c } else { plain::REPLACEMENT });
-                    self.chars += 1;
-                    if self.chars < LINE_CHARS_MAX {
-                        continue;
-                    }
-                }
-                Some(Function::Ht) => {
-                    self.line.push_str("    ");
-                    self.chars += 4;
-                    continue;
-                }
-                Some(Function::Lf | Function::Nel) => {}
-                _ => continue,
-            }
-            self.chars = 0;
-            each(std::mem::take(&mut self.line));
-        }
-    }
-
-    fn finish(&mut self, mut each: impl FnMut(String)) {
-        self.line.push_str(self.utf8.finish());
-        if !self.line.is_empty() {
-            each(std::mem::take(&mut self.line));
-        }
-    }
 }
 
 /// Gives the pieces in order until `each` fails or nothing is left.
@@ -202,9 +159,16 @@ impl Teller<'_> {
     }
 
     fn add(&mut self, channel: u32, voice: Voice) {
-        if self.voices.len() < CHANNELS_MAX {
-            self.voices.insert(channel, voice);
+        if self.voices.len() >= CHANNELS_MAX {
+            return;
         }
+        let terminals = self.voices.values().filter(|v| matches!(v, Voice::Terminal(_))).count();
+        let voice = match voice {
+            // More of them are read as lines.
+            Voice::Terminal(_) if terminals >= GRIDS_MAX => Voice::Plain(Box::default()),
+            voice @ (Voice::Terminal(_) | Voice::Plain(_) | Voice::Binary(_)) => voice,
+        };
+        self.voices.insert(channel, voice);
     }
 
     fn output(&mut self, channel: u32, stream: Stream, bytes: &[u8]) -> Result<(), Failure> {

@@ -84,6 +84,21 @@ impl Timeline {
         self.paused = !self.paused;
     }
 
+    /// Goes on.
+    pub fn play(&mut self) {
+        self.paused = false;
+    }
+
+    /// To what pauses are shortened.
+    pub fn idle_limit_ms(&self) -> Option<u64> {
+        self.idle_limit_ms
+    }
+
+    /// Shortens pauses, or lets them be. Times stay those of the recording either way.
+    pub fn limit_idle(&mut self, limit_ms: Option<u64>) {
+        self.idle_limit_ms = limit_ms;
+    }
+
     /// Stops.
     pub fn pause(&mut self) {
         self.paused = true;

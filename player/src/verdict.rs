@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -14,6 +15,7 @@ use serde::Serialize;
 
 use crate::failure::{Exit, Failure};
 use crate::files::{open, read_proof, read_tails, read_trust};
+use crate::import::{self, Imported};
 use crate::plain;
 use crate::source::{Bytes, Source};
 use crate::times;
@@ -109,6 +111,29 @@ pub struct Session {
     pub reason: Option<String>,
 }
 
+impl Report {
+    /// Verdict, signer and place in the ledger in the few words of a status line; what is bad stands first.
+    pub fn badge(&self) -> String {
+        if self.word == "UNVERIFIED" || self.word == "INVALID" {
+            return "UNVERIFIED".to_owned();
+        }
+        // Whether it is in the ledger follows below, with the place.
+        let verdict = self.verdict.split(", ").next().unwrap_or(self.word);
+        let signer = self.signers.first().map_or("nobody", |s| s.node.as_str());
+        let ledger = match &self.ledger {
+            Some(at) => {
+                let witnesses = match at.cosignatures.len() {
+                    1 => "1 witness".to_owned(),
+                    n => format!("{n} witnesses"),
+                };
+                format!("ledger leaf {} of {}, {witnesses}", at.index, at.tree_size)
+            }
+            None => "no ledger proof".to_owned(),
+        };
+        format!("{verdict} by {signer}, {ledger}")
+    }
+}
+
 /// Sizes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Content {
@@ -164,6 +189,11 @@ pub fn examine(ask: &Ask) -> Result<Examined, Failure> {
         Some(path) => Some(read_trust(path)?),
         None => None,
     };
+    if meta.is_file()
+        && let Some(imported) = import::read(&ask.file)?
+    {
+        return Ok(foreign(imported, plain::line(&shown)));
+    }
     let proof = read_proof(&ask.file, ask.proof.as_deref())?;
     let found = if meta.is_dir() {
         let tails = read_tails(&ask.file)?;
@@ -190,6 +220,26 @@ pub fn examine(ask: &Ask) -> Result<Examined, Failure> {
     examined.report.file = plain::line(&shown);
     examined.proof = proof;
     Ok(examined)
+}
+
+/// Another tool's file: there is nothing in it that could be verified.
+fn foreign(imported: Imported, file: String) -> Examined {
+    let what = imported.format.name();
+    let report = Report {
+        schema: SCHEMA,
+        file,
+        word: "UNVERIFIED",
+        verdict: format!("UNVERIFIED: {what}, which nobody has signed"),
+        exit: Exit::Unproved.code(),
+        missing: vec!["a signature: only recordings of Portcullis (.pcr) can be verified".to_owned()],
+        ..Report::default()
+    };
+    Examined {
+        report,
+        source: Some(Source::UnverifiedImport(Arc::new(imported))),
+        proof: None,
+        head: None,
+    }
 }
 
 fn good(mut verified: Verified<Bytes>, trust: Option<&Trust>, content: bool) -> Result<Examined, Failure> {

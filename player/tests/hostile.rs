@@ -14,23 +14,31 @@ use std::cell::RefCell;
 use std::io::Write;
 use std::rc::Rc;
 
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use portcullis_player::channels::survey;
-use portcullis_player::keys::Act;
+use portcullis_player::hunt::Way;
+use portcullis_player::keys::{Act, Amount};
 use portcullis_player::playback::Playback;
-use portcullis_player::screen::obey;
 use portcullis_player::source::Cursor;
 use portcullis_player::timeline::Timeline;
 use portcullis_player::view;
+use portcullis_player::viewer::{Viewer, Words};
 use ratatui::backend::CrosstermBackend;
 use ratatui::layout::Rect;
 use ratatui::{Terminal, TerminalOptions, Viewport};
 use support::*;
 
-fn playback(here: &Desk, name: &str) -> Playback {
+fn viewer(here: &Desk, name: &str) -> Viewer {
     let mut cursor = Cursor::new(opened(&here.path(name)));
     let channels = survey(&mut cursor).unwrap();
     let channel = channels.first().unwrap();
-    Playback::new(cursor, channels, channel, Timeline::new(100, Some(100)))
+    let playback = Playback::new(cursor, channels, channel, Timeline::new(100, Some(100)));
+    let words = Words {
+        badge: "SEALED | \u{1b}]0;SECRET\u{7}".to_owned(),
+        about: vec!["\u{1b}]0;SECRET\u{7}".to_owned(); 30],
+        opened_wall_ms: OPENED,
+    };
+    Viewer::new(playback, words)
 }
 
 /// The viewer's end of the line.
@@ -48,34 +56,28 @@ impl Write for Wire {
     }
 }
 
-struct Viewer {
+struct Window {
     terminal: Terminal<CrosstermBackend<Wire>>,
     wire: Wire,
 }
 
-fn viewer(cols: u16, rows: u16) -> Viewer {
+fn window(cols: u16, rows: u16) -> Window {
     let viewport = Viewport::Fixed(Rect::new(0, 0, cols, rows));
     let wire = Wire::default();
     let terminal = Terminal::with_options(CrosstermBackend::new(wire.clone()), TerminalOptions { viewport }).unwrap();
-    Viewer { terminal, wire }
+    Window { terminal, wire }
 }
 
 /// The bytes that one picture sent to the viewer.
-fn picture(viewer: &mut Viewer, playback: &Playback, help: bool) -> Vec<u8> {
-    viewer
+fn picture(window: &mut Window, viewer: &mut Viewer) -> Vec<u8> {
+    window
         .terminal
         .draw(|frame| {
             let area = frame.area();
-            view::draw(
-                frame.buffer_mut(),
-                area,
-                playback,
-                "SEALED | \u{1b}]0;SECRET\u{7}",
-                help,
-            );
+            viewer.draw(frame.buffer_mut(), area);
         })
         .unwrap();
-    viewer.wire.0.take()
+    window.wire.0.take()
 }
 
 #[test]
@@ -83,50 +85,84 @@ fn a_hostile_recording_draws_cells_and_nothing_else() {
     let here = Desk::new();
     here.sealed("h.pcr", &hostile_session());
     for (cols, rows) in [(80, 24), (7, 2), (1, 1), (600, 220)] {
-        let mut playback = playback(&here, "h.pcr");
-        let mut viewer = viewer(cols, rows);
+        let mut viewer = viewer(&here, "h.pcr");
+        let mut window = window(cols, rows);
         let mut now_us = 0;
         // The first part event by event, the rest as it comes, with keys in between.
         for i in 0..900 {
             if i < 700 {
-                playback.step();
+                viewer.obey(Act::Step);
             } else {
                 now_us += 100_000;
-                if playback.timeline.is_paused() {
-                    playback.timeline.toggle();
-                }
-                playback.advance(now_us);
+                viewer.playback.timeline.play();
+                viewer.advance(now_us);
+            }
+            if i % 14 == 0 {
+                viewer.obey(if i % 28 == 0 { Act::Help } else { Act::About });
             }
             if i % 7 == 0 {
-                assert_only_cells(&picture(&mut viewer, &playback, i % 2 == 0));
+                assert_only_cells(&picture(&mut window, &mut viewer));
             }
         }
-        for act in [
-            Act::Home,
-            Act::Forward,
-            Act::Forward,
-            Act::Back,
-            Act::End,
-            Act::Channel,
-            Act::Pause,
-            Act::Faster,
-            Act::Slower,
-        ] {
-            obey(&mut playback, act);
-            assert_only_cells(&picture(&mut viewer, &playback, false));
+        for act in ACTS {
+            viewer.obey(act);
+            while viewer.is_busy() {
+                viewer.advance(now_us);
+            }
+            assert_only_cells(&picture(&mut window, &mut viewer));
         }
-        obey(&mut playback, Act::End);
+        for key in "/ok.*[^x]\rnnN:50%\rrSECRET\r\u{1b}".chars() {
+            let code = match key {
+                '\r' => KeyCode::Enter,
+                '\u{1b}' => KeyCode::Esc,
+                c => KeyCode::Char(c),
+            };
+            assert_eq!(viewer.key(KeyEvent::new(code, KeyModifiers::NONE)), None);
+            while viewer.is_busy() {
+                viewer.advance(now_us);
+            }
+            assert_only_cells(&picture(&mut window, &mut viewer));
+        }
+        viewer.obey(Act::End);
+        let playback = &mut viewer.playback;
+        playback.advance(now_us);
         assert!(playback.is_at_end() && playback.fault().is_none());
         assert!(playback.grid().unwrap().terminal().screen().text()[0].starts_with("after"));
         assert_eq!(playback.grid().unwrap().terminal().size(), (500, 200));
         assert_eq!(playback.grid().unwrap().true_size(), (65_535, 65_535));
-        let status = view::status(&playback, "SEALED", (10, 10));
+        let status = view::status(&viewer, (10, 10));
         assert!(
             status.contains("65535x65535 drawn as 500x200") && status.contains("abridged"),
             "{status}"
         );
     }
 }
+
+/// Everything a key can ask of a recording.
+const ACTS: [Act; 22] = [
+    Act::Home,
+    Act::Seek(Way::On, 5000),
+    Act::Seek(Way::On, 60_000),
+    Act::Seek(Way::Back, 5000),
+    Act::Marker(Way::Back),
+    Act::Command(Way::Back),
+    Act::Home,
+    Act::Command(Way::On),
+    Act::Marker(Way::On),
+    Act::Marker(Way::On),
+    Act::Hit(Way::On),
+    Act::End,
+    Act::Scroll(Way::Back, Amount::Screen),
+    Act::Scroll(Way::Back, Amount::Half),
+    Act::Scroll(Way::On, Amount::Row),
+    Act::Tenth(5),
+    Act::Channel,
+    Act::Pause,
+    Act::Idle,
+    Act::Faster,
+    Act::Slower,
+    Act::Escape,
+];
 
 #[test]
 fn every_verb_prints_text_only() {

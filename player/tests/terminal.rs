@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use portable_pty::{ChildKiller, CommandBuilder, PtySize, native_pty_system};
+use portcullis_recording::Event;
 use support::*;
 
 const ENTER: &str = "\x1b[?1049h";
@@ -96,11 +97,14 @@ fn keys_work_and_q_leaves() {
     let here = Desk::new();
     here.sealed("a.pcr", &shell());
     let steps = [
-        ("SEALED, in the ledger | playing 0:00/1:04 1.00x | ch 1 | 40x10", "?"),
-        ("home/end", " "),
+        (
+            "SEALED by bastion-1, ledger leaf 0 of 1, 1 witness | playing 0:00/1:04 1.00x | ch 1 | 40x10",
+            "?",
+        ),
+        ("home end", " "),
         ("paused 0:0", "?+"),
         ("1.50x", "\x1b[F"),
-        ("| end 1:04/1:04 1.50x | ch 1 | 100x30, 100x23 of it fit here", "\x1b[H"),
+        ("| end 1:04/1:04 1.50x | ch 1 | 100x30, 100x", "\x1b[H"),
         ("paused 0:00/1:04", ".."),
         ("$", "."),
         ("echo grüße", "q"),
@@ -108,6 +112,84 @@ fn keys_work_and_q_leaves() {
     let (status, seen) = play(&here, &["a.pcr"], &steps);
     assert!(status.success(), "{status:?}");
     assert_given_back(&seen);
+}
+
+/// A session with markers, commands, two terminals and more lines than the screen has.
+fn long_session() -> Vec<Vec<Row>> {
+    let mut chunks = shell();
+    let marker = |at_ms, text: &'static str| (at_ms, 1, Event::Marker { text: text.into() });
+    let on = |channel, (at_ms, _, event): Row| (at_ms, channel, event);
+    let mut rows = vec![marker(20_000, "first mark"), request(21_000, 2, "exec", b"uptime")];
+    rows.extend((0..60).map(|n| out(22_000 + n * 100, format!("row number {n}\r\n"))));
+    rows.push(marker(30_000, "second mark"));
+    rows.push(on(3, size(40_000, 60, 12)));
+    rows.push(on(3, out(41_000, "another terminal")));
+    chunks.insert(1, rows);
+    chunks
+}
+
+#[test]
+fn markers_commands_times_and_hits_are_gone_to() {
+    let here = Desk::new();
+    here.sealed("a.pcr", &long_session());
+    let steps = [
+        ("playing 0:0", " "),
+        ("paused 0:0", "]"),
+        ("0:00:20.000 [1] event: marker: first mark", "]"),
+        ("0:00:30.000 [1] event: marker: second mark", "]"),
+        ("no marker that way from 0:30", "["),
+        ("0:00:20.000 [1] event: marker: first mark", "}"),
+        ("0:00:21.000 [2] event: request: exec uptime", "{"),
+        ("0:00:00.002 [1] event: request: shell", ":25.05\r"),
+        ("paused 0:25/1:04", "g50%\r"),
+        ("paused 0:32/1:04", "g1:00:00\r"),
+        ("end 1:04/1:04", "gnonsense\r"),
+        ("no time: \"nonsense\"", "g\r"),
+        ("paused 0:00/1:04", "/ROW NUMBER 7\u{7f}"),
+        ("/ROW NUMBER _", "\x15number [45]7\r"),
+        ("0:00:26.700 [1] output: row number 47", "n"),
+        ("0:00:27.700 [1] output: row number 57", "n"),
+        ("no hit that way from 0:27", "N"),
+        ("0:00:26.700 [1] output: row number 47", "r(\r"),
+        ("regex parse error", "r^row\r"),
+        ("0:00:26.600 [1] output: row number 46", "n"),
+        ("0:00:26.500 [1] output: row number 45", "N"),
+        ("0:00:26.600 [1] output: row number 46", "/another\r"),
+        ("0:00:41.000 [3] output: another terminal", "5"),
+        ("paused 0:32/1:04", "s"),
+        ("pauses are shortened to 2 s", "v"),
+        ("signed by  bastion-1", "v"),
+        ("ch 3 of 2 terminals", "c"),
+        ("ch 1 of 2 terminals", "q"),
+    ];
+    let (status, seen) = play(&here, &["a.pcr"], &steps);
+    assert!(status.success(), "{status:?}");
+    assert_given_back(&seen);
+}
+
+#[test]
+fn what_scrolled_by_can_be_scrolled_back_to_and_written() {
+    let here = Desk::new();
+    here.sealed("a.pcr", &long_session());
+    here.put("there.txt", b"mine");
+    let steps = [
+        ("playing 0:2", "\x1b[5~"),
+        ("scrolled back 23 rows", "\x1b[5~\x1b[5~k"),
+        ("grüße", "wscreen.txt\r"),
+        ("written to screen.txt", "wthere.txt\r"),
+        ("cannot write there.txt", "jjj"),
+        ("row number 1", "d\x1b"),
+        ("paused 0:2", "q"),
+    ];
+    let (status, seen) = play(&here, &["a.pcr", "--at", "28"], &steps);
+    assert!(status.success(), "{status:?}");
+    assert_given_back(&seen);
+    let text = std::fs::read_to_string(here.path("screen.txt")).unwrap();
+    assert!(
+        text.starts_with("$ echo grüße\ngrüße\u{FFFD}\n$ row number 0\nrow number 1\n"),
+        "{text}"
+    );
+    assert_eq!(std::fs::read(here.path("there.txt")).unwrap(), b"mine");
 }
 
 #[test]
@@ -169,6 +251,50 @@ fn what_is_not_verified_says_so_all_the_time() {
     let (status, seen) = play(&here, &["a.pcr"], &[]);
     assert_eq!(status.exit_code(), 12);
     assert!(!seen.contains(ENTER), "{seen}");
+}
+
+#[test]
+fn another_tools_file_is_played_as_unverified() {
+    let here = Desk::new();
+    let cast = "{\"version\":3,\"term\":{\"cols\":40,\"rows\":9},\"title\":\"demo\"}\n[0,\"o\",\"zero \"]\n\
+                [0.1,\"o\",\"one\"]\n[60,\"m\",\"here\"]\n[1,\"o\",\" two\"]\n";
+    here.put("a.cast", cast.as_bytes());
+    let steps = [
+        ("UNVERIFIED | playing 0:00/1:01", "0 /ZERO|zero\r"),
+        ("output: zero", "]"),
+        ("0:01:00.100 [1] event: marker: here", "."),
+        ("zero one two", "0"),
+        ("paused 0:00/1:01", "q"),
+    ];
+    let (status, seen) = play(&here, &["a.cast", "--unverified"], &steps);
+    assert!(status.success(), "{status:?}");
+    assert_given_back(&seen);
+}
+
+/// Shortened pauses change how long one waits, not when things were: a marker is where it was.
+#[test]
+fn shortened_pauses_leave_markers_where_they_were() {
+    let here = Desk::new();
+    let mut rows = vec![size(0, 40, 9), out(1, "begin")];
+    rows.push((
+        600_000,
+        1,
+        Event::Marker {
+            text: "ten minutes".into(),
+        },
+    ));
+    rows.push(out(600_000, " middle"));
+    rows.push(out(1_200_000, " finish"));
+    here.sealed("i.pcr", &[rows]);
+    let steps = [
+        ("begin middle finish", "["),
+        (
+            "0:10:00.000 [1] event: marker: ten minutes\n SEALED by bastion-1, ledger leaf 0 of 1, 1 witness | paused 10:00/20:00",
+            "q",
+        ),
+    ];
+    let (status, _) = play(&here, &["i.pcr", "--idle-limit", "0.2"], &steps);
+    assert!(status.success(), "{status:?}");
 }
 
 #[test]

@@ -99,7 +99,7 @@ pub(crate) struct Reading<R> {
     pub(crate) h0: [u8; 32],
     pub(crate) head_frame_len: u64,
     pub(crate) chunks: Vec<ChunkInfo>,
-    tails: Vec<Vec<u8>>,
+    tails: Arc<[Vec<u8>]>,
     keys: Option<LineKeys>,
 }
 
@@ -111,9 +111,27 @@ impl<R: Read + Seek> Reading<R> {
             head_frame_len: scan.main.head_frame_len(),
             head: scan.head,
             chunks: scan.chunks,
-            tails,
+            tails: tails.into(),
             keys: None,
         }
+    }
+
+    /// The same recording through another reader of its bytes; every chunk's hash is checked when it is read.
+    pub(crate) fn with_reader<S: Read + Seek>(&self, reader: S) -> Reading<S> {
+        Reading {
+            reader,
+            head: self.head.clone(),
+            h0: self.h0,
+            head_frame_len: self.head_frame_len,
+            chunks: self.chunks.clone(),
+            tails: Arc::clone(&self.tails),
+            keys: self.keys.clone(),
+        }
+    }
+
+    /// Where its bytes come from.
+    pub(crate) fn reader(&self) -> &R {
+        &self.reader
     }
 
     pub(crate) fn chunk(&mut self, at: usize) -> Result<Chunk, Fault> {

@@ -41,6 +41,22 @@ impl<R: Read + Seek> Verified<R> {
         }
     }
 
+    /// The same recording through another reader of its bytes, to read at two places at once. Nothing is taken on trust:
+    /// a chunk whose bytes are not those that were verified is a fault when it is read (FORMAT.md section 8.3).
+    pub fn with_reader<S: Read + Seek>(&self, reader: S) -> Verified<S> {
+        Verified {
+            reading: self.reading.with_reader(reader),
+            verdict: self.verdict.clone(),
+            ledger: self.ledger.clone(),
+            sealed: self.sealed.clone(),
+        }
+    }
+
+    /// Where its bytes come from.
+    pub fn reader(&self) -> &R {
+        self.reading.reader()
+    }
+
     /// What was found.
     pub fn verdict(&self) -> &Verdict {
         &self.verdict
@@ -155,6 +171,19 @@ impl<R: Read + Seek> Unverified<R> {
             reading: Reading::new(reader, scan, Vec::new()),
             fault,
         })
+    }
+
+    /// The same through another reader; see [`Verified::with_reader`].
+    pub fn unverified_with_reader<S: Read + Seek>(&self, reader: S) -> Unverified<S> {
+        Unverified {
+            reading: self.reading.with_reader(reader),
+            fault: self.fault.clone(),
+        }
+    }
+
+    /// Where its bytes come from.
+    pub fn unverified_reader(&self) -> &R {
+        self.reading.reader()
     }
 
     /// Where reading stopped, if not at the end of a whole recording.

@@ -37,7 +37,7 @@ impl Commands {
     #[expect(clippy::wildcard_enum_match_arm, reason = "the other events are no requests")]
     pub fn run(&self, json: bool) -> Result<Exit, Failure> {
         let mut opened = self.shown.open()?;
-        let opened_wall_ms = opened.head.opened_wall_ms;
+        let opened_wall_ms = opened.opened_wall_ms;
         let mut out = stdout();
         let mut channels = Channels::default();
         // A decision follows its request; requests of different channels may come between.

@@ -1,15 +1,20 @@
-//! `export`: asciicast v2 and v3.
+//! `export`: asciicast v2 and v3, text, and a page.
 
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::{Shown, finish, say, stdout};
+use super::{Opened, Shown, finish, put, say, stdout, text};
 use crate::asciicast::{self, Told, Version};
 use crate::channels::survey;
 use crate::failure::{Exit, Failure};
+use crate::frames::{self, Part};
+use crate::html::{self, About};
+use crate::moment;
+use crate::plain;
+use crate::text::Choice;
 
 /// Formats that can be written.
 #[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +25,12 @@ enum Format {
     /// Times from the event before, exit status
     #[value(name = "asciicast-v3")]
     AsciicastV3,
+    /// What `text` prints
+    #[value(name = "text")]
+    Text,
+    /// One page that plays in a browser, without a network
+    #[value(name = "html")]
+    Html,
 }
 
 /// `export FILE`.
@@ -39,10 +50,19 @@ pub struct Export {
     /// What was typed as well, where it was echoed
     #[arg(long)]
     input: bool,
+    /// For html: where to begin, as 90, 1:30, 50% or 14:05:00Z
+    #[arg(long, value_name = "TIME")]
+    from: Option<String>,
+    /// For html: where to end
+    #[arg(long, value_name = "TIME")]
+    until: Option<String>,
 }
 
 impl Export {
     pub fn run(&self) -> Result<Exit, Failure> {
+        if self.format != Format::Html && (self.from.is_some() || self.until.is_some()) {
+            return Err(Failure::new(Exit::Usage, "--from and --until are for --format html"));
+        }
         let mut opened = self.shown.open()?;
         let channels = survey(&mut opened.cursor)?;
         let channel = self.channel.or_else(|| channels.first()).unwrap_or(1);
@@ -51,31 +71,17 @@ impl Export {
             .filter(|n| *n != channel)
             .map(|n| n.to_string())
             .collect();
-        if self.channel.is_none() && !others.is_empty() {
+        if self.channel.is_none() && !others.is_empty() && self.format != Format::Text {
             say(&format!(
                 "channel {channel} is written; --channel takes another: {}",
                 others.join(", ")
             ));
         }
-        let session = &opened.session;
-        let export = asciicast::Export {
-            version: match self.format {
-                Format::AsciicastV2 => Version::V2,
-                Format::AsciicastV3 => Version::V3,
-            },
-            channel,
-            input: self.input,
-            verdict: opened.standing.clone(),
-            session: session.id.clone(),
-            title: format!("{}@{}, {}", session.login, session.target, session.identity),
-            opened_secs: opened.head.opened_wall_ms / 1000,
-        };
-        let told = match &self.output {
+        match &self.output {
             None => {
                 let mut out = stdout();
-                let told = asciicast::write(&mut opened.cursor, &export, &mut out)?;
+                self.write(opened, channel, &mut out)?;
                 finish(out)?;
-                told
             }
             Some(path) => {
                 let failed = |e: std::io::Error| {
@@ -87,13 +93,71 @@ impl Export {
                     .open(path)
                     .map_err(failed)?;
                 let mut out = BufWriter::new(file);
-                let told = asciicast::write(&mut opened.cursor, &export, &mut out)?;
-                out.flush().map_err(failed)?;
-                told
+                let written = self.write(opened, channel, &mut out);
+                if let Err(failure) = written.and_then(|()| out.flush().map_err(failed)) {
+                    // Half an export is none, and this name is to be free for the next try.
+                    fs::remove_file(path).ok();
+                    return Err(failure);
+                }
+            }
+        }
+        Ok(Exit::Ok)
+    }
+
+    fn write(&self, mut opened: Opened, channel: u32, out: &mut dyn Write) -> Result<(), Failure> {
+        let version = match self.format {
+            Format::AsciicastV2 => Version::V2,
+            Format::AsciicastV3 => Version::V3,
+            Format::Text => {
+                let choice = Choice {
+                    channel: self.channel,
+                    input: self.input,
+                };
+                put(out, &format!("-- {}", plain::line(&opened.standing)))?;
+                return text::write(&mut opened.cursor, choice, false, out);
+            }
+            Format::Html => return self.html(opened, channel, out),
+        };
+        let export = asciicast::Export {
+            version,
+            channel,
+            input: self.input,
+            verdict: opened.standing.clone(),
+            session: opened.session_id.clone(),
+            title: opened.title.clone(),
+            opened_secs: opened.opened_wall_ms / 1000,
+        };
+        tell(&asciicast::write(&mut opened.cursor, &export, out)?);
+        Ok(())
+    }
+
+    fn html(&self, mut opened: Opened, channel: u32, out: &mut dyn Write) -> Result<(), Failure> {
+        let length_ms = opened.cursor.source().last_ms();
+        let moment = |text: &Option<String>, otherwise: u64| match text {
+            None => Ok(otherwise),
+            Some(text) => {
+                moment::parse(text, 0, length_ms, opened.opened_wall_ms).map_err(|why| Failure::new(Exit::Usage, why))
             }
         };
-        tell(&told);
-        Ok(Exit::Ok)
+        let part = Part {
+            channel,
+            from_ms: moment(&self.from, 0)?,
+            until_ms: moment(&self.until, length_ms)?,
+        };
+        if part.from_ms > part.until_ms {
+            return Err(Failure::new(Exit::Usage, "--from is later than --until"));
+        }
+        let frames = frames::draw(&mut opened.cursor, part)?;
+        let about = About {
+            title: opened.title,
+            verdict: plain::line(&opened.standing),
+            lines: opened.about,
+            opened: opened.opened_wall_ms.saturating_add(part.from_ms),
+            from: part.from_ms,
+        };
+        html::write(&about, &frames, out)?;
+        say("a page proves nothing: keep the recording");
+        Ok(())
     }
 }
 

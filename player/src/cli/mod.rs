@@ -15,6 +15,7 @@ use crate::verdict::{Ask, Examined, examine};
 
 mod commands;
 mod export;
+mod grep;
 mod play;
 mod prove;
 mod text;
@@ -32,8 +33,9 @@ struct Cli {
 }
 
 const AFTER_HELP: &str = "\
-Exit codes: 0 ok (verify: SEALED and in the ledger), 1 failed, 2 usage, 5 INVALID, 6 not found, 10 RECOVERED,
-11 PREFIX, 12 not in the ledger or key unknown. RECOVERED and PREFIX stand before 12: read the verdict.";
+Exit codes: 0 ok (verify: SEALED and in the ledger), 1 failed or (grep) nothing found, 2 usage,
+5 INVALID, 6 no such file, 10 RECOVERED, 11 PREFIX, 12 not in the ledger or key unknown.
+RECOVERED and PREFIX stand before 12: read the verdict.";
 
 #[derive(Subcommand, Debug)]
 enum Verb {
@@ -43,7 +45,9 @@ enum Verb {
     Play(play::Play),
     /// Print the session as plain text
     Text(text::Text),
-    /// Write an asciicast that other players read
+    /// Search screens, input and events of recordings, in files and folders
+    Grep(grep::Grep),
+    /// Write an asciicast, text, or a page that plays in a browser
     Export(export::Export),
     /// List the commands of exec and subsystem requests
     Commands(commands::Commands),
@@ -86,51 +90,82 @@ struct Shown {
     unverified: bool,
 }
 
-/// A recording that may be shown.
+/// A recording that may be shown. Its words are safe to show.
 struct Opened {
     cursor: Cursor,
     /// The verdict in words, beginning with UNVERIFIED where that is so.
     standing: String,
-    session: crate::verdict::Session,
-    head: portcullis_recording::Head,
+    /// The same in few words, with signer and place in the ledger.
+    badge: String,
+    /// What `verify` says about it, line by line.
+    about: Vec<String>,
+    /// Who was where, or what another tool's file calls itself.
+    title: String,
+    /// The session's id; empty for another tool's file.
+    session_id: String,
+    opened_wall_ms: u64,
 }
 
 impl Shown {
-    /// Gives the events only if they are verified or the viewer said that they need not be.
+    /// Gives the events only if they are verified or the viewer said that they need not be. Who names no trusted keys
+    /// and gives another tool's file expects no verdict; who names some is not shown anything else.
     fn open(&self) -> Result<Opened, Failure> {
         let examined = self.target.examine(false)?;
-        let report = examined.report;
-        let verified = examined.source.as_ref().is_some_and(Source::is_verified);
-        let exit = if report.word == "INVALID" {
-            Exit::Invalid
-        } else {
-            Exit::Unproved
-        };
-        if !verified && !self.unverified {
-            let missing = report.missing.join("; ");
-            let missing = if missing.is_empty() {
-                missing
-            } else {
-                format!("missing: {missing}. ")
-            };
-            return Err(Failure::new(exit, report.verdict)
-                .hint(format!("{missing}--unverified shows it nevertheless, as nobody's word")));
-        }
-        let (Some(source), Some(session), Some(head)) = (examined.source, report.session, examined.head) else {
-            return Err(Failure::new(exit, report.verdict).hint("nothing in it can be read"));
-        };
-        let standing = match (verified, report.word) {
-            (true, _) | (false, "UNVERIFIED") => report.verdict,
-            (false, _) => format!("UNVERIFIED, {}", report.verdict),
-        };
-        say(&standing);
-        Ok(Opened {
-            cursor: Cursor::new(source),
-            standing,
-            session,
-            head,
-        })
+        let foreign = matches!(examined.source, Some(Source::UnverifiedImport(_)));
+        let expected = self.target.trust.is_some() || self.target.proof.is_some();
+        let opened = opened(examined, self.unverified || (foreign && !expected))?;
+        say(&opened.standing);
+        Ok(opened)
     }
+}
+
+fn opened(examined: Examined, unverified: bool) -> Result<Opened, Failure> {
+    let report = examined.report;
+    let verified = examined.source.as_ref().is_some_and(Source::is_verified);
+    let exit = if report.word == "INVALID" {
+        Exit::Invalid
+    } else {
+        Exit::Unproved
+    };
+    if !verified && !unverified {
+        let missing = report.missing.join("; ");
+        let missing = if missing.is_empty() {
+            missing
+        } else {
+            format!("missing: {missing}. ")
+        };
+        return Err(Failure::new(exit, report.verdict)
+            .hint(format!("{missing}--unverified shows it nevertheless, as nobody's word")));
+    }
+    let (badge, about) = (
+        report.badge(),
+        verify::words(&report).lines().map(str::to_owned).collect(),
+    );
+    let (title, session_id, opened_wall_ms) = match (&examined.source, &report.session, &examined.head) {
+        (Some(Source::UnverifiedImport(file)), ..) => (file.title.clone(), String::new(), file.opened_wall_ms),
+        (_, Some(s), Some(head)) => (
+            format!("{}@{}, {}", s.login, s.target, s.identity),
+            s.id.clone(),
+            head.opened_wall_ms,
+        ),
+        _ => (String::new(), String::new(), 0),
+    };
+    let Some(source) = examined.source else {
+        return Err(Failure::new(exit, report.verdict).hint("nothing in it can be read"));
+    };
+    let standing = match (verified, report.word) {
+        (true, _) | (false, "UNVERIFIED") => report.verdict,
+        (false, _) => format!("UNVERIFIED, {}", report.verdict),
+    };
+    Ok(Opened {
+        cursor: Cursor::new(source),
+        standing,
+        badge,
+        about,
+        title,
+        session_id,
+        opened_wall_ms,
+    })
 }
 
 /// Runs the player with arguments as a program gets them, its own name first. Everything it has to say is said when it
@@ -156,6 +191,7 @@ where
         Verb::Verify(verb) => verb.run(json),
         Verb::Play(verb) => verb.run(json),
         Verb::Text(verb) => verb.run(json),
+        Verb::Grep(verb) => verb.run(json),
         Verb::Export(verb) => verb.run(),
         Verb::Commands(verb) => verb.run(json),
         Verb::Prove(verb) => verb.run(json),

@@ -7,10 +7,12 @@ use clap::Args;
 use super::{Shown, say, text};
 use crate::channels::{Runs, survey};
 use crate::failure::{Exit, Failure};
+use crate::moment;
 use crate::playback::Playback;
 use crate::screen;
 use crate::text::Choice;
 use crate::timeline::{SPEED_PERCENT_MAX, SPEED_PERCENT_MIN, Timeline};
+use crate::viewer::{Viewer, Words};
 
 /// Longest idle limit.
 const IDLE_SECS_MAX: f64 = 1e9;
@@ -29,6 +31,9 @@ pub struct Play {
     /// The channel; the first terminal otherwise
     #[arg(long, value_name = "N")]
     channel: Option<u32>,
+    /// Where to begin: 90, 1:30, 1:02:03.5, 50% or 14:05:00Z
+    #[arg(long, value_name = "TIME")]
+    at: Option<String>,
 }
 
 /// In hundredths.
@@ -91,11 +96,20 @@ impl Play {
             );
         }
         let timeline = Timeline::new(self.speed, self.idle_limit);
-        let session = &opened.session;
-        let who = format!("{}@{} {}", session.login, session.target, session.identity);
-        let mut playback = Playback::new(opened.cursor, channels, number, timeline).titled(&who);
-        screen::play(&mut playback, &opened.standing)?;
-        match playback.fault() {
+        let mut playback = Playback::new(opened.cursor, channels, number, timeline).titled(&opened.title);
+        if let Some(at) = &self.at {
+            let to_ms = moment::parse(at, 0, playback.length_ms(), opened.opened_wall_ms)
+                .map_err(|why| Failure::new(Exit::Usage, why))?;
+            playback.seek(to_ms);
+        }
+        let words = Words {
+            badge: opened.badge,
+            about: opened.about,
+            opened_wall_ms: opened.opened_wall_ms,
+        };
+        let mut viewer = Viewer::new(playback, words);
+        screen::play(&mut viewer)?;
+        match viewer.playback.fault() {
             Some(fault) => Err(fault.clone().into()),
             None => Ok(Exit::Ok),
         }

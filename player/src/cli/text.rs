@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::{Opened, Shown, finish, put, put_json, stdout};
 use crate::failure::{Exit, Failure};
+use crate::source::Cursor;
 use crate::text::{Choice, Piece, pieces};
 use crate::times;
 
@@ -36,19 +37,21 @@ impl Text {
 /// Prints a recording that may be shown.
 pub fn print(mut opened: Opened, choice: Choice, json: bool) -> Result<Exit, Failure> {
     let mut out = stdout();
-    let mut page = Page {
-        out: &mut out,
-        channel: None,
-    };
-    pieces(&mut opened.cursor, choice, &mut |piece| {
+    write(&mut opened.cursor, choice, json, &mut out)?;
+    finish(out)?;
+    Ok(Exit::Ok)
+}
+
+/// Writes it somewhere.
+pub fn write(cursor: &mut Cursor, choice: Choice, json: bool, out: &mut dyn Write) -> Result<(), Failure> {
+    let mut page = Page { out, channel: None };
+    pieces(cursor, choice, &mut |piece| {
         if json {
             put_json(page.out, &piece)
         } else {
             page.piece(&piece)
         }
-    })?;
-    finish(out)?;
-    Ok(Exit::Ok)
+    })
 }
 
 struct Page<'o> {

@@ -40,7 +40,8 @@ pub fn exit_of(report: &Report) -> Exit {
         .unwrap_or(Exit::Failed)
 }
 
-fn words(report: &Report) -> String {
+/// The report in words.
+pub fn words(report: &Report) -> String {
     let mut out = format!("{}\n", report.verdict);
     let mut row = |name: &str, value: &str| {
         // Writing to a string cannot fail.
