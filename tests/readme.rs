@@ -141,10 +141,17 @@ impl Sandbox {
             ("--login root", format!("--login {}", self.login)),
             ("root@db1", format!("{}@db1", self.login)),
             ("FILE.pcr", self.newest_recording().display().to_string()),
+            ("-I NODE", format!("-I {}", self.node())),
         ];
         pairs
             .iter()
             .fold(command.to_owned(), |command, (from, to)| command.replace(from, to))
+    }
+
+    /// The node's name, as the allowed signers file has it.
+    fn node(&self) -> String {
+        let signers = self.log("cwd/allowed_signers");
+        signers.split(' ').next().unwrap_or_default().to_owned()
     }
 
     fn newest_recording(&self) -> PathBuf {

@@ -52,6 +52,7 @@ pub mod recover;
 pub mod seal;
 pub mod segment;
 pub mod spool;
+pub mod sshsig;
 pub mod trust;
 pub mod verified;
 pub mod verify;

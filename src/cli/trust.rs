@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Subcommand;
+use portcullis_recording::sshsig::allowed_signer;
 use portcullis_recording::trust::Trust;
 use serde::Serialize;
 
@@ -28,6 +29,9 @@ struct Exported<'a> {
 pub enum TrustCommand {
     /// Print the trust file, for `portcullis-player verify --trust`
     Export {
+        /// Print the nodes' keys as an allowed signers file instead, for `ssh-keygen -Y verify` over FILE.sig
+        #[arg(long)]
+        allowed_signers: bool,
         /// Write it here instead; nothing is overwritten
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
@@ -35,12 +39,16 @@ pub enum TrustCommand {
 }
 
 pub fn run(common: &Common, command: &TrustCommand) -> Result<Exit, CliError> {
-    let TrustCommand::Export { out } = command;
+    let TrustCommand::Export { allowed_signers, out } = command;
     // From the file, not from the server: an investigator gets it from a
     // server that is down as well.
     let config = common.load()?;
     let text = read_text(&config.layout.trust(), TRUST_BYTES_MAX)?;
-    Trust::parse(&text).map_err(|error| CliError::failed(error.to_string()))?;
+    let trust = Trust::parse(&text).map_err(|error| CliError::failed(error.to_string()))?;
+    let text = match allowed_signers {
+        true => signers(&trust),
+        false => text,
+    };
     match out {
         None => common.output().data(
             &Exported {
@@ -55,6 +63,13 @@ pub fn run(common: &Common, command: &TrustCommand) -> Result<Exit, CliError> {
         }
     }
     Ok(Exit::Ok)
+}
+
+/// Keys that nobody else had: ssh-keygen knows nothing of cosigned proofs,
+/// which alone tell what a revoked key signed before.
+fn signers(trust: &Trust) -> String {
+    let sound = trust.nodes.iter().filter(|node| node.revoked_wall_ms.is_none());
+    sound.map(|node| allowed_signer(&node.name, &node.key) + "\n").collect()
 }
 
 fn ed25519(layout: &Layout, name: KeyName) -> Result<[u8; 32], CliError> {

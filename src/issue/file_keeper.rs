@@ -11,6 +11,7 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use ed25519_dalek::{Signer, SigningKey};
+use portcullis_recording::sshsig;
 use rand::RngExt;
 use russh::keys::signature::Signer as SshSigner;
 use russh::keys::ssh_key::public::KeyData;
@@ -39,7 +40,7 @@ pub const STATEMENT_BYTES_MAX: usize = 32 * 1024;
 pub const CHECKPOINT_BYTES_MAX: usize = 1024;
 
 /// What the node's identity key signs: the heads and the seals of recordings
-/// (recording/FORMAT.md section 4.1), and nothing else.
+/// (recording/FORMAT.md section 4.1), and whole files beside them.
 const RECORDING_DOMAINS: [&[u8]; 2] = [b"portcullis-recording/v1 head\0", b"portcullis-recording/v1 seal\0"];
 
 /// Rules that config may tighten.
@@ -363,6 +364,11 @@ impl Keeper for FileKeeper {
             }
             Ok(self.node.sign(statement).to_bytes())
         })
+    }
+
+    fn sign_file<'a>(&'a self, sha512: &'a [u8; 64]) -> Answer<'a, [u8; 64]> {
+        // The statement is made here, so that nothing else can be in it.
+        Box::pin(async move { Ok(self.node.sign(&sshsig::statement(sha512)).to_bytes()) })
     }
 
     fn sign_checkpoint<'a>(&'a self, body: &'a [u8]) -> Answer<'a, [u8; 64]> {

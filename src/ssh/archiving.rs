@@ -3,7 +3,7 @@
 //!
 //! 1. The seal leaf, durable; asked again it is the same leaf.
 //! 2. The file into the archive; there already counts as done.
-//! 3. The proof beside it; replaced if it is there.
+//! 3. The proof and the SSHSIG beside it; replaced if they are there.
 //! 4. The store's row; there already counts as done.
 //! 5. The spool folder goes.
 //!
@@ -15,7 +15,7 @@ use std::path::Path;
 
 use portcullis_recording::recover::RecoverError;
 use portcullis_recording::spool::recording_file;
-use portcullis_recording::{Sealed, recover};
+use portcullis_recording::{Sealed, recover, sshsig};
 
 use super::Gate;
 use super::opening::bounded;
@@ -39,6 +39,10 @@ pub enum ArchivingError {
     Lost,
     #[error("what the archive holds under its name is not its sealed recording: {0}")]
     NotIt(String),
+    #[error("it cannot be read back for its signature: {0}")]
+    Unread(String),
+    #[error(transparent)]
+    Keeper(#[from] crate::keeper::KeeperError),
     #[error("the spool folder cannot be removed: {0}")]
     Spool(#[from] std::io::Error),
 }
@@ -69,6 +73,15 @@ impl Gate {
     ) -> Result<(), ArchivingError> {
         let proof = self.ledger.prove(receipt.entry().index).await?;
         self.archive.put_sidecar(name, Sidecar::Proof, proof.as_bytes()).await?;
+        let file = self.archive.open(name).await?;
+        let digest = tokio::task::spawn_blocking(move || sshsig::digest(file)).await;
+        let digest = digest.map_err(std::io::Error::other).flatten();
+        let digest = digest.map_err(|error| ArchivingError::Unread(error.to_string()))?;
+        let signature = self.keeper.sign_file(&digest).await?;
+        let text = sshsig::armored(&self.keeper.node_key(), &signature);
+        self.archive
+            .put_sidecar(name, Sidecar::Signature, text.as_bytes())
+            .await?;
         let seal = sealed.seal();
         let row = RecordingRow {
             session: SessionId(sealed.head().session_id),

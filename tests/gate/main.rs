@@ -20,6 +20,7 @@ mod flow_long;
 mod local;
 mod sessions;
 mod signals;
+mod strangers;
 mod terminals;
 
 // Hostile peers and certificates, over a raw SSH peer of our own.
