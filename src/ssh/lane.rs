@@ -164,29 +164,24 @@ impl<C> Lane<C> {
             return Err(LaneError::TooMany);
         }
         state.backlog += bytes.len() as u64;
-        if state.memory.saturating_add(bytes.len()) <= MEMORY_BYTES_MAX {
+        if let Some(Slot::Memory {
+            stream: last,
+            bytes: joined,
+        }) = state.slots.back_mut()
+            && *last == stream
+            && bytes.len() < JOIN_BYTES_MAX
+            && joined.len() + bytes.len() <= JOINED_BYTES_MAX
+        {
+            joined.extend_from_slice(bytes);
             state.memory += bytes.len();
-            match state.slots.back_mut() {
-                Some(Slot::Memory {
-                    stream: last,
-                    bytes: joined,
-                }) if *last == stream
-                    && bytes.len() < JOIN_BYTES_MAX
-                    && joined.len() + bytes.len() <= JOINED_BYTES_MAX =>
-                {
-                    joined.extend_from_slice(bytes);
-                }
-                Some(_) | None => state.slots.push_back(Slot::Memory {
-                    stream,
-                    bytes: BytesMut::from(bytes),
-                }),
-            }
+        } else if state.room(bytes.len()) || (state.spill_last(&self.folder)? && state.room(bytes.len())) {
+            state.memory += bytes.len();
+            state.slots.push_back(Slot::Memory {
+                stream,
+                bytes: BytesMut::from(bytes),
+            });
         } else {
-            let overflow = match &mut state.overflow {
-                Some(overflow) => overflow,
-                none => none.insert(Overflow::create(&self.folder)?),
-            };
-            let slot = overflow.write(stream, bytes)?;
+            let slot = state.overflow(&self.folder)?.write(stream, bytes)?;
             state.slots.push_back(slot);
         }
         drop(guard);
@@ -334,6 +329,38 @@ impl<C> Lane<C> {
 }
 
 impl<C> State<C> {
+    /// Whether so much may be added to memory. Small packets may go a little
+    /// past the bound: the newest slot is where they are joined, so that what
+    /// waits in the file is a few large entries and not each key's echo.
+    fn room(&self, bytes: usize) -> bool {
+        let max = match bytes < JOIN_BYTES_MAX {
+            true => MEMORY_BYTES_MAX + JOINED_BYTES_MAX,
+            false => MEMORY_BYTES_MAX,
+        };
+        self.memory.saturating_add(bytes) <= max
+    }
+
+    fn overflow(&mut self, folder: &std::path::Path) -> Result<&mut Overflow, LaneError> {
+        match &mut self.overflow {
+            Some(overflow) => Ok(overflow),
+            none => Ok(none.insert(Overflow::create(folder)?)),
+        }
+    }
+
+    /// Moves the newest slot into the file, if it is in memory.
+    fn spill_last(&mut self, folder: &std::path::Path) -> Result<bool, LaneError> {
+        let Some(Slot::Memory { stream, bytes }) = self.slots.back_mut() else {
+            return Ok(false);
+        };
+        let (stream, bytes) = (*stream, std::mem::take(bytes));
+        let slot = self.overflow(folder)?.write(stream, &bytes)?;
+        self.memory = self.memory.saturating_sub(bytes.len());
+        if let Some(last) = self.slots.back_mut() {
+            *last = slot;
+        }
+        Ok(true)
+    }
+
     fn open(&mut self, slot: Slot<C>) -> Result<Entry<C>, LaneError> {
         match slot {
             Slot::Memory { stream, bytes } => {
@@ -482,6 +509,31 @@ mod tests {
             lane.push(Stream::Main, b"x", &TAKEN).unwrap();
         }
         assert_eq!(lane.lock().slots.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn small_packets_are_joined_in_the_file_too() {
+        let (_folder, lane) = lane(64 << 20);
+        // What a paused user's terminal is sent: far more packets than entries.
+        let mut sent = Vec::new();
+        for n in 0..200_000u32 {
+            let packet = format!("line {n} of a program that goes on printing\n");
+            lane.push(Stream::Main, packet.as_bytes(), &TAKEN).unwrap();
+            sent.extend_from_slice(packet.as_bytes());
+        }
+        assert!(lane.lock().memory <= MEMORY_BYTES_MAX + JOINED_BYTES_MAX);
+        assert!(lane.lock().slots.len() < 1000);
+        lane.lock().closed = true;
+        let (mut got, mut batch) = (Vec::new(), Vec::new());
+        while lane.pop(256 * 1024, &mut batch).await.unwrap() {
+            for entry in batch.drain(..) {
+                if let Entry::Data { bytes, .. } = entry {
+                    got.extend_from_slice(&bytes);
+                }
+            }
+        }
+        assert!(got == sent);
+        assert_eq!(lane.lock().memory, 0);
     }
 
     #[tokio::test(start_paused = true)]
