@@ -12,6 +12,7 @@
 //! the spool, or from what the archive holds.
 
 use std::path::Path;
+use std::time::Duration;
 
 use portcullis_recording::recover::RecoverError;
 use portcullis_recording::spool::recording_file;
@@ -25,6 +26,9 @@ use crate::kernel::id::SessionId;
 use crate::ledger::{LedgerError, SealReceipt};
 use crate::recorder::Finished;
 use crate::store::{RecordingRow, StoreError};
+
+/// How long to wait before each further try.
+const RETRY_WAITS: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(30)];
 
 /// Why a sealed recording is not where it belongs yet.
 #[derive(Debug, thiserror::Error)]
@@ -52,7 +56,7 @@ impl Gate {
     ///
     /// # Errors
     /// The step that failed; the spool folder is still there then.
-    pub async fn archive_sealed(&self, finished: Finished, at_ms: WallMs) -> Result<(), ArchivingError> {
+    pub async fn archive_sealed(&self, finished: &Finished, at_ms: WallMs) -> Result<(), ArchivingError> {
         let session = SessionId(finished.sealed.head().session_id);
         let receipt = self.ledger.append_seal(&finished.sealed).await?;
         let name: ArchiveName = recording_file(&session.0).parse()?;
@@ -122,7 +126,31 @@ impl Gate {
                 Ok(_) | Err(_) => return Err(error.into()),
             }
         }
-        self.archive_sealed(finished, at_ms).await
+        self.archive_sealed(&finished, at_ms).await
+    }
+
+    /// Archives, and tries again for a while: a disk that is full for a moment
+    /// or a store that is locked must not leave a recording in the spool until
+    /// the next start.
+    ///
+    /// # Errors
+    /// The last try's; the next start tries again.
+    pub async fn archive_patiently(&self, finished: &Finished, at_ms: WallMs) -> Result<(), ArchivingError> {
+        let session = SessionId(finished.sealed.head().session_id);
+        let mut waits = RETRY_WAITS.iter();
+        loop {
+            let done = match finished.path.exists() {
+                true => self.archive_sealed(finished, at_ms).await,
+                false => self.archive_moved(session, &finished.folder, at_ms).await,
+            };
+            match (done, waits.next()) {
+                (Err(error), Some(wait)) if !self.registry.draining() => {
+                    tracing::warn!(%session, %error, "sealed but not archived yet; trying again");
+                    tokio::time::sleep(*wait).await;
+                }
+                (done, _) => return done,
+            }
+        }
     }
 
     /// Completes what a crash interrupted after the file was moved: `folder`

@@ -334,7 +334,7 @@ impl<C> State<C> {
     /// waits in the file is a few large entries and not each key's echo.
     fn room(&self, bytes: usize) -> bool {
         let max = match bytes < JOIN_BYTES_MAX {
-            true => MEMORY_BYTES_MAX + JOINED_BYTES_MAX,
+            true => MEMORY_BYTES_MAX + JOIN_BYTES_MAX,
             false => MEMORY_BYTES_MAX,
         };
         self.memory.saturating_add(bytes) <= max
@@ -521,7 +521,7 @@ mod tests {
             lane.push(Stream::Main, packet.as_bytes(), &TAKEN).unwrap();
             sent.extend_from_slice(packet.as_bytes());
         }
-        assert!(lane.lock().memory <= MEMORY_BYTES_MAX + JOINED_BYTES_MAX);
+        assert!(lane.lock().memory <= MEMORY_BYTES_MAX + JOIN_BYTES_MAX + JOINED_BYTES_MAX);
         assert!(lane.lock().slots.len() < 1000);
         lane.lock().closed = true;
         let (mut got, mut batch) = (Vec::new(), Vec::new());

@@ -452,7 +452,7 @@ impl Live {
         };
         if let Some(finished) = sealed {
             let bytes = finished.bytes;
-            match self.gate.archive_sealed(finished, ended).await {
+            match self.gate.archive_patiently(&finished, ended).await {
                 Ok(()) => {
                     tracing::info!(session = %self.id, reason = reason.code(), bytes, "session sealed");
                 }

@@ -251,3 +251,24 @@ fn an_archive_without_room_keeps_the_spool() {
     world.bastion.stop(secs(30));
     drop(small);
 }
+
+/// A recording does not wait in the spool for the next start when the archive comes back.
+#[test]
+fn an_archive_that_comes_back_gets_its_recording() {
+    let world = World::new();
+    let archive = world.bastion.state().join("archive");
+    let away = world.bastion.state().join("archive.away");
+    let client = world.client();
+    let mut ssh = Running::with_input(&mut client.exec("echo up; cat"));
+    ssh.await_out("up", secs(20));
+    std::fs::rename(&archive, &away).unwrap();
+    std::fs::write(&archive, "in the way").unwrap();
+    ssh.say("bye\n");
+    assert_eq!(ssh.finish(secs(20)).code(), 0);
+    wait_until("a failed try", secs(20), || world.bastion.log().contains("trying again"));
+    std::fs::remove_file(&archive).unwrap();
+    std::fs::rename(&away, &archive).unwrap();
+    world.bastion.await_records(1, secs(40));
+    world.bastion.only_record().assert_sealed();
+    world.bastion.assert_ledger_clean();
+}
