@@ -1,5 +1,6 @@
 """Whom to trust (9.4): node keys with their times, ledger keys, witness keys and a quorum."""
 
+import re
 import tomllib
 from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
@@ -9,6 +10,9 @@ from pathlib import Path
 
 from . import limits, signature
 from .refusal import Refused, Untrusted, require
+
+# The part of TOML that 9.4 allows.
+LINE = re.compile(r'|#.*|\[\[(node|ledger|witness)\]\]|\w+ *= *([0-9]+|"[^"\\]*")')
 
 TYPE_ED25519, TYPE_COSIGNATURE = 0x01, 0x04
 
@@ -87,9 +91,12 @@ def read(path: Path) -> Trust:
         data = file.read(limits.TRUST_BYTES_MAX + 1)
     require(len(data) <= limits.TRUST_BYTES_MAX, "the trust file is over its bound")
     try:
-        table = tomllib.loads(data.decode("utf-8"))
+        text = data.decode("utf-8")
+        table = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise Refused(f"the trust file is not TOML: {error}") from None
+    for line in text.splitlines():
+        require(LINE.fullmatch(line.strip()) is not None, f"the trust file has more than 9.4 allows: {line}")
     # A word that is misspelt must not take a revocation away.
     fields(table, {}, {"quorum": int, "node": list, "ledger": list, "witness": list})
     nodes = []
