@@ -3,6 +3,7 @@
 #![allow(clippy::type_complexity, reason = "one closure per lie")]
 
 pub mod tails;
+pub mod tamper;
 
 use std::borrow::Cow;
 
