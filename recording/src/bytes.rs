@@ -2,6 +2,9 @@
 
 use crate::cbor::Malformed;
 
+/// The bytes end before what began in them does; everything before is sound.
+pub(crate) const CUT_OFF: Malformed = Malformed("ends too early");
+
 /// Reads from the front of a slice; every step is checked.
 #[derive(Debug, Clone)]
 pub(crate) struct Cursor<'a> {
@@ -22,13 +25,13 @@ impl<'a> Cursor<'a> {
     }
 
     pub(crate) fn take(&mut self, n: usize) -> Result<&'a [u8], Malformed> {
-        let (front, rest) = self.rest.split_at_checked(n).ok_or(Malformed("ends too early"))?;
+        let (front, rest) = self.rest.split_at_checked(n).ok_or(CUT_OFF)?;
         self.rest = rest;
         Ok(front)
     }
 
     pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
-        let (front, rest) = self.rest.split_first_chunk::<N>().ok_or(Malformed("ends too early"))?;
+        let (front, rest) = self.rest.split_first_chunk::<N>().ok_or(CUT_OFF)?;
         self.rest = rest;
         Ok(*front)
     }

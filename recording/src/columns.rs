@@ -3,7 +3,7 @@
 use crate::bytes::{Cursor, put_varint};
 use crate::cbor::Malformed;
 use crate::limits::{CHUNK_RAW_BYTES_MAX, EVENT_PAYLOAD_BYTES_MAX, TIME_MS_MAX};
-use crate::rows::{LAYOUT_ROWS, RawEvent, add_ms, take_row};
+use crate::rows::{FIRST_DT, LAYOUT_ROWS, RawEvent, add_ms, take_row};
 
 /// First content byte of a chunk in columns.
 pub(crate) const LAYOUT_COLUMNS: u8 = 1;
@@ -40,6 +40,7 @@ pub(crate) fn encode_columns(events: &[RawEvent<'_>]) -> Vec<u8> {
 pub(crate) struct Content<'a> {
     layout: Layout<'a>,
     last_ms: u64,
+    begun: bool,
     failed: bool,
 }
 
@@ -85,13 +86,9 @@ impl<'a> Content<'a> {
         Ok(Content {
             layout,
             last_ms: first_ms,
+            begun: false,
             failed: false,
         })
-    }
-
-    /// The time the first event's dt counts from.
-    pub(crate) fn first_ms(&self) -> u64 {
-        self.last_ms
     }
 
     fn step(&mut self) -> Result<Option<RawEvent<'a>>, Malformed> {
@@ -139,12 +136,13 @@ impl<'a> Iterator for Content<'a> {
         if self.failed {
             return None;
         }
-        let step = self.step();
+        let mut step = self.step();
         match &step {
-            Ok(Some(e)) => self.last_ms = e.at_ms,
-            Ok(None) => {}
-            Err(_) => self.failed = true,
+            Ok(Some(e)) if !self.begun && e.at_ms != self.last_ms => step = Err(FIRST_DT),
+            Ok(Some(e)) => (self.begun, self.last_ms) = (true, e.at_ms),
+            Ok(None) | Err(_) => {}
         }
+        self.failed = step.is_err();
         step.transpose()
     }
 }

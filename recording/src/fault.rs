@@ -14,8 +14,8 @@ pub struct Fault {
     pub offset: u64,
     /// The chunk it concerns, if one.
     pub chunk: Option<u64>,
-    /// The time range of that chunk as far as it is known: first and last ms.
-    pub span_ms: Option<(u64, u64)>,
+    /// The time range of that chunk: first and last ms of its leaf if that verifies, else from the last verified event on.
+    pub span_ms: Option<(u64, Option<u64>)>,
 }
 
 impl fmt::Display for Fault {
@@ -24,8 +24,10 @@ impl fmt::Display for Fault {
         if let Some(chunk) = self.chunk {
             write!(f, ", chunk {chunk}")?;
         }
-        if let Some((from, to)) = self.span_ms {
-            write!(f, ", {from} ms to {to} ms")?;
+        match self.span_ms {
+            Some((from, Some(to))) => write!(f, ", {from} ms to {to} ms")?,
+            Some((from, None)) => write!(f, ", from {from} ms on")?,
+            None => {}
         }
         write!(f, ": {}", self.why)
     }
@@ -46,7 +48,7 @@ impl Fault {
         self
     }
 
-    pub(crate) fn spanning(mut self, from_ms: u64, to_ms: u64) -> Fault {
+    pub(crate) fn spanning(mut self, from_ms: u64, to_ms: Option<u64>) -> Fault {
         self.span_ms = Some((from_ms, to_ms));
         self
     }
@@ -123,9 +125,15 @@ pub enum Why {
     /// A tail is not opened by the key it follows.
     #[error("the tail is not opened by the key before it")]
     TailSignature,
+    /// The opening of a tail is cut off: in a spool it is still being written.
+    #[error("the tail's opening is cut off")]
+    TailUnopened,
     /// A tail is not the one that must come next.
     #[error("the tail is not the next one")]
     TailOrder,
+    /// A tail goes on with the key that opened it.
+    #[error("the tail goes on with the key that opened it")]
+    TailKeyReused,
     /// A check's signature or count is wrong.
     #[error("a check in the tail does not verify")]
     TailCheck,

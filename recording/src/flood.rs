@@ -1,4 +1,4 @@
-//! Bulk data straight into the main file: one hash, one write, no copy (FORMAT.md section 3.3, stored chunks).
+//! Bulk data straight into the main file: one hash, one write, no copy (FORMAT.md section 3.2, stored chunks).
 
 use std::borrow::Cow;
 

@@ -169,7 +169,10 @@ impl<R: Read> Source<R> {
         hash.update(&rest);
         let header = FrameHeader::parse(descriptor, &rest)?;
         let [.., stored_descriptor, stored_window] = STORED_HEADER;
-        let mut all_raw = descriptor == stored_descriptor && rest == [stored_window];
+        let stored = descriptor == stored_descriptor && rest == [stored_window];
+        if !stored && header.content_size.is_none() {
+            return Err(Why::ZstdFrame("no content size"));
+        }
         let mut raw_known = 0u64;
         loop {
             let head = self.array::<3>()?;
@@ -178,7 +181,11 @@ impl<R: Read> Source<R> {
             if self.offset - start + block.stored as u64 > CHUNK_STORED_BYTES_MAX as u64 {
                 return Err(Why::FrameTooLarge);
             }
-            all_raw &= block.kind == RAW;
+            if stored && !block.may_be_stored() {
+                return Err(Why::ZstdFrame(
+                    "a stored chunk is raw blocks and an empty one at the end",
+                ));
+            }
             raw_known += block.raw_known as u64;
             if raw_known > header.content_size.unwrap_or(CHUNK_RAW_BYTES_MAX as u64) {
                 return Err(Why::ZstdFrame("it expands over its bound"));
@@ -192,7 +199,7 @@ impl<R: Read> Source<R> {
             stored_len: self.offset - start,
             sha256: hash.finalize().into(),
             content_size: header.content_size,
-            stored_raw_len: all_raw.then_some(raw_known),
+            stored_raw_len: stored.then_some(raw_known),
         })
     }
 }
@@ -292,9 +299,14 @@ impl Block {
             raw_known,
         })
     }
+
+    /// Whether a stored chunk may have it: raw, and empty exactly if it is the last one (FORMAT.md section 3.2).
+    fn may_be_stored(&self) -> bool {
+        self.kind == RAW && self.last == (self.stored == 0)
+    }
 }
 
-/// Frame header of a stored chunk: no content size, a window of one block (FORMAT.md section 3.3).
+/// Frame header of a stored chunk: no content size, a window of one block (FORMAT.md section 3.2).
 pub(crate) const STORED_HEADER: [u8; 6] = [0x28, 0xB5, 0x2F, 0xFD, 0x00, 0x38];
 /// The empty last block that ends a stored chunk.
 pub(crate) const STORED_END: [u8; 3] = [0x01, 0x00, 0x00];
@@ -305,24 +317,25 @@ pub(crate) fn raw_block(len: usize) -> [u8; 3] {
     [a, b, c]
 }
 
-/// The content of the complete raw blocks of a torn stored chunk, and how many stored bytes they span. `None` if the
-/// bytes are not the start of a stored chunk.
-pub(crate) fn torn_stored_content(bytes: &[u8]) -> Option<(Vec<u8>, usize)> {
+/// The content, of at most `raw_max` bytes, of the complete raw blocks of a torn stored chunk, and how many stored
+/// bytes they span (FORMAT.md section 3.5). `None` if the bytes are not the start of a stored chunk.
+pub(crate) fn torn_stored_content(bytes: &[u8], raw_max: usize) -> Option<(Vec<u8>, usize)> {
+    let bytes = bytes.get(..CHUNK_STORED_BYTES_MAX).unwrap_or(bytes);
     let mut rest = bytes.strip_prefix(&STORED_HEADER)?;
     let mut content = Vec::new();
     while let Some((head, after)) = rest.split_first_chunk::<3>() {
-        let [a, b, c] = *head;
-        let n = u32::from_le_bytes([a, b, c, 0]);
-        let size = (n >> 3) as usize;
-        if (n >> 1) & 3 != RAW || size > BLOCK_BYTES_MAX || content.len() + size > CHUNK_RAW_BYTES_MAX {
-            break;
-        }
-        let Some((block, after)) = after.split_at_checked(size) else {
+        let Ok(block) = Block::parse(*head) else {
             break;
         };
-        content.extend_from_slice(block);
+        let Some((raw, after)) = after.split_at_checked(block.stored) else {
+            break;
+        };
+        if !block.may_be_stored() || content.len() + raw.len() > raw_max {
+            break;
+        }
+        content.extend_from_slice(raw);
         rest = after;
-        if n & 1 == 1 {
+        if block.last {
             break;
         }
     }

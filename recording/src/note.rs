@@ -131,7 +131,7 @@ struct SignatureLine {
 }
 
 /// A signature that verified.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SignedAt {
     /// Seconds since the epoch as a witness states them; `None` for a plain note signature.
     pub unix_secs: Option<u64>,
@@ -210,16 +210,17 @@ impl Note {
         Ok(parsed)
     }
 
-    /// Whether `key` has signed. `Ok(None)` if there is no signature of it, an error if there is one that is wrong.
+    /// Whether `key` has signed, and when first. `Ok(None)` if there is no signature of it, an error if one is wrong.
     pub fn verify(&self, key: &VerifierKey) -> Result<Option<SignedAt>, NoteError> {
         let id = key.id();
-        let mut found = None;
+        let mut found: Option<SignedAt> = None;
         for line in self
             .signatures
             .iter()
             .filter(|line| line.id == id && line.name == key.name)
         {
-            found = Some(self.verify_line(key, line).ok_or(NoteError::Signature)?);
+            let at = self.verify_line(key, line).ok_or(NoteError::Signature)?;
+            found = Some(found.map_or(at, |earlier| earlier.min(at)));
         }
         Ok(found)
     }
@@ -230,6 +231,8 @@ impl Note {
             KeyKind::Cosignature => {
                 let (time, signature) = line.signature.split_first_chunk::<8>()?;
                 let secs = u64::from_be_bytes(*time);
+                // C2SP tlog-cosignature: MUST NOT exceed 2^63-1.
+                i64::try_from(secs).ok()?;
                 (self.cosigned_message(secs), signature, Some(secs))
             }
         };

@@ -1,4 +1,4 @@
-//! Payload bytes of each event kind (FORMAT.md section 5.2).
+//! Payload bytes of each event kind (FORMAT.md section 5.1).
 
 use std::borrow::Cow;
 

@@ -126,12 +126,17 @@ impl Proof {
         let mut witnesses: Vec<(String, u64)> = Vec::new();
         let mut keys: Vec<&[u8; 32]> = Vec::new();
         for witness in &trust.witnesses {
-            // One key under two names is one witness.
-            if let Some(at) = self.checkpoint.verify(witness)?
-                && !keys.contains(&witness.key())
-            {
-                keys.push(witness.key());
-                witnesses.push((witness.name().to_owned(), at.unix_secs.unwrap_or(0)));
+            let Some(at) = self.checkpoint.verify(witness)? else {
+                continue;
+            };
+            let secs = at.unix_secs.unwrap_or(0);
+            // One key under two names is one witness; what it has seen first counts.
+            match keys.iter().zip(&mut witnesses).find(|(key, _)| **key == witness.key()) {
+                Some((_, (_, first))) => *first = secs.min(*first),
+                None => {
+                    keys.push(witness.key());
+                    witnesses.push((witness.name().to_owned(), secs));
+                }
             }
         }
         let found = witnesses.len() as u64;

@@ -10,7 +10,7 @@ use crate::fault::{Fault, Why};
 use crate::frame::{decompress, torn_stored_content};
 use crate::head::Head;
 use crate::keys::sha256;
-use crate::limits::LINE_KEYS_MAX;
+use crate::limits::{CHUNK_RAW_BYTES_MAX, LINE_KEYS_MAX};
 use crate::line::LineCipher;
 use crate::rows::RawEvent;
 use crate::scan::Scan;
@@ -86,7 +86,7 @@ impl ChunkInfo {
     pub(crate) fn fault(&self, why: Why) -> Fault {
         Fault::at(self.offset, why)
             .in_chunk(self.index)
-            .spanning(self.first_ms, self.last_ms)
+            .spanning(self.first_ms, Some(self.last_ms))
     }
 }
 
@@ -154,7 +154,7 @@ impl<R: Read + Seek> Reading<R> {
                 decompress(&stored, info.raw_len as usize).map_err(|why| info.fault(why))?
             }
             ChunkKind::Tail => stored,
-            ChunkKind::TornStored => torn_stored_content(&stored)
+            ChunkKind::TornStored => torn_stored_content(&stored, CHUNK_RAW_BYTES_MAX)
                 .map(|(content, _)| content)
                 .unwrap_or_default(),
         };
@@ -242,6 +242,7 @@ impl Chunk {
             first_ms: None,
             last_ms: 0,
             keyframe: false,
+            line_keys: false,
             ended: false,
         })
     }
@@ -255,6 +256,7 @@ pub struct ChunkEvents<'c> {
     first_ms: Option<u64>,
     last_ms: u64,
     keyframe: bool,
+    line_keys: bool,
     ended: bool,
 }
 
@@ -272,6 +274,7 @@ impl<'c> ChunkEvents<'c> {
             if self.first_ms.is_none() {
                 (self.first_ms, self.keyframe) = (Some(row.at_ms), row.kind == kind::KEYFRAME);
             }
+            self.line_keys |= row.kind == kind::LINE_KEY;
             self.last_ms = row.at_ms;
             let Some(event) = Event::decode(row.kind, row.payload)? else {
                 continue;
@@ -311,6 +314,9 @@ impl<'c> ChunkEvents<'c> {
         }
         if self.keyframe != info.keyframe {
             return Err(Why::Content("the keyframe flag is wrong"));
+        }
+        if self.line_keys != info.line_keys {
+            return Err(Why::Content("the line key flag is wrong"));
         }
         Ok(())
     }

@@ -6,10 +6,10 @@ use std::io::{Read, Seek, SeekFrom};
 use sha2::{Digest, Sha256};
 
 use crate::fault::{Fault, Why};
-use crate::frame::{STORED_HEADER, Skip};
+use crate::frame::Skip;
 use crate::head::Head;
 use crate::keys::{Domain, signed_by};
-use crate::limits::{CHUNK_STORED_BYTES_MAX, HEAD_TEXT_BYTES_MAX, TAILS_MAX};
+use crate::limits::{HEAD_TEXT_BYTES_MAX, TAILS_MAX};
 use crate::main_file::Main;
 use crate::scan::{Stop, scan};
 use crate::seal::{Seal, SealKind, Sealed};
@@ -154,18 +154,10 @@ impl Parts {
         chain: &mut TailChain,
         has_tail: bool,
     ) {
-        let mut end = Vec::new();
-        let read = main
-            .seek(SeekFrom::Start(keep_bytes))
-            .and_then(|_| main.by_ref().take(CHUNK_STORED_BYTES_MAX as u64).read_to_end(&mut end));
         let mut kept = 0;
-        if read.is_ok()
-            && !has_tail
-            && end.starts_with(&STORED_HEADER)
-            && let Ok(info) = chain.take_torn(&end)
-        {
+        if !has_tail && let Ok(Some((info, blocks))) = chain.take_main_end(main, keep_bytes) {
             kept = info.stored_len;
-            self.frame(TORN_STORED, end.get(..kept as usize).unwrap_or_default());
+            self.frame(TORN_STORED, &blocks);
         }
         let left = main
             .seek(SeekFrom::End(0))

@@ -7,6 +7,9 @@ use crate::limits::{EVENT_PAYLOAD_BYTES_MAX, TIME_MS_MAX};
 /// First content byte of a chunk in rows.
 pub(crate) const LAYOUT_ROWS: u8 = 0;
 
+/// Why content is refused whose first event is later than its first time, which would then have two forms.
+pub(crate) const FIRST_DT: Malformed = Malformed("the first event is not at the first time");
+
 /// An event with its payload still in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RawEvent<'a> {

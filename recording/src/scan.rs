@@ -42,7 +42,7 @@ pub(crate) enum Stop {
 impl Scan {
     /// What tails after the finished chunks must be like.
     pub(crate) fn tail_chain(&self) -> TailChain {
-        TailChain::new(self.main.chunks(), self.previous_key, self.key, self.main.last_ms())
+        TailChain::new(&self.main, self.previous_key, self.key)
     }
 }
 
@@ -113,7 +113,6 @@ impl<R: Read> Walk<'_, R> {
     fn frames(&mut self) -> Result<(Seal, u64), Fault> {
         loop {
             let offset = self.source.offset();
-            let chunk = self.scan.main.chunks();
             let fault = |why: Why| Fault::at(offset, why);
             if self.source.at_end().map_err(fault)? {
                 return Err(fault(Why::NotSealed));
@@ -127,7 +126,11 @@ impl<R: Read> Walk<'_, R> {
                 continue;
             }
             match Skip::from_magic(magic).map_err(fault)? {
-                Skip::Tail => self.tail(offset).map_err(|why| fault(why).in_chunk(chunk))?,
+                Skip::Tail => {
+                    let (index, last_ms) = self.tails_so_far();
+                    self.tail(offset)
+                        .map_err(|why| fault(why).in_chunk(index).spanning(last_ms, None))?;
+                }
                 Skip::Index => return self.end(offset),
                 Skip::Head | Skip::Leaf | Skip::Seal | Skip::SeekTable => {
                     return Err(fault(Why::FrameOutOfPlace));
@@ -136,13 +139,24 @@ impl<R: Read> Walk<'_, R> {
         }
     }
 
+    /// Index of the tail that comes next, and the last time before it.
+    fn tails_so_far(&self) -> (u64, u64) {
+        let main = &self.scan.main;
+        self.tails
+            .as_ref()
+            .map_or((main.chunks(), main.last_ms()), |(chain, _)| {
+                (chain.index(), chain.last_ms())
+            })
+    }
+
     /// A chunk, whose magic was read, and its leaf.
     fn chunk(&mut self, offset: u64) -> Result<(), Fault> {
         let index = self.scan.main.chunks();
-        let here = |why: Why| Fault::at(offset, why).in_chunk(index);
+        let last_ms = self.scan.main.last_ms();
+        let here = |why: Why| Fault::at(offset, why).in_chunk(index).spanning(last_ms, None);
         let walked = self.source.walk_chunk().map_err(here)?;
         let leaf_offset = self.source.offset();
-        let there = |why: Why| Fault::at(leaf_offset, why).in_chunk(index);
+        let there = |why: Why| Fault::at(leaf_offset, why).in_chunk(index).spanning(last_ms, None);
         if self.source.at_end().map_err(there)? {
             return Err(there(Why::Truncated));
         }
@@ -154,12 +168,17 @@ impl<R: Read> Walk<'_, R> {
         let (statement, signature) =
             split_signature(&content).ok_or(there(Why::Malformed("no room for a signature")))?;
         let leaf = ChunkLeaf::decode(statement).map_err(|e| there(e.into()))?;
-        let spanning = |why: Why| there(why).spanning(leaf.first_ms, leaf.last_ms);
+        let signed = signed_by(&self.scan.key, Domain::Leaf, statement, signature);
+        // The times of a leaf that nobody has signed are nobody's word.
+        let spanning = |why: Why| match signed {
+            true => there(why).spanning(leaf.first_ms, Some(leaf.last_ms)),
+            false => there(why),
+        };
         self.scan
             .main
             .expect(&leaf, walked.stored_len, &walked.sha256)
             .map_err(spanning)?;
-        if !signed_by(&self.scan.key, Domain::Leaf, statement, signature) {
+        if !signed {
             return Err(spanning(Why::LeafSignature));
         }
         if leaf.next_key == self.scan.key {
@@ -300,6 +319,9 @@ impl<R: Read> Walk<'_, R> {
                 }
                 if *tails_sha256 != <[u8; 32]>::from(hash.finalize()) {
                     return Err(Why::SealCount("tails"));
+                }
+                if seal.accounts_sha256 != [0; 32] {
+                    return Err(Why::SealCount("accounts"));
                 }
                 (*node_key, chain.last_ms())
             }

@@ -158,16 +158,17 @@ pub(crate) struct Opening<'a> {
     end: usize,
 }
 
-pub(crate) fn split_open(bytes: &[u8]) -> Result<Opening<'_>, Why> {
+fn split_open(bytes: &[u8]) -> Result<Opening<'_>, Why> {
     let mut c = Cursor::new(bytes);
-    if c.u32_le()? != Skip::Tail.magic() {
+    let unopened = |_| Why::TailUnopened;
+    if c.u32_le().map_err(unopened)? != Skip::Tail.magic() {
         return Err(Why::FrameOutOfPlace);
     }
-    let len = c.u32_le()? as usize;
+    let len = c.u32_le().map_err(unopened)? as usize;
     if len > STATEMENT_BYTES_MAX {
         return Err(Why::FrameTooLarge);
     }
-    let content = c.take(len)?;
+    let content = c.take(len).map_err(unopened)?;
     let (statement, signature) = split_signature(content).ok_or(Why::Malformed("no room for a signature"))?;
     Ok(Opening {
         open: TailOpen::decode(statement)?,
@@ -215,7 +216,9 @@ pub(crate) struct Inspected {
 }
 
 /// Reads a tail that `signer` must have opened. A torn or broken record ends it; a broken opening is a fault.
+/// So does the bound of a tail file: no writer goes beyond it.
 pub(crate) fn inspect(bytes: &[u8], signer: &[u8; 32]) -> Result<Inspected, Why> {
+    let bytes = bytes.get(..TAIL_BYTES_MAX).unwrap_or(bytes);
     let Opening {
         open,
         statement,

@@ -1,15 +1,21 @@
 //! Tails after the finished chunks, in order, and how far the session's keys vouch for them (FORMAT.md section 7.3).
 
-use crate::columns::Content;
+use std::io::{Read, Seek, SeekFrom};
+
+use crate::bytes::{CUT_OFF, Cursor};
 use crate::event::{Event, kind};
 use crate::fault::Why;
 use crate::frame::torn_stored_content;
 use crate::keys::sha256;
+use crate::limits::{CHUNK_RAW_BYTES_MAX, CHUNK_STORED_BYTES_MAX};
+use crate::main_file::Main;
 use crate::reader::{ChunkInfo, ChunkKind, Place};
+use crate::rows::{FIRST_DT, LAYOUT_ROWS, add_ms, take_row};
 use crate::tail::inspect;
 
 /// What the next tail must be like.
 pub(crate) struct TailChain {
+    h0: [u8; 32],
     index: u64,
     signer: [u8; 32],
     /// The key the next tail must have, where a leaf has named it.
@@ -26,9 +32,12 @@ pub(crate) struct TailChain {
 }
 
 impl TailChain {
-    pub(crate) fn new(index: u64, signer: [u8; 32], key: [u8; 32], last_ms: u64) -> TailChain {
+    /// After the finished chunks of `main`: `signer` has signed the last leaf, which handed over to `key`.
+    pub(crate) fn new(main: &Main, signer: [u8; 32], key: [u8; 32]) -> TailChain {
+        let last_ms = main.last_ms();
         TailChain {
-            index,
+            h0: main.h0(),
+            index: main.chunks(),
             signer,
             key: Some(key),
             last_ms,
@@ -39,6 +48,11 @@ impl TailChain {
             vouched_bytes: 0,
             vouched_ms: last_ms,
         }
+    }
+
+    /// Index of the tail that comes next.
+    pub(crate) fn index(&self) -> u64 {
+        self.index
     }
 
     pub(crate) fn taken(&self) -> usize {
@@ -62,6 +76,13 @@ impl TailChain {
         let seen = inspect(bytes, &self.signer)?;
         if seen.open.index != self.index || self.key.is_some_and(|key| key != seen.open.key) {
             return Err(Why::TailOrder);
+        }
+        if self.index == 0 {
+            if seen.open.previous != self.h0 {
+                return Err(Why::TailOrder);
+            }
+        } else if seen.open.key == self.signer {
+            return Err(Why::TailKeyReused);
         }
         if seen.open.base_ms < self.last_ms {
             return Err(Why::TimesBackwards);
@@ -105,42 +126,52 @@ impl TailChain {
     /// Takes the whole blocks of a stored chunk whose leaf was never written. No key of the session vouches for it.
     pub(crate) fn take_torn(&mut self, bytes: &[u8]) -> Result<ChunkInfo, Why> {
         let key = self.key.filter(|_| self.taken == 0).ok_or(Why::TailOrder)?;
-        let (content, stored_len) = torn_stored_content(bytes).ok_or(Why::Malformed("not a torn stored chunk"))?;
-        let events = Content::new(&content)?;
-        let first_ms = events.first_ms();
-        if first_ms < self.last_ms {
-            return Err(Why::TimesBackwards);
+        let mut torn = Torn::read(bytes, CHUNK_RAW_BYTES_MAX)?;
+        if let Some(end) = torn.bad {
+            // Only the whole blocks before it count, as with the records of a tail.
+            torn = Torn::read(bytes, end)?;
         }
-        let (mut last_ms, mut count) = (first_ms, 0);
-        for row in events.map_while(Result::ok) {
-            if row.kind == kind::CHECK || Event::decode(row.kind, row.payload).is_err() {
-                return Err(Why::Malformed("not a torn stored chunk"));
-            }
-            last_ms = row.at_ms;
-            count += 1;
+        if torn.first_ms < self.last_ms {
+            return Err(Why::TimesBackwards);
         }
         let info = ChunkInfo {
             kind: ChunkKind::TornStored,
             index: self.index,
-            first_ms,
-            last_ms,
-            raw_len: content.len() as u64,
-            stored_len: stored_len as u64,
-            events: count,
+            first_ms: torn.first_ms,
+            last_ms: torn.last_ms,
+            raw_len: torn.raw_len as u64,
+            stored_len: torn.stored_len as u64,
+            events: torn.events,
             keyframe: false,
             vouched: false,
             offset: 0,
             leaf_frame_len: 0,
             line_keys: true,
-            sha256: sha256(bytes.get(..stored_len).unwrap_or_default()),
+            sha256: sha256(bytes.get(..torn.stored_len).unwrap_or_default()),
             place: Place::File,
         };
         self.gap = true;
         self.previous = None;
         self.signer = key;
-        self.took(stored_len as u64, last_ms);
+        self.took(torn.stored_len as u64, torn.last_ms);
         self.key = None;
         Ok(info)
+    }
+
+    /// Takes what a main file holds behind its finished chunks, from `offset` on, if that is a torn stored chunk: those
+    /// have no tail (FORMAT.md section 7.5). Gives its whole blocks as well.
+    pub(crate) fn take_main_end<R: Read + Seek>(
+        &mut self,
+        main: &mut R,
+        offset: u64,
+    ) -> std::io::Result<Option<(ChunkInfo, Vec<u8>)>> {
+        let mut end = Vec::new();
+        main.seek(SeekFrom::Start(offset))?;
+        main.take(CHUNK_STORED_BYTES_MAX as u64).read_to_end(&mut end)?;
+        Ok(self.take_torn(&end).ok().map(|info| {
+            end.truncate(info.stored_len as usize);
+            (info.at_offset(offset), end)
+        }))
     }
 
     fn took(&mut self, bytes: u64, last_ms: u64) {
@@ -148,5 +179,56 @@ impl TailChain {
         self.taken += 1;
         self.bytes += bytes;
         self.last_ms = last_ms;
+    }
+}
+
+/// The whole blocks of a stored chunk whose leaf was never written (FORMAT.md section 3.5).
+struct Torn {
+    first_ms: u64,
+    last_ms: u64,
+    raw_len: usize,
+    stored_len: usize,
+    events: u64,
+    /// Where in the content an event begins that no writer has written; the last one may merely be cut off.
+    bad: Option<usize>,
+}
+
+impl Torn {
+    /// Reads as many whole blocks as hold at most `raw_max` bytes.
+    fn read(bytes: &[u8], raw_max: usize) -> Result<Torn, Why> {
+        let (content, stored_len) =
+            torn_stored_content(bytes, raw_max).ok_or(Why::Malformed("not a torn stored chunk"))?;
+        let mut c = Cursor::new(&content);
+        if c.u8()? != LAYOUT_ROWS {
+            return Err(Why::Malformed("a torn stored chunk of another layout"));
+        }
+        let first_ms = add_ms(0, c.varint()?)?;
+        let mut torn = Torn {
+            first_ms,
+            last_ms: first_ms,
+            raw_len: content.len(),
+            stored_len,
+            events: 0,
+            bad: None,
+        };
+        while !c.is_empty() {
+            let start = content.len() - c.remaining();
+            let row = take_row(&mut c, torn.last_ms).and_then(|row| match torn.events {
+                0 if row.at_ms != first_ms => Err(FIRST_DT),
+                _ => Ok(row),
+            });
+            match row {
+                Ok(row) if row.kind != kind::CHECK && Event::decode(row.kind, row.payload).is_ok() => {
+                    torn.last_ms = row.at_ms;
+                    torn.events += 1;
+                }
+                Err(CUT_OFF) => break,
+                Ok(_) | Err(_) => {
+                    torn.bad = Some(start);
+                    break;
+                }
+            }
+        }
+        Ok(torn)
     }
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io::{Read, Seek};
 
 use crate::fault::{Fault, Why};
+use crate::limits::TAILS_MAX;
 use crate::merkle;
 use crate::proof::{Ledger, Proof};
 use crate::reader::Reading;
@@ -109,8 +110,9 @@ pub fn verify<R: Read + Seek>(mut reader: R, trust: &Trust, proof: Option<&str>)
     ))
 }
 
-/// Verifies the spool of a session that still runs or has crashed: its main file and its tails with their indices.
-/// What is torn at the end of either is left out; anything else that is wrong is a fault.
+/// Verifies the spool of a session that still runs or has crashed: its main file and its tails with their indices
+/// (FORMAT.md section 7.5). What is torn at the end of either is left out, and so is whatever lies behind a missing
+/// tail; anything else that is wrong is a fault.
 ///
 /// Of a running session read the tails first and the main file after them: a tail goes once its chunk is in the main
 /// file, and tails of chunks that are there already are passed over.
@@ -120,11 +122,11 @@ pub fn verify_spool<R: Read + Seek>(
     trust: &Trust,
 ) -> Result<Verified<R>, Fault> {
     let mut scan = scan(&mut main, Some(trust))?;
-    match &scan.stop {
+    let good = match &scan.stop {
         Stop::Open { fault, .. } if !matches!(fault.why, Why::Truncated | Why::NotSealed) => {
             return Err(fault.clone());
         }
-        Stop::Open { .. } => {}
+        Stop::Open { good, .. } => *good,
         Stop::Sealed { seal, file_bytes } => {
             let (seal, file_bytes) = (Seal::clone(seal), *file_bytes);
             check_revocations(&scan, Some(&seal), trust, &Ledger::NoProof)?;
@@ -136,22 +138,29 @@ pub fn verify_spool<R: Read + Seek>(
                 Some(sealed),
             ));
         }
-    }
+    };
     check_revocations(&scan, None, trust, &Ledger::NoProof)?;
     let chunks = scan.main.chunks();
     tails.retain(|(index, _)| *index >= chunks);
     tails.sort_by_key(|(index, _)| *index);
     let mut kept = Vec::new();
     let mut chain = scan.tail_chain();
+    if tails.first().is_none_or(|(index, _)| *index != chunks) {
+        let torn = chain.take_main_end(&mut main, good);
+        let torn = torn.map_err(|e| Fault::at(good, Why::from(e)))?;
+        scan.chunks.extend(torn.map(|(info, _)| info));
+    }
     for (index, mut bytes) in tails {
-        let at = scan.main.offset();
-        // A tail file whose opening frame is still being written holds nothing yet.
-        if crate::tail::split_open(&bytes).is_err_and(|why| why == Why::Malformed("ends too early")) {
-            continue;
+        // Behind a missing tail nothing follows; one whose opening is still being written is missing yet.
+        if index != chain.index() || chain.taken() == TAILS_MAX {
+            break;
         }
-        let info = chain
-            .take_tail(&bytes)
-            .map_err(|why| Fault::at(at, why).in_chunk(index))?;
+        let last_ms = chain.last_ms();
+        let info = match chain.take_tail(&bytes) {
+            Ok(info) => info,
+            Err(Why::TailUnopened) => break,
+            Err(why) => return Err(Fault::at(good, why).in_chunk(index).spanning(last_ms, None)),
+        };
         bytes.truncate(info.stored_len as usize);
         scan.chunks.push(info.with_source(kept.len()));
         kept.push(bytes);

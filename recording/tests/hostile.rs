@@ -87,7 +87,7 @@ fn a_fault_names_its_place() {
     let fault = verify(Cursor::new(&file), &trust(), None).unwrap_err();
     assert_eq!(
         (fault.why, fault.chunk, fault.span_ms),
-        (Why::ChunkHash, Some(1), Some((400, 402)))
+        (Why::ChunkHash, Some(1), Some((400, Some(402))))
     );
     assert_eq!(fault.offset as usize, chunk.end);
 }

@@ -6,7 +6,7 @@ use std::io::Cursor;
 
 use ed25519_dalek::Signer;
 use portcullis_recording::event::Event;
-use portcullis_recording::{ChunkKind, LineCipher, Verdict, Why, recover, recover::RecoverError, verify};
+use portcullis_recording::{ChunkKind, LineCipher, Verdict, Why, recover, recover::RecoverError, verify, verify_spool};
 use support::{STEP, node, open, out, small, trust};
 
 /// A spool: main file, tails.
@@ -40,7 +40,38 @@ fn crashed() -> Spool {
     }
 }
 
+/// The recovered file. The spool as it lies there holds the same, vouched for as far.
 fn recovered(spool: &Spool) -> Vec<u8> {
+    let file = recovered_alone(spool);
+    let after = verify(Cursor::new(&file), &trust(), None).unwrap();
+    let before = verify_spool(Cursor::new(&spool.main), spool.tails.clone(), &trust()).unwrap();
+    match (before.verdict(), after.verdict()) {
+        (
+            Verdict::Prefix {
+                vouched_ms,
+                chunks,
+                vouched_tail_bytes,
+            },
+            Verdict::Recovered {
+                vouched_ms: ms,
+                vouched_chunks,
+                vouched_tail_bytes: bytes,
+                ..
+            },
+        ) => assert_eq!((vouched_ms, chunks, vouched_tail_bytes), (ms, vouched_chunks, bytes)),
+        other => panic!("{other:?}"),
+    }
+    let held = |chunks: &[portcullis_recording::ChunkInfo]| -> Vec<_> {
+        chunks
+            .iter()
+            .map(|c| (c.kind, c.index, c.events, c.stored_len, c.vouched))
+            .collect()
+    };
+    assert_eq!(held(before.chunks()), held(after.chunks()));
+    file
+}
+
+fn recovered_alone(spool: &Spool) -> Vec<u8> {
     let key = node().verifying_key().to_bytes();
     let unsigned = recover(
         Cursor::new(&spool.main),
@@ -168,6 +199,80 @@ fn a_torn_flood_keeps_its_whole_blocks() {
                 ..
             }
         ));
+    }
+}
+
+/// A stored chunk whose leaf was signed and never reached the disk, and the tail that follows it.
+fn flooded() -> Spool {
+    let (w, mut main_state, mut main) = open(1);
+    let mut flood = w.into_flood(&main_state).unwrap();
+    for (ms, payload) in [b"one ", b"two "].iter().enumerate() {
+        let event = out(*payload);
+        let mut pieces = Vec::new();
+        flood.push(ms as u64, 1, &event, &mut pieces).unwrap();
+        for p in &pieces {
+            main.extend_from_slice(p.lead());
+            main.extend_from_slice(p.payload());
+        }
+    }
+    let (mut w, _lost) = flood.finish(&mut main_state).unwrap();
+    let mut tail = Vec::new();
+    w.open_tail(&mut tail).unwrap();
+    w.push(9, 1, &out(b"three"), &mut tail).unwrap();
+    w.check(9, &mut tail).unwrap();
+    Spool {
+        main,
+        tails: vec![(1, tail)],
+    }
+}
+
+#[test]
+fn what_is_missing_ends_it_and_nothing_before_is_lost() {
+    let (mut w, _, main) = open(1);
+    let mut tails = Vec::new();
+    for n in 0..4 {
+        let mut tail = Vec::new();
+        w.open_tail(&mut tail).unwrap();
+        w.push(n, 1, &out(b"x"), &mut tail).unwrap();
+        w.check(n, &mut tail).unwrap();
+        drop(w.close_tail().unwrap());
+        tails.push((n, tail));
+    }
+    for missing in 0..4 {
+        let spool = Spool {
+            main: main.clone(),
+            tails: tails.iter().filter(|(n, _)| *n != missing).cloned().collect(),
+        };
+        assert_eq!(text(&recovered(&spool)).len() as u64, missing, "without tail {missing}");
+    }
+}
+
+#[test]
+fn a_torn_stored_chunk_and_the_tail_behind_it_recover() {
+    let spool = flooded();
+    let head_len = support::frames(&small(1).file)[0].end;
+    let file = recovered(&spool);
+    assert_eq!(text(&file), "one two three");
+    let v = verify(Cursor::new(&file), &trust(), None).unwrap();
+    let kinds: Vec<_> = v.chunks().iter().map(|c| (c.kind, c.index, c.vouched)).collect();
+    use ChunkKind::{Tail, TornStored};
+    assert_eq!(kinds, [(TornStored, 0, false), (Tail, 1, false)]);
+    // Without one whole block of the chunk its index is missing, and the tail behind it is left out.
+    let shown = ["", "one three", "one two three"];
+    for end in (head_len..spool.main.len()).step_by(STEP) {
+        let torn = |rest: &[u8]| Spool {
+            main: [&spool.main[..end], rest].concat(),
+            tails: spool.tails.clone(),
+        };
+        let file = recovered_alone(&torn(b""));
+        let kept = text(&file);
+        assert!(shown.contains(&kept.as_str()), "cut at {end}: {kept:?}");
+        // What a crash may leave behind the cut never makes it unreadable, nor takes what was whole before it.
+        for rest in [&[0; 5000][..], b"~~~", &[8, 0, 0, 0x42]] {
+            let kept_as_well = text(&recovered_alone(&torn(rest)));
+            let whole = kept.trim_end_matches("three");
+            assert!(kept_as_well.starts_with(whole), "cut at {end}: {kept_as_well:?}");
+        }
     }
 }
 

@@ -2,6 +2,9 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 #![allow(clippy::type_complexity, reason = "one closure per lie")]
 
+pub mod tails;
+pub mod tamper;
+
 use std::borrow::Cow;
 
 use ed25519_dalek::{Signer, SigningKey};
@@ -324,6 +327,34 @@ pub struct Forger {
     pub leaf_key: Box<dyn Fn(u64) -> u64>,
     pub seal_domain: &'static str,
     pub seal_key: Option<SigningKey>,
+    pub closed_ms: u64,
+    /// SHA-256 of the last Accounts payload, as the seal states it.
+    pub accounts: [u8; 32],
+    /// Contents of TAIL frames.
+    pub tails: Vec<Vec<u8>>,
+    /// Makes it a recovered one.
+    pub recovery: Option<Recovery>,
+}
+
+/// What only the seal of a recovered file states.
+pub struct Recovery {
+    pub vouched_bytes: u64,
+    pub vouched_ms: u64,
+    pub key: SigningKey,
+}
+
+/// A main file on its way.
+#[derive(Default)]
+pub struct Built {
+    pub file: Vec<u8>,
+    pub h0: [u8; 32],
+    /// Leaf hash of the last leaf, or H0.
+    pub previous: [u8; 32],
+    sizes: Vec<(usize, usize)>,
+    leaves: Vec<[u8; 32]>,
+    index: Vec<u8>,
+    raw_total: u64,
+    events_total: u64,
 }
 
 pub const PLAIN_MS: u64 = 5;
@@ -349,6 +380,19 @@ pub fn zstd_frame(size: u32, blocks: &[u8]) -> Vec<u8> {
     [&[0x28, 0xB5, 0x2F, 0xFD, 0xA0], size.to_le_bytes().as_slice(), blocks].concat()
 }
 
+/// The frame of a stored chunk around ready blocks, without the empty one that ends it.
+pub fn stored_frame(blocks: &[&[u8]]) -> Vec<u8> {
+    let mut frame = vec![0x28, 0xB5, 0x2F, 0xFD, 0x00, 0x38];
+    for raw in blocks {
+        frame.extend_from_slice(&((raw.len() as u32) << 3).to_le_bytes()[..3]);
+        frame.extend_from_slice(raw);
+    }
+    frame
+}
+
+/// What ends a stored chunk.
+pub const STORED_END: [u8; 3] = [1, 0, 0];
+
 /// A raw last block.
 pub fn last_raw(raw: &[u8]) -> Vec<u8> {
     let head = ((raw.len() as u32) << 3 | 1).to_le_bytes();
@@ -370,6 +414,10 @@ impl Forger {
             leaf_key: Box::new(|i| i),
             seal_domain: "seal",
             seal_key: None,
+            closed_ms: 1000,
+            accounts: [0; 32],
+            tails: Vec::new(),
+            recovery: None,
         }
     }
 
@@ -388,12 +436,17 @@ impl Forger {
         )
     }
 
-    pub fn build(&self) -> Vec<u8> {
+    /// HEAD, chunks and leaves: what a main file holds before its end.
+    pub fn main(&self) -> Built {
         let mut file = self.head_frame.clone();
         let h0 = sha256(&file);
-        let (mut previous, mut index) = (h0, Vec::new());
-        let (mut sizes, mut leaves) = (vec![(file.len(), 0)], Vec::new());
-        let (mut raw_total, mut events_total, mut at, mut ms) = (0, 0, 0, 0);
+        let mut built = Built {
+            h0,
+            previous: h0,
+            sizes: vec![(file.len(), 0)],
+            ..Built::default()
+        };
+        let (mut at, mut ms) = (0, 0);
         for (i, (frame, raw_len, first_ms, last_ms, events, flags)) in self.chunks.iter().enumerate() {
             let mut leaf = Leaf {
                 index: i as u64,
@@ -404,65 +457,86 @@ impl Forger {
                 events: *events,
                 flags: *flags,
                 sha256: sha256(frame),
-                previous,
+                previous: built.previous,
                 next: epoch_key(self.session, i as u64 + 1).verifying_key().to_bytes(),
             };
             (self.leaf)(&mut leaf);
-            varint(&mut index, file.len() as u64 - at);
-            varint(&mut index, leaf.first_ms.wrapping_sub(ms));
-            index.push(leaf.flags as u8);
+            varint(&mut built.index, file.len() as u64 - at);
+            varint(&mut built.index, leaf.first_ms.wrapping_sub(ms));
+            built.index.push(leaf.flags as u8);
             (at, ms) = (file.len() as u64, leaf.first_ms);
             let mut statement = leaf.encode();
             (self.leaf_statement)(&mut statement);
-            previous = sha256(&[&[0], statement.as_slice()].concat());
-            leaves.push(previous);
+            built.previous = sha256(&[&[0], statement.as_slice()].concat());
+            built.leaves.push(built.previous);
             let key = epoch_key(self.session, (self.leaf_key)(i as u64));
             let leaf_frame = skip(0x184D_2A51, &sign(&key, self.leaf_domain, &statement));
-            sizes.extend([(frame.len(), *raw_len as usize), (leaf_frame.len(), 0)]);
+            built
+                .sizes
+                .extend([(frame.len(), *raw_len as usize), (leaf_frame.len(), 0)]);
             file.extend_from_slice(frame);
             file.extend(leaf_frame);
-            raw_total += leaf.raw_len;
-            events_total += leaf.events;
+            built.raw_total += leaf.raw_len;
+            built.events_total += leaf.events;
         }
-        (self.index)(&mut index);
-        let index_frame = skip(0x184D_2A53, &index);
-        sizes.push((index_frame.len(), 0));
-        file.extend(index_frame);
+        built.file = file;
+        built
+    }
+
+    pub fn build(&self) -> Vec<u8> {
+        let mut b = self.main();
+        let mut tails = Vec::new();
+        for content in &self.tails {
+            let frame = skip(0x184D_2A52, content);
+            b.sizes.push((frame.len(), 0));
+            tails.extend(frame);
+        }
+        b.file.extend_from_slice(&tails);
+        (self.index)(&mut b.index);
+        let index_frame = skip(0x184D_2A53, &b.index);
+        b.sizes.push((index_frame.len(), 0));
+        b.file.extend(index_frame);
+        let mut root = root(&b.leaves);
+        (self.root)(&mut root);
+        let statement = self.seal(&b, &root, sha256(&tails));
+        let key = match (&self.seal_key, &self.recovery) {
+            (Some(key), _) => key.clone(),
+            (None, Some(recovery)) => recovery.key.clone(),
+            (None, None) => epoch_key(self.session, self.chunks.len() as u64),
+        };
+        let seal = skip(0x184D_2A54, &sign(&key, self.seal_domain, &statement));
+        b.sizes.push((seal.len(), 0));
+        b.file.extend(seal);
+        b.file.extend(seek_table(&b.sizes));
+        b.file
+    }
+
+    fn seal(&self, b: &Built, root: &[u8], tails_sha256: [u8; 32]) -> Vec<u8> {
         let mut e = minicbor::Encoder::new(Vec::new());
-        e.map(11)
-            .unwrap()
-            .u8(0)
-            .unwrap()
-            .u8(0)
-            .unwrap()
-            .u8(1)
-            .unwrap()
-            .bytes(&h0)
-            .unwrap();
-        for (k, n) in [(2, self.chunks.len() as u64), (3, raw_total), (4, events_total)] {
+        let recovered = self.recovery.is_some();
+        e.map(if recovered { 16 } else { 11 }).unwrap();
+        e.u8(0).unwrap().u8(u8::from(recovered)).unwrap();
+        e.u8(1).unwrap().bytes(&b.h0).unwrap();
+        let chunks = self.chunks.len() as u64;
+        for (k, n) in [(2, chunks), (3, b.raw_total), (4, b.events_total)] {
             e.u8(k).unwrap().u64(n).unwrap();
         }
-        let mut root = root(&leaves);
-        (self.root)(&mut root);
-        e.u8(5).unwrap().bytes(&root).unwrap().u8(6).unwrap().u64(1000).unwrap();
+        e.u8(5).unwrap().bytes(root).unwrap();
+        e.u8(6).unwrap().u64(self.closed_ms).unwrap();
         e.u8(7).unwrap().str("exit").unwrap().u8(8).unwrap().str("").unwrap();
-        e.u8(9)
-            .unwrap()
-            .bytes(&sha256(&index))
-            .unwrap()
-            .u8(10)
-            .unwrap()
-            .bytes(&[0; 32])
-            .unwrap();
-        let key = self
-            .seal_key
-            .clone()
-            .unwrap_or(epoch_key(self.session, self.chunks.len() as u64));
-        let seal = skip(0x184D_2A54, &sign(&key, self.seal_domain, &e.into_writer()));
-        sizes.push((seal.len(), 0));
-        file.extend(seal);
-        file.extend(seek_table(&sizes));
-        file
+        e.u8(9).unwrap().bytes(&sha256(&b.index)).unwrap();
+        e.u8(10).unwrap().bytes(&self.accounts).unwrap();
+        if let Some(recovery) = &self.recovery {
+            for (k, n) in [(11, chunks), (12, recovery.vouched_bytes), (13, recovery.vouched_ms)] {
+                e.u8(k).unwrap().u64(n).unwrap();
+            }
+            e.u8(14).unwrap().bytes(&tails_sha256).unwrap();
+            e.u8(15)
+                .unwrap()
+                .bytes(recovery.key.verifying_key().as_bytes())
+                .unwrap();
+        }
+        e.into_writer()
     }
 }
 

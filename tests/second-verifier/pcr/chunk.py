@@ -9,6 +9,7 @@ from .refusal import Refused, require
 
 MAGIC = 0xFD2FB528
 STORED_HEADER = bytes.fromhex("28b52ffd0038")
+BLOCK_HEADER_BYTES = 3
 RAW, RLE, COMPRESSED, RESERVED = range(4)
 
 
@@ -33,16 +34,16 @@ class Chunk:
 
 
 def raw_blocks(data: bytes):
-    """The blocks of a stored chunk, or of as much of one as there is; refuses what is not a whole raw block."""
-    at, last = len(STORED_HEADER), False
-    while at < len(data):
-        block = int.from_bytes(data[at : at + 3], "little")
-        require(not last, refused("a block behind the last"))
+    """The whole blocks of a stored chunk, up to the first that is none or may not be in one."""
+    at, last, content_bytes = len(STORED_HEADER), False, 0
+    while not last and at + BLOCK_HEADER_BYTES <= len(data):
+        block = int.from_bytes(data[at : at + BLOCK_HEADER_BYTES], "little")
         last, kind, size = block & 1 == 1, block >> 1 & 3, block >> 3
-        require(kind == RAW and size <= limits.BLOCK_BYTES_MAX, refused("a block that is not a raw one"))
-        require(not last or size == 0, refused("a stored chunk that does not end with an empty block"))
-        at += 3 + size
-        require(at <= len(data), refused("a torn block"))
+        at += BLOCK_HEADER_BYTES + size
+        content_bytes += size
+        sound = kind == RAW and size <= limits.BLOCK_BYTES_MAX and last == (size == 0)
+        if not sound or at > len(data) or content_bytes > limits.CHUNK_RAW_BYTES_MAX:
+            return
         yield data[at - size : at]
 
 
@@ -61,12 +62,12 @@ def read(take) -> Chunk:
     stored = content_bytes is None
     plain, last = 0, False
     while not last:
-        block = int.from_bytes(piece(3), "little")
+        block = int.from_bytes(piece(BLOCK_HEADER_BYTES), "little")
         last, kind, size = block & 1 == 1, block >> 1 & 3, block >> 3
         require(kind != RESERVED, refused("reserved block type"))
         require(size <= limits.BLOCK_BYTES_MAX, refused("block over its bound"))
         require(not stored or kind == RAW, refused("a stored chunk with a block that is not raw"))
-        require(not (stored and last) or size == 0, refused("a stored chunk that does not end with an empty block"))
+        require(not stored or last == (size == 0), refused("an empty block is the last of a stored chunk, and only that"))
         if kind != COMPRESSED:
             plain += size
             most = limits.CHUNK_RAW_BYTES_MAX if stored else content_bytes

@@ -7,6 +7,7 @@ from .cursor import Cursor
 from .refusal import require
 
 CHECK = 0x7F
+LINE_KEY = 0x12
 KEYFRAME = 0x30
 ACCOUNTS = 0x33
 CHANNEL_MAX = (1 << 32) - 1

@@ -3,8 +3,8 @@
 from hashlib import sha256
 
 from . import frame, limits, statement
-from .frame import Frames
-from .refusal import Refused, require
+from .frame import Frames, TornFile
+from .refusal import ContentRefused, Refused, require
 from .session import Session
 from .trust import Trust
 
@@ -21,6 +21,8 @@ class Recording:
         self.seal: statement.Seal | None = None
         self.seek_entries = bytearray()
         self.seek_frames = 0
+        # Where the last finished chunk ends, or the HEAD.
+        self.chunks_end = 0
 
     def read(self) -> None:
         self.open()
@@ -33,7 +35,8 @@ class Recording:
         while self.next_is(frame.TAIL):
             content, whole = self.skippable(limits.TAIL_FRAME_BYTES_MAX)
             self.session.push_tail(content, whole)
-        require(not self.next_is(None), "there is no seal")
+        if self.next_is(None):
+            raise TornFile("there is no seal")
         self.read_index()
         self.read_seal()
         self.read_seek_table()
@@ -46,6 +49,7 @@ class Recording:
             begins = False
         require(begins, "not a recording")
         self.session = Session(*self.skippable(limits.HEAD_BYTES_MAX), self.trust)
+        self.chunks_end = self.frames.at
 
     def next_is(self, magic: int | None) -> bool:
         return self.frames.peek() == magic
@@ -64,6 +68,7 @@ class Recording:
         self.frames.begin = offset
         self.session.push_chunk(offset, chunk, leaf)
         self.frames.begin = begin
+        self.chunks_end = self.frames.at
         return True
 
     def read_index(self) -> None:
@@ -82,19 +87,20 @@ class Recording:
             signer = seal.recovery.node_key
         else:
             require(session.tails == 0, "a sealed file with tails")
-            # Of a recovered one the format does not say whether tails count.
-            require(seal.accounts == session.accounts, "the accounts are not those that were sealed")
         require(seal.signed.signed_by(signer, "seal"), "the seal's signature does not verify")
         counts = (session.chunks, session.raw_bytes, session.events)
         require((seal.chunks, seal.raw_bytes, seal.events) == counts, "the seal counts the chunks differently")
         require(seal.root == session.tree.root(), "the seal's root is not that of the chunks")
         require(seal.index_hash == sha256(session.index).digest(), "the seal names another index")
         require(seal.close_ms >= session.last_ms, "the seal closes before the last event")
+        if seal.recovery is None and seal.accounts != session.accounts:
+            raise ContentRefused("the accounts are not those that were sealed")
         self.seal = seal
 
     def require_recovered(self, seal: statement.Seal) -> None:
         recovery, session = seal.recovery, self.session
-        self.trust.require_node(recovery.node_key, session.head.opening_ms + seal.close_ms)
+        session.require_node(self.trust, recovery.node_key, session.head.opening_ms + seal.close_ms)
+        require(seal.accounts == bytes(statement.HASH_BYTES), "the seal of a recovered file states accounts")
         require(recovery.tails_hash == session.tails_hash.digest(), "the seal names other tails")
         vouched = session.vouched()
         vouched.end()
@@ -109,10 +115,13 @@ class Recording:
         content, _ = self.frames.skippable(len(expected))
         require(content == expected, "the seek table is not the one the frames give")
 
-    def node_keys(self) -> list[bytes]:
-        """The node keys this recording rests on."""
-        keys = [self.session.head.node_key]
-        return keys if self.seal.recovery is None else [*keys, self.seal.recovery.node_key]
+    def node_keys(self) -> list[tuple[bytes, int]]:
+        """The node keys this recording rests on, and when each says it signed."""
+        head = self.session.head
+        keys = [(head.node_key, head.opening_ms)]
+        if self.seal is not None and self.seal.recovery is not None:
+            keys.append((self.seal.recovery.node_key, head.opening_ms + self.seal.close_ms))
+        return keys
 
     def skippable(self, most: int) -> tuple[bytes, bytes]:
         content, whole = self.frames.skippable(most)

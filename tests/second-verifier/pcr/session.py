@@ -8,7 +8,7 @@ from hashlib import sha256
 from . import event, limits, payload, statement, tail, tree
 from .chunk import Chunk
 from .cursor import varint_bytes
-from .refusal import ContentRefused, Refused, require
+from .refusal import ContentRefused, Refused, Untrusted, require
 from .trust import Trust
 
 
@@ -19,7 +19,9 @@ class Session:
             self.head.signed.signed_by(self.head.node_key, "head"),
             "the node's signature over the head does not verify",
         )
-        trust.require_node(self.head.node_key, self.head.opening_ms)
+        # Whether a key it rests on is not trusted; nothing more is asked about trust then (8.1).
+        self.untrusted = False
+        self.require_node(trust, self.head.node_key, self.head.opening_ms)
         self.head_hash = sha256(head_frame).digest()
         self.chunks = self.raw_bytes = self.events = 0
         self.tree = tree.Tree()
@@ -37,6 +39,13 @@ class Session:
         self.tails_hash = sha256()
         self.vouching: tail.Vouching | None = None
 
+    def require_node(self, trust: Trust, key: bytes, wall_ms: int) -> None:
+        if not self.untrusted:
+            try:
+                trust.require_node(key, wall_ms)
+            except Untrusted:
+                self.untrusted = True
+
     def push_chunk(self, offset: int, chunk: Chunk, leaf_content: bytes) -> None:
         require(self.chunks < limits.CHUNKS_MAX, "more chunks than may be")
         leaf = statement.leaf(leaf_content)
@@ -45,7 +54,6 @@ class Session:
         require(leaf.signed.signed_by(self.key, "leaf"), "the leaf is not signed by the key of its epoch")
         require(leaf.next_key != self.key, "the leaf hands over to its own key")
         require(self.last_ms <= leaf.first_ms <= leaf.last_ms, "times run backwards")
-        require(leaf.events > 0, "a chunk without events")
         require(leaf.stored_bytes == len(chunk.frame), "the chunk is not as long as its leaf says")
         require(
             leaf.chunk_hash == sha256(chunk.frame).digest(),
@@ -75,23 +83,21 @@ class Session:
         kind, data = content[0], content[1:]
         require(kind in (tail.KIND_FILE, tail.KIND_CHUNK), "malformed: unknown kind of tail")
         if kind == tail.KIND_CHUNK:
-            self.torn_chunk(data)
+            require(self.torn_chunk(data) == len(data), "malformed: a torn record in a recovered tail")
         else:
             self.tail_file(data, torn=False)
 
-    def torn_chunk(self, data: bytes) -> None:
+    def torn_chunk(self, data: bytes) -> int:
+        """The blocks of a chunk that takes the place of the first tail; how many of the bytes they are."""
         require(self.tails == 0, "a torn chunk that is not the first tail")
-        first_ms, last_ms = tail.torn_chunk_times(data)
-        require(first_ms >= self.last_ms, "times run backwards")
-        self.gap()
-        self.last_ms = last_ms
-
-    def gap(self) -> None:
-        """Something is missing where the next tail would be: its index is taken and its key not used."""
+        torn = tail.torn_chunk(data)
+        require(torn.first_ms >= self.last_ms, "times run backwards")
+        # No key of the session vouches for it.
         self.vouched().end()
         self.tails += 1
-        if self.key is not None:
-            self.opener, self.key = self.key, None
+        self.opener, self.key = self.key, None
+        self.last_ms = torn.last_ms
+        return torn.stored_bytes
 
     def tail_file(self, data: bytes, torn: bool) -> None:
         """The bytes of a tail file, which may end with a torn record or not."""
@@ -116,18 +122,21 @@ def require_content(chunk: Chunk, leaf: statement.Leaf) -> bytes | None:
     """Reads what was signed (8.2 rule 9), the very bytes whose hash was checked (8.3); the hash of the last Accounts."""
     try:
         first = last = accounts = None
-        count = 0
+        count, line_keys = 0, False
         for read_event in event.of_content(chunk.content()):
             require(read_event.kind != event.CHECK, not_stated("a check outside a tail"))
             payload.require_sound(read_event)
             first, last = first or read_event, read_event
             if read_event.kind == event.ACCOUNTS:
                 accounts = sha256(read_event.payload).digest()
+            line_keys |= read_event.kind == event.LINE_KEY
             count += 1
         require(count == leaf.events, not_stated("another number of events"))
         require((first.time_ms, last.time_ms) == (leaf.first_ms, leaf.last_ms), not_stated("other times"))
         keyframe = leaf.flags & statement.FLAG_KEYFRAME != 0
         require((first.kind == event.KEYFRAME) == keyframe, not_stated("the keyframe flag is wrong"))
+        stated = leaf.flags & statement.FLAG_LINE_KEYS != 0
+        require(line_keys == stated, not_stated("the line key flag is wrong"))
         return accounts
     except Refused as refused:
         raise ContentRefused(str(refused)) from None

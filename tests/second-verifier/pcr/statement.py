@@ -99,6 +99,7 @@ def leaf(content: bytes) -> Leaf:
     index = signed.field().uint()
     first_ms, last_ms = signed.field().time(), signed.field().time()
     raw_bytes, stored_bytes, events = (signed.field().uint() for _ in range(3))
+    require(0 < events <= raw_bytes, "malformed: impossible number of events")
     flags = signed.field().uint()
     require(flags <= FLAG_KEYFRAME | FLAG_STORED | FLAG_LINE_KEYS, "malformed: unknown flags")
     chunk_hash, before, next_key = signed.hash(), signed.hash(), signed.key()

@@ -11,6 +11,10 @@ KIND_FILE, KIND_CHUNK = 0, 1
 OPEN_MAGIC = 0x184D2A52
 
 
+class Unopened(Refused):
+    """The opening is not whole yet, or was not when the session crashed."""
+
+
 @dataclass
 class Tail:
     """A tail file as far as its records are whole."""
@@ -28,13 +32,11 @@ def read(data: bytes, index: int, opener: bytes, key: bytes | None) -> Tail:
     """Reads tail `index`, which `opener` must have signed, and which must go on with `key` if that is known."""
     require(len(data) <= limits.TAIL_BYTES_MAX, "a tail over its bound")
     cursor = Cursor(data)
-    magic, length = (int.from_bytes(cursor.take(4), "little") for _ in range(2))
-    require(magic == OPEN_MAGIC, "a tail that does not begin with its opening")
-    require(length <= limits.STATEMENT_BYTES_MAX, "a frame over its bound")
-    opened = statement.tail_open(bytes(cursor.take(length)))
+    opened = statement.tail_open(opening(cursor))
     require(opened.signed.signed_by(opener, "tail"), "the tail is not opened by the key before it")
     require(opened.index == index, f"the tail has index {opened.index}, not {index}")
     require(key is None or opened.key == key, "the tail goes on with another key")
+    require(index == 0 or opened.key != opener, "the tail goes on with the key that opened it")
     tail = Tail(opened, b"", opened.from_ms, None, None)
     checks, whole = 0, cursor.at
     hashed = sha256(data[:whole])
@@ -56,6 +58,18 @@ def read(data: bytes, index: int, opener: bytes, key: bytes | None) -> Tail:
     return tail
 
 
+def opening(cursor: Cursor) -> bytes:
+    """The content of the frame a tail file begins with (7.1)."""
+    try:
+        magic = int.from_bytes(cursor.take(4), "little")
+        require(magic == OPEN_MAGIC, "a tail that does not begin with its opening")
+        length = int.from_bytes(cursor.take(4), "little")
+        require(length <= limits.STATEMENT_BYTES_MAX, "a frame over its bound")
+        return bytes(cursor.take(length))
+    except CutOff:
+        raise Unopened("the tail's opening is cut off") from None
+
+
 def require_check(row: event.Event, key: bytes, number: int, bytes_before: int, hash_before: bytes) -> None:
     require(row.channel == 0, "a check on a channel")
     require(len(row.payload) <= limits.STATEMENT_BYTES_MAX, "a check over its bound")
@@ -67,22 +81,47 @@ def require_check(row: event.Event, key: bytes, number: int, bytes_before: int, 
     require(check.hash_before == hash_before, "a check of other bytes")
 
 
-def torn_chunk_times(data: bytes) -> tuple[int, int]:
-    """First time and time of the last whole event in the whole blocks of a chunk whose leaf is missing (3.5)."""
+@dataclass
+class TornChunk:
+    """As much of a stored chunk without a leaf as is whole blocks of sound events (3.5)."""
+
+    first_ms: int
+    last_ms: int
+    stored_bytes: int
+
+
+def torn_chunk(data: bytes) -> TornChunk:
     require(data.startswith(chunk.STORED_HEADER), "a torn chunk that is not a stored one")
-    require(len(data) <= limits.CHUNK_STORED_BYTES_MAX, "a frame over its bound")
-    content = b"".join(chunk.raw_blocks(data))
-    require(len(content) <= limits.CHUNK_RAW_BYTES_MAX, "a torn chunk over its bound")
-    _, _, first_ms = event.begin(content)
-    last_ms = first_ms
-    try:
-        # Blocks end where they end: the last event may go on in one that was never written.
-        for read_event in event.of_content(content):
+    blocks = list(chunk.raw_blocks(data[: limits.CHUNK_STORED_BYTES_MAX]))
+    _, _, sound = torn_events(b"".join(blocks))
+    kept, content = len(chunk.STORED_HEADER), b""
+    for block in blocks:
+        if len(content) + len(block) > sound:
+            break
+        content += block
+        kept += chunk.BLOCK_HEADER_BYTES + len(block)
+    first_ms, last_ms, _ = torn_events(content)
+    return TornChunk(first_ms, last_ms, kept)
+
+
+def torn_events(content: bytes) -> tuple[int, int, int]:
+    """First time, that of the last whole event, and how much of the content is not refused."""
+    cursor, layout, first_ms = event.begin(content)
+    require(layout == event.LAYOUT_ROWS, "a torn chunk in another layout than rows")
+    last_ms, begun = first_ms, False
+    while cursor.left():
+        begin = cursor.at
+        try:
+            read_event = event.row(cursor, last_ms)
+            require(begun or read_event.time_ms == first_ms, "malformed: the first event is not at the first time")
             payload.require_sound(read_event)
-            last_ms = read_event.time_ms
-    except CutOff:
-        pass
-    return first_ms, last_ms
+        except CutOff:
+            # Blocks end where they end: the last event may go on in one that was never written.
+            break
+        except Refused:
+            return first_ms, last_ms, begin
+        last_ms, begun = read_event.time_ms, True
+    return first_ms, last_ms, len(content)
 
 
 class Vouching:

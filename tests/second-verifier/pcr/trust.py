@@ -1,5 +1,6 @@
 """Whom to trust (9.4): node keys with their times, ledger keys, witness keys and a quorum."""
 
+import re
 import tomllib
 from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
@@ -8,7 +9,10 @@ from hashlib import sha256
 from pathlib import Path
 
 from . import limits, signature
-from .refusal import Refused, require
+from .refusal import Refused, Untrusted, require
+
+# The part of TOML that 9.4 allows.
+LINE = re.compile(r'|#.*|\[\[(node|ledger|witness)\]\]|\w+ *= *([0-9]+|"[^"\\]*")')
 
 TYPE_ED25519, TYPE_COSIGNATURE = 0x01, 0x04
 
@@ -64,17 +68,21 @@ class Trust:
     witnesses: list[NoteKey]
     quorum: int
 
+    def knows(self, key: bytes) -> bool:
+        return any(node.key == key for node in self.nodes)
+
     def require_node(self, key: bytes, wall_ms: int) -> None:
-        known = [node for node in self.nodes if node.key == key]
-        require(bool(known), "the node key is not trusted")
+        if not self.knows(key):
+            raise Untrusted("the node key is not trusted")
         valid = any(
-            node.from_ms <= wall_ms and (node.until_ms is None or wall_ms < node.until_ms) for node in known
+            node.key == key and node.from_ms <= wall_ms and (node.until_ms is None or wall_ms < node.until_ms)
+            for node in self.nodes
         )
         require(valid, "the node key was not valid then")
 
-    def revoked_ms(self, keys: list[bytes]) -> int | None:
-        """When the first of these keys was revoked."""
-        times = [node.revoked_ms for node in self.nodes if node.key in keys and node.revoked_ms is not None]
+    def revoked_ms(self, key: bytes) -> int | None:
+        """When this key was revoked, by whichever entry says so first."""
+        times = [node.revoked_ms for node in self.nodes if node.key == key and node.revoked_ms is not None]
         return min(times, default=None)
 
 
@@ -83,11 +91,14 @@ def read(path: Path) -> Trust:
         data = file.read(limits.TRUST_BYTES_MAX + 1)
     require(len(data) <= limits.TRUST_BYTES_MAX, "the trust file is over its bound")
     try:
-        table = tomllib.loads(data.decode("utf-8"))
+        text = data.decode("utf-8")
+        table = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise Refused(f"the trust file is not TOML: {error}") from None
+    for line in text.splitlines():
+        require(LINE.fullmatch(line.strip()) is not None, f"the trust file has more than 9.4 allows: {line}")
     # A word that is misspelt must not take a revocation away.
-    fields(table, {"quorum": int}, {"node": list, "ledger": list, "witness": list})
+    fields(table, {}, {"quorum": int, "node": list, "ledger": list, "witness": list})
     nodes = []
     for entry in table.get("node", []):
         fields(entry, {"name": str, "key": str, "from": int}, {"until": int, "revoked": int})
@@ -101,7 +112,7 @@ def read(path: Path) -> Trust:
     for entry in table.get("witness", []):
         fields(entry, {"key": str}, {})
         witnesses.append(note_key(entry["key"], TYPE_COSIGNATURE))
-    return Trust(nodes, ledgers, witnesses, table["quorum"])
+    return Trust(nodes, ledgers, witnesses, table.get("quorum", 0))
 
 
 def fields(table, needed: dict[str, type], may: dict[str, type]) -> None:

@@ -10,6 +10,7 @@ from .refusal import ContentRefused, Refused
 from .trust import Trust
 
 IN_THE_LEDGER, RECOVERED, PREFIX, NOT_IN_THE_LEDGER, INVALID = 0, 10, 11, 12, 5
+NOT_VERIFIED = NOT_IN_THE_LEDGER
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,9 @@ class Verdict:
 REVOKED = Verdict(INVALID, "INVALID at byte 0: the node key is revoked and no cosigned proof is older than that")
 
 
+UNVERIFIED = Verdict(NOT_VERIFIED, "UNVERIFIED: a node key is not trusted, so nobody vouches for it")
+
+
 @dataclass(frozen=True)
 class Ledger:
     """What the ledger says of a seal."""
@@ -30,6 +34,9 @@ class Ledger:
     words: str
     # When each witness cosigned, in seconds since 1970.
     cosigned: dict[bytes, list[int]]
+
+
+NO_LEDGER = Ledger(False, "no proof: nothing is known about the ledger", {})
 
 
 def of(path: Path, trust: Trust, proof_path: Path | None) -> Verdict:
@@ -46,8 +53,9 @@ def of(path: Path, trust: Trust, proof_path: Path | None) -> Verdict:
 
 def of_finished(recording: Recording, trust: Trust, proof_path: Path | None) -> Verdict:
     ledger = ledger_of(recording, trust, proof_path)
-    if not proved(recording, trust, ledger):
-        return REVOKED
+    doubt = doubt_of(recording, trust, ledger)
+    if doubt is not None:
+        return doubt
     recovery = recording.seal.recovery
     if recovery is not None:
         return Verdict(RECOVERED, f"RECOVERED up to {seconds(recovery.until_ms)}, {ledger.words}")
@@ -63,14 +71,15 @@ def of_spool(folder: Path, trust: Trust) -> Verdict:
             return invalid(recording, refused)
     if until_ms is None:
         return of_finished(recording, trust, None)
-    if trust.revoked_ms([recording.session.head.node_key]) is not None:
-        return REVOKED
+    doubt = doubt_of(recording, trust, NO_LEDGER)
+    if doubt is not None:
+        return doubt
     return Verdict(PREFIX, f"PREFIX up to {seconds(until_ms)}")
 
 
 def ledger_of(recording: Recording, trust: Trust, path: Path | None) -> Ledger:
     if path is None:
-        return Ledger(False, "no proof: nothing is known about the ledger", {})
+        return NO_LEDGER
     session = recording.session
     entry = proof.seal_entry(session.head, session.head_hash, recording.seal, recording.frames.size)
     try:
@@ -83,13 +92,18 @@ def ledger_of(recording: Recording, trust: Trust, path: Path | None) -> Ledger:
     return Ledger(True, f"in the ledger at {read.index} of {read.checkpoint.size}", cosigned)
 
 
-def proved(recording: Recording, trust: Trust, ledger: Ledger) -> bool:
-    """Whether no key is revoked, or witnesses saw the seal before that (9.4)."""
-    revoked_ms = trust.revoked_ms(recording.node_keys())
-    if revoked_ms is None:
-        return True
-    before = [times for times in ledger.cosigned.values() if min(times) * 1000 < revoked_ms]
-    return ledger.contains and len(before) >= max(1, trust.quorum)
+def doubt_of(recording: Recording, trust: Trust, ledger: Ledger) -> Verdict | None:
+    """What is to be said if a node key is not trusted, or revoked and not proved to be used before that (9.4)."""
+    for key, signed_ms in recording.node_keys():
+        if not trust.knows(key):
+            return UNVERIFIED
+        revoked_ms = trust.revoked_ms(key)
+        if revoked_ms is None:
+            continue
+        before = [times for times in ledger.cosigned.values() if min(times) * 1000 < revoked_ms]
+        if signed_ms >= revoked_ms or len(before) < max(1, trust.quorum):
+            return REVOKED
+    return None
 
 
 def invalid(recording: Recording, refused: Refused) -> Verdict:

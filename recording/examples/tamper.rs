@@ -1,0 +1,46 @@
+//! The tamper campaign: everything that can be done to the bytes of a recording, counted by kind.
+//!
+//! `cargo run --release -p portcullis-recording --example tamper [KIB]` (default: 256 KiB, some minutes).
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a campaign that cannot go on has failed"
+)]
+
+#[path = "../tests/support/mod.rs"]
+mod support;
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use portcullis_recording::verify;
+use support::tamper::{campaign, recording};
+
+const KIB_DEFAULT: usize = 256;
+
+fn main() -> ExitCode {
+    let kib = match std::env::args().nth(1).map(|n| n.parse()) {
+        None => KIB_DEFAULT,
+        Some(Ok(kib)) => kib,
+        Some(Err(_)) => {
+            eprintln!("usage: tamper [KIB]");
+            return ExitCode::from(2);
+        }
+    };
+    let (file, other) = (recording(1, kib << 10), recording(2, kib << 10));
+    let sound = verify(std::io::Cursor::new(&file), &support::trust(), None).is_ok();
+    println!("{} bytes, sound: {sound}", file.len());
+    let (mut tried, mut verified) = (0, 0);
+    let began = Instant::now();
+    for count in campaign(&support::trust(), &file, &other, 1) {
+        println!("{}: {} tried, {} verified", count.kind, count.tried, count.verified);
+        tried += count.tried;
+        verified += count.verified;
+    }
+    println!("{tried} tried, {verified} verified, {} s", began.elapsed().as_secs());
+    if sound && verified == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}

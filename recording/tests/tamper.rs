@@ -1,0 +1,17 @@
+//! The campaign of `examples/tamper.rs` over a small recording: every change to it is noticed.
+
+mod support;
+
+use portcullis_recording::verify;
+use support::tamper::{campaign, recording};
+use support::{STEP, trust};
+
+#[test]
+fn nothing_that_is_done_to_six_chunks_verifies() {
+    let (file, other) = (recording(1, 1 << 11), recording(2, 1 << 11));
+    assert!(verify(std::io::Cursor::new(&file), &trust(), None).is_ok());
+    for count in campaign(&trust(), &file, &other, STEP) {
+        assert!(count.tried > 0, "{count:?}");
+        assert_eq!(count.verified, 0, "{count:?}");
+    }
+}
