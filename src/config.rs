@@ -68,6 +68,8 @@ pub enum LogFormat {
 pub struct Config {
     /// The file it was read from.
     pub path: PathBuf,
+    /// SHA-256 of the file.
+    pub sha256: [u8; 32],
     pub node: NodeName,
     pub layout: Layout,
     pub ssh: Ssh,
@@ -211,7 +213,7 @@ impl Config {
     /// As [`Config::load`].
     pub fn parse(path: &Path, text: &str) -> Result<Config, ConfigError> {
         let said: Said = toml::from_str(text).map_err(|error| said::syntax(path, text, &error))?;
-        Meaning { path }.config(said)
+        Meaning { path, text }.config(said)
     }
 
     /// The text that `init` writes: every key with its doc line; those in

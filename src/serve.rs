@@ -18,19 +18,22 @@ use tokio::sync::watch;
 use crate::api::{self, Api, Cutter};
 use crate::archive::files::Files;
 use crate::clock::Clock;
-use crate::config::{Config, Kex, ledger_origin};
+use crate::config::{Config, Kex};
 use crate::issue::file_keeper::{FileKeeper, Rules};
 use crate::issue::keys;
 use crate::keeper::Keeper;
 use crate::kernel::admit::AdmissionTrust;
 use crate::kernel::id::SessionId;
-use crate::ledger::{Ledger, Options};
 use crate::recorder::{LeftOver, Recorders, Recovered, recover_all};
 use crate::registry::{LEASE_RENEW_MS, Registry};
 use crate::ssh::{Gate, KeyExchange, Settings, listen};
 use crate::store::Store;
 use crate::store::sqlite::SqliteStore;
 use crate::telemetry::Metrics;
+
+mod evidence;
+
+pub use evidence::STORE_SOURCE;
 
 /// How long a lease renewal may take before the next one is tried.
 const RENEW_WAIT: Duration = Duration::from_millis(LEASE_RENEW_MS);
@@ -79,7 +82,7 @@ impl Running {
     ///
     /// # Errors
     /// What only a restart can change, or what the file has wrong.
-    pub fn reload(&mut self) -> anyhow::Result<()> {
+    pub async fn reload(&mut self) -> anyhow::Result<()> {
         let new = Config::load(&self.config.path)?;
         let old = &self.config;
         for (key, same) in [
@@ -102,6 +105,10 @@ impl Running {
         ] {
             anyhow::ensure!(same, "{key} changes only with a restart");
         }
+        // Entry before effect, as for a grant.
+        evidence::note_config(&self.gate.ledger, &new)
+            .await
+            .context("the ledger does not take the new configuration")?;
         let settings = settings(&new, self.mode);
         self.russh.send_replace(self.keys.config(&settings));
         self.gate.set_settings(settings);
@@ -135,7 +142,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = reload.recv() => match running.reload() {
+            _ = reload.recv() => match running.reload().await {
                 Ok(()) => tracing::info!("reloaded: in force for new connections"),
                 Err(error) => tracing::error!(error = %format!("{error:#}"), "the new configuration is refused; nothing changed"),
             },
@@ -191,18 +198,7 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
     };
     let keeper: Arc<dyn Keeper> = Arc::new(FileKeeper::load(&layout.keys(), rules, clock.clone()).context("the keys")?);
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&layout.store()).await.context("the store")?);
-    let ledger = Ledger::open(
-        &layout.ledger(),
-        Options {
-            origin: ledger_origin(&config.node),
-            ..Options::default()
-        },
-        keeper.clone(),
-        clock.clone(),
-    )
-    .await
-    .context("the ledger")?;
-    let ledger = Arc::new(ledger);
+    let ledger = Arc::new(evidence::open(&config, &*store, keeper.clone(), clock.clone()).await?);
     let archive = Arc::new(Files::open(&layout.archive()).context("the archive")?);
     let left_over = recover_all(&layout.spool(), &*keeper).await.context("the spool")?;
     let recorders = Recorders::start(
@@ -241,6 +237,20 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
         )
         .await
         .context("the ledger does not take the start")?;
+    let host_key = host_key(&layout)?;
+    evidence::note_keys(&ledger, &*keeper, host_key.public_key())
+        .await
+        .context("the ledger does not take the keys in use")?;
+    evidence::note_config(&ledger, &config)
+        .await
+        .context("the ledger does not take the configuration in force")?;
+    let keeping = evidence::keep(
+        ledger.checkpoints(),
+        ledger.origin().to_owned(),
+        store.clone(),
+        clock.clone(),
+    );
+    let keeping = tokio::spawn(keeping);
     recovered(&gate, left_over).await;
     close_orphans(&gate).await;
 
@@ -253,7 +263,6 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
         .await
         .with_context(|| format!("cannot listen at {}", config.ssh.listen))?;
     let ssh = listener.local_addr()?;
-    let host_key = host_key(&layout)?;
     let certificates: Vec<_> = keys::load_host_certificate(&layout.keys())
         .context("the host certificate")?
         .into_iter()
@@ -308,8 +317,9 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
             .append_event("stop", serde_json::json!({}))
             .await
             .context("the ledger does not take the stop")?;
-        ledger.close().await.context("closing the ledger")?;
-        Ok(())
+        let closed = ledger.close().await.context("closing the ledger");
+        keeping.await.ok();
+        closed
     });
     Ok(Running {
         ssh,

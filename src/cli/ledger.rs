@@ -12,11 +12,15 @@ use super::output::{Output, clean};
 use crate::api::client::ApiClient;
 use crate::api::wire::{SCHEMA, Sessions};
 use crate::archive::files::Files;
-use crate::config::Config;
+use crate::config::{Config, ledger_origin};
 use crate::issue::trust;
 use crate::kernel::id::SessionId;
+use crate::ledger::Anchor;
 use crate::ledger::fsck::{Input, fsck};
 use crate::ledger::report::Report;
+use crate::serve::STORE_SOURCE;
+use crate::store::sqlite::SqliteStore;
+use crate::store::{Store, StoreError};
 
 /// `ledger …`
 #[derive(Subcommand, Debug)]
@@ -40,16 +44,37 @@ pub async fn run(common: &Common, command: &LedgerCommand) -> Result<Exit, CliEr
     let archive = Files::open(&layout.archive()).map_err(|error| failed(&error))?;
     let trusted = trust::read(&layout.trust()).map_err(|error| failed(&error))?;
     let live = live(&config).await;
-    let report = fsck(Input {
+    // Asked before the journal is read: a running server's is never behind it.
+    let (anchors, unknown) = match anchor(&config).await {
+        Ok(anchor) => (anchor.into_iter().collect(), None),
+        Err(error) => (Vec::new(), Some(error)),
+    };
+    let mut report = fsck(Input {
         ledger: &layout.ledger(),
         archive: &archive,
         trust: &trusted,
         live: &live,
-        anchors: &[],
+        anchors: &anchors,
     })
     .await
     .map_err(|error| failed(&error))?;
+    if let Some(error) = unknown {
+        report
+            .notes
+            .push(format!("the store's copy of the checkpoint was not compared: {error}"));
+    }
     print(&common.output(), &report)
+}
+
+/// The checkpoint that the store keeps, if it keeps one.
+async fn anchor(config: &Config) -> Result<Option<Anchor>, StoreError> {
+    let store = SqliteStore::look(&config.layout.store()).await?;
+    let kept = store.anchor(&ledger_origin(&config.node)).await;
+    store.close().await;
+    Ok(kept?.map(|row| Anchor {
+        source: STORE_SOURCE.to_owned(),
+        note: row.note,
+    }))
 }
 
 /// Sessions whose end is still to come: those in the spool, and those that

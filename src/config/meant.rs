@@ -3,14 +3,18 @@
 use std::path::Path;
 use std::time::Duration;
 
+use sha2::{Digest, Sha256};
+
 use super::said::{Said, SaidRecording, SaidSession, SaidSsh};
 use super::{Config, ConfigError, HOST_NAMES_MAX, Kex, Log, LogFormat, Recording, Session, Ssh, host_name_ok};
 use crate::kernel::id::NodeName;
 use crate::layout::Layout;
 
-/// Turns what was said into what is meant, with the file's path for errors.
+/// Turns what was said into what is meant, with the file's path for errors
+/// and its text for the digest.
 pub(super) struct Meaning<'a> {
     pub(super) path: &'a Path,
+    pub(super) text: &'a str,
 }
 
 impl Meaning<'_> {
@@ -77,6 +81,7 @@ impl Meaning<'_> {
             .map_err(|error| self.bad("node", format!("{error}")))?;
         Ok(Config {
             path: self.path.to_owned(),
+            sha256: Sha256::digest(self.text).into(),
             ssh: self.ssh(said.ssh, &node)?,
             node,
             layout: Layout::new(root),

@@ -24,6 +24,7 @@
 //! anybody else. Proofs beside recordings, witnesses and the store's copy of
 //! the checkpoint are what he would have to change as well.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -45,6 +46,7 @@ use crate::kernel::id::SessionId;
 use self::body::{Body, KIND_BYTES_MAX};
 use self::publish::{Published, Publisher, Status};
 use self::sessions::Live;
+use self::standing::Checkpoints;
 use self::state::Shared;
 use self::writer::{Op, QUEUE_LEAVES_MAX, Writer};
 
@@ -59,6 +61,7 @@ pub mod refusals;
 mod replay;
 pub mod report;
 mod sessions;
+pub mod standing;
 mod start;
 mod state;
 pub mod tiles;
@@ -140,6 +143,8 @@ pub struct Ledger {
     queue: Mutex<Option<mpsc::Sender<Op>>>,
     status: watch::Receiver<Status>,
     clock: Clock,
+    /// The last leaf of each kind of event that tells a state.
+    latest: tokio::sync::Mutex<BTreeMap<String, u64>>,
     publisher: JoinHandle<()>,
     writer: Mutex<Option<std::thread::JoinHandle<()>>>,
 }
@@ -218,6 +223,7 @@ impl Ledger {
             queue: Mutex::new(Some(queue)),
             status,
             clock,
+            latest: tokio::sync::Mutex::new(replayed.latest),
             publisher: tokio::spawn(publisher.run()),
             writer: Mutex::new(Some(thread)),
         };
@@ -306,6 +312,30 @@ impl Ledger {
         self.append(None, salt, body).await
     }
 
+    /// Logs a state (which keys, which configuration) if the last leaf of its
+    /// kind tells another one.
+    ///
+    /// # Errors
+    /// As [`Ledger::append_event`], and when that last leaf cannot be read.
+    pub async fn append_change(
+        &self,
+        kind: &'static str,
+        body: serde_json::Value,
+    ) -> Result<Option<Entry>, LedgerError> {
+        // Held until it is logged: two changes at once are two leaves.
+        let mut latest = self.latest.lock().await;
+        if let Some(last) = latest.get(kind) {
+            let (_, said) = self.leaf(*last).await?;
+            let now = body.to_string();
+            if matches!(said, Body::Event { json, .. } if json == now) {
+                return Ok(None);
+            }
+        }
+        let entry = self.append_event(kind, body).await?;
+        latest.insert(kind.to_owned(), entry.index);
+        Ok(Some(entry))
+    }
+
     async fn append_leaf(&self, leaf: LedgerLeaf, salt: [u8; 32]) -> Result<Entry, LedgerError> {
         let body = leaf.body();
         self.append(Some(leaf), salt, body).await
@@ -347,6 +377,11 @@ impl Ledger {
     pub fn checkpoint(&self) -> String {
         let now = self.status.borrow().now.clone();
         now.note.as_ref().map(Note::to_string).unwrap_or_default()
+    }
+
+    /// Looks on as checkpoints are published; the one that stands is the first.
+    pub fn checkpoints(&self) -> Checkpoints {
+        Checkpoints::new(self.status.clone())
     }
 
     /// A checkpoint that covers leaf `index`, signed now if need be.

@@ -1,6 +1,7 @@
 //! Reading the journal through at start: the whole tree is made again and
 //! held against every checkpoint that is known.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use portcullis_recording::merkle::Hash;
@@ -36,6 +37,8 @@ pub(super) struct Known {
 pub(super) struct Replayed {
     pub log: Log,
     pub sessions: Sessions,
+    /// The last leaf of each kind of event.
+    pub latest: BTreeMap<String, u64>,
     /// Where the last whole frame ends.
     pub end: u64,
     pub torn: Option<Broken>,
@@ -52,6 +55,7 @@ pub(super) fn replay(dir: &Path, mut known: Vec<Known>) -> Result<Replayed, Ledg
     let mut done = Replayed {
         log: Log::new(),
         sessions: Sessions::default(),
+        latest: BTreeMap::new(),
         end: from.offset(),
         torn: None,
         stale_tiles: false,
@@ -79,9 +83,10 @@ pub(super) fn replay(dir: &Path, mut known: Vec<Known>) -> Result<Replayed, Ledg
             }
         };
         // The hash of the frame matched, so an unreadable body was written so.
-        let body = Body::decode(&frame.body);
-        if let Ok(Body::Recording(leaf)) = &body {
-            done.sessions.note(leaf, frame.index, &frame.entry);
+        match Body::decode(&frame.body) {
+            Ok(Body::Recording(leaf)) => done.sessions.note(&leaf, frame.index, &frame.entry),
+            Ok(Body::Event { kind, .. }) => drop(done.latest.insert(kind, frame.index)),
+            Err(_) => {}
         }
         let stale = &mut done.stale_tiles;
         done.log.push(&frame.entry, offset, |tile| {

@@ -113,6 +113,43 @@ async fn events_come_back_sorted_and_bounded() {
 }
 
 #[tokio::test]
+async fn a_state_is_logged_when_it_changes_also_across_a_restart() {
+    let bench = Bench::new();
+    let body = |number: u64| serde_json::json!({"sha256": number});
+    let ledger = bench.open().await.unwrap();
+    assert!(ledger.append_change("config", body(1)).await.unwrap().is_some());
+    assert!(ledger.append_change("config", body(1)).await.unwrap().is_none());
+    assert!(ledger.append_change("keys", body(1)).await.unwrap().is_some());
+    event(&ledger, 0).await.unwrap();
+    ledger.close().await.unwrap();
+    let ledger = bench.open().await.unwrap();
+    assert!(ledger.append_change("config", body(1)).await.unwrap().is_none());
+    assert!(ledger.append_change("config", body(2)).await.unwrap().is_some());
+    assert!(ledger.append_change("config", body(1)).await.unwrap().is_some());
+    assert_eq!(ledger.size(), 5);
+    ledger.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn whoever_looks_on_is_told_of_the_last_checkpoint() {
+    let bench = Bench::new();
+    let ledger = bench.open().await.unwrap();
+    let mut looking = ledger.checkpoints();
+    assert_eq!(looking.next().await.unwrap().size, 0);
+    events(&ledger, 3).await;
+    ledger.close().await.unwrap();
+    drop(ledger);
+    let mut last = None;
+    while let Some(standing) = looking.next().await {
+        last = Some(standing);
+    }
+    let last = last.unwrap();
+    assert_eq!(last.size, 3);
+    let published = std::fs::read_to_string(bench.ledger.join("checkpoint")).unwrap();
+    assert_eq!(last.note, published);
+}
+
+#[tokio::test]
 async fn many_waiting_leaves_share_one_sync() {
     let bench = Bench::new();
     let syncs = Arc::new(AtomicU64::new(0));

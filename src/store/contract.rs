@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{RecordingRow, RevocationScope, SessionRow, Store, StoreError};
+use super::{AnchorRow, RecordingRow, RevocationScope, SessionRow, Store, StoreError};
 use crate::kernel::grant::{Capability, Grant};
 use crate::kernel::id::{GrantId, SessionId};
 use crate::kernel::inventory::{Identity, IdentityKind, Reach, Target};
@@ -377,6 +377,33 @@ async fn keeps_recordings_and_leaves(bench: impl Bench) {
     ));
 }
 
+async fn keeps_the_newest_checkpoint_of_each_ledger(bench: impl Bench) {
+    let store = bench.store();
+    let row = |origin: &str, size: u64, root: u8| AnchorRow {
+        origin: origin.to_owned(),
+        size,
+        root: [root; 32],
+        note: format!("note {size}\n\n\u{2014} key AAAA\n"),
+        kept_ms: NOW + size,
+    };
+    assert_eq!(store.anchor("a/log").await.unwrap(), None);
+    store.keep_anchor(&row("a/log", 7, 1)).await.unwrap();
+    store.keep_anchor(&row("b/log", 3, 2)).await.unwrap();
+    store.keep_anchor(&row("a/log", 9, 3)).await.unwrap();
+    // The same tree again, with more signatures perhaps.
+    let cosigned = AnchorRow {
+        note: "cosigned".to_owned(),
+        ..row("a/log", 9, 3)
+    };
+    store.keep_anchor(&cosigned).await.unwrap();
+    for back in [row("a/log", 8, 3), row("a/log", 9, 4), row("a/log", 0, 0)] {
+        let answer = store.keep_anchor(&back).await;
+        assert!(matches!(answer, Err(StoreError::Exists(_))), "{answer:?}");
+    }
+    assert_eq!(store.anchor("a/log").await.unwrap(), Some(cosigned));
+    assert_eq!(store.anchor("b/log").await.unwrap(), Some(row("b/log", 3, 2)));
+}
+
 async fn refuses_numbers_it_cannot_keep(bench: impl Bench) {
     let store = bench.store();
     assert!(store.add_leaf(u64::MAX, [0; 32], b"").await.is_err());
@@ -440,7 +467,7 @@ async fn says_so_when_it_is_locked(bench: impl Bench) {
 /// Every part of the contract as a test of one bench.
 macro_rules! contract {
     ($bench:ident) => {
-        contract! { $bench: keeps_the_inventory keeps_grants gives_each_serial_once consumes_a_single_use_grant_once opens_only_under_a_live_grant closes_once revokes_what_is_named_and_nothing_else never_leaves_a_session_behind_a_revocation keeps_recordings_and_leaves refuses_numbers_it_cannot_keep notices_a_replaced_store notices_a_removed_store says_so_when_it_is_locked }
+        contract! { $bench: keeps_the_inventory keeps_grants gives_each_serial_once consumes_a_single_use_grant_once opens_only_under_a_live_grant closes_once revokes_what_is_named_and_nothing_else never_leaves_a_session_behind_a_revocation keeps_recordings_and_leaves keeps_the_newest_checkpoint_of_each_ledger refuses_numbers_it_cannot_keep notices_a_replaced_store notices_a_removed_store says_so_when_it_is_locked }
     };
     ($bench:ident: $($name:ident)*) => {
         $(

@@ -96,6 +96,20 @@ pub struct RecordingRow {
     pub leaf: u64,
 }
 
+/// The newest checkpoint of a ledger, kept where its folder is not.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AnchorRow {
+    /// The ledger's name.
+    pub origin: String,
+    /// Leaves that it covers.
+    pub size: u64,
+    /// Root over them.
+    pub root: [u8; 32],
+    /// The signed note.
+    pub note: String,
+    pub kept_ms: WallMs,
+}
+
 /// Relational state. One contract test runs on every implementation.
 pub trait Store: Send + Sync + 'static {
     fn add_target<'a>(&'a self, target: &'a Target) -> Answer<'a, ()>;
@@ -147,4 +161,10 @@ pub trait Store: Send + Sync + 'static {
     /// Keeps the plain body of a ledger leaf (the leaf itself is a salted hash).
     fn add_leaf<'a>(&'a self, index: u64, salt: [u8; 32], body: &'a [u8]) -> Answer<'a, ()>;
     fn leaf(&self, index: u64) -> Answer<'_, Option<([u8; 32], Vec<u8>)>>;
+
+    /// Keeps a checkpoint in the place of the ledger's last one. It never
+    /// goes back: a smaller one, and another root of the same size, are
+    /// [`StoreError::Exists`].
+    fn keep_anchor<'a>(&'a self, anchor: &'a AnchorRow) -> Answer<'a, ()>;
+    fn anchor<'a>(&'a self, origin: &'a str) -> Answer<'a, Option<AnchorRow>>;
 }

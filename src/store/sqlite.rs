@@ -5,8 +5,8 @@
 //! transaction with `synchronous = FULL`: what was answered is on the disk.
 
 use super::{
-    Answer, Grant, GrantId, Identity, IdentityName, NodeName, RecordingRow, Revocation, RevocationScope, SessionId,
-    SessionRow, Store, StoreError, Target, TargetName, WallMs,
+    AnchorRow, Answer, Grant, GrantId, Identity, IdentityName, NodeName, RecordingRow, Revocation, RevocationScope,
+    SessionId, SessionRow, Store, StoreError, Target, TargetName, WallMs,
 };
 use crate::kernel::grant::NotLive;
 
@@ -355,6 +355,45 @@ impl Store for SqliteStore {
                 .await
                 .map_err(failed)?;
             row.as_ref().map(rows::leaf).transpose()
+        })
+    }
+
+    fn keep_anchor<'a>(&'a self, anchor: &'a AnchorRow) -> Answer<'a, ()> {
+        self.bounded(async move {
+            let mut tx = self.write().await?;
+            let kept = sqlx::query(
+                "INSERT INTO anchor (origin, size, root, note, kept_ms) VALUES (?, ?, ?, ?, ?)
+                 ON CONFLICT (origin) DO UPDATE
+                 SET size = excluded.size, root = excluded.root, note = excluded.note, kept_ms = excluded.kept_ms
+                 WHERE excluded.size > size OR (excluded.size = size AND excluded.root = root)",
+            )
+            .bind(&anchor.origin)
+            .bind(int(anchor.size)?)
+            .bind(anchor.root.to_vec())
+            .bind(&anchor.note)
+            .bind(int(anchor.kept_ms)?)
+            .execute(&mut *tx)
+            .await
+            .map_err(failed)?;
+            tx.commit().await.map_err(failed)?;
+            match kept.rows_affected() {
+                0 => Err(StoreError::Exists(format!(
+                    "a checkpoint of the ledger {} that one of {} leaves would take back",
+                    anchor.origin, anchor.size
+                ))),
+                _ => Ok(()),
+            }
+        })
+    }
+
+    fn anchor<'a>(&'a self, origin: &'a str) -> Answer<'a, Option<AnchorRow>> {
+        self.bounded(async move {
+            let row = sqlx::query("SELECT * FROM anchor WHERE origin = ?")
+                .bind(origin)
+                .fetch_optional(&self.reader)
+                .await
+                .map_err(failed)?;
+            row.as_ref().map(rows::anchor).transpose()
         })
     }
 }

@@ -17,6 +17,7 @@ mod ends;
 mod faults;
 mod flow;
 mod flow_long;
+mod ledger;
 mod local;
 mod sessions;
 mod signals;

@@ -95,3 +95,23 @@ async fn refuses_a_row_that_does_not_parse() {
     assert!(matches!(bench.store.targets().await, Err(StoreError::Corrupt(_))));
     assert!(bench.store.target(&"db2".parse().unwrap()).await.unwrap().is_some());
 }
+
+#[tokio::test]
+async fn looking_reads_beside_a_server_and_after_it_and_writes_nothing() {
+    let bench = Sqlite::new().await;
+    stocked(&bench.store()).await;
+    let path = bench.dir.path().join("store.db");
+    let names = async || {
+        let looking = SqliteStore::look(&path).await.unwrap();
+        let told = looking.targets().await.unwrap().len();
+        let wrote = looking.next_serial().await;
+        assert!(matches!(wrote, Err(StoreError::Unavailable(_))), "{wrote:?}");
+        looking.close().await;
+        told
+    };
+    assert_eq!(names().await, 2);
+    bench.store.close().await;
+    assert_eq!(names().await, 2);
+    let gone = SqliteStore::look(&path.with_extension("gone")).await;
+    assert!(matches!(gone, Err(StoreError::NotFound(_))));
+}

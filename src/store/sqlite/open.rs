@@ -103,12 +103,7 @@ impl SqliteStore {
     /// # Errors
     /// As for [`SqliteStore::open`].
     pub async fn open_with(path: &Path, waits: Waits) -> Result<SqliteStore, StoreError> {
-        let file = FileId::of(path).map_err(|error| {
-            if error.kind() == ErrorKind::NotFound {
-                return StoreError::NotFound(format!("the database {} (`portcullis init` makes one)", path.display()));
-            }
-            StoreError::Unavailable(format!("cannot open {}: {error}", path.display()))
-        })?;
+        let file = found(path)?;
         let options = SqliteConnectOptions::new()
             .filename(path)
             .create_if_missing(false)
@@ -122,6 +117,31 @@ impl SqliteStore {
         let reader = pool(options, READERS, waits).await?;
         let store = SqliteStore {
             writer,
+            reader,
+            path: path.to_owned(),
+            file,
+            waits,
+        };
+        store.same_file()?;
+        Ok(store)
+    }
+
+    /// Opens the database at `path` beside a running server: reads only, and
+    /// leaves its tables as they are. What writes is `Unavailable`.
+    ///
+    /// # Errors
+    /// As for [`SqliteStore::open`].
+    pub async fn look(path: &Path) -> Result<SqliteStore, StoreError> {
+        let waits = Waits::default();
+        let file = found(path)?;
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .read_only(true)
+            .busy_timeout(Duration::from_millis(waits.busy_ms))
+            .pragma("trusted_schema", "OFF");
+        let reader = pool(options, 1, waits).await?;
+        let store = SqliteStore {
+            writer: reader.clone(),
             reader,
             path: path.to_owned(),
             file,
@@ -181,6 +201,15 @@ impl SqliteStore {
     }
 }
 
+fn found(path: &Path) -> Result<FileId, StoreError> {
+    FileId::of(path).map_err(|error| {
+        if error.kind() == ErrorKind::NotFound {
+            return StoreError::NotFound(format!("the database {} (`portcullis init` makes one)", path.display()));
+        }
+        StoreError::Unavailable(format!("cannot open {}: {error}", path.display()))
+    })
+}
+
 async fn pool(options: SqliteConnectOptions, size: u32, waits: Waits) -> Result<SqlitePool, StoreError> {
     // No connection is ever retired for age: a later one could find another
     // file behind the path.
@@ -199,11 +228,10 @@ fn migrations() -> Migrator {
     let one = |version, name: &'static str, sql: &'static str| {
         Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
     };
-    Migrator::with_migrations(vec![one(
-        1,
-        "first",
-        include_str!("../migrations/sqlite/0001_first.sql"),
-    )])
+    Migrator::with_migrations(vec![
+        one(1, "first", include_str!("../migrations/sqlite/0001_first.sql")),
+        one(2, "anchor", include_str!("../migrations/sqlite/0002_anchor.sql")),
+    ])
 }
 
 fn migration_failed(error: MigrateError) -> StoreError {

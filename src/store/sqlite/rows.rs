@@ -8,7 +8,9 @@ use std::str::FromStr;
 use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
-use super::{Grant, GrantId, RecordingRow, Revocation, RevocationScope, SessionRow, StoreError, WallMs, failed, json};
+use super::{
+    AnchorRow, Grant, GrantId, RecordingRow, Revocation, RevocationScope, SessionRow, StoreError, WallMs, failed, json,
+};
 use crate::kernel::id::Destination;
 
 /// The outer answer is about our values, the inner one the database's.
@@ -138,6 +140,16 @@ pub(super) fn revocation(row: &SqliteRow) -> Result<Revocation, StoreError> {
 
 pub(super) fn leaf(row: &SqliteRow) -> Result<([u8; 32], Vec<u8>), StoreError> {
     Ok((bytes32(row, "salt")?, row.try_get("body").map_err(failed)?))
+}
+
+pub(super) fn anchor(row: &SqliteRow) -> Result<AnchorRow, StoreError> {
+    Ok(AnchorRow {
+        origin: text(row, "origin")?,
+        size: number(row, "size")?,
+        root: bytes32(row, "root")?,
+        note: text(row, "note")?,
+        kept_ms: number(row, "kept_ms")?,
+    })
 }
 
 pub(super) async fn grant_in(connection: &mut SqliteConnection, id: GrantId) -> Result<Option<Grant>, StoreError> {
