@@ -131,7 +131,7 @@ pub struct Recording {
     pub durable: bool,
     /// Space kept free for seals and a break-glass session.
     pub spool_reserve_bytes: u64,
-    /// Output that a slow client may leave unread, per session, on disk.
+    /// What a slow reader may leave unread, per channel and direction, on disk.
     pub overflow_bytes_max: u64,
 }
 

@@ -219,3 +219,39 @@ fn titles_and_clipboards_are_not_text_either() {
     let ran = here.run(&["text", "e.pcr", "--trust", "trust.toml"]);
     assert!(ran.out.ends_with("\nabcdef\n"), "{}", ran.out);
 }
+
+/// Address space that a refusal may take, in KiB: the program itself, and far below 64 MiB of data.
+const BOMB_LIMIT_KIB: u32 = 96 * 1024;
+
+#[test]
+fn d26_bombs_stop_at_the_declared_limits() {
+    let vectors =
+        std::path::PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").unwrap()).join("../recording/testdata");
+    let manifest = std::fs::read_to_string(vectors.join("MANIFEST")).unwrap();
+    let sins = ["zstd_", "trailing_", "unknown_skippable_frame"];
+    let named = manifest.lines().filter_map(|line| line.split_once('\t'));
+    let bombs: Vec<&str> = named
+        .map(|(name, _)| name)
+        .filter(|name| sins.iter().any(|sin| name.starts_with(sin)))
+        .collect();
+    assert!(bombs.len() >= 14, "{bombs:?}");
+    for name in bombs {
+        let done = std::process::Command::new("sh")
+            .args(["-c", &format!("ulimit -v {BOMB_LIMIT_KIB}; exec \"$@\""), "sh"])
+            .arg(env!("CARGO_BIN_EXE_portcullis-player"))
+            .args(["verify", "--content"])
+            .arg(vectors.join(name).with_extension("pcr"))
+            .arg("--trust")
+            .arg(vectors.join("trust.toml"))
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&done.stdout);
+        assert_eq!(
+            done.status.code(),
+            Some(5),
+            "{name}: {said}{}",
+            String::from_utf8_lossy(&done.stderr)
+        );
+        assert!(said.contains("INVALID"), "{name}: {said}");
+    }
+}

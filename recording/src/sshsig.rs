@@ -80,13 +80,15 @@ pub fn armored(key: &[u8; 32], signature: &[u8; 64]) -> String {
 }
 
 /// A line of an allowed signers file (ssh-keygen(1), ALLOWED SIGNERS): the
-/// node may sign recordings and nothing else.
-pub fn allowed_signer(node: &str, key: &[u8; 32]) -> String {
-    // A principal has no white space and no wildcard.
+/// node may sign recordings and nothing else. Nothing for a name that is no
+/// principal there, or might stand for several.
+pub fn allowed_signer(node: &str, key: &[u8; 32]) -> Option<String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-    let node: String = node.chars().map(|c| if plain(c) { c } else { '_' }).collect();
-    format!(
-        "{node} namespaces=\"{NAMESPACE}\" {KEY_TYPE} {}",
-        STANDARD.encode(public_key(key))
-    )
+    let named = !node.is_empty() && node.chars().all(plain);
+    named.then(|| {
+        format!(
+            "{node} namespaces=\"{NAMESPACE}\" {KEY_TYPE} {}",
+            STANDARD.encode(public_key(key))
+        )
+    })
 }

@@ -15,7 +15,7 @@ fn why(file: &[u8]) -> Option<Why> {
 }
 
 #[test]
-fn every_byte_counts() {
+fn d25_every_byte_counts() {
     let file = small(1).file;
     let mut bad = file.clone();
     for at in (0..file.len()).step_by(STEP) {
@@ -29,7 +29,7 @@ fn every_byte_counts() {
 }
 
 #[test]
-fn every_truncation_and_every_addition_counts() {
+fn d25_every_truncation_and_every_addition_counts() {
     let file = small(1).file;
     for end in (0..file.len()).step_by(STEP) {
         assert!(why(&file[..end]).is_some(), "cut at {end}");
@@ -40,7 +40,7 @@ fn every_truncation_and_every_addition_counts() {
 }
 
 #[test]
-fn every_frame_dropped_doubled_or_swapped_counts() {
+fn d25_every_frame_dropped_doubled_or_swapped_counts() {
     let file = small(1).file;
     let all = frames(&file);
     let bytes = |i: usize| &file[all[i].start..all[i].end];
@@ -64,7 +64,7 @@ fn every_frame_dropped_doubled_or_swapped_counts() {
 }
 
 #[test]
-fn every_frame_of_another_session_counts() {
+fn d25_every_frame_of_another_session_counts() {
     let (one, two) = (small(1).file, small(2).file);
     let (a, b) = (frames(&one), frames(&two));
     for i in 0..a.len() {

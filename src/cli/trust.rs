@@ -69,7 +69,8 @@ pub fn run(common: &Common, command: &TrustCommand) -> Result<Exit, CliError> {
 /// which alone tell what a revoked key signed before.
 fn signers(trust: &Trust) -> String {
     let sound = trust.nodes.iter().filter(|node| node.revoked_wall_ms.is_none());
-    sound.map(|node| allowed_signer(&node.name, &node.key) + "\n").collect()
+    let lines = sound.filter_map(|node| allowed_signer(&node.name, &node.key));
+    lines.map(|line| line + "\n").collect()
 }
 
 fn ed25519(layout: &Layout, name: KeyName) -> Result<[u8; 32], CliError> {

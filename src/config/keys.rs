@@ -175,7 +175,7 @@ pub const KEYS: &[Key] = &[
         "recording",
         "overflow_max_mib",
         "1024",
-        "Output that a slow client may leave unread per session, kept on disk",
+        "What a slow reader may leave unread per channel and direction, kept on disk",
     ),
     key(
         "log",

@@ -362,6 +362,15 @@ impl Ledger {
         Ok(live.into_iter().map(|(id, _)| SessionId(id)).collect())
     }
 
+    /// Whether the ledger has a session's opening, sealed since or not.
+    ///
+    /// # Errors
+    /// When the ledger has stopped.
+    pub async fn knows(&self, session: &SessionId) -> Result<bool, LedgerError> {
+        let (reply, answer) = oneshot::channel();
+        self.ask(Op::Knows(session.0, reply), answer).await
+    }
+
     async fn ask<T>(&self, op: Op, answer: oneshot::Receiver<T>) -> Result<T, LedgerError> {
         let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let stopped = || LedgerError::Stopped("it was closed".to_owned());

@@ -78,6 +78,11 @@ impl Sessions {
         }
     }
 
+    /// Whether a session was ever opened, sealed since or not.
+    pub fn knows(&self, session: &[u8; 16]) -> bool {
+        self.live.contains_key(session) || self.sealed.contains_key(session)
+    }
+
     /// Sessions that were opened and never sealed.
     pub fn live(&self) -> Vec<([u8; 16], Live)> {
         self.live.iter().map(|(id, live)| (*id, *live)).collect()

@@ -57,13 +57,14 @@ pub(super) enum Op {
     },
     /// Which sessions are open.
     Live(oneshot::Sender<Vec<([u8; 16], Live)>>),
+    Knows([u8; 16], oneshot::Sender<bool>),
 }
 
 impl Op {
     fn bytes(&self) -> usize {
         match self {
             Op::Append { body, .. } => body.len(),
-            Op::Live(_) => 0,
+            Op::Live(_) | Op::Knows(..) => 0,
         }
     }
 }
@@ -120,6 +121,11 @@ impl Writer {
                 Op::Live(reply) => {
                     // Who asked may have gone.
                     drop(reply.send(self.sessions.live()));
+                    continue;
+                }
+                Op::Knows(session, reply) => {
+                    // Who asked may have gone.
+                    reply.send(self.sessions.knows(&session)).ok();
                     continue;
                 }
             };

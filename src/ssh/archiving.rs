@@ -2,12 +2,13 @@
 //! end in exactly one entry.
 //!
 //! 1. The seal leaf, durable; asked again it is the same leaf.
-//! 2. The file into the archive; there already counts as done.
-//! 3. The proof and the SSHSIG beside it; replaced if they are there.
-//! 4. The store's row; there already counts as done.
-//! 5. The spool folder goes.
+//! 2. The SSHSIG into the archive: over the bytes that still lie here.
+//! 3. The file into the archive; there already counts as done.
+//! 4. The proof beside it; replaced if it is there.
+//! 5. The store's row; there already counts as done.
+//! 6. The spool folder goes.
 //!
-//! A crash after any step leaves the spool folder (or, after 2, a folder
+//! A crash after any step leaves the spool folder (or, after 3, a folder
 //! without a main file), and the next start runs the same steps again: from
 //! the spool, or from what the archive holds.
 
@@ -39,7 +40,7 @@ pub enum ArchivingError {
     Archive(#[from] crate::archive::ArchiveError),
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error("its folder is empty, it is not in the archive, and the ledger has its opening: it was lost, or moved")]
+    #[error("it is neither in its folder nor in the archive, and the ledger has its opening: it was lost, or moved")]
     Lost,
     #[error("what the archive holds under its name is not its sealed recording: {0}")]
     NotIt(String),
@@ -60,6 +61,7 @@ impl Gate {
         let session = SessionId(finished.sealed.head().session_id);
         let receipt = self.ledger.append_seal(&finished.sealed).await?;
         let name: ArchiveName = recording_file(&session.0).parse()?;
+        self.sign(&name, &finished.path).await?;
         self.archive.put(&name, &finished.path).await?;
         self.file(&finished.sealed, &receipt, &name, at_ms).await?;
         std::fs::remove_dir_all(&finished.folder)?;
@@ -67,7 +69,22 @@ impl Gate {
         Ok(())
     }
 
-    /// Steps 3 and 4.
+    /// Step 2: what is signed is what was sealed here, never what the archive
+    /// gives back.
+    async fn sign(&self, name: &ArchiveName, sealed: &Path) -> Result<(), ArchivingError> {
+        let path = sealed.to_owned();
+        let digest = tokio::task::spawn_blocking(move || sshsig::digest(std::fs::File::open(path)?)).await;
+        let digest = digest.map_err(std::io::Error::other).flatten();
+        let digest = digest.map_err(|error| ArchivingError::Unread(error.to_string()))?;
+        let signature = self.keeper.sign_file(&digest).await?;
+        let text = sshsig::armored(&self.keeper.node_key(), &signature);
+        Ok(self
+            .archive
+            .put_sidecar(name, Sidecar::Signature, text.as_bytes())
+            .await?)
+    }
+
+    /// Steps 4 and 5.
     async fn file(
         &self,
         sealed: &Sealed,
@@ -77,15 +94,6 @@ impl Gate {
     ) -> Result<(), ArchivingError> {
         let proof = self.ledger.prove(receipt.entry().index).await?;
         self.archive.put_sidecar(name, Sidecar::Proof, proof.as_bytes()).await?;
-        let file = self.archive.open(name).await?;
-        let digest = tokio::task::spawn_blocking(move || sshsig::digest(file)).await;
-        let digest = digest.map_err(std::io::Error::other).flatten();
-        let digest = digest.map_err(|error| ArchivingError::Unread(error.to_string()))?;
-        let signature = self.keeper.sign_file(&digest).await?;
-        let text = sshsig::armored(&self.keeper.node_key(), &signature);
-        self.archive
-            .put_sidecar(name, Sidecar::Signature, text.as_bytes())
-            .await?;
         let seal = sealed.seal();
         let row = RecordingRow {
             session: SessionId(sealed.head().session_id),
@@ -129,28 +137,27 @@ impl Gate {
         self.archive_sealed(&finished, at_ms).await
     }
 
-    /// Archives, and tries again for a while: a disk that is full for a moment
+    /// Tries again for a while after a failure: a disk that is full for a moment
     /// or a store that is locked must not leave a recording in the spool until
     /// the next start.
     ///
     /// # Errors
     /// The last try's; the next start tries again.
-    pub async fn archive_patiently(&self, finished: &Finished, at_ms: WallMs) -> Result<(), ArchivingError> {
+    pub async fn archive_again(&self, finished: &Finished, at_ms: WallMs) -> Result<(), ArchivingError> {
         let session = SessionId(finished.sealed.head().session_id);
-        let mut waits = RETRY_WAITS.iter();
-        loop {
+        let mut last = None;
+        for wait in RETRY_WAITS {
+            tokio::time::sleep(wait).await;
             let done = match finished.path.exists() {
                 true => self.archive_sealed(finished, at_ms).await,
                 false => self.archive_moved(session, &finished.folder, at_ms).await,
             };
-            match (done, waits.next()) {
-                (Err(error), Some(wait)) if !self.registry.draining() => {
-                    tracing::warn!(%session, %error, "sealed but not archived yet; trying again");
-                    tokio::time::sleep(*wait).await;
-                }
-                (done, _) => return done,
+            match done {
+                Ok(()) => return Ok(()),
+                Err(error) => last = Some(error),
             }
         }
+        last.map_or(Ok(()), Err)
     }
 
     /// Completes what a crash interrupted after the file was moved: `folder`
@@ -178,7 +185,7 @@ impl Gate {
                 self.file(&sealed, &receipt, &name, at_ms).await?;
             }
             Err(ArchiveError::NotFound(_)) => {
-                if self.ledger.unsealed().await?.contains(&session) {
+                if self.ledger.knows(&session).await? {
                     return Err(ArchivingError::Lost);
                 }
                 self.ledger

@@ -38,6 +38,8 @@ const STALL: Duration = Duration::from_secs(2);
 /// How long a callback waits per packet in the slow walk: short enough for
 /// keepalives, window adjustments and rekeys to be served in between.
 const SLOW_WALK: Duration = Duration::from_millis(250);
+/// The same on a leg that other channels share.
+const SHARED_WALK: Duration = Duration::from_millis(25);
 /// Entries of one lane, whatever their size.
 const ENTRIES_MAX: usize = 64 * 1024;
 /// Packets smaller than this are joined to the one before, in bytes.
@@ -163,7 +165,6 @@ impl<C> Lane<C> {
         if state.slots.len() >= ENTRIES_MAX {
             return Err(LaneError::TooMany);
         }
-        state.backlog += bytes.len() as u64;
         if let Some(Slot::Memory {
             stream: last,
             bytes: joined,
@@ -184,6 +185,8 @@ impl<C> Lane<C> {
             let slot = state.overflow(&self.folder)?.write(stream, bytes)?;
             state.slots.push_back(slot);
         }
+        // Last: what could not be stored is not waiting, and the caller books it.
+        state.backlog += bytes.len() as u64;
         drop(guard);
         self.filled.notify_one();
         Ok(())
@@ -293,6 +296,16 @@ impl<C> Lane<C> {
         kill.guard(tokio::time::timeout(BRAKE, emptied)).await;
     }
 
+    /// Lets a leg that other channels share wait a little for a reader that is
+    /// far behind: without it a sender that ignores windows, or a fast sibling,
+    /// fills the overflow file and ends the session.
+    pub async fn shared_brake(&self, stop: &Kill) {
+        if self.backlog() > SLOW_WALK_BYTES {
+            let drained = tokio::time::timeout(SHARED_WALK, self.drained.notified());
+            stop.guard(drained).await;
+        }
+    }
+
     /// Waits until the lane has room in memory, for senders that may wait: a
     /// pipe or a terminal holds its writer back by itself.
     pub async fn room(&self, kill: &Kill) {
@@ -349,16 +362,28 @@ impl<C> State<C> {
 
     /// Moves the newest slot into the file, if it is in memory.
     fn spill_last(&mut self, folder: &std::path::Path) -> Result<bool, LaneError> {
-        let Some(Slot::Memory { stream, bytes }) = self.slots.back_mut() else {
-            return Ok(false);
+        let (stream, bytes) = match self.slots.pop_back() {
+            Some(Slot::Memory { stream, bytes }) => (stream, bytes),
+            other => {
+                self.slots.extend(other);
+                return Ok(false);
+            }
         };
-        let (stream, bytes) = (*stream, std::mem::take(bytes));
-        let slot = self.overflow(folder)?.write(stream, &bytes)?;
-        self.memory = self.memory.saturating_sub(bytes.len());
-        if let Some(last) = self.slots.back_mut() {
-            *last = slot;
+        let stored = self
+            .overflow(folder)
+            .and_then(|overflow| overflow.write(stream, &bytes));
+        match stored {
+            Ok(slot) => {
+                self.memory = self.memory.saturating_sub(bytes.len());
+                self.slots.push_back(slot);
+                Ok(true)
+            }
+            Err(error) => {
+                // Still there, and still counted.
+                self.slots.push_back(Slot::Memory { stream, bytes });
+                Err(error)
+            }
         }
-        Ok(true)
     }
 
     fn open(&mut self, slot: Slot<C>) -> Result<Entry<C>, LaneError> {

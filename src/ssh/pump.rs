@@ -42,6 +42,7 @@ pub struct ClientEnd {
     write: Arc<ChannelWriteHalf<Msg>>,
     handle: Handle,
     closed: Arc<AtomicBool>,
+    ended: Arc<AtomicBool>,
 }
 
 impl ClientEnd {
@@ -50,6 +51,7 @@ impl ClientEnd {
             write: Arc::new(write),
             handle,
             closed: Arc::new(AtomicBool::new(false)),
+            ended: Arc::new(AtomicBool::new(false)),
         }
     }
 
@@ -58,7 +60,13 @@ impl ClientEnd {
         self.closed.load(Ordering::SeqCst)
     }
 
-    /// The client closed it.
+    /// Whether the target ended it: a client that closes on its own leaves a
+    /// program running, and that is no ordinary exit.
+    pub fn ended(&self) -> bool {
+        self.ended.load(Ordering::SeqCst)
+    }
+
+    /// Either side closed it.
     pub fn set_closed(&self) {
         self.closed.store(true, Ordering::SeqCst);
     }
@@ -234,6 +242,7 @@ async fn down(live: &Arc<Live>, channel: &Arc<Channel>, client: &ClientEnd) {
                     if std::mem::take(&mut held_eof) {
                         channel.stop.guard(pass_control(client, Down::Eof)).await;
                     }
+                    client.ended.store(true, Ordering::SeqCst);
                     client.set_closed();
                     channel.stop.guard(client.write.close()).await;
                     channel.stop.fire();

@@ -54,14 +54,17 @@ pub async fn start(live: &Live, channel: &Channel, start: Start) -> Option<bool>
         ),
         Start::Subsystem(name) => (Request::Subsystem { name: name.clone() }, name.clone().into_bytes()),
     };
-    if let Err(denial) = live.decide(channel.number, request, &detail, "") {
-        let said = format!("refused by rule {}: {}", denial.rule, denial.sentence);
-        refuse_in_words(live, channel, said);
-        return None;
-    }
     if channel.started.swap(true, Ordering::SeqCst) {
         // One program a channel (RFC 4254 section 6.5).
+        live.refuse(channel.number, &request, &detail, "");
         refuse_in_words(live, channel, "this channel runs a program already".into());
+        return None;
+    }
+    if let Err(denial) = live.decide(channel.number, request, &detail, "") {
+        // What did not start does not count.
+        channel.started.store(false, Ordering::SeqCst);
+        let said = format!("refused by rule {}: {}", denial.rule, denial.sentence);
+        refuse_in_words(live, channel, said);
         return None;
     }
     let start = match live.admitted.force_command() {
@@ -86,8 +89,15 @@ pub fn pty(live: &Live, channel: &Channel, term: &str, size: Size, modes: &[(Pty
         .iter()
         .map(|(mode, value)| format!("{}={value}", *mode as u8))
         .collect();
-    let decided = live.decide(channel.number, Request::Pty, term.as_bytes(), &asked.join(" "));
-    if decided.is_err() || again {
+    let asked = asked.join(" ");
+    if again {
+        live.refuse(channel.number, &Request::Pty, term.as_bytes(), &asked);
+        return false;
+    }
+    if live
+        .decide(channel.number, Request::Pty, term.as_bytes(), &asked)
+        .is_err()
+    {
         return false;
     }
     let (px_width, px_height) = (size.px_width, size.px_height);
@@ -139,9 +149,11 @@ pub fn env(live: &Live, channel: &Channel, name: &str, value: &str) -> bool {
         .bytes()
         .take(2 * ENV_VALUE_BYTES_MAX)
         .collect();
-    let allowed = live.decide(channel.number, request, &detail, "").is_ok()
-        && count < ENV_COUNT_MAX
-        && !channel.started.load(Ordering::SeqCst);
+    if count >= ENV_COUNT_MAX || channel.started.load(Ordering::SeqCst) {
+        live.refuse(channel.number, &request, &detail, "");
+        return false;
+    }
+    let allowed = live.decide(channel.number, request, &detail, "").is_ok();
     if allowed {
         let (name, value) = (name.to_owned(), value.to_owned());
         enqueue(live, channel, Up::Env { name, value });

@@ -436,6 +436,7 @@ impl Handler for Connection {
         let Some(channel) = Connection::data(self, id, data) else {
             return Ok(());
         };
+        channel.up.shared_brake(&channel.stop).await;
         if self.channels.trickles(&channel, data.len()) {
             self.kill.guard(tokio::time::sleep(TRICKLE_WAIT)).await;
         }

@@ -18,12 +18,13 @@ use super::opening::bounded;
 use super::pump::{self, ClientEnd};
 use super::target::{self, Dial, Dialled};
 use crate::kernel::admit::Admitted;
+use crate::kernel::grant::WallMs;
 use crate::kernel::id::SessionId;
 use crate::kernel::inventory::{Reach, Target};
 use crate::kernel::policy::{self, Context, Denial, Permit};
 use crate::kernel::request::Request;
 use crate::kernel::session::EndReason;
-use crate::recorder::{Recorder, Recovered};
+use crate::recorder::{Finished, Recorder, Recovered};
 use crate::registry::Ticket;
 
 /// How long the notice may take before the streams are cut, after an end order.
@@ -162,6 +163,30 @@ impl Live {
         decision
     }
 
+    /// Records a request that is not even put before policy, because of what
+    /// the channel is doing.
+    pub fn refuse(&self, channel: u32, request: &Request, detail: &[u8], want: &str) {
+        let action = request.action();
+        self.record(
+            channel,
+            Event::Request {
+                kind: action.into(),
+                detail: detail.into(),
+                want: want.into(),
+            },
+        );
+        self.gate.metrics.decision(action, false);
+        self.record(
+            channel,
+            Event::Decision {
+                action: action.into(),
+                allowed: false,
+                rule: "gate.channel".into(),
+                code: "out_of_place".into(),
+            },
+        );
+    }
+
     /// Opens the ledger and dials the target.
     pub async fn begin(&self, permit: &Permit) -> Result<(), EndReason> {
         let opened = self
@@ -287,7 +312,7 @@ impl Live {
     pub fn client_gone(&self) {
         // A quick client is gone before the pump that sent CLOSE has stopped.
         let over = |(channel, end): &(Arc<Channel>, Option<ClientEnd>)| {
-            channel.stop.fired() || end.as_ref().is_some_and(ClientEnd::closed)
+            channel.stop.fired() || end.as_ref().is_some_and(ClientEnd::ended)
         };
         let clean = self.channels().values().all(over);
         self.control.end_now(match clean {
@@ -328,8 +353,17 @@ impl Live {
         self.kill.fire();
         self.wait_pumps().await;
         ticket.cut();
-        self.finish(&reason).await;
+        let left = self.finish(&reason).await;
+        // The session is over; only its file is not where it belongs.
         drop(ticket);
+        if let Some((finished, ended)) = left {
+            match self.gate.archive_again(&finished, ended).await {
+                Ok(()) => tracing::info!(session = %self.id, "archived after all"),
+                Err(error) => {
+                    tracing::error!(session = %self.id, %error, "sealed but not archived; the next start completes it");
+                }
+            }
+        }
     }
 
     async fn wait_pumps(&self) {
@@ -413,8 +447,9 @@ impl Live {
             .is_ok()
     }
 
-    /// Accounts, the end's reason, the seal, the ledger's seal leaf, the store.
-    async fn finish(&self, reason: &EndReason) {
+    /// Accounts, the end's reason, the seal, the archive, the store. Answers with
+    /// what could not be archived yet.
+    async fn finish(&self, reason: &EndReason) -> Option<(Finished, WallMs)> {
         let channels: Vec<Arc<Channel>> = self.channels().values().map(|(channel, _)| channel.clone()).collect();
         for channel in &channels {
             channel.abandon();
@@ -450,14 +485,15 @@ impl Live {
                 }
             }
         };
+        let mut left = None;
         if let Some(finished) = sealed {
-            let bytes = finished.bytes;
-            match self.gate.archive_patiently(&finished, ended).await {
+            match self.gate.archive_sealed(&finished, ended).await {
                 Ok(()) => {
-                    tracing::info!(session = %self.id, reason = reason.code(), bytes, "session sealed");
+                    tracing::info!(session = %self.id, reason = reason.code(), bytes = finished.bytes, "session sealed");
                 }
                 Err(error) => {
-                    tracing::error!(session = %self.id, %error, "sealed but not archived yet; the next start completes it");
+                    tracing::error!(session = %self.id, %error, "sealed but not archived yet; trying again");
+                    left = Some((finished, ended));
                 }
             }
         }
@@ -465,5 +501,6 @@ impl Live {
             tracing::error!(session = %self.id, %error, "the store did not take the session's end");
         }
         self.gate.metrics.sessions_active.dec();
+        left
     }
 }

@@ -265,7 +265,9 @@ fn an_archive_that_comes_back_gets_its_recording() {
     std::fs::write(&archive, "in the way").unwrap();
     ssh.say("bye\n");
     assert_eq!(ssh.finish(secs(20)).code(), 0);
-    wait_until("a failed try", secs(20), || world.bastion.log().contains("trying again"));
+    wait_until("a failed try", secs(20), || {
+        world.bastion.log().contains("trying again")
+    });
     std::fs::remove_file(&archive).unwrap();
     std::fs::rename(&away, &archive).unwrap();
     world.bastion.await_records(1, secs(40));
