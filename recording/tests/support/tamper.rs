@@ -63,7 +63,7 @@ pub fn recording(session: u8, bytes: usize) -> Vec<u8> {
     file
 }
 
-/// The whole campaign; of bytes and truncations every `step`th. `other` is a recording of another session.
+/// The campaign, or every `step`th part of it. `other` is a recording of another session.
 pub fn campaign(trust: &Trust, file: &[u8], other: &[u8], step: usize) -> Vec<Count> {
     let all = frames(file);
     let tries = Tries { trust, file, step };
@@ -94,17 +94,23 @@ pub fn campaign(trust: &Trust, file: &[u8], other: &[u8], step: usize) -> Vec<Co
     let orders = permutations(&whole);
     let splices = splices(file, &all, other);
     vec![
-        tries.every("bytes, 3 values each", file.len() * 3, |n, bytes| {
+        tries.run("bytes, 3 values each", file.len() * 3, |n, bytes| {
             bytes.extend_from_slice(file);
             bytes[n / 3] ^= [0x01, 0x80, 0xFF][n % 3];
         }),
-        tries.every("truncations", file.len(), |n, bytes| {
+        tries.run("truncations", file.len(), |n, bytes| {
             bytes.extend_from_slice(&file[..n])
         }),
-        tries.list("drops", drops.len(), |n| with_chunks(&drops[n])),
-        tries.list("duplicates", doubles.len(), |n| with_chunks(&doubles[n])),
-        tries.list("permutations", orders.len(), |n| with_chunks(&orders[n])),
-        tries.list("splices", splices.len(), |n| splices[n].clone()),
+        tries.run("drops", drops.len(), |n, bytes| *bytes = with_chunks(&drops[n])),
+        tries.run("duplicates", doubles.len(), |n, bytes| {
+            *bytes = with_chunks(&doubles[n])
+        }),
+        tries.run("permutations", orders.len(), |n, bytes| {
+            *bytes = with_chunks(&orders[n])
+        }),
+        tries.run("splices", splices.len(), |n, bytes| {
+            bytes.extend_from_slice(&splices[n])
+        }),
     ]
 }
 
@@ -148,20 +154,12 @@ struct Tries<'a> {
 }
 
 impl Tries<'_> {
-    fn list(&self, kind: &'static str, count: usize, make: impl Fn(usize) -> Vec<u8> + Sync) -> Count {
-        self.run(kind, count, 1, |n, bytes| *bytes = make(n))
-    }
-
-    fn every(&self, kind: &'static str, count: usize, make: impl Fn(usize, &mut Vec<u8>) + Sync) -> Count {
-        self.run(kind, count, self.step, make)
-    }
-
     /// Makes and verifies them on all cores. What `make` left as it was is not counted.
-    fn run(&self, kind: &'static str, count: usize, step: usize, make: impl Fn(usize, &mut Vec<u8>) + Sync) -> Count {
+    fn run(&self, kind: &'static str, count: usize, make: impl Fn(usize, &mut Vec<u8>) + Sync) -> Count {
         let threads = thread::available_parallelism().map_or(1, usize::from);
         let work = |first: usize| {
             let (mut tried, mut verified, mut bytes) = (0, 0, Vec::new());
-            for n in (first * step..count).step_by(threads * step) {
+            for n in (first * self.step..count).step_by(threads * self.step) {
                 bytes.clear();
                 make(n, &mut bytes);
                 if bytes != self.file {
