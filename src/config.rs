@@ -9,11 +9,13 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use portcullis_recording::note::VerifierKey;
 use serde::Deserialize;
 
 use crate::kernel::grant::Cidr;
 use crate::kernel::id::NodeName;
 use crate::layout::Layout;
+use crate::witness::address::Address;
 
 mod keys;
 mod meant;
@@ -27,6 +29,9 @@ use said::Said;
 
 /// Largest configuration file, in bytes.
 pub const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Most witnesses of the ledger.
+pub const WITNESSES_MAX: usize = 16;
 
 /// Most names of the host certificate.
 pub const HOST_NAMES_MAX: usize = 32;
@@ -75,6 +80,7 @@ pub struct Config {
     pub ssh: Ssh,
     pub session: Session,
     pub recording: Recording,
+    pub ledger: Ledger,
     pub log: Log,
 }
 
@@ -133,6 +139,21 @@ pub struct Recording {
     pub spool_reserve_bytes: u64,
     /// What a slow reader may leave unread, per channel and direction, on disk.
     pub overflow_bytes_max: u64,
+}
+
+/// Who else vouches for the ledger.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Ledger {
+    pub witnesses: Vec<Witness>,
+    /// How many of them verifiers demand.
+    pub quorum: u64,
+}
+
+/// Somebody else's machine that cosigns our checkpoints.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Witness {
+    pub address: Address,
+    pub key: VerifierKey,
 }
 
 /// How the server talks to its operator.

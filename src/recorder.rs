@@ -339,6 +339,22 @@ impl Recorder {
         &self.0.open_leaf
     }
 
+    /// The leaf that says how far the finished chunks are; they are on the
+    /// disk when it answers. Waits for one that is being written.
+    ///
+    /// # Errors
+    /// When the disk does not confirm it.
+    pub fn check_leaf(&self) -> std::io::Result<portcullis_recording::LedgerLeaf> {
+        let main = self.0.lock().main();
+        let (leaf, file) = {
+            let main = spool::lock(&main);
+            (main.main.check_leaf(), main.file.clone())
+        };
+        // Not under the lock: the next chunk does not wait for it.
+        file.sync_data()?;
+        Ok(leaf)
+    }
+
     /// Begins taking for one channel.
     pub fn take<'e>(&self, channel: u32) -> Take<'_, 'e> {
         Take {

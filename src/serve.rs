@@ -102,6 +102,7 @@ impl Running {
                 "recording.spool_reserve_mib",
                 new.recording.spool_reserve_bytes == old.recording.spool_reserve_bytes,
             ),
+            ("[ledger]", new.ledger == old.ledger),
         ] {
             anyhow::ensure!(same, "{key} changes only with a restart");
         }
@@ -198,6 +199,7 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
     };
     let keeper: Arc<dyn Keeper> = Arc::new(FileKeeper::load(&layout.keys(), rules, clock.clone()).context("the keys")?);
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&layout.store()).await.context("the store")?);
+    evidence::update_trust(&config, &*keeper, &clock)?;
     let ledger = Arc::new(evidence::open(&config, &*store, keeper.clone(), clock.clone()).await?);
     let archive = Arc::new(Files::open(&layout.archive()).context("the archive")?);
     let left_over = recover_all(&layout.spool(), &*keeper).await.context("the spool")?;
@@ -244,13 +246,8 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
     evidence::note_config(&ledger, &config)
         .await
         .context("the ledger does not take the configuration in force")?;
-    let keeping = evidence::keep(
-        ledger.checkpoints(),
-        ledger.origin().to_owned(),
-        store.clone(),
-        clock.clone(),
-    );
-    let keeping = tokio::spawn(keeping);
+    let watcher = evidence::Watcher::new(&gate, &config);
+    let watching = tokio::spawn(async move { watcher.run().await });
     recovered(&gate, left_over).await;
     close_orphans(&gate).await;
 
@@ -318,7 +315,7 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
             .await
             .context("the ledger does not take the stop")?;
         let closed = ledger.close().await.context("closing the ledger");
-        keeping.await.ok();
+        watching.await.ok();
         closed
     });
     Ok(Running {

@@ -58,6 +58,12 @@ pub struct Metrics {
     pub certificates_issued: Counter,
     /// `portcullis_recording_bytes_total`: bytes written to spools.
     pub recording_bytes: Counter,
+    /// `portcullis_ledger_leaves`: those that the standing checkpoint covers.
+    pub ledger_leaves: Gauge,
+    /// `portcullis_ledger_cosignatures`: witnesses that have cosigned it.
+    pub ledger_cosignatures: Gauge,
+    /// `portcullis_ledger_uncosigned`: 1 once too few have for five minutes.
+    pub ledger_uncosigned: Gauge,
     decisions: Family<DecisionLabels, Counter>,
 }
 
@@ -75,6 +81,9 @@ impl Metrics {
         let sessions = Counter::default();
         let certificates_issued = Counter::default();
         let recording_bytes = Counter::default();
+        let ledger_leaves = Gauge::default();
+        let ledger_cosignatures = Gauge::default();
+        let ledger_uncosigned = Gauge::default();
         let decisions = Family::<DecisionLabels, Counter>::default();
         registry.register("sessions_active", "Sessions running now", sessions_active.clone());
         registry.register("sessions", "Sessions opened", sessions.clone());
@@ -88,6 +97,21 @@ impl Metrics {
             "Bytes written to recordings",
             recording_bytes.clone(),
         );
+        registry.register(
+            "ledger_leaves",
+            "Leaves that the ledger's checkpoint covers",
+            ledger_leaves.clone(),
+        );
+        registry.register(
+            "ledger_cosignatures",
+            "Witnesses that have cosigned the ledger's checkpoint",
+            ledger_cosignatures.clone(),
+        );
+        registry.register(
+            "ledger_uncosigned",
+            "1 once too few witnesses have cosigned the ledger for five minutes",
+            ledger_uncosigned.clone(),
+        );
         registry.register("decisions", "Policy decisions", decisions.clone());
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "The running program", build);
@@ -97,6 +121,9 @@ impl Metrics {
             sessions,
             certificates_issued,
             recording_bytes,
+            ledger_leaves,
+            ledger_cosignatures,
+            ledger_uncosigned,
             decisions,
         }
     }
@@ -129,6 +156,9 @@ mod tests {
         metrics.sessions.inc();
         metrics.certificates_issued.inc();
         metrics.recording_bytes.inc_by(7);
+        metrics.ledger_leaves.set(9);
+        metrics.ledger_cosignatures.set(2);
+        metrics.ledger_uncosigned.set(1);
         metrics.decision("connect", true);
         metrics.decision("exec", false);
         let text = metrics.text();
@@ -137,6 +167,9 @@ mod tests {
             "portcullis_sessions_total 1",
             "portcullis_certificates_issued_total 1",
             "portcullis_recording_bytes_total 7",
+            "portcullis_ledger_leaves 9",
+            "portcullis_ledger_cosignatures 2",
+            "portcullis_ledger_uncosigned 1",
             "portcullis_decisions_total{action=\"connect\",decision=\"allow\"} 1",
             "portcullis_decisions_total{action=\"exec\",decision=\"deny\"} 1",
             "portcullis_build_info{version=",

@@ -33,14 +33,17 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ),
     ("archive", &["durable"]),
     ("clock", &[]),
-    ("config", &["kernel", "layout"]),
+    ("config", &["kernel", "layout", "witness"]),
     ("durable", &[]),
     ("entropy", &[]),
     ("issue", &["clock", "durable", "keeper", "kernel"]),
     ("keeper", &["kernel"]),
     ("kernel", &[]),
     ("layout", &[]),
-    ("ledger", &["archive", "clock", "durable", "keeper", "kernel"]),
+    (
+        "ledger",
+        &["archive", "clock", "durable", "keeper", "kernel", "witness"],
+    ),
     ("local_helper", &["clock"]),
     ("recorder", &["clock", "entropy", "keeper", "kernel"]),
     ("registry", &["clock", "kernel", "store"]),
@@ -62,6 +65,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ),
     ("store", &["kernel"]),
     ("telemetry", &["config"]),
+    ("witness", &["clock", "durable", "entropy"]),
 ];
 const SEES_ALL: &[&str] = &["main", "lib", "cli", "serve", "demo"];
 

@@ -31,6 +31,7 @@ mod serve;
 mod sessions;
 mod target;
 mod trust;
+mod witness;
 
 use exit::{CliError, Exit};
 use output::Output;
@@ -100,6 +101,8 @@ pub enum Command {
     /// The transparency log
     #[command(subcommand)]
     Ledger(ledger::LedgerCommand),
+    /// Cosign the checkpoints of other machines' ledgers (c2sp.org/tlog-witness)
+    Witness(witness::WitnessArgs),
     /// Replay a recording in this terminal (as portcullis-player does)
     #[command(disable_help_flag = true)]
     Play(player::PlayerArgs),
@@ -201,6 +204,7 @@ async fn dispatch(common: &Common, command: Command) -> Result<Exit, CliError> {
         Command::Recordings => recordings::run(common).await,
         Command::Trust(command) => trust::run(common, &command),
         Command::Ledger(command) => ledger::run(common, &command).await,
+        Command::Witness(args) => witness::run(common, &args).await,
         // Run without a server's runtime, see `run`.
         Command::Play(_) | Command::Verify(_) => Ok(Exit::Ok),
     }

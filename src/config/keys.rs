@@ -178,6 +178,18 @@ pub const KEYS: &[Key] = &[
         "What a slow reader may leave unread per channel and direction, kept on disk",
     ),
     key(
+        "ledger",
+        "witnesses",
+        "[]",
+        "Machines that cosign the ledger, such as {url=\"http://w.example:7878\", key=\"NAME+ID+KEY\"}; `portcullis witness` prints its key",
+    ),
+    key(
+        "ledger",
+        "quorum",
+        "0",
+        "How many of them a proof must carry, for everybody who verifies with this server's trust file",
+    ),
+    key(
         "log",
         "format",
         "\"text\"",

@@ -3,10 +3,14 @@
 use std::path::Path;
 use std::time::Duration;
 
+use portcullis_recording::note::{KeyKind, VerifierKey};
 use sha2::{Digest, Sha256};
 
-use super::said::{Said, SaidRecording, SaidSession, SaidSsh};
-use super::{Config, ConfigError, HOST_NAMES_MAX, Kex, Log, LogFormat, Recording, Session, Ssh, host_name_ok};
+use super::said::{Said, SaidLedger, SaidRecording, SaidSession, SaidSsh, SaidWitness};
+use super::{
+    Config, ConfigError, HOST_NAMES_MAX, Kex, Ledger, Log, LogFormat, Recording, Session, Ssh, WITNESSES_MAX, Witness,
+    host_name_ok,
+};
 use crate::kernel::id::NodeName;
 use crate::layout::Layout;
 
@@ -87,6 +91,7 @@ impl Meaning<'_> {
             layout: Layout::new(root),
             session: self.session(said.session)?,
             recording: self.recording(&said.recording)?,
+            ledger: self.ledger(said.ledger)?,
             log: Log {
                 format: said.log.format.unwrap_or(LogFormat::Text),
                 filter: said.log.filter.unwrap_or_else(|| "info".to_owned()),
@@ -183,6 +188,33 @@ impl Meaning<'_> {
             durable: said.durable.unwrap_or(false),
             spool_reserve_bytes: mib("recording.spool_reserve_mib", said.spool_reserve_mib, 512, 16)?,
             overflow_bytes_max: mib("recording.overflow_max_mib", said.overflow_max_mib, 1024, 1)?,
+        })
+    }
+
+    fn ledger(&self, said: SaidLedger) -> Result<Ledger, ConfigError> {
+        const KEY: &str = "ledger.witnesses";
+        let said_witnesses = said.witnesses.unwrap_or_default();
+        if said_witnesses.len() > WITNESSES_MAX {
+            return Err(self.bad(KEY, format!("more than {WITNESSES_MAX}")));
+        }
+        let mut witnesses: Vec<Witness> = Vec::with_capacity(said_witnesses.len());
+        for SaidWitness { url, key } in said_witnesses {
+            let bad = |why: String| self.bad(KEY, why);
+            let address = url.parse().map_err(bad)?;
+            let key = VerifierKey::parse(&key).map_err(|error| self.bad(KEY, format!("the key of {url}: {error}")))?;
+            if key.kind() != KeyKind::Cosignature {
+                return Err(bad(format!("the key of {url} is a ledger's, not a witness's")));
+            }
+            // One key under two names is one witness, and its word counts once.
+            if witnesses.iter().any(|known| known.key.key() == key.key()) {
+                return Err(bad(format!("the key of {url} is another witness's too")));
+            }
+            witnesses.push(Witness { address, key });
+        }
+        let most = u64::try_from(witnesses.len()).unwrap_or(u64::MAX);
+        Ok(Ledger {
+            witnesses,
+            quorum: self.number("ledger.quorum", said.quorum, 0, (0, most))?,
         })
     }
 }

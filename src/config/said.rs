@@ -14,6 +14,7 @@ pub(super) struct Said {
     pub(super) ssh: SaidSsh,
     pub(super) session: SaidSession,
     pub(super) recording: SaidRecording,
+    pub(super) ledger: SaidLedger,
     pub(super) log: SaidLog,
 }
 
@@ -53,6 +54,20 @@ pub(super) struct SaidRecording {
     pub(super) durable: Option<bool>,
     pub(super) spool_reserve_mib: Option<u64>,
     pub(super) overflow_max_mib: Option<u64>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct SaidLedger {
+    pub(super) witnesses: Option<Vec<SaidWitness>>,
+    pub(super) quorum: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SaidWitness {
+    pub(super) url: String,
+    pub(super) key: String,
 }
 
 #[derive(Deserialize, Default)]

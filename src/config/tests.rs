@@ -15,7 +15,10 @@ fn an_empty_file_means_the_documented_defaults() {
             _ => format!("{line}\n"),
         })
         .collect();
-    assert_eq!(parse(&said).unwrap(), empty, "{said}");
+    let mut aloud = parse(&said).unwrap();
+    assert_ne!(aloud.sha256, empty.sha256);
+    aloud.sha256 = empty.sha256;
+    assert_eq!(aloud, empty, "{said}");
     assert_eq!(said.lines().filter(|line| line.contains(" = ")).count(), KEYS.len());
     assert_eq!(empty.layout, Layout::new("/srv/gate"));
     assert_eq!(empty.ssh.listen, "[::]:2222".parse().unwrap());
@@ -30,7 +33,7 @@ fn an_empty_file_means_the_documented_defaults() {
 #[test]
 fn every_key_of_the_file_is_documented() {
     // serde lists the keys it knows when it meets one it does not.
-    for section in ["", "ssh", "session", "recording", "log"] {
+    for section in ["", "ssh", "session", "recording", "ledger", "log"] {
         let text = if section.is_empty() {
             "zzzzzzzzzzzz = 1".to_owned()
         } else {
@@ -85,6 +88,26 @@ fn mistakes_are_told_with_place_and_next_step() {
         ("node = ", ":1:8: ", ""),
         ("[ssh]\nhost_names = [\"a b\"]", "ssh.host_names: `a b`", ""),
         (
+            "[ledger]\nquorum = 1",
+            "ledger.quorum: 1 is not between 0 and 0",
+            "the default is 0",
+        ),
+        (
+            "[ledger]\nwitnesses = [{ url = \"w:1\", key = \"x\" }]",
+            "ledger.witnesses: `w:1` is not http",
+            "Machines that cosign",
+        ),
+        (
+            "[ledger]\nwitnesses = [{ url = \"http://w:1\", key = \"x\" }]",
+            "ledger.witnesses: the key of http://w:1: not a verifier key",
+            "",
+        ),
+        (
+            "[ledger]\nwitnesses = [{ url = \"http://w:1\" }]",
+            ":2:14: missing field `key`",
+            "",
+        ),
+        (
             "[recording]\nspool_reserve_mib = 99999999999",
             "recording.spool_reserve_mib",
             "",
@@ -117,4 +140,31 @@ fn reading_tells_what_is_missing() {
     let dir = tempfile::tempdir().unwrap();
     let error = Config::load(&dir.path().join("config.toml")).unwrap_err();
     assert!(error.hint().unwrap().contains("portcullis init"), "{error}");
+}
+
+#[test]
+fn witnesses_are_told_apart_by_their_keys() {
+    use portcullis_recording::note::{KeyKind, VerifierKey};
+    let key = |name: &str, kind, byte| VerifierKey::new(name, kind, [byte; 32]).unwrap().to_string();
+    let text = |first: &str, second: &str, quorum: u64| {
+        format!(
+            "[ledger]\nquorum = {quorum}\nwitnesses = [\n  {{ url = \"http://a:1\", key = \"{first}\" }},\n  \
+             {{ url = \"unix:/run/b\", key = \"{second}\" }},\n]"
+        )
+    };
+    let (one, two) = (key("a", KeyKind::Cosignature, 1), key("b", KeyKind::Cosignature, 2));
+    let config = parse(&text(&one, &two, 2)).unwrap();
+    assert_eq!((config.ledger.witnesses.len(), config.ledger.quorum), (2, 2));
+    let same = key("b", KeyKind::Cosignature, 1);
+    let error = parse(&text(&one, &same, 1)).unwrap_err().to_string();
+    assert!(error.contains("unix:/run/b is another witness's too"), "{error}");
+    let ledgers = key("b", KeyKind::Note, 2);
+    let error = parse(&text(&one, &ledgers, 1)).unwrap_err().to_string();
+    assert!(error.contains("is a ledger's, not a witness's"), "{error}");
+    assert!(
+        parse(&text(&one, &two, 3))
+            .unwrap_err()
+            .to_string()
+            .contains("ledger.quorum")
+    );
 }

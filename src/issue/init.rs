@@ -46,7 +46,7 @@ pub async fn make_identity(
     let keeper = FileKeeper::load(&dir, Rules::default(), clock.clone())?;
     host_certificate(&keeper, &dir, node, host_names, clock).await?;
     let signers = Signers::of(node, origin, &keeper);
-    trust::update(&state.join(TRUST_FILE), &signers, clock.now().wall_ms)?;
+    trust::update(&state.join(TRUST_FILE), &signers, (&[], 0), clock.now().wall_ms)?;
     Ok(keeper)
 }
 

@@ -95,6 +95,21 @@ pub fn with_signers(mut trust: Trust, signers: &Signers, now: WallMs) -> Result<
     Ok(trust)
 }
 
+/// `trust` with these witnesses in it, and with the quorum that is demanded
+/// of them. None of those before is removed: what they cosigned stays
+/// cosigned. Without witnesses it stays as it is.
+pub fn with_witnesses(mut trust: Trust, witnesses: &[VerifierKey], quorum: u64) -> Trust {
+    for key in witnesses {
+        if !trust.witnesses.contains(key) {
+            trust.witnesses.push(key.clone());
+        }
+    }
+    if !witnesses.is_empty() {
+        trust.quorum = quorum;
+    }
+    trust
+}
+
 /// Reads a trust file; an absent one trusts nothing.
 ///
 /// # Errors
@@ -112,14 +127,21 @@ pub fn read(path: &Path) -> Result<Trust, TrustFileError> {
     })
 }
 
-/// Brings `trust.toml` up to date with the keys in use; gives what it says
-/// now. Called at `init` and at every start: cheap when nothing changed.
+/// Brings `trust.toml` up to date with the keys and witnesses in use; gives
+/// what it says now. Called at `init` and at every start: cheap when nothing
+/// changed.
 ///
 /// # Errors
 /// When the file there cannot be read, or the new one not be written.
-pub fn update(path: &Path, signers: &Signers, now: WallMs) -> Result<Trust, TrustFileError> {
+pub fn update(
+    path: &Path,
+    signers: &Signers,
+    witnesses: (&[VerifierKey], u64),
+    now: WallMs,
+) -> Result<Trust, TrustFileError> {
     let old = read(path)?;
     let new = with_signers(old.clone(), signers, now)?;
+    let new = with_witnesses(new, witnesses.0, witnesses.1);
     if new != old {
         let text = new.to_text().map_err(TrustFileError::Unwritable)?;
         let staging = path.with_extension("toml.new");
@@ -142,6 +164,8 @@ pub fn known_hosts_line(pattern: &str, host_ca: &PublicKey) -> Result<String, ru
 mod tests {
     use super::*;
 
+    const NONE: (&[VerifierKey], u64) = (&[], 0);
+
     fn signers(key: u8) -> Signers {
         Signers {
             node: "bastion-1".parse().unwrap(),
@@ -155,14 +179,14 @@ mod tests {
     fn a_file_is_made_kept_and_grown() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(TRUST_FILE);
-        let first = update(&path, &signers(1), 1_000).unwrap();
+        let first = update(&path, &signers(1), NONE, 1_000).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         assert_eq!(Trust::parse(&text).unwrap(), first);
         // Again, later: not one byte changes.
-        update(&path, &signers(1), 2_000).unwrap();
+        update(&path, &signers(1), NONE, 2_000).unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
 
-        let grown = update(&path, &signers(5), 3_000).unwrap();
+        let grown = update(&path, &signers(5), NONE, 3_000).unwrap();
         assert_eq!(read(&path).unwrap(), grown);
         let times: Vec<_> = grown
             .nodes
@@ -187,10 +211,20 @@ mod tests {
             ..trust.nodes[0].clone()
         });
         std::fs::write(&path, trust.to_text().unwrap()).unwrap();
-        let now = update(&path, &signers(3), 2_000).unwrap();
+        let now = update(&path, &signers(3), NONE, 2_000).unwrap();
         assert_eq!((now.quorum, now.witnesses.len()), (1, 1));
         assert_eq!(now.nodes[0].revoked_wall_ms, Some(1_500));
         assert_eq!(now.nodes[1].until_wall_ms, None, "another node's key");
+    }
+
+    #[test]
+    fn witnesses_come_and_stay_and_the_quorum_is_the_last_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(TRUST_FILE);
+        let key = |byte| VerifierKey::new("w.example", KeyKind::Cosignature, [byte; 32]).unwrap();
+        update(&path, &signers(1), (&[key(1), key(2)], 2), 1).unwrap();
+        let now = update(&path, &signers(1), (&[key(2), key(3)], 1), 2).unwrap();
+        assert_eq!((now.quorum, now.witnesses), (1, vec![key(1), key(2), key(3)]));
     }
 
     #[test]
@@ -198,7 +232,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(TRUST_FILE);
         std::fs::write(&path, "colour = 1\n").unwrap();
-        let said = update(&path, &signers(1), 1).unwrap_err().to_string();
+        let said = update(&path, &signers(1), NONE, 1).unwrap_err().to_string();
         assert!(said.contains("line 1"), "{said}");
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "colour = 1\n");
     }

@@ -19,10 +19,9 @@ pub fn ledger_key(origin: &str, key: [u8; 32]) -> Result<VerifierKey, NoteError>
 /// # Errors
 /// When the signature is not `key`'s: what cannot be verified must not take
 /// the place of what can.
-pub fn signed(mut note: Note, key: &VerifierKey, signature: &[u8; 64]) -> Result<String, NoteError> {
+pub fn signed(mut note: Note, key: &VerifierKey, signature: &[u8; 64]) -> Result<Note, NoteError> {
     note.add_signature(key, signature);
-    let text = note.to_string();
-    open(&text, key).map(|_| text)
+    open(&note.to_string(), key).map(|_| note)
 }
 
 /// Reads a note that `key` has signed for its own log.
@@ -59,7 +58,7 @@ mod tests {
         };
         let body = checkpoint.to_note().unwrap();
         let signature = private.sign(body.text().as_bytes()).to_bytes();
-        let note = signed(body.clone(), &key, &signature).unwrap();
+        let note = signed(body.clone(), &key, &signature).unwrap().to_string();
         assert_eq!(open(&note, &key).unwrap(), checkpoint);
         assert!(signed(body, &key, &[1; 64]).is_err());
         let other = ledger_key("other.example/log", public).unwrap();

@@ -63,6 +63,8 @@ struct Expected {
 struct Logged {
     open: u64,
     leaf: LedgerLeaf,
+    /// The last check leaf, and the bytes that the recording had by then.
+    check: Option<(u64, u64)>,
     seal: Option<(u64, LedgerLeaf)>,
 }
 
@@ -354,6 +356,7 @@ fn note_leaf(sessions: &mut BTreeMap<SessionId, Logged>, index: u64, leaf: Ledge
             let logged = Logged {
                 open: index,
                 leaf,
+                check: None,
                 seal: None,
             };
             sessions.insert(id, logged);
@@ -369,7 +372,10 @@ fn note_leaf(sessions: &mut BTreeMap<SessionId, Logged>, index: u64, leaf: Ledge
             logged.seal = Some((index, leaf));
             return;
         }
-        (LeafKind::Check, Some(_)) => return,
+        (LeafKind::Check, Some(logged)) => {
+            logged.check = Some((index, leaf.size));
+            return;
+        }
     };
     report.add(
         Code::LeafContradicts,
@@ -402,6 +408,10 @@ fn compare(
         };
         if logged.leaf != *open {
             let text = format!("its head is not the one that leaf {} opened", logged.open);
+            report.add(Code::RecordingMismatch, name, text);
+        }
+        if let Some((index, bytes)) = logged.check.filter(|(_, bytes)| sealed.file_bytes() < *bytes) {
+            let text = format!("leaf {index} says that it had {bytes} bytes already: its end was dropped");
             report.add(Code::RecordingMismatch, name, text);
         }
         match &logged.seal {

@@ -200,6 +200,29 @@ async fn another_end_of_the_same_recording_is_a_mismatch() {
 }
 
 #[tokio::test]
+async fn a_recording_that_lost_its_end_is_a_mismatch() {
+    let house = House::new().await;
+    let ledger = house.bench.open().await.unwrap();
+    let made = recording(&house.bench.keeper(), [3; 16]).await;
+    let bytes = made.bytes.len() as u64;
+    ledger.append_open(made.open.clone(), made.salt).await.unwrap();
+    for size in [bytes, bytes + 1] {
+        let check = LedgerLeaf {
+            kind: LeafKind::Check,
+            size,
+            ..made.open.clone()
+        };
+        ledger.append_check(check, made.salt).await.unwrap();
+    }
+    house.store(&ledger, 3, true).await;
+    ledger.close().await.unwrap();
+    let report = house.fsck().await;
+    assert_only(&report, Code::RecordingMismatch, &spool::recording_file(&[3; 16]));
+    let text = &report.findings[0].text;
+    assert!(text.contains(&format!("had {} bytes already", bytes + 1)), "{text}");
+}
+
+#[tokio::test]
 async fn a_proof_that_is_gone_or_wrong_is_named() {
     let house = House::new().await;
     let proof = |session| house.file(session).with_extension("pcr.proof");

@@ -13,10 +13,12 @@
 //! 4. the keeper signs the new root: nothing of it is on disk;
 //! 5. tiles are written (staged, synced, renamed, folder synced): no
 //!    checkpoint needs them yet; the next start writes them again if they differ;
-//! 6. `checkpoint` is swapped: leaves up to here can never be taken back
-//!    unnoticed by anybody who saw it.
+//! 6. witnesses are asked, for a bounded time: they know a size that the next
+//!    start reaches again;
+//! 7. `checkpoint` is swapped, with their cosignatures: leaves up to here can
+//!    never be taken back unnoticed by anybody who saw it.
 //!
-//! Steps 1 to 3 are the writer's thread, 4 to 6 the publisher's task: signing
+//! Steps 1 to 3 are the writer's thread, 4 to 7 the publisher's task: signing
 //! never delays an append. After an error in 1 or 2 nothing is taken before a
 //! restart.
 //!
@@ -44,6 +46,7 @@ use crate::keeper::Keeper;
 use crate::kernel::id::SessionId;
 
 use self::body::{Body, KIND_BYTES_MAX};
+use self::cosign::{Cosigned, Cosigners, Witnesses};
 use self::publish::{Published, Publisher, Status};
 use self::sessions::Live;
 use self::standing::Checkpoints;
@@ -52,12 +55,14 @@ use self::writer::{Op, QUEUE_LEAVES_MAX, Writer};
 
 pub mod body;
 pub mod checkpoint;
+pub mod cosign;
 mod error;
 pub mod fsck;
 pub mod journal;
 mod prove;
 mod publish;
 pub mod refusals;
+pub mod renew;
 mod replay;
 pub mod report;
 mod sessions;
@@ -95,6 +100,7 @@ pub struct Options {
     /// The name that the folder must have.
     pub origin: String,
     pub anchors: Vec<Anchor>,
+    pub witnesses: Witnesses,
     /// For tests; see [`Step`].
     pub hook: Option<Hook>,
 }
@@ -169,8 +175,9 @@ impl Ledger {
     }
 
     /// Replays the journal, holds it against the signed checkpoint and every
-    /// anchor, makes derived files good that a crash left behind, and begins
-    /// to take leaves.
+    /// anchor, makes derived files good that a crash left behind, shows it to
+    /// the witnesses, and begins to take leaves. A witness that does not
+    /// answer is no obstacle.
     ///
     /// # Errors
     /// When the folder is missing, in use, damaged, rolled back or forked:
@@ -194,19 +201,23 @@ impl Ledger {
             partials,
             cut,
         } = opened;
+        let cosigners = Cosigners::new(&options.witnesses, standing.note.as_ref(), clock.clone());
         let shared = Arc::new(Shared::new(dir.to_owned(), options.origin, replayed.log, options.hook));
         let (sender, status) = watch::channel(Status {
             now: Arc::new(standing),
             tries: 0,
             failed: None,
+            cosigned: Cosigned::default(),
+            short: 0,
         });
         let mut publisher = Publisher {
             shared: shared.clone(),
             keeper,
             status: sender,
             partials,
+            cosigners,
         };
-        publisher.publish().await?;
+        publisher.begin().await?;
         let writer = Writer {
             shared: shared.clone(),
             to: appender,

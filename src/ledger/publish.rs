@@ -13,6 +13,7 @@ use crate::durable::DurableError;
 use crate::keeper::Keeper;
 
 use super::checkpoint;
+use super::cosign::{Cosigned, Cosigners, Tree};
 use super::error::LedgerError;
 use super::replay::{is_on_disk, store_tile, swap_checkpoint};
 use super::state::{Shared, Step};
@@ -28,7 +29,10 @@ const RETRY_MS: u64 = 1_000;
 pub(super) struct Published {
     pub size: u64,
     pub root: Hash,
-    /// The signed note; none before the first publication of a new ledger.
+    /// The note with the ledger's signature alone; none before the first
+    /// publication of a new ledger.
+    pub signed: Option<Note>,
+    /// The same with the witnesses'.
     pub note: Option<Note>,
     pub edge: Edge,
 }
@@ -40,6 +44,9 @@ pub(super) struct Status {
     /// Counts publications, failed ones too.
     pub tries: u64,
     pub failed: Option<String>,
+    pub cosigned: Cosigned,
+    /// Counts publications that too few witnesses had cosigned.
+    pub short: u64,
 }
 
 pub(super) struct Publisher {
@@ -48,19 +55,37 @@ pub(super) struct Publisher {
     pub status: watch::Sender<Status>,
     /// Partial tiles that are known to be on disk.
     pub partials: Vec<TileId>,
+    pub cosigners: Cosigners,
 }
 
 impl Publisher {
+    /// What a start publishes, or has cosigned again: nothing may have been
+    /// taken back that a witness saw.
+    pub async fn begin(&mut self) -> Result<(), LedgerError> {
+        match self.publish(true).await? {
+            true => Ok(()),
+            false => self.cosign_again(true).await,
+        }
+    }
+
     pub async fn run(mut self) {
         loop {
+            let cosigned = self.status.borrow().cosigned;
+            let again = self.cosigners.again(cosigned);
             tokio::select! {
                 () = self.shared.dirty.notified() => {}
                 () = self.shared.demand.notified() => {}
+                () = sleep(again.unwrap_or_default()), if again.is_some() => {
+                    if let Err(why) = self.cosign_again(false).await {
+                        tracing::error!(%why, "the cosigned checkpoint was not published");
+                    }
+                    continue;
+                }
             }
             loop {
-                let outcome = self.publish().await;
+                let outcome = self.publish(false).await;
                 let pause = match &outcome {
-                    Ok(()) => PUBLISH_MS_MIN,
+                    Ok(_) => PUBLISH_MS_MIN,
                     Err(_) => RETRY_MS,
                 };
                 let failed = outcome.err().map(|why| why.to_string());
@@ -82,18 +107,42 @@ impl Publisher {
         }
     }
 
-    /// Signs what is durable now and publishes it: tiles first, then the
-    /// checkpoint that needs them. A crash in between leaves tiles that no
-    /// checkpoint needs yet, which the next start completes.
-    pub async fn publish(&mut self) -> Result<(), LedgerError> {
+    /// Signs what is durable now and publishes it: tiles first, then, once
+    /// the witnesses were asked, the checkpoint that needs them. A crash in
+    /// between leaves tiles that no checkpoint needs yet, which the next start
+    /// completes. False when everything was published already.
+    async fn publish(&mut self, starting: bool) -> Result<bool, LedgerError> {
         let (edge, pending) = {
             let log = self.shared.log();
             (log.edge.clone(), log.pending.clone())
         };
         let standing = self.status.borrow().now.clone();
         if edge.size() == standing.size && standing.note.is_some() {
-            return Ok(());
+            return Ok(false);
         }
+        let signed = self.sign(&edge).await?;
+        let partials = edge.partials();
+        let known = std::mem::take(&mut self.partials);
+        let fresh: Vec<Tile> = partials
+            .iter()
+            .filter(|tile| !known.contains(&tile.id))
+            .cloned()
+            .collect();
+        let (shared, count) = (self.shared.clone(), pending.len());
+        blocking(move || put_tiles(&shared, &pending, &fresh)).await?;
+        self.put_checkpoint(signed, edge, starting).await?;
+        let full: Vec<Tile> = self.shared.log().pending.drain(..count).collect();
+        let dir = self.shared.dir.clone();
+        blocking(move || {
+            drop_partials(&dir, &full);
+            Ok(())
+        })
+        .await?;
+        self.partials = partials.iter().map(|tile| tile.id).collect();
+        Ok(true)
+    }
+
+    async fn sign(&self, edge: &Edge) -> Result<Note, LedgerError> {
         let checkpoint = Checkpoint {
             origin: self.shared.origin.clone(),
             size: edge.size(),
@@ -106,51 +155,77 @@ impl Publisher {
         let body = checkpoint.to_note().map_err(unsigned)?;
         let signature = self.keeper.sign_checkpoint(body.text().as_bytes()).await?;
         let key = checkpoint::ledger_key(&self.shared.origin, self.keeper.ledger_key()).map_err(unsigned)?;
-        let text = checkpoint::signed(body, &key, &signature).map_err(unsigned)?;
-        let note = Note::parse(&text).map_err(unsigned)?;
-        let partials = edge.partials();
-        let known = std::mem::take(&mut self.partials);
-        let shared = self.shared.clone();
-        let count = pending.len();
-        let published = text.clone();
-        let fresh: Vec<Tile> = partials
-            .iter()
-            .filter(|tile| !known.contains(&tile.id))
-            .cloned()
-            .collect();
-        let written = tokio::task::spawn_blocking(move || -> Result<(), LedgerError> {
-            put(&shared, &pending, &fresh, &published)?;
-            drop_partials(&shared.dir, &pending);
-            Ok(())
-        })
-        .await;
-        match written {
-            Ok(done) => done?,
-            Err(why) => return Err(LedgerError::Stopped(why.to_string())),
+        checkpoint::signed(body, &key, &signature).map_err(unsigned)
+    }
+
+    /// Has the checkpoint that stands cosigned anew.
+    async fn cosign_again(&mut self, starting: bool) -> Result<(), LedgerError> {
+        let standing = self.status.borrow().now.clone();
+        match &standing.signed {
+            Some(signed) => {
+                self.put_checkpoint(signed.clone(), standing.edge.clone(), starting)
+                    .await
+            }
+            None => Ok(()),
         }
-        self.shared.log().pending.drain(..count);
-        self.partials = partials.iter().map(|tile| tile.id).collect();
+    }
+
+    /// Asks the witnesses and puts the checkpoint in place, with what they
+    /// gave. A dispute keeps a start from going on; later it is an alarm.
+    async fn put_checkpoint(&mut self, signed: Note, edge: Edge, starting: bool) -> Result<(), LedgerError> {
+        let tree = Tree {
+            dir: self.shared.dir.clone(),
+            edge: edge.clone(),
+        };
+        let asked = self.cosigners.ask(&signed, tree).await;
+        if starting {
+            asked?;
+        }
+        let (note, cosigned) = self.cosigners.cosigned(&signed);
+        let (shared, text) = (self.shared.clone(), note.to_string());
+        let stands = self.status.borrow().now.note.as_ref() == Some(&note);
+        if !stands {
+            blocking(move || put_note(&shared, &text)).await?;
+        }
         let now = Arc::new(Published {
-            size: checkpoint.size,
-            root: checkpoint.root,
+            size: edge.size(),
+            root: edge.root(),
+            signed: Some(signed),
             note: Some(note),
             edge,
         });
-        self.status.send_modify(|status| status.now = now);
+        self.status.send_modify(|status| {
+            status.now = now;
+            status.cosigned = cosigned;
+            status.short = status.short.saturating_add(u64::from(!cosigned.enough));
+        });
         Ok(())
     }
 }
 
-fn put(shared: &Shared, full: &[Tile], partial: &[Tile], note: &str) -> Result<(), DurableError> {
+/// Files are written on a thread that may wait for them.
+async fn blocking(work: impl FnOnce() -> Result<(), DurableError> + Send + 'static) -> Result<(), LedgerError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => Ok(done?),
+        Err(why) => Err(LedgerError::Stopped(why.to_string())),
+    }
+}
+
+fn put_tiles(shared: &Shared, full: &[Tile], partial: &[Tile]) -> Result<(), DurableError> {
     let at = |step| shared.at(step).map_err(DurableError::at("publish in", &shared.dir));
     at(Step::Signed)?;
     for tile in full.iter().chain(partial) {
         store_tile(&shared.dir, tile)?;
         at(Step::Tile)?;
     }
-    at(Step::Tiles)?;
+    at(Step::Tiles)
+}
+
+fn put_note(shared: &Shared, note: &str) -> Result<(), DurableError> {
     swap_checkpoint(&shared.dir, note)?;
-    at(Step::Swapped)
+    shared
+        .at(Step::Swapped)
+        .map_err(DurableError::at("publish in", &shared.dir))
 }
 
 /// Partial tiles of a tile that is full now are of no use to anybody who has

@@ -4,6 +4,7 @@
 use portcullis_recording::merkle::Hash;
 use tokio::sync::watch;
 
+use super::cosign::Cosigned;
 use super::publish::Status;
 
 /// A checkpoint that was published.
@@ -14,6 +15,9 @@ pub struct Standing {
     pub root: Hash,
     /// The signed note.
     pub note: String,
+    pub cosigned: Cosigned,
+    /// Checkpoints so far that too few witnesses had cosigned.
+    pub short: u64,
 }
 
 /// Each checkpoint as it is published; of several at once, the newest.
@@ -29,11 +33,13 @@ impl Checkpoints {
     /// The next one; `None` once the ledger is closed and its last one was told.
     pub async fn next(&mut self) -> Option<Standing> {
         self.0.changed().await.ok()?;
-        let now = self.0.borrow_and_update().now.clone();
+        let status = self.0.borrow_and_update().clone();
         Some(Standing {
-            size: now.size,
-            root: now.root,
-            note: now.note.as_ref()?.to_string(),
+            size: status.now.size,
+            root: status.now.root,
+            note: status.now.note.as_ref()?.to_string(),
+            cosigned: status.cosigned,
+            short: status.short,
         })
     }
 }

@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 
 use crate::durable;
 use crate::kernel::grant::hex32;
+use crate::witness::wire;
 
 use super::publish::{self, Published};
 use super::replay::{self, Known, Replayed};
@@ -68,11 +69,13 @@ pub(super) fn prepare(dir: &Path, options: &Options, key: &VerifierKey) -> Resul
         true => publish::repair_partials(dir, &edge)?,
         false => Vec::new(),
     };
+    let note = note.and_then(|note| Note::parse(&note).ok());
     let standing = Published {
         // A size that is not the tree's makes the first publication happen.
         size: size.unwrap_or(u64::MAX),
         root: edge.root(),
-        note: note.and_then(|note| Note::parse(&note).ok()),
+        signed: note.as_ref().and_then(|note| wire::only(note, key)),
+        note,
         edge,
     };
     Ok(Prepared {

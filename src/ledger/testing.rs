@@ -7,6 +7,7 @@ use portcullis_recording::leaf::{LeafKind, LedgerLeaf};
 use portcullis_recording::trust::Trust;
 use portcullis_recording::{Head, Sealed, Writer};
 
+use super::cosign::Witnesses;
 use super::{Anchor, Hook, Ledger, LedgerError, Options};
 use crate::clock::{Clock, Now};
 use crate::issue::file_keeper::{FileKeeper, Rules};
@@ -65,6 +66,21 @@ impl Bench {
             origin: ORIGIN.into(),
             anchors,
             hook,
+            ..Options::default()
+        };
+        Ledger::open(dir, options, Arc::new(self.keeper()), self.clock.clone()).await
+    }
+
+    /// Opened with witnesses.
+    pub async fn watched(&self, witnesses: &Witnesses) -> Result<Ledger, LedgerError> {
+        self.watched_at(&self.ledger, witnesses).await
+    }
+
+    pub async fn watched_at(&self, dir: &Path, witnesses: &Witnesses) -> Result<Ledger, LedgerError> {
+        let options = Options {
+            origin: ORIGIN.into(),
+            witnesses: witnesses.clone(),
+            ..Options::default()
         };
         Ledger::open(dir, options, Arc::new(self.keeper()), self.clock.clone()).await
     }

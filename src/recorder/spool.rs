@@ -138,6 +138,11 @@ pub(super) fn lock(main: &Mutex<MainFile>) -> MutexGuard<'_, MainFile> {
 }
 
 impl Spool {
+    /// The file that becomes the recording.
+    pub fn main(&self) -> Arc<Mutex<MainFile>> {
+        self.main.clone()
+    }
+
     /// Makes the session's folder with the head in it.
     pub fn create(spools: &Path, writer: Writer, main: Main, head: &[u8]) -> Result<Spool, RecorderError> {
         let folder = spools.join(session_name(&writer.head().session_id));

@@ -1,21 +1,27 @@
 //! What the server does so that its ledger can be believed: it is opened
-//! against the checkpoint that the store keeps, each new checkpoint is kept
-//! there, and what the server itself is (keys, configuration) becomes leaves.
+//! against the checkpoint that the store keeps and shown to the witnesses,
+//! each new checkpoint is kept, proofs get the cosignatures that they lack,
+//! and what the server itself is (keys, configuration) becomes leaves.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use portcullis_recording::note::VerifierKey;
 use russh::keys::ssh_key::public::{Ed25519PublicKey, KeyData};
 use russh::keys::ssh_key::{HashAlg, PublicKey};
 
 use crate::clock::Clock;
 use crate::config::{Config, ledger_origin};
 use crate::issue::keys::KeyName;
+use crate::issue::trust::{self, Signers};
 use crate::keeper::Keeper;
 use crate::kernel::grant::hex32;
-use crate::ledger::standing::Checkpoints;
+use crate::ledger::cosign::{WitnessAt, Witnesses};
+use crate::ledger::renew::renew;
+use crate::ledger::standing::Standing;
 use crate::ledger::{Anchor, Entry, Ledger, LedgerError, Options};
+use crate::ssh::Gate;
 use crate::store::{AnchorRow, Store};
 
 /// Shortest time between two checkpoints that are kept in the store: it has
@@ -39,9 +45,17 @@ pub async fn open(config: &Config, store: &dyn Store, keeper: Arc<dyn Keeper>, c
         source: STORE_SOURCE.to_owned(),
         note: row.note,
     });
+    let witnesses = config.ledger.witnesses.iter().map(|witness| WitnessAt {
+        address: witness.address.clone(),
+        key: witness.key.clone(),
+    });
     let options = Options {
         origin,
         anchors: anchors.into_iter().collect(),
+        witnesses: Witnesses {
+            all: witnesses.collect(),
+            quorum: usize::try_from(config.ledger.quorum).unwrap_or(usize::MAX),
+        },
         ..Options::default()
     };
     Ledger::open(&config.layout.ledger(), options, keeper, clock)
@@ -49,20 +63,108 @@ pub async fn open(config: &Config, store: &dyn Store, keeper: Arc<dyn Keeper>, c
         .context("the ledger")
 }
 
-/// Keeps each checkpoint in the store, until the ledger is closed.
-pub async fn keep(mut checkpoints: Checkpoints, origin: String, store: Arc<dyn Store>, clock: Clock) {
-    while let Some(now) = checkpoints.next().await {
+/// Brings the trust file up to date: this node's keys, its witnesses, and how
+/// many of them verifiers demand.
+///
+/// # Errors
+/// When it cannot be read or written.
+pub fn update_trust(config: &Config, keeper: &dyn Keeper, clock: &Clock) -> anyhow::Result<()> {
+    let signers = Signers::of(&config.node, &ledger_origin(&config.node), keeper);
+    let witnesses = witness_keys(config);
+    let path = config.layout.trust();
+    trust::update(&path, &signers, (&witnesses, config.ledger.quorum), clock.now().wall_ms)
+        .map(drop)
+        .context("the trust file")
+}
+
+fn witness_keys(config: &Config) -> Vec<VerifierKey> {
+    config.ledger.witnesses.iter().map(|it| it.key.clone()).collect()
+}
+
+/// Looks on as checkpoints are published: keeps each in the store, counts
+/// cosignatures, and has proofs renewed that lack them.
+pub struct Watcher {
+    gate: Arc<Gate>,
+    witnesses: Vec<VerifierKey>,
+    quorum: u64,
+}
+
+impl Watcher {
+    /// One for this house.
+    pub fn new(gate: &Arc<Gate>, config: &Config) -> Watcher {
+        Watcher {
+            gate: gate.clone(),
+            witnesses: witness_keys(config),
+            quorum: config.ledger.quorum,
+        }
+    }
+
+    /// Until the ledger is closed and its last checkpoint is kept.
+    pub async fn run(self) {
+        tokio::select! {
+            () = self.keep_each() => {}
+            // Cut short by the end: the next start begins it anew.
+            () = self.renew_when_enough(), if self.quorum > 0 => {}
+        }
+    }
+
+    async fn keep_each(&self) {
+        let mut checkpoints = self.gate.ledger.checkpoints();
+        while let Some(now) = checkpoints.next().await {
+            self.keep(&now).await;
+            self.count(&now);
+            tokio::time::sleep(KEEP_EVERY).await;
+        }
+    }
+
+    async fn renew_when_enough(&self) {
+        let mut checkpoints = self.gate.ledger.checkpoints();
+        // At the first chance: the last run may have lacked some.
+        let mut renewed_at = None;
+        while let Some(now) = checkpoints.next().await {
+            if now.cosigned.enough && renewed_at != Some(now.short) {
+                renewed_at = self.renew().await.then_some(now.short);
+            }
+        }
+        // The last checkpoint has still to be kept.
+        std::future::pending().await
+    }
+
+    async fn keep(&self, now: &Standing) {
         let row = AnchorRow {
-            origin: origin.clone(),
+            origin: self.gate.ledger.origin().to_owned(),
             size: now.size,
             root: now.root,
-            note: now.note,
-            kept_ms: clock.now().wall_ms,
+            note: now.note.clone(),
+            kept_ms: self.gate.clock.now().wall_ms,
         };
-        if let Err(error) = store.keep_anchor(&row).await {
+        if let Err(error) = self.gate.store.keep_anchor(&row).await {
             tracing::error!(%error, size = now.size, "the store does not keep the ledger's checkpoint");
         }
-        tokio::time::sleep(KEEP_EVERY).await;
+    }
+
+    fn count(&self, now: &Standing) {
+        let number = |count| i64::try_from(count).unwrap_or(i64::MAX);
+        self.gate
+            .metrics
+            .ledger_leaves
+            .set(i64::try_from(now.size).unwrap_or(i64::MAX));
+        self.gate.metrics.ledger_cosignatures.set(number(now.cosigned.count));
+        self.gate.metrics.ledger_uncosigned.set(i64::from(now.cosigned.alarm));
+    }
+
+    async fn renew(&self) -> bool {
+        match renew(&self.gate.ledger, &*self.gate.archive, &self.witnesses, self.quorum).await {
+            Ok(0) => true,
+            Ok(proofs) => {
+                tracing::info!(proofs, "proofs that lacked cosignatures were renewed");
+                true
+            }
+            Err(error) => {
+                tracing::error!(%error, "proofs that lack cosignatures were not renewed");
+                false
+            }
+        }
     }
 }
 

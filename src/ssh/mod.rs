@@ -25,6 +25,7 @@ mod answer;
 mod archiving;
 mod channel;
 mod channels;
+mod checks;
 mod control;
 mod gated;
 mod host_check;

@@ -137,7 +137,10 @@ pub async fn open(
         None => Err(live.reason()),
     };
     match begun {
-        Ok(()) => Ok(live),
+        Ok(()) => {
+            tokio::spawn(live.clone().check_each_minute());
+            Ok(live)
+        }
         Err(reason) => {
             let sentence = reason.sentence();
             let code = reason.code();

@@ -7,7 +7,7 @@ use std::process::Command;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::support::{Bastion, Setup, World, run, secs, wait_until};
+use crate::support::{Bastion, Running, Setup, World, run, secs, wait_for, wait_until};
 
 /// Bodies of the leaves of one kind of event, oldest first.
 fn events(bastion: &Bastion, kind: &str) -> Vec<Value> {
@@ -79,6 +79,31 @@ fn a_recording_deleted_by_hand_is_named() {
     let id = record.file.file_stem().unwrap().to_str().unwrap();
     let named = format!("recording-deleted session {id}: sealed by leaf");
     assert!(done.out().contains(&named), "{}", done.out());
+}
+
+/// A minute of a live session that finished chunks is a leaf, whose size is
+/// where its main file stood.
+#[test]
+fn a_live_sessions_progress_becomes_leaves() {
+    use portcullis::ledger::body::Body;
+    use portcullis::ledger::journal::Reader;
+    use portcullis_recording::leaf::LeafKind;
+    let world = World::new();
+    let command = "head -c 6000000 /dev/urandom; exec cat";
+    let ssh = Running::with_input(&mut world.client().exec(command));
+    ssh.await_bytes(6_000_000, secs(30));
+    let check = wait_for("a check leaf", secs(90), || {
+        let mut from = Reader::open(&world.bastion.state().join("ledger")).unwrap();
+        std::iter::from_fn(|| from.frame().unwrap().ok()?).find_map(|frame| match Body::decode(&frame.body) {
+            Ok(Body::Recording(leaf)) if leaf.kind == LeafKind::Check => Some(leaf),
+            _ => None,
+        })
+    });
+    ssh.finish(secs(20)).ok();
+    let record = world.bastion.only_record();
+    assert_eq!(check.session_id, record.head.session_id);
+    assert!((1_000_000..record.bytes).contains(&check.size), "{check:?}");
+    world.bastion.assert_ledger_clean();
 }
 
 #[test]

@@ -18,6 +18,7 @@ mod faults;
 mod flow;
 mod flow_long;
 mod ledger;
+mod ledger_witness;
 mod local;
 mod sessions;
 mod signals;
