@@ -338,7 +338,10 @@ impl Agent {
         let socket = bastion.fresh("agent", ".sock");
         let mut agent = Command::new("ssh-agent");
         let running = Running::start(agent.arg("-D").arg("-a").arg(&socket));
-        wait_until("the agent's socket", secs(10), || socket.exists());
+        // It is bound a moment before it listens.
+        wait_until("the agent", secs(10), || {
+            std::os::unix::net::UnixStream::connect(&socket).is_ok()
+        });
         Agent {
             _running: running,
             socket,
