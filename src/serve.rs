@@ -1,7 +1,8 @@
 //! Puts the house together and runs it: the order in which things start, and
 //! the order in which they stop.
 //!
-//! Start: keys, store, ledger, spool recovery (each left-over session is
+//! Start: keys, store, ledger (held against the store's copy of its checkpoint
+//! and shown to the witnesses), spool recovery (each left-over session is
 //! sealed before anybody new comes in), lease, listeners, readiness. Stop: no
 //! new sessions, time for the running ones, then the end for all of them,
 //! each sealed; then the API and the ledger.

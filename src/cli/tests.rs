@@ -55,6 +55,7 @@ fn the_documented_lines_parse() {
         "trust export",
         "trust export --out f --state d",
         "ledger fsck --state d",
+        "witness --listen [::1]:0 --state d --name w.example/1 --log PeterNeumann=PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW",
         "play f --speed 2",
         "verify f --trust t --json",
     ] {
@@ -68,6 +69,9 @@ fn what_contradicts_itself_does_not_parse() {
     for line in [
         "",
         "nonsense",
+        "witness --listen [::1]:0 --state d",
+        "witness --listen [::1]:0 --state d --log Other=PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW",
+        "witness --listen [::1]:0 --state d --log PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW",
         "check --state d --config f",
         "target add db1 --login root",
         "target add db1 --addr db1:22",

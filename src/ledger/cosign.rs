@@ -141,59 +141,31 @@ impl Cosigners {
     /// # Errors
     /// The first dispute; the others were asked all the same.
     pub async fn ask(&mut self, signed: &Note, tree: Tree) -> Result<(), LedgerError> {
-        let (tree, now) = (Arc::new(tree), self.clock.now().boot_ms);
+        let (tree, began) = (Arc::new(tree), self.clock.now().boot_ms);
         let mut asked = JoinSet::new();
-        for (index, it) in self.all.iter().enumerate().filter(|(_, it)| it.due_ms <= now) {
+        for (index, it) in self.all.iter().enumerate().filter(|(_, it)| it.due_ms <= began) {
             let (at, size, signed, tree) = (it.at.clone(), it.size, signed.clone(), tree.clone());
             asked.spawn(async move { (index, question(&at, size, &signed, &tree).await) });
         }
-        let mut outcomes = Vec::new();
-        let wanted = self.wanted;
-        let enough = |outcomes: &Vec<(usize, Outcome)>| {
-            let cosigned = outcomes.iter().filter(|(_, it)| matches!(it, Outcome::Cosigned(_)));
-            cosigned.count() >= wanted
-        };
-        let first = async {
-            while !enough(&outcomes) {
-                let Some(one) = asked.join_next().await else { break };
-                outcomes.extend(one);
-            }
-        };
-        let in_time = timeout(Duration::from_millis(ENOUGH_MS_MAX), first).await.is_ok();
-        if in_time {
-            let rest = async {
-                while let Some(one) = asked.join_next().await {
-                    outcomes.extend(one);
-                }
-            };
-            // Late is as good as absent this time; it is asked again the next.
-            timeout(Duration::from_millis(REST_MS_MAX), rest).await.ok();
-        }
+        let outcomes = gather(asked, self.wanted).await;
         let now = self.clock.now().boot_ms;
-        if enough(&outcomes) {
+        if enough(&outcomes, self.wanted) {
             self.enough_ms = now;
         }
-        if !in_time {
-            self.unanswered(&outcomes, now);
-        }
-        let size = tree.edge.size();
-        let mut disputes = outcomes
-            .into_iter()
-            .filter_map(|(index, outcome)| self.all.get_mut(index)?.note(outcome, size, now));
-        // Each is told of, whatever comes of the first.
-        let first = disputes.next();
-        disputes.for_each(drop);
-        self.watch(now);
-        first.map_or(Ok(()), Err)
-    }
-
-    /// Who did not answer in time at all is left alone for a while.
-    fn unanswered(&mut self, outcomes: &[(usize, Outcome)], now: u64) {
-        for (index, it) in self.all.iter_mut().enumerate() {
-            if it.due_ms <= now && outcomes.iter().all(|(answered, _)| *answered != index) {
+        // Who is late would make the next checkpoint wait for nothing as well.
+        for (index, it) in self.all.iter_mut().enumerate().filter(|(_, it)| it.due_ms <= began) {
+            if outcomes.iter().all(|(answered, _)| *answered != index) {
                 it.fail("it did not answer in time", now);
             }
         }
+        let size = tree.edge.size();
+        let mut dispute = None;
+        for (index, outcome) in outcomes {
+            let said = self.all.get_mut(index).and_then(|it| it.note(outcome, size, now));
+            dispute = dispute.or(said);
+        }
+        self.watch(now);
+        dispute.map_or(Ok(()), Err)
     }
 
     fn watch(&mut self, now: u64) {
@@ -281,6 +253,32 @@ impl Cosigner {
             tracing::warn!(witness = self.at.name(), why, "it does not cosign");
         }
     }
+}
+
+/// Answers until enough have cosigned, and for a little longer.
+async fn gather(mut asked: JoinSet<(usize, Outcome)>, wanted: usize) -> Vec<(usize, Outcome)> {
+    let mut outcomes = Vec::new();
+    let first = async {
+        while !enough(&outcomes, wanted) {
+            let Some(one) = asked.join_next().await else { break };
+            outcomes.extend(one);
+        }
+    };
+    if timeout(Duration::from_millis(ENOUGH_MS_MAX), first).await.is_ok() {
+        let rest = async {
+            while let Some(one) = asked.join_next().await {
+                outcomes.extend(one);
+            }
+        };
+        // The rest is welcome, not waited for.
+        timeout(Duration::from_millis(REST_MS_MAX), rest).await.ok();
+    }
+    outcomes
+}
+
+fn enough(outcomes: &[(usize, Outcome)], wanted: usize) -> bool {
+    let cosigned = outcomes.iter().filter(|(_, it)| matches!(it, Outcome::Cosigned(_)));
+    cosigned.count() >= wanted
 }
 
 /// Submits to one witness, which may know another size than is believed.

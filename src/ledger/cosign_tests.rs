@@ -127,6 +127,32 @@ async fn a_witness_that_knows_more_or_other_keeps_the_ledger_shut() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_witness_that_hangs_is_waited_for_once_in_a_while() {
+    let bench = Bench::new();
+    let one = Served::start(&bench, &bench.dir.path().join("w1")).await;
+    let deaf = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut all = asked(&[&one], 1);
+    all.all.push(WitnessAt {
+        address: format!("http://{}", deaf.local_addr().unwrap()).parse().unwrap(),
+        key: VerifierKey::new(
+            "deaf.example",
+            portcullis_recording::note::KeyKind::Cosignature,
+            [9; 32],
+        )
+        .unwrap(),
+    });
+    let ledger = bench.watched(&all).await.unwrap();
+    let began = std::time::Instant::now();
+    for number in 0..10 {
+        grow(&ledger, 1).await;
+        assert_eq!(cosigners(&bench, &ledger, number, &all).await, 1);
+    }
+    let each_waiting = Duration::from_millis(10 * REST_MS_MAX);
+    assert!(began.elapsed() < each_waiting / 2, "{:?}", began.elapsed());
+    ledger.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_signature_by_another_key_counts_for_nothing() {
     let bench = Bench::new();
     let one = Served::start(&bench, &bench.dir.path().join("w1")).await;

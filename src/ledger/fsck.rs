@@ -6,7 +6,7 @@ use std::path::Path;
 
 use portcullis_recording::leaf::{LeafKind, LedgerLeaf};
 use portcullis_recording::merkle::Hash;
-use portcullis_recording::note::{Checkpoint, Note};
+use portcullis_recording::note::{Checkpoint, Note, VerifierKey};
 use portcullis_recording::proof::Proof;
 use portcullis_recording::trust::Trust;
 use portcullis_recording::{Ledger as Place, Sealed, spool};
@@ -125,6 +125,14 @@ fn standing(input: &Input<'_>, expected: &mut Vec<Expected>, report: &mut Report
         return None;
     };
     report.checkpoint = Some(said.size);
+    let cosigned = |key: &&VerifierKey| matches!(note.verify(key), Ok(Some(_)));
+    let witnesses = input.trust.witnesses.iter().filter(cosigned).count();
+    if u64::try_from(witnesses).unwrap_or(u64::MAX) < input.trust.quorum {
+        report.notes.push(format!(
+            "the checkpoint that stands is cosigned by {witnesses} witnesses, {} are demanded",
+            input.trust.quorum
+        ));
+    }
     let size = said.size;
     expected.push(expect(said, CHECKPOINT_FILE));
     Some(size)

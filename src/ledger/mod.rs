@@ -100,6 +100,7 @@ pub struct Options {
     /// The name that the folder must have.
     pub origin: String,
     pub anchors: Vec<Anchor>,
+    /// Who is asked to cosign each checkpoint.
     pub witnesses: Witnesses,
     /// For tests; see [`Step`].
     pub hook: Option<Hook>,
