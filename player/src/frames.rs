@@ -26,7 +26,7 @@ const MARK_CHARS_MAX: usize = 400;
 /// Remarks that become no mark.
 const QUIET: [&str; 3] = ["channel", "decision", "closed"];
 
-/// Foreground, background, and what of [`BOLD`] and so on it is.
+/// Foreground, background, and what of `BOLD` and so on it is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct Style(Option<String>, Option<String>, u8);
 
