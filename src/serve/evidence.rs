@@ -72,9 +72,17 @@ pub fn update_trust(config: &Config, keeper: &dyn Keeper, clock: &Clock) -> anyh
     let signers = Signers::of(&config.node, &ledger_origin(&config.node), keeper);
     let witnesses = witness_keys(config);
     let path = config.layout.trust();
-    trust::update(&path, &signers, (&witnesses, config.ledger.quorum), clock.now().wall_ms)
-        .map(drop)
-        .context("the trust file")
+    let trusted = trust::update(&path, &signers, (&witnesses, config.ledger.quorum), clock.now().wall_ms)
+        .context("the trust file")?;
+    if witnesses.is_empty() && trusted.quorum > 0 {
+        // Not lowered by itself: who can write the configuration would do so unseen.
+        tracing::warn!(
+            quorum = trusted.quorum,
+            file = %path.display(),
+            "the trust file demands cosignatures and `ledger.witnesses` is empty: new recordings will not verify with it"
+        );
+    }
+    Ok(())
 }
 
 fn witness_keys(config: &Config) -> Vec<VerifierKey> {
