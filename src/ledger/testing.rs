@@ -144,14 +144,19 @@ pub async fn recording_ended(keeper: &FileKeeper, session: [u8; 16], code: &str)
 }
 
 pub fn copy_tree(from: &Path, to: &Path) {
+    // What the publisher no longer needs may go while it is looked at.
+    let entries = match std::fs::read_dir(from) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return,
+        entries => entries.unwrap(),
+    };
     std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
+    for entry in entries {
         let entry = entry.unwrap();
         let target = to.join(entry.file_name());
-        match entry.file_type().unwrap().is_dir() {
-            true => copy_tree(&entry.path(), &target),
-            // A staging file may go while it is looked at.
-            false => drop(std::fs::copy(entry.path(), target)),
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => copy_tree(&entry.path(), &target),
+            Ok(_) => drop(std::fs::copy(entry.path(), target)),
+            Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::NotFound),
         }
     }
 }
