@@ -81,6 +81,13 @@ impl RecorderError {
     }
 }
 
+impl RecorderError {
+    /// What was written may be on the disk or not.
+    fn unsynced(error: &std::io::Error) -> RecorderError {
+        RecorderError::io("cannot be synced; its durability is unknown", error)
+    }
+}
+
 impl From<KeeperError> for RecorderError {
     fn from(error: KeeperError) -> Self {
         RecorderError::Key(error.to_string())
@@ -343,16 +350,26 @@ impl Recorder {
     /// disk when it answers. Waits for one that is being written.
     ///
     /// # Errors
-    /// When the disk does not confirm it.
-    pub fn check_leaf(&self) -> std::io::Result<portcullis_recording::LedgerLeaf> {
+    /// The disk's; the recorder has failed then: the file tells of a failed
+    /// sync once, and nobody else would hear of it.
+    pub fn check_leaf(&self) -> Result<portcullis_recording::LedgerLeaf, RecorderError> {
+        self.check_leaf_by(std::fs::File::sync_data)
+    }
+
+    fn check_leaf_by(
+        &self,
+        sync: impl FnOnce(&std::fs::File) -> std::io::Result<()>,
+    ) -> Result<portcullis_recording::LedgerLeaf, RecorderError> {
         let main = self.0.lock().main();
         let (leaf, file) = {
             let main = spool::lock(&main);
             (main.main.check_leaf(), main.file.clone())
         };
         // Not under the lock: the next chunk does not wait for it.
-        file.sync_data()?;
-        Ok(leaf)
+        match sync(&file) {
+            Ok(()) => Ok(leaf),
+            Err(error) => Err(self.0.fail(RecorderError::unsynced(&error))),
+        }
     }
 
     /// Begins taking for one channel.

@@ -40,7 +40,8 @@ pub const STATEMENT_BYTES_MAX: usize = 32 * 1024;
 pub const CHECKPOINT_BYTES_MAX: usize = 1024;
 
 /// What the node's identity key signs: the heads and the seals of recordings
-/// (recording/FORMAT.md section 4.1), and whole files beside them.
+/// (recording/FORMAT.md section 4.1). Beside them it signs whole files, by a
+/// statement that [`sshsig`] makes.
 const RECORDING_DOMAINS: [&[u8]; 2] = [b"portcullis-recording/v1 head\0", b"portcullis-recording/v1 seal\0"];
 
 /// Rules that config may tighten.

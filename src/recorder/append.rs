@@ -24,7 +24,7 @@ pub fn encode(job: Job, reserve: &Reserve) -> Result<(), RecorderError> {
     let main = lock(&main);
     if let Err(error) = main.file.sync_data() {
         cut(&main.file, before);
-        return Err(RecorderError::io("cannot be synced; its durability is unknown", &error));
+        return Err(RecorderError::unsynced(&error));
     }
     drop(main);
     std::fs::remove_file(path).map_err(failed("tail cannot be removed"))
@@ -68,7 +68,7 @@ pub fn append_synced(
     append(file, bytes, Some(reserve)).map_err(failed("found no room for the seal"))?;
     sync(file).map_err(|error| {
         cut(file, before);
-        RecorderError::io("cannot be synced; its durability is unknown", &error)
+        RecorderError::unsynced(&error)
     })
 }
 

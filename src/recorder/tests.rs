@@ -116,6 +116,20 @@ async fn nothing_follows_a_failed_append() {
 }
 
 #[tokio::test]
+async fn a_check_that_the_disk_does_not_confirm_ends_the_recorder() {
+    let bench = Bench::new().await;
+    bench.output(b"before").unwrap();
+    bench.recorder.check_leaf().unwrap();
+    let failed = bench
+        .recorder
+        .check_leaf_by(|_| Err(std::io::Error::from_raw_os_error(5)));
+    assert!(matches!(failed, Err(RecorderError::Spool { .. })), "{failed:?}");
+    // The next sync of the file would succeed: nobody may rely on it.
+    assert!(bench.output(b"after").is_err());
+    assert_eq!(bench.failures(), 1);
+}
+
+#[tokio::test]
 async fn a_late_event_does_not_spoil_the_seal() {
     let bench = Bench::new().await;
     bench.recorder.terminal(1, 80, 24);

@@ -223,7 +223,7 @@ pub fn sync(inner: &Arc<Inner>) -> Result<(), RecorderError> {
         })
         .and_then(|()| unsynced.tails.iter().try_for_each(std::fs::remove_file));
     drop(one);
-    synced.map_err(|error| inner.fail(RecorderError::io("cannot be synced; its durability is unknown", &error)))?;
+    synced.map_err(|error| inner.fail(RecorderError::unsynced(&error)))?;
     inner.intact()
 }
 

@@ -7,10 +7,26 @@ use std::time::Instant;
 use sqlx::{Connection, Executor};
 
 use crate::support::fault::{inject, inject_at};
+use crate::support::process::Done;
 use crate::support::wait::let_pass;
 use crate::support::{Running, Setup, World, run, secs, wait_until};
 
 const MIB: u64 = 1 << 20;
+
+/// The session ended because its recorder failed, was told so, and got
+/// nothing that its recording has not.
+#[track_caller]
+fn ended_unrecordable(world: &World, done: &Done) {
+    let said = done.err();
+    assert_eq!(done.code(), 255, "{said}");
+    assert!(said.contains("the session cannot be recorded any more"), "{said}");
+    let record = &world.bastion.records(1)[0];
+    assert_eq!(record.code(), "recorder_failed");
+    assert!(
+        record.output(1).starts_with(&done.stdout),
+        "the client has what the recording has not"
+    );
+}
 
 /// D22: the spool's disk is full.
 #[test]
@@ -73,18 +89,7 @@ fn a_spool_that_turns_read_only_ends_the_session() {
         std::fs::read_to_string(&log).unwrap().contains("EROFS"),
         "nothing was injected"
     );
-    assert_eq!(done.code(), 255);
-    assert!(
-        done.err().contains("the session cannot be recorded any more"),
-        "{}",
-        done.err()
-    );
-    let record = &world.bastion.records(1)[0];
-    assert_eq!(record.code(), "recorder_failed");
-    assert!(
-        record.output(1).starts_with(&done.stdout),
-        "the client has what the recording has not"
-    );
+    ended_unrecordable(&world, &done);
     assert_eq!(run(&mut client.exec("echo on"), secs(20)).ok().out(), "on\n");
 }
 
@@ -127,18 +132,7 @@ fn d24_a_failed_sync_is_never_forgiven() {
         std::fs::read_to_string(&log).unwrap().contains("EIO"),
         "nothing was injected"
     );
-    assert_eq!(done.code(), 255, "{}", done.err());
-    assert!(
-        done.err().contains("the session cannot be recorded any more"),
-        "{}",
-        done.err()
-    );
-    let record = &world.bastion.records(1)[0];
-    assert_eq!(record.code(), "recorder_failed");
-    assert!(
-        record.output(1).starts_with(&done.stdout),
-        "the client has what the recording has not"
-    );
+    ended_unrecordable(&world, &done);
 }
 
 /// A store that is another file than before: sessions end at the next lease renewal.

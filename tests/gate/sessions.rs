@@ -255,21 +255,10 @@ fn the_last_bytes_before_the_exit_are_not_lost() {
 fn a_host_key_that_is_not_the_pinned_one_is_refused() {
     let world = World::new();
     let other = Sshd::start(&world.bastion, Variant::default());
-    let addr = world.sshd.addr().to_string();
     let key = other.host_key_pub();
-    let key = key.to_str().unwrap();
-    let add = [
-        "target",
-        "add",
-        "db2",
-        "--addr",
-        &addr,
-        "--login",
-        "root",
-        "--host-key",
-        key,
-    ];
-    world.bastion.admin(&add).ok();
+    world
+        .bastion
+        .add_target("db2", world.sshd.addr(), "root", "--host-key", &key);
     let pass = world.bastion.pass("root@db2").issue();
     let done = run(&mut world.bastion.client(&pass).exec("echo reached"), secs(20));
     assert_eq!((done.code(), done.out().as_str()), (255, ""));
@@ -286,20 +275,7 @@ fn a_host_certificate_of_the_pinned_ca_is_taken_and_no_other() {
     let sshd = Sshd::start(&bastion, Variant::host_certificate());
     let other = Sshd::start(&bastion, Variant::host_certificate());
     for (name, ca) in [("good", sshd.host_ca_pub()), ("bad", other.host_ca_pub())] {
-        let addr = sshd.addr().to_string();
-        let ca = ca.to_str().unwrap();
-        let add = [
-            "target",
-            "add",
-            name,
-            "--addr",
-            &addr,
-            "--login",
-            "root",
-            "--host-ca",
-            ca,
-        ];
-        bastion.admin(&add).ok();
+        bastion.add_target(name, sshd.addr(), "root", "--host-ca", &ca);
     }
     let exec = |bastion: &Bastion, destination: &str| {
         let pass = bastion.pass(destination).issue();
@@ -316,22 +292,10 @@ fn a_host_certificate_of_the_pinned_ca_is_taken_and_no_other() {
 fn a_target_that_is_not_there_is_told_in_words() {
     let world = World::new();
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let addr = free.local_addr().unwrap().to_string();
+    let addr = free.local_addr().unwrap();
     drop(free);
     let key = world.sshd.host_key_pub();
-    let key = key.to_str().unwrap();
-    let add = [
-        "target",
-        "add",
-        "gone",
-        "--addr",
-        &addr,
-        "--login",
-        "root",
-        "--host-key",
-        key,
-    ];
-    world.bastion.admin(&add).ok();
+    world.bastion.add_target("gone", addr, "root", "--host-key", &key);
     let pass = world.bastion.pass("root@gone").issue();
     let done = run(&mut world.bastion.client(&pass).exec("true"), secs(20));
     assert_eq!(done.code(), 255);

@@ -309,15 +309,15 @@ impl Bastion {
     /// The same with another login.
     #[track_caller]
     pub fn add_host_login(&self, name: &str, sshd: &Sshd, login: &str) {
-        let addr = sshd.addr().to_string();
-        let key = sshd.host_key_pub();
-        self.admin(
-            &["target", "add", name, "--addr", &addr, "--login", login]
-                .into_iter()
-                .chain(["--host-key", key.to_str().unwrap()])
-                .collect::<Vec<_>>(),
-        )
-        .ok();
+        self.add_target(name, sshd.addr(), login, "--host-key", &sshd.host_key_pub());
+    }
+
+    /// Adds an SSH target at `addr` whose proof is what `flag` says `proof` is.
+    #[track_caller]
+    pub fn add_target(&self, name: &str, addr: SocketAddr, login: &str, flag: &str, proof: &Path) {
+        let (addr, proof) = (addr.to_string(), proof.to_str().unwrap());
+        self.admin(&["target", "add", name, "--addr", &addr, "--login", login, flag, proof])
+            .ok();
     }
 
     /// Adds a local target that runs as `nobody`, login `op`; no command: its shell, `sh`.
