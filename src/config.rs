@@ -141,6 +141,13 @@ pub struct Recording {
     pub overflow_bytes_max: u64,
 }
 
+/// What becomes of recordings later.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Retention {
+    /// How long they are kept; `None`: for ever.
+    pub keep: Option<Duration>,
+}
+
 /// Who else vouches for the ledger.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Ledger {

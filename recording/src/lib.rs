@@ -53,6 +53,7 @@ pub mod seal;
 pub mod segment;
 pub mod spool;
 pub mod sshsig;
+pub mod statement;
 pub mod trust;
 pub mod verified;
 pub mod verify;

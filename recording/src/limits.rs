@@ -56,3 +56,7 @@ pub const NOTE_BYTES_MAX: usize = 1 << 20;
 pub const NOTE_SIGNATURES_MAX: usize = 64;
 /// Hashes in one Merkle proof.
 pub const PROOF_HASHES_MAX: usize = 63;
+/// Longest body of an event's leaf in a ledger, in bytes.
+pub const EVENT_BODY_BYTES_MAX: usize = 64 << 10;
+/// Longest name of an event's kind, in bytes.
+pub const EVENT_KIND_BYTES_MAX: usize = 64;

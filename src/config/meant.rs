@@ -91,6 +91,7 @@ impl Meaning<'_> {
             layout: Layout::new(root),
             session: self.session(said.session)?,
             recording: self.recording(&said.recording)?,
+            retention: self.retention(&said.retention)?,
             ledger: self.ledger(said.ledger)?,
             log: Log {
                 format: said.log.format.unwrap_or(LogFormat::Text),
@@ -188,6 +189,14 @@ impl Meaning<'_> {
             durable: said.durable.unwrap_or(false),
             spool_reserve_bytes: mib("recording.spool_reserve_mib", said.spool_reserve_mib, 512, 16)?,
             overflow_bytes_max: mib("recording.overflow_max_mib", said.overflow_max_mib, 1024, 1)?,
+        })
+    }
+
+    fn retention(&self, said: &SaidRetention) -> Result<Retention, ConfigError> {
+        const DAYS_MAX: u64 = 100 * 366;
+        let days = self.number("retention.keep_days", said.keep_days, 0, (0, DAYS_MAX))?;
+        Ok(Retention {
+            keep: (days > 0).then(|| Duration::from_secs(days.saturating_mul(86_400))),
         })
     }
 

@@ -20,6 +20,7 @@ use sha2::{Digest, Sha256};
 use super::Finished;
 use super::reserve::Reserve;
 use crate::keeper::Keeper;
+use crate::kernel::grant::hex32;
 
 /// Largest redo log, in bytes: tails and one torn chunk.
 const REDO_BYTES_MAX: u64 = 512 * 1024 * 1024;
@@ -206,7 +207,7 @@ fn keep_originals(folder: &Path) -> std::io::Result<()> {
         }
         std::fs::copy(entry.path(), &copy)?;
         File::open(&copy)?.sync_all()?;
-        let sha256: String = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        let sha256 = hex32::encode(&digest.finalize().into());
         tracing::error!(file = %copy.display(), sha256, "the original of a damaged spool was kept");
     }
     for folder in [&place, &damaged] {

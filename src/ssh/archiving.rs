@@ -106,6 +106,9 @@ impl Gate {
             end_code: seal.code.clone(),
             sealed_ms: at_ms,
             leaf: receipt.entry().index,
+            hold: None,
+            expired_ms: None,
+            shredded_ms: None,
         };
         match bounded(self.store.add_recording(&row)).await {
             Ok(()) | Err(StoreError::Exists(_)) => Ok(()),
