@@ -27,7 +27,7 @@ pub fn open(path: &Path) -> Result<Bytes, Failure> {
 }
 
 /// Reads a small file; one over its bound is cut one byte behind it, which whoever parses it refuses.
-fn read_bounded(path: &Path, bytes_max: usize) -> std::io::Result<Vec<u8>> {
+pub fn read_bounded(path: &Path, bytes_max: usize) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(bytes_max as u64 + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
@@ -45,11 +45,17 @@ pub fn read_trust(path: &Path) -> Result<Trust, Failure> {
     Trust::parse(&text).map_err(|e| refused(e.to_string()))
 }
 
+/// A name with something added to the whole of it, such as `FILE.proof`.
+pub fn with_extension(file: &Path, extension: &str) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(".");
+    name.push(extension);
+    PathBuf::from(name)
+}
+
 /// The sidecar's name: `FILE.proof`.
 pub fn sidecar(file: &Path) -> PathBuf {
-    let mut name = file.as_os_str().to_owned();
-    name.push(".proof");
-    PathBuf::from(name)
+    with_extension(file, "proof")
 }
 
 /// The proof somebody named, or the one beside the recording if there is one.

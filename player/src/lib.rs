@@ -6,6 +6,7 @@
 //! ```text
 //!  file, sidecar, trust --verdict--> Verified | Unverified --source--> events
 //!  another tool's file  --import--------------> Unverified                |
+//!  envelope, identity or shares --envelope--> content key, for encrypted recordings
 //!        play:    timeline (pure: when) + playback --> grid (avt) --> viewer, view --> screen
 //!                 hunt, history: the same events once more, for searches and for what scrolled by
 //!        grep:    find --> watch (grid), skim (where output only scrolls) --> hits
@@ -27,6 +28,7 @@
 pub mod asciicast;
 pub mod channels;
 mod cli;
+pub mod envelope;
 pub mod failure;
 pub mod files;
 pub mod find;
@@ -37,6 +39,7 @@ pub mod history;
 pub mod html;
 pub mod hunt;
 pub mod import;
+pub mod keyring;
 pub mod keys;
 pub mod lines;
 pub mod moment;
@@ -44,6 +47,7 @@ pub mod plain;
 pub mod playback;
 pub mod prompt;
 pub mod screen;
+pub mod share;
 pub mod skim;
 pub mod source;
 pub mod text;

@@ -13,9 +13,11 @@ use portcullis_recording::{
 };
 use serde::Serialize;
 
+use crate::envelope::{self, Encryption};
 use crate::failure::{Exit, Failure};
 use crate::files::{open, read_proof, read_tails, read_trust};
 use crate::import::{self, Imported};
+use crate::keyring::Keyring;
 use crate::plain;
 use crate::source::{Bytes, Source};
 use crate::times;
@@ -34,6 +36,8 @@ pub struct Ask {
     pub proof: Option<PathBuf>,
     /// Also unpack everything and compare it with what was signed.
     pub content: bool,
+    /// What opens encrypted content.
+    pub keyring: Arc<Keyring>,
 }
 
 /// The verdict, in values that are safe to show.
@@ -59,6 +63,8 @@ pub struct Report {
     pub content: Option<Content>,
     /// Where it is in the ledger.
     pub ledger: Option<Position>,
+    /// How its content is locked, if it is encrypted.
+    pub encryption: Option<Encryption>,
 }
 
 /// A node key and what the trust file says about it.
@@ -130,7 +136,11 @@ impl Report {
             }
             None => "no ledger proof".to_owned(),
         };
-        format!("{verdict} by {signer}, {ledger}")
+        let lock = match &self.encryption {
+            Some(encryption) => format!(", {}", encryption.words()),
+            None => String::new(),
+        };
+        format!("{verdict} by {signer}, {ledger}{lock}")
     }
 }
 
@@ -213,7 +223,7 @@ pub fn examine(ask: &Ask) -> Result<Examined, Failure> {
         );
     };
     let mut examined = match found {
-        Ok(verified) => good(verified, trust.as_ref(), ask.content)?,
+        Ok(verified) => good(verified, trust.as_ref(), ask)?,
         Err(fault) => bad(ask, meta.is_dir(), fault, trust.is_some())?,
     };
     examined.report.schema = SCHEMA;
@@ -242,11 +252,20 @@ fn foreign(imported: Imported, file: String) -> Examined {
     }
 }
 
-fn good(mut verified: Verified<Bytes>, trust: Option<&Trust>, content: bool) -> Result<Examined, Failure> {
+fn good(mut verified: Verified<Bytes>, trust: Option<&Trust>, ask: &Ask) -> Result<Examined, Failure> {
     let mut report = Report::default();
     let head = verified.head().clone();
-    if content && let Err(fault) = verified.check_content() {
+    let (encryption, key) = envelope::open(&ask.file, &head, &ask.keyring).unzip();
+    if let Some(key) = key.flatten() {
+        verified.unlock(key);
+    }
+    report.encryption = encryption.clone();
+    if ask.content
+        && !verified.is_locked()
+        && let Err(fault) = verified.check_content()
+    {
         report = invalid(fault)?;
+        report.encryption = encryption;
         report.session = Some(session(&head, None));
         return Ok(Examined {
             report,
@@ -312,6 +331,12 @@ fn good(mut verified: Verified<Bytes>, trust: Option<&Trust>, content: bool) -> 
     }
     if exit == Exit::Ok && report.ledger.is_none() {
         exit = Exit::Unproved;
+    }
+    if let Some(Encryption { locked: Some(why), .. }) = &report.encryption
+        && (ask.content || !ask.keyring.is_empty())
+    {
+        report.missing.push(format!("the content, which was to be read: {why}"));
+        exit = if exit == Exit::Ok { Exit::Unproved } else { exit };
     }
     report.exit = exit.code();
     report.session = Some(session(&head, Some((closed_ms, reason))));
@@ -381,7 +406,7 @@ fn bad(ask: &Ask, folder: bool, fault: Fault, trusted: bool) -> Result<Examined,
             .missing
             .push("the tails: to look at a running session give its folder, not main.pcr".to_owned());
     }
-    let Ok(unverified) = readable else {
+    let Ok(mut unverified) = readable else {
         return Ok(Examined {
             report,
             source: None,
@@ -390,6 +415,11 @@ fn bad(ask: &Ask, folder: bool, fault: Fault, trusted: bool) -> Result<Examined,
         });
     };
     let head = unverified.unverified_head().clone();
+    let (encryption, key) = envelope::open(&ask.file, &head, &ask.keyring).unzip();
+    if let Some(key) = key.flatten() {
+        unverified.unverified_unlock(key);
+    }
+    report.encryption = encryption;
     report.session = Some(session(&head, None));
     report.content = Some(sizes(unverified.unverified_chunks()));
     let source = Some(Source::Unverified(Box::new(unverified)));

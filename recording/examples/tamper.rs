@@ -1,4 +1,4 @@
-//! The tamper campaign: everything that can be done to the bytes of a recording, counted by kind.
+//! The tamper campaign: everything that can be done to the bytes of a recording, clear and encrypted, counted by kind.
 //!
 //! `cargo run --release -p portcullis-recording --example tamper [KIB]` (default: 256 KiB, some minutes).
 #![allow(
@@ -27,15 +27,17 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let (file, other) = (recording(1, kib << 10), recording(2, kib << 10));
-    let sound = verify(std::io::Cursor::new(&file), &support::trust(), None).is_ok();
-    println!("{} bytes, sound: {sound}", file.len());
-    let (mut tried, mut verified) = (0, 0);
     let began = Instant::now();
-    for count in campaign(&support::trust(), &file, &other, 1) {
-        println!("{}: {} tried, {} verified", count.kind, count.tried, count.verified);
-        tried += count.tried;
-        verified += count.verified;
+    let (mut sound, mut tried, mut verified) = (true, 0, 0);
+    for encrypted in [false, true] {
+        let [file, other] = [1, 2].map(|session| recording(session, kib << 10, encrypted));
+        sound &= verify(std::io::Cursor::new(&file), &support::trust(), None).is_ok();
+        println!("{} bytes, encrypted: {encrypted}, sound: {sound}", file.len());
+        for count in campaign(&support::trust(), &file, &other, 1) {
+            println!("{}: {} tried, {} verified", count.kind, count.tried, count.verified);
+            tried += count.tried;
+            verified += count.verified;
+        }
     }
     println!("{tried} tried, {verified} verified, {} s", began.elapsed().as_secs());
     if sound && verified == 0 {

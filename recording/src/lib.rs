@@ -17,6 +17,9 @@
 //!  bytes + Trust (+ proof) --verify--> Verified --chunk(i), events()--> Timed<Event>       or the first Fault
 //! ```
 //!
+//! An encrypted recording begins with `Writer::prepare_encrypted` and is read after `Verified::unlock`; what lies between
+//! needs no key.
+//!
 //! Times are `u64` milliseconds since the session opened unless a name says `wall`, which is milliseconds since the epoch.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
@@ -31,6 +34,7 @@ mod fault;
 mod frame;
 mod keys;
 mod payload;
+mod ratchet;
 mod rows;
 mod scan;
 mod tail;
@@ -69,10 +73,11 @@ pub use leaf::LedgerLeaf;
 pub use line::LineCipher;
 pub use main_file::Main;
 pub use proof::Ledger;
+pub use ratchet::ContentKey;
 pub use reader::{Chunk, ChunkInfo, ChunkKind};
 pub use recover::{Recovery, recover};
 pub use seal::{Seal, SealKind, Sealed};
-pub use segment::Segment;
+pub use segment::{Segment, TailText};
 pub use trust::Trust;
 pub use verified::{Unverified, Verified};
 pub use verify::{Verdict, verify, verify_spool};

@@ -2,7 +2,8 @@
 
 use crate::bytes::{Cursor, put_varint};
 use crate::cbor::Malformed;
-use crate::limits::{EVENT_PAYLOAD_BYTES_MAX, TIME_MS_MAX};
+use crate::event::kind;
+use crate::limits::{EVENT_PAYLOAD_BYTES_MAX, SEALED_ROW_BYTES_MAX, TIME_MS_MAX};
 
 /// First content byte of a chunk in rows.
 pub(crate) const LAYOUT_ROWS: u8 = 0;
@@ -37,7 +38,10 @@ pub(crate) fn take_row<'a>(cursor: &mut Cursor<'a>, last_ms: u64) -> Result<RawE
     let at_ms = add_ms(last_ms, cursor.varint()?)?;
     let kind = cursor.u8()?;
     let channel = u32::try_from(cursor.varint()?).map_err(|_| Malformed("channel over 32 bits"))?;
-    let len = cursor.length(EVENT_PAYLOAD_BYTES_MAX)?;
+    let len = cursor.length(match kind {
+        kind::SEALED_ROW => SEALED_ROW_BYTES_MAX,
+        _ => EVENT_PAYLOAD_BYTES_MAX,
+    })?;
     Ok(RawEvent {
         at_ms,
         channel,

@@ -8,10 +8,12 @@ use support::{STEP, trust};
 
 #[test]
 fn nothing_that_is_done_to_six_chunks_verifies() {
-    let (file, other) = (recording(1, 1 << 11), recording(2, 1 << 11));
-    assert!(verify(std::io::Cursor::new(&file), &trust(), None).is_ok());
-    for count in campaign(&trust(), &file, &other, STEP) {
-        assert!(count.tried > 0, "{count:?}");
-        assert_eq!(count.verified, 0, "{count:?}");
+    for encrypted in [false, true] {
+        let (file, other) = (recording(1, 1 << 11, encrypted), recording(2, 1 << 11, encrypted));
+        assert!(verify(std::io::Cursor::new(&file), &trust(), None).is_ok());
+        for count in campaign(&trust(), &file, &other, STEP) {
+            assert!(count.tried > 0, "{count:?}");
+            assert_eq!(count.verified, 0, "{count:?}, encrypted: {encrypted}");
+        }
     }
 }

@@ -3,7 +3,7 @@
 use clap::Args;
 use serde::Serialize;
 
-use super::{Target, finish, put, put_json, stdout};
+use super::{Keys, Target, finish, put, put_json, stdout};
 use crate::failure::{Exit, Failure};
 use crate::plain;
 use crate::verdict::{Position, SCHEMA};
@@ -28,7 +28,7 @@ struct Proof {
 
 impl Prove {
     pub fn run(&self, json: bool) -> Result<Exit, Failure> {
-        let examined = self.target.examine(false)?;
+        let examined = self.target.examine(false, &Keys::default())?;
         let report = examined.report;
         let statement = match (&report.ledger, &report.session) {
             (Some(at), Some(session)) => format!(

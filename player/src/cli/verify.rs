@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use clap::Args;
 
-use super::{Target, finish, put, put_json, stdout};
+use super::{Keys, Target, finish, put, put_json, stdout};
 use crate::failure::{Exit, Failure};
 use crate::verdict::{Report, Session};
 
@@ -13,6 +13,8 @@ use crate::verdict::{Report, Session};
 pub struct Verify {
     #[command(flatten)]
     target: Target,
+    #[command(flatten)]
+    keys: Keys,
     /// Also unpack everything and compare counts, times and byte accounts with what was signed
     #[arg(long)]
     content: bool,
@@ -20,7 +22,7 @@ pub struct Verify {
 
 impl Verify {
     pub fn run(&self, json: bool) -> Result<Exit, Failure> {
-        let report = self.target.examine(self.content)?.report;
+        let report = self.target.examine(self.content, &self.keys)?.report;
         let mut out = stdout();
         if json {
             put_json(&mut out, &report)?;
@@ -82,6 +84,12 @@ pub fn words(report: &Report) -> String {
                 c.raw_bytes, c.stored_bytes
             ),
         );
+    }
+    if let Some(e) = &report.encryption {
+        row("", &e.words());
+        if let Some(why) = &e.locked {
+            row("", why);
+        }
     }
     if let Some(p) = &report.ledger {
         row("ledger", &format!("{}, leaf {} of {}", p.origin, p.index, p.tree_size));

@@ -5,6 +5,7 @@ use std::thread;
 
 use portcullis_recording::{Batch, Trust, verify};
 
+use super::sealed::open_encrypted;
 use super::{Frame, draw, frames, open, out};
 
 /// Chunks of the recording that is tampered with.
@@ -22,9 +23,13 @@ pub struct Count {
     pub verified: usize,
 }
 
-/// A recording of about that many bytes that do not compress: batches and floods in turn.
-pub fn recording(session: u8, bytes: usize) -> Vec<u8> {
-    let (mut w, mut main, mut file) = open(session);
+/// A recording of about that many bytes that do not compress: batches and floods in turn, and batches only if encrypted.
+pub fn recording(session: u8, bytes: usize, encrypted: bool) -> Vec<u8> {
+    let (mut w, mut main, mut file) = if encrypted {
+        open_encrypted(session)
+    } else {
+        open(session)
+    };
     let mut at_ms = 0;
     for chunk in 0..CHUNKS {
         let draws = 1 + bytes / CHUNKS / 32;
@@ -36,6 +41,7 @@ pub fn recording(session: u8, bytes: usize) -> Vec<u8> {
         for part in data.chunks(1500) {
             at_ms += 10;
             match chunk % 2 {
+                _ if encrypted => batch.push(at_ms, 1, &out(part)).unwrap(),
                 0 => batch.push(at_ms, 1, &out(part)).unwrap(),
                 _ => flood.push((at_ms, part)),
             }
