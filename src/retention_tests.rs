@@ -96,7 +96,10 @@ async fn what_is_old_goes_with_a_tombstone_that_anybody_can_check() {
         let stated = house.tombstone(session).await;
         assert_eq!(stated.kind, "expired");
         let said = Erasure::parse(&stated.json).unwrap();
-        assert_eq!((said.session, said.reason.as_str()), (id(session), "older than 30 days"));
+        assert_eq!(
+            (said.session, said.reason.as_str()),
+            (id(session), "older than 30 days")
+        );
     }
     assert!(house.retention.round().await.unwrap().deleted.is_empty());
     assert!(matches!(
@@ -133,9 +136,16 @@ async fn shredding_takes_the_key_and_leaves_the_recording() {
         house.retention.shred(id(1), "root", "x").await,
         Err(RetentionError::NotEncrypted(_))
     ));
-    house.retention.shred(id(2), "root", "asked by its subject").await.unwrap();
+    house
+        .retention
+        .shred(id(2), "root", "asked by its subject")
+        .await
+        .unwrap();
     assert!(house.is_there(2).await);
-    assert_eq!(house.retention.archive.sidecar(&name(2), Sidecar::Key).await.unwrap(), None);
+    assert_eq!(
+        house.retention.archive.sidecar(&name(2), Sidecar::Key).await.unwrap(),
+        None
+    );
     assert_eq!(house.tombstone(2).await.kind, "shredded");
     // Asked again nothing happens twice.
     let leaves = house.retention.ledger.size();

@@ -27,6 +27,7 @@ use crate::kernel::admit::AdmissionTrust;
 use crate::kernel::id::SessionId;
 use crate::recorder::{LeftOver, Recorders, Recovered, recover_all};
 use crate::registry::{LEASE_RENEW_MS, Registry};
+use crate::retention::Retention;
 use crate::ssh::{Gate, KeyExchange, Settings, listen};
 use crate::store::Store;
 use crate::store::sqlite::SqliteStore;
@@ -83,6 +84,7 @@ impl HostKeys {
 pub struct Running {
     pub ssh: SocketAddr,
     gate: Arc<Gate>,
+    retention: Arc<Retention>,
     config: Config,
     mode: Mode,
     keys: HostKeys,
@@ -129,6 +131,7 @@ impl Running {
                 "recording.spool_reserve_mib",
                 new.recording.spool_reserve_bytes == old.recording.spool_reserve_bytes,
             ),
+            ("[retention]", new.retention == old.retention),
             ("[ledger]", new.ledger == old.ledger),
         ] {
             anyhow::ensure!(same, "{key} changes only with a restart");
@@ -138,6 +141,7 @@ impl Running {
             .await
             .context("the ledger does not take the new configuration")?;
         let keys = HostKeys::of(self.keys.key.clone(), &self.gate, &new).await?;
+        self.gate.recorders.encrypt_to(new.recording.recipients.clone());
         self.gate.set_settings(settings(&new, self.mode));
         self.config = new;
         self.show(keys);
@@ -155,6 +159,18 @@ impl Running {
             self.show(keys);
         }
         Ok(())
+    }
+
+    /// Deletes recordings whose time is over, in the background.
+    fn expire_recordings(&self) {
+        let retention = self.retention.clone();
+        tokio::spawn(async move {
+            match retention.round().await {
+                Ok(round) if round.deleted.is_empty() => {}
+                Ok(round) => tracing::info!(recordings = round.deleted.len(), "deleted: their time was over"),
+                Err(error) => tracing::error!(%error, "recordings whose time is over are not deleted"),
+            }
+        });
     }
 
     /// To connections from now on.
@@ -191,6 +207,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = daily.tick() => {
+                running.expire_recordings();
                 if let Err(error) = running.renew_host_certificate().await {
                     tracing::error!(error = %format!("{error:#}"), "the host certificate was not renewed");
                 }
@@ -262,6 +279,14 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
         clock.clone(),
         config.recording.spool_reserve_bytes,
     )?;
+    recorders.encrypt_to(config.recording.recipients.clone());
+    let retention = Arc::new(Retention::new(
+        store.clone(),
+        ledger.clone(),
+        archive.clone(),
+        clock.clone(),
+        config.retention.keep,
+    ));
     let registry = Registry::new(
         clock.clone(),
         config.session.idle_timeout.map(ms),
@@ -327,6 +352,7 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
         keeper: keeper.clone(),
         journal: ledger.clone(),
         cutter: Arc::new(Cut { gate: gate.clone() }),
+        retention: retention.clone(),
         clock,
         metrics,
         layout,
@@ -371,6 +397,7 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
     Ok(Running {
         ssh,
         gate,
+        retention,
         config,
         mode,
         keys,

@@ -8,7 +8,7 @@ use axum::extract::State;
 use super::peer::Peer;
 use super::problem::{Code, Problem};
 use super::request::{Body, Id, Json};
-use super::wire::{Expired, ExpireRequest, Noted, ReadRequest, ReasonRequest, Statements};
+use super::wire::{ExpireRequest, Expired, Noted, ReadRequest, ReasonRequest, Statements};
 use super::{Api, rules};
 use crate::kernel::id::SessionId;
 use crate::retention::RetentionError;
@@ -83,10 +83,7 @@ pub async fn shred(
 
 /// `POST /v1/recordings/expire`: those whose time is over; with `dry_run` only
 /// told.
-pub async fn expire(
-    State(api): State<Arc<Api>>,
-    Body(request): Body<ExpireRequest>,
-) -> Result<Json<Expired>, Problem> {
+pub async fn expire(State(api): State<Arc<Api>>, Body(request): Body<ExpireRequest>) -> Result<Json<Expired>, Problem> {
     if request.dry_run {
         let due = api.retention.due().await?;
         let due: Vec<SessionId> = due.into_iter().map(|row| row.session).collect();

@@ -14,6 +14,7 @@ pub(super) struct Said {
     pub(super) ssh: SaidSsh,
     pub(super) session: SaidSession,
     pub(super) recording: SaidRecording,
+    pub(super) retention: SaidRetention,
     pub(super) ledger: SaidLedger,
     pub(super) log: SaidLog,
 }

@@ -24,6 +24,8 @@ pub(super) struct Held {
     pub name: ArchiveName,
     pub sealed: Sealed,
     pub open: LedgerLeaf,
+    /// Whether the key to an encrypted one is beside it.
+    pub envelope: bool,
 }
 
 /// A session whose recording was not found where its leaves say.
@@ -45,6 +47,8 @@ struct Logged {
     hold: Option<u64>,
     /// The leaf by which the file was deleted, by rule.
     expired: Option<u64>,
+    /// The leaf by which the key to its content was destroyed.
+    shredded: Option<u64>,
 }
 
 /// Every session that the journal tells of.
@@ -64,6 +68,7 @@ impl Sessions {
                     seal: None,
                     hold: None,
                     expired: None,
+                    shredded: None,
                 };
                 self.0.insert(id, logged);
                 return;
@@ -108,8 +113,10 @@ impl Sessions {
                     let text = format!("session {session} was {} although leaf {hold} holds it", kind.as_str());
                     report.add(Code::HoldBroken, format!("leaf {index}"), text);
                 }
-                if kind == ErasureKind::Expired {
-                    logged.expired = Some(index);
+                match kind {
+                    ErasureKind::Expired => logged.expired = Some(index),
+                    ErasureKind::Shredded => logged.shredded = Some(index),
+                    ErasureKind::Hold | ErasureKind::Release => {}
                 }
             }
         }
@@ -159,7 +166,13 @@ impl Sessions {
     /// Each file against its leaves; the sessions that have one.
     fn files(&self, input: &Input<'_>, held: &[Held], report: &mut Report) -> BTreeSet<SessionId> {
         let mut present: BTreeSet<SessionId> = BTreeSet::new();
-        for Held { name, sealed, open } in held {
+        for Held {
+            name,
+            sealed,
+            open,
+            envelope,
+        } in held
+        {
             let id = SessionId(open.session_id);
             if !present.insert(id) {
                 let text = format!("session {id} has another file in the archive as well");
@@ -179,6 +192,12 @@ impl Sessions {
             if let Some((index, bytes)) = logged.check.filter(|(_, bytes)| sealed.file_bytes() < *bytes) {
                 let text = format!("leaf {index} says that it had {bytes} bytes already: its end was dropped");
                 report.add(Code::RecordingMismatch, name, text);
+            }
+            if sealed.head().is_encrypted() && !envelope && logged.shredded.is_none() {
+                let text = format!(
+                    "session {id}: the key to its content is gone or another's, and no leaf says that it was destroyed"
+                );
+                report.add(Code::EnvelopeMissing, name, text);
             }
             match &logged.seal {
                 None if input.live.contains(&id) => {}

@@ -242,7 +242,13 @@ async fn recordings(
                     if let Some(why) = place {
                         report.add(Code::ProofBad, &name, why);
                     }
-                    held.push(Held { name, sealed, open });
+                    let envelope = envelope(input, &name, &sealed).await;
+                    held.push(Held {
+                        name,
+                        sealed,
+                        open,
+                        envelope,
+                    });
                 }
                 Ok(Err(why)) => {
                     broken.extend(session_of(&name));
@@ -256,6 +262,12 @@ async fn recordings(
         }
     }
     Ok((held, broken))
+}
+
+/// Whether the envelope beside a recording is the one that its head names.
+async fn envelope(input: &Input<'_>, name: &ArchiveName, sealed: &Sealed) -> bool {
+    let held = input.archive.sidecar(name, Sidecar::Key).await;
+    matches!(held, Ok(Some(bytes)) if sealed.head().names_envelope(&bytes))
 }
 
 /// A proof was given out with a checkpoint: the journal must still hold to it.

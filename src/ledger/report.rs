@@ -42,6 +42,8 @@ pub enum Code {
     RecordingInvalid,
     /// A recording is not the one that the ledger says was sealed.
     RecordingMismatch,
+    /// An encrypted recording's key is gone and no leaf says why, or it is another's.
+    EnvelopeMissing,
     /// A recording has no proof beside it, or one that proves nothing.
     ProofBad,
     /// A session was opened, and neither runs nor was sealed.

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use portcullis_recording::limits::HEAD_TEXT_BYTES_MAX;
 use portcullis_recording::recover::LeftOut;
 use portcullis_recording::recover::RecoverError;
-use portcullis_recording::spool::{MAIN_FILE, RECOVERING_FILE, parse_session_name, parse_tail_file};
+use portcullis_recording::spool::{ENVELOPE_FILE, MAIN_FILE, RECOVERING_FILE, parse_session_name, parse_tail_file};
 use portcullis_recording::{Sealed, Why, recover};
 use sha2::{Digest, Sha256};
 
@@ -83,8 +83,8 @@ pub async fn recover_all(folder: &Path, keeper: &dyn Keeper) -> std::io::Result<
     Ok(found)
 }
 
-/// No entry at all, or an empty main file alone. What cannot be looked at
-/// holds something.
+/// No entry at all, or an empty main file and an envelope that no head names
+/// yet. What cannot be looked at holds something.
 fn holds_nothing(folder: &Path) -> bool {
     let Ok(entries) = std::fs::read_dir(folder) else {
         return false;
@@ -92,7 +92,8 @@ fn holds_nothing(folder: &Path) -> bool {
     let mut all = true;
     for entry in entries {
         all &= entry.is_ok_and(|entry| {
-            entry.file_name() == MAIN_FILE && entry.metadata().is_ok_and(|meta| meta.is_file() && meta.len() == 0)
+            let is_empty = || entry.metadata().is_ok_and(|meta| meta.is_file() && meta.len() == 0);
+            entry.file_name() == ENVELOPE_FILE || (entry.file_name() == MAIN_FILE && is_empty())
         });
     }
     all
@@ -295,6 +296,7 @@ mod tests {
     fn only_a_folder_without_a_byte_holds_nothing() {
         let folder = tempfile::tempdir().unwrap();
         assert!(holds_nothing(folder.path()));
+        std::fs::write(folder.path().join(ENVELOPE_FILE), b"age").unwrap();
         std::fs::write(folder.path().join(MAIN_FILE), b"").unwrap();
         assert!(holds_nothing(folder.path()));
         std::fs::write(folder.path().join("tail-000000"), b"").unwrap();

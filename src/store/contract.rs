@@ -379,7 +379,10 @@ async fn keeps_recordings_and_what_became_of_them(bench: impl Bench) {
     store.mark_recording(one, &held).await.unwrap();
     for mark in [Mark::Expired(NOW), Mark::Shredded(NOW)] {
         let marked = store.mark_recording(one, &mark).await;
-        assert!(matches!(marked, Err(StoreError::Held(ref why)) if why == "case 7"), "{marked:?}");
+        assert!(
+            matches!(marked, Err(StoreError::Held(ref why)) if why == "case 7"),
+            "{marked:?}"
+        );
     }
     store.mark_recording(two, &Mark::Shredded(NOW + 8)).await.unwrap();
     assert_eq!(ids(store.recordings_before(NOW + 3).await.unwrap()), [2]);

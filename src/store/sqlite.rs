@@ -5,8 +5,8 @@
 //! transaction with `synchronous = FULL`: what was answered is on the disk.
 
 use super::{
-    AnchorRow, Answer, Grant, GrantId, Identity, IdentityName, NodeName, RecordingRow, Revocation, RevocationScope,
-    SessionId, SessionRow, Store, StoreError, Target, TargetName, WallMs,
+    AnchorRow, Answer, Grant, GrantId, Identity, IdentityName, Mark, NodeName, RecordingRow, Revocation,
+    RevocationScope, SessionId, SessionRow, Store, StoreError, Target, TargetName, WallMs,
 };
 use crate::kernel::grant::NotLive;
 
@@ -294,7 +294,9 @@ impl Store for SqliteStore {
             let row = row.ok_or_else(|| StoreError::NotFound(format!("a recording of session {session}")))?;
             let query = match (mark, row.hold) {
                 (Mark::Expired(_) | Mark::Shredded(_), Some(why)) => return Err(StoreError::Held(why)),
-                (Mark::Hold(why), _) => sqlx::query("UPDATE recording SET hold = ? WHERE session = ?").bind(why.as_deref()),
+                (Mark::Hold(why), _) => {
+                    sqlx::query("UPDATE recording SET hold = ? WHERE session = ?").bind(why.as_deref())
+                }
                 (Mark::Expired(at), None) => {
                     sqlx::query("UPDATE recording SET expired_ms = ? WHERE session = ?").bind(int(*at)?)
                 }
@@ -302,7 +304,11 @@ impl Store for SqliteStore {
                     sqlx::query("UPDATE recording SET shredded_ms = ? WHERE session = ?").bind(int(*at)?)
                 }
             };
-            query.bind(session.to_string()).execute(&mut *tx).await.map_err(failed)?;
+            query
+                .bind(session.to_string())
+                .execute(&mut *tx)
+                .await
+                .map_err(failed)?;
             tx.commit().await.map_err(failed)
         })
     }
