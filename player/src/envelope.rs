@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 
 use crate::files::{read_bounded, with_extension};
 use crate::keyring::Keyring;
+use crate::package::{Package, RECORDING};
 
 /// Bytes read of what an envelope holds: one more than a content key has.
 const PLAIN_BYTES_MAX: usize = 33;
@@ -58,12 +59,26 @@ pub fn beside(file: &Path) -> PathBuf {
 }
 
 /// Looks for the envelope of a recording and opens it if one of the identities can; `None` for a clear recording.
-pub fn open(file: &Path, head: &Head, keyring: &Keyring) -> Option<(Encryption, Option<ContentKey>)> {
+pub fn open(
+    file: &Path,
+    package: Option<&Package>,
+    head: &Head,
+    keyring: &Keyring,
+) -> Option<(Encryption, Option<ContentKey>)> {
     if !head.is_encrypted() {
         return None;
     }
     let path = beside(file);
     let shown = path.display();
+    let held = match package {
+        None => read_bounded(&path, ENVELOPE_BYTES_MAX),
+        Some(package) => package
+            .read(
+                &format!("{RECORDING}.{}", spool::ENVELOPE_EXTENSION),
+                ENVELOPE_BYTES_MAX,
+            )
+            .and_then(|held| held.ok_or(ErrorKind::NotFound.into())),
+    };
     let locked = |recipients, why: String| {
         let encryption = Encryption {
             recipients,
@@ -72,7 +87,7 @@ pub fn open(file: &Path, head: &Head, keyring: &Keyring) -> Option<(Encryption, 
         };
         Some((encryption, None))
     };
-    let envelope = match read_bounded(&path, ENVELOPE_BYTES_MAX) {
+    let envelope = match held {
         Ok(envelope) => envelope,
         Err(e) if e.kind() == ErrorKind::NotFound => {
             return locked(

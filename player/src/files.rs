@@ -8,6 +8,7 @@ use portcullis_recording::limits::{NOTE_BYTES_MAX, TAIL_BYTES_MAX, TAILS_MAX, TR
 use portcullis_recording::{Trust, spool};
 
 use crate::failure::{Exit, Failure};
+use crate::section::Section;
 use crate::source::Bytes;
 
 /// Bytes read from a recording at a time.
@@ -23,7 +24,13 @@ const RECORDING_EXTENSIONS: [&str; 3] = ["pcr", "cast", "ttyrec"];
 /// Opens a recording.
 pub fn open(path: &Path) -> Result<Bytes, Failure> {
     let file = File::open(path).map_err(|e| Failure::io(&path.display().to_string(), &e))?;
-    Ok(BufReader::with_capacity(READ_BYTES, file))
+    let whole = Section::whole(file).map_err(|e| Failure::io(&path.display().to_string(), &e))?;
+    Ok(buffered(whole))
+}
+
+/// Reads a recording in large steps.
+pub fn buffered(section: Section) -> Bytes {
+    BufReader::with_capacity(READ_BYTES, section)
 }
 
 /// Reads a small file; one over its bound is cut one byte behind it, which whoever parses it refuses.

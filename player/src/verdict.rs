@@ -15,9 +15,10 @@ use serde::Serialize;
 
 use crate::envelope::{self, Encryption};
 use crate::failure::{Exit, Failure};
-use crate::files::{open, read_proof, read_tails, read_trust};
+use crate::files::{buffered, open, read_proof, read_tails, read_trust};
 use crate::import::{self, Imported};
 use crate::keyring::Keyring;
+use crate::package::{Contents, Package, RECORDING};
 use crate::plain;
 use crate::source::{Bytes, Source};
 use crate::times;
@@ -65,6 +66,8 @@ pub struct Report {
     pub ledger: Option<Position>,
     /// How its content is locked, if it is encrypted.
     pub encryption: Option<Encryption>,
+    /// What else is in the evidence package that it lies in.
+    pub package: Option<Contents>,
 }
 
 /// A node key and what the trust file says about it.
@@ -204,7 +207,19 @@ pub fn examine(ask: &Ask) -> Result<Examined, Failure> {
     {
         return Ok(foreign(imported, plain::line(&shown)));
     }
-    let proof = read_proof(&ask.file, ask.proof.as_deref())?;
+    let package = match meta.is_file() {
+        true => Package::open(&ask.file)?,
+        false => None,
+    };
+    let place = Place {
+        ask,
+        folder: meta.is_dir(),
+        package: package.as_ref(),
+    };
+    let proof = match (&package, &ask.proof) {
+        (Some(package), None) => package.proof().map_err(|e| Failure::io(&shown, &e))?,
+        (Some(_), Some(_)) | (None, _) => read_proof(&ask.file, ask.proof.as_deref())?,
+    };
     let found = if meta.is_dir() {
         let tails = read_tails(&ask.file)?;
         let main = open(&ask.file.join(spool::MAIN_FILE))
@@ -212,7 +227,7 @@ pub fn examine(ask: &Ask) -> Result<Examined, Failure> {
         verify_spool(main, tails, trust.as_ref().unwrap_or(&Trust::default()))
     } else if meta.is_file() {
         verify(
-            open(&ask.file)?,
+            place.open()?,
             trust.as_ref().unwrap_or(&Trust::default()),
             proof.as_deref(),
         )
@@ -223,13 +238,53 @@ pub fn examine(ask: &Ask) -> Result<Examined, Failure> {
         );
     };
     let mut examined = match found {
-        Ok(verified) => good(verified, trust.as_ref(), ask)?,
-        Err(fault) => bad(ask, meta.is_dir(), fault, trust.is_some())?,
+        Ok(verified) => good(verified, trust.as_ref(), &place)?,
+        Err(fault) => bad(&place, fault, trust.is_some())?,
     };
+    if let (Some(package), Some(trust), Some(head)) = (&package, &trust, &examined.head)
+        && examined.report.word != "INVALID"
+    {
+        match package.check(head, trust) {
+            Ok(contents) => examined.report.package = Some(contents),
+            Err(why) => {
+                examined.report.word = "INVALID";
+                examined.report.verdict = format!("INVALID: {why}");
+                examined.report.exit = Exit::Invalid.code();
+                examined.source = None;
+            }
+        }
+    }
     examined.report.schema = SCHEMA;
     examined.report.file = plain::line(&shown);
     examined.proof = proof;
     Ok(examined)
+}
+
+/// Where the recording lies.
+struct Place<'a> {
+    ask: &'a Ask,
+    folder: bool,
+    package: Option<&'a Package>,
+}
+
+impl Place<'_> {
+    /// The recording's bytes, of a spool folder those of its main file.
+    fn open(&self) -> Result<Bytes, Failure> {
+        let file = &self.ask.file;
+        let Some(package) = self.package else {
+            return match self.folder {
+                true => open(&file.join(spool::MAIN_FILE)),
+                false => open(file),
+            };
+        };
+        let shown = file.display().to_string();
+        let section = package.section(RECORDING).map_err(|e| Failure::io(&shown, &e))?;
+        let section = section.ok_or_else(|| {
+            Failure::new(Exit::Invalid, format!("INVALID: {shown} holds no {RECORDING}"))
+                .hint("get it again: portcullis evidence SESSION -o FILE")
+        })?;
+        Ok(buffered(section))
+    }
 }
 
 /// Another tool's file: there is nothing in it that could be verified.
@@ -252,10 +307,11 @@ fn foreign(imported: Imported, file: String) -> Examined {
     }
 }
 
-fn good(mut verified: Verified<Bytes>, trust: Option<&Trust>, ask: &Ask) -> Result<Examined, Failure> {
+fn good(mut verified: Verified<Bytes>, trust: Option<&Trust>, place: &Place<'_>) -> Result<Examined, Failure> {
+    let ask = place.ask;
     let mut report = Report::default();
     let head = verified.head().clone();
-    let (encryption, key) = envelope::open(&ask.file, &head, &ask.keyring).unzip();
+    let (encryption, key) = envelope::open(&ask.file, place.package, &head, &ask.keyring).unzip();
     if let Some(key) = key.flatten() {
         verified.unlock(key);
     }
@@ -369,13 +425,9 @@ fn good(mut verified: Verified<Bytes>, trust: Option<&Trust>, ask: &Ask) -> Resu
 }
 
 /// Not verified. If only trust is lacking, the file's own consistency decides between UNVERIFIED and INVALID.
-fn bad(ask: &Ask, folder: bool, fault: Fault, trusted: bool) -> Result<Examined, Failure> {
-    let file = if folder {
-        ask.file.join(spool::MAIN_FILE)
-    } else {
-        ask.file.clone()
-    };
-    let readable = Unverified::open(open(&file)?);
+fn bad(place: &Place<'_>, fault: Fault, trusted: bool) -> Result<Examined, Failure> {
+    let (ask, folder) = (place.ask, place.folder);
+    let readable = Unverified::open(place.open()?);
     let unknown = fault.why == Why::UnknownNodeKey;
     let own_fault = match &readable {
         Ok(unverified) => unverified.unverified_fault().cloned(),
@@ -415,7 +467,7 @@ fn bad(ask: &Ask, folder: bool, fault: Fault, trusted: bool) -> Result<Examined,
         });
     };
     let head = unverified.unverified_head().clone();
-    let (encryption, key) = envelope::open(&ask.file, &head, &ask.keyring).unzip();
+    let (encryption, key) = envelope::open(&ask.file, place.package, &head, &ask.keyring).unzip();
     if let Some(key) = key.flatten() {
         unverified.unverified_unlock(key);
     }

@@ -91,6 +91,27 @@ pub fn words(report: &Report) -> String {
             row("", why);
         }
     }
+    if let Some(package) = &report.package {
+        row(
+            "package",
+            &format!(
+                "{} files, as exported by {} at {} (leaf {})",
+                package.files, package.by, package.exported, package.leaf
+            ),
+        );
+        row("", &format!("because: {}", package.reason));
+        let certificate = match package.certificate {
+            true => "the certificate is the one that the recording names",
+            false => "without the certificate",
+        };
+        row("", certificate);
+        for leaf in &package.leaves {
+            row(
+                "",
+                &format!("leaf {} at {}, {}: {}", leaf.index, leaf.at, leaf.kind, leaf.text),
+            );
+        }
+    }
     if let Some(p) = &report.ledger {
         row("ledger", &format!("{}, leaf {} of {}", p.origin, p.index, p.tree_size));
         for c in &p.cosignatures {
