@@ -24,7 +24,10 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
-#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
+#![cfg_attr(
+    any(test, fuzzing),
+    allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)
+)]
 
 mod bytes;
 mod cbor;
@@ -32,6 +35,8 @@ mod chunk;
 mod columns;
 mod fault;
 mod frame;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod keys;
 mod payload;
 mod ratchet;

@@ -58,7 +58,7 @@ pub(crate) fn add_ms(last_ms: u64, dt_ms: u64) -> Result<u64, Malformed> {
 }
 
 /// A whole chunk's content in rows.
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 pub(crate) fn encode_rows(events: &[RawEvent<'_>]) -> Vec<u8> {
     let mut out = vec![LAYOUT_ROWS];
     let mut last_ms = events.first().map_or(0, |e| e.at_ms);

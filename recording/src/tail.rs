@@ -32,7 +32,7 @@ pub(crate) struct TailOpen {
 }
 
 impl TailOpen {
-    fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let mut w = cbor::Writer::default();
         w.map(4);
         w.key(0).uint(self.index);
@@ -42,7 +42,7 @@ impl TailOpen {
         w.into_bytes()
     }
 
-    fn decode(statement: &[u8]) -> Result<TailOpen, Malformed> {
+    pub(crate) fn decode(statement: &[u8]) -> Result<TailOpen, Malformed> {
         let mut r = cbor::Reader::new(statement);
         r.map(4)?;
         let open = TailOpen {

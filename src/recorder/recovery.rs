@@ -83,8 +83,9 @@ pub async fn recover_all(folder: &Path, keeper: &dyn Keeper) -> std::io::Result<
     Ok(found)
 }
 
-/// No entry at all, or an empty main file and an envelope that no head names
-/// yet. What cannot be looked at holds something.
+/// No entry at all, or files without a byte (what a power cut leaves of a folder
+/// that was not synced yet) and an envelope that no head names. What cannot be
+/// looked at holds something.
 fn holds_nothing(folder: &Path) -> bool {
     let Ok(entries) = std::fs::read_dir(folder) else {
         return false;
@@ -92,8 +93,10 @@ fn holds_nothing(folder: &Path) -> bool {
     let mut all = true;
     for entry in entries {
         all &= entry.is_ok_and(|entry| {
+            let name = entry.file_name();
+            let known = name == MAIN_FILE || name.to_str().and_then(parse_tail_file).is_some();
             let is_empty = || entry.metadata().is_ok_and(|meta| meta.is_file() && meta.len() == 0);
-            entry.file_name() == ENVELOPE_FILE || (entry.file_name() == MAIN_FILE && is_empty())
+            name == ENVELOPE_FILE || (known && is_empty())
         });
     }
     all
@@ -300,6 +303,8 @@ mod tests {
         std::fs::write(folder.path().join(MAIN_FILE), b"").unwrap();
         assert!(holds_nothing(folder.path()));
         std::fs::write(folder.path().join("tail-000000"), b"").unwrap();
+        assert!(holds_nothing(folder.path()));
+        std::fs::write(folder.path().join("tail-000001"), b"x").unwrap();
         assert!(!holds_nothing(folder.path()));
         assert!(!holds_nothing(&folder.path().join("missing")));
     }
