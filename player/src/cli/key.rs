@@ -16,7 +16,7 @@ use crate::failure::{Exit, Failure};
 use crate::files::with_extension;
 use crate::keyring::{read_identities, read_shares};
 use crate::plain;
-use crate::share::{self, ShareError, THRESHOLD_MIN};
+use crate::share::{self, ShareError};
 use crate::verdict::SCHEMA;
 
 /// `key ...`.
@@ -149,11 +149,13 @@ fn write_identity(identity: &Identity, path: &Path) -> Result<Vec<PathBuf>, Fail
 }
 
 fn write_shares(identity: &Identity, (of, threshold): (u8, u8), path: &Path) -> Result<Vec<PathBuf>, Failure> {
-    let shares = share::split(identity, threshold, of).map_err(|e| match e {
-        ShareError::Numbers => Failure::new(Exit::Usage, e.to_string()).hint(format!(
-            "such as --shares 5 --threshold 3; --threshold is at least {THRESHOLD_MIN}"
-        )),
-        other => Failure::new(Exit::Failed, other.to_string()),
+    let shares = share::split(identity, threshold, of).map_err(|e| {
+        let exit = if e == ShareError::Numbers {
+            Exit::Usage
+        } else {
+            Exit::Failed
+        };
+        Failure::new(exit, e.to_string()).hint("such as --shares 5 --threshold 3")
     })?;
     write_all(
         shares
