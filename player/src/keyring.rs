@@ -1,6 +1,6 @@
 //! The identities a viewer has: from age identity files, or put together from shares. They are in memory only.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use age::x25519::Identity;
 use zeroize::Zeroizing;
@@ -56,7 +56,7 @@ impl Keyring {
     }
 }
 
-fn read_secret(path: &PathBuf, what: &str, bytes_max: usize) -> Result<Zeroizing<String>, Failure> {
+fn read_secret(path: &Path, what: &str, bytes_max: usize) -> Result<Zeroizing<String>, Failure> {
     let shown = format!("{what} {}", path.display());
     let bytes = Zeroizing::new(read_bounded(path, bytes_max).map_err(|e| Failure::io(&shown, &e))?);
     let refused = |why: &str| Failure::new(Exit::Failed, format!("{shown}: {why}"));
@@ -70,7 +70,7 @@ fn read_secret(path: &PathBuf, what: &str, bytes_max: usize) -> Result<Zeroizing
 }
 
 /// The identities of a file as `age-keygen` writes them: one a line, comments behind `#`.
-pub fn read_identities(path: &PathBuf) -> Result<Vec<Identity>, Failure> {
+pub fn read_identities(path: &Path) -> Result<Vec<Identity>, Failure> {
     let text = read_secret(path, "identity file", IDENTITY_BYTES_MAX)?;
     let refused = |why: String, hint: &str| {
         Failure::new(Exit::Failed, format!("identity file {}: {why}", path.display())).hint(hint)

@@ -164,7 +164,7 @@ impl Share {
 
     /// The text of its file.
     pub fn to_text(&self) -> Zeroizing<String> {
-        let body = self.body();
+        let body = self.body(self.index());
         Zeroizing::new(format!(
             "# Share {} of {} of an age identity: any {} of them open what is encrypted to it, fewer open nothing.\n\
              # Keep it secret, and apart from the others.\n\
@@ -177,15 +177,15 @@ impl Share {
         ))
     }
 
-    /// What the checksum is over.
-    fn body(&self) -> Zeroizing<String> {
+    /// What the checksum is over; `index` as it is written.
+    fn body(&self, index: u8) -> Zeroizing<String> {
         Zeroizing::new(format!(
             "portcullis-share = {VERSION}\nrecipient = {}\nsplit = {}\nthreshold = {}\nof = {}\nindex = {}\nshare = {}\n",
             self.recipient,
             hex(&self.split),
             self.threshold,
             self.of,
-            self.index(),
+            index,
             *Zeroizing::new(BASE64.encode(&*self.bytes))
         ))
     }
@@ -220,7 +220,7 @@ impl Share {
             of,
             bytes: Zeroizing::new(bytes),
         };
-        if stated != checksum(&share.body()) {
+        if stated != checksum(&share.body(index)) {
             return Err(ShareError::Checksum);
         }
         let sound = share.index() == index && index > 0 && index <= of && (THRESHOLD_MIN..=of).contains(&threshold);

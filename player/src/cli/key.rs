@@ -16,7 +16,7 @@ use crate::failure::{Exit, Failure};
 use crate::files::with_extension;
 use crate::keyring::{read_identities, read_shares};
 use crate::plain;
-use crate::share::{self, ShareError, THRESHOLD_MIN};
+use crate::share::{self, ShareError};
 use crate::verdict::SCHEMA;
 
 /// `key ...`.
@@ -41,8 +41,12 @@ struct New {
     /// Where to; with --shares to FILE.share1, FILE.share2 and so on, and the identity itself nowhere
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
-    #[command(flatten)]
-    numbers: Option<Numbers>,
+    /// How many shares there are
+    #[arg(long, value_name = "N", requires = "threshold")]
+    shares: Option<u8>,
+    /// How many of them open
+    #[arg(long, value_name = "M", requires = "shares")]
+    threshold: Option<u8>,
 }
 
 #[derive(Args, Debug)]
@@ -53,8 +57,12 @@ struct Split {
     /// Where to: FILE.share1, FILE.share2 and so on; beside the identity otherwise
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    #[command(flatten)]
-    numbers: Numbers,
+    /// How many shares there are
+    #[arg(long, value_name = "N")]
+    shares: u8,
+    /// How many of them open
+    #[arg(long, value_name = "M")]
+    threshold: u8,
 }
 
 #[derive(Args, Debug)]
@@ -65,16 +73,6 @@ struct Join {
     /// Where to write the identity
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
-}
-
-#[derive(Args, Debug, Clone, Copy)]
-struct Numbers {
-    /// How many shares there are
-    #[arg(long, value_name = "N", requires = "threshold")]
-    shares: u8,
-    /// How many of them open
-    #[arg(long, value_name = "M", requires = "shares")]
-    threshold: u8,
 }
 
 /// What was made.
@@ -90,7 +88,7 @@ impl Key {
         let (identity, files) = match &self.what {
             What::New(new) => {
                 let identity = Identity::generate();
-                let files = match new.numbers {
+                let files = match new.shares.zip(new.threshold) {
                     None => write_identity(&identity, &new.output)?,
                     Some(numbers) => write_shares(&identity, numbers, &new.output)?,
                 };
@@ -106,7 +104,7 @@ impl Key {
                     .hint("put the one to be split into a file of its own"));
                 };
                 let output = split.output.as_deref().unwrap_or(&split.identity);
-                let files = write_shares(&identity, split.numbers, output)?;
+                let files = write_shares(&identity, (split.shares, split.threshold), output)?;
                 say(&format!(
                     "{} still opens everything alone: destroy it once the shares are with their holders",
                     split.identity.display()
@@ -150,12 +148,14 @@ fn write_identity(identity: &Identity, path: &Path) -> Result<Vec<PathBuf>, Fail
     write_all(vec![(path.to_owned(), text)])
 }
 
-fn write_shares(identity: &Identity, numbers: Numbers, path: &Path) -> Result<Vec<PathBuf>, Failure> {
-    let shares = share::split(identity, numbers.threshold, numbers.shares).map_err(|e| match e {
-        ShareError::Numbers => Failure::new(Exit::Usage, e.to_string()).hint(format!(
-            "such as --shares 5 --threshold 3; --threshold is at least {THRESHOLD_MIN}"
-        )),
-        other => Failure::new(Exit::Failed, other.to_string()),
+fn write_shares(identity: &Identity, (of, threshold): (u8, u8), path: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let shares = share::split(identity, threshold, of).map_err(|e| {
+        let exit = if e == ShareError::Numbers {
+            Exit::Usage
+        } else {
+            Exit::Failed
+        };
+        Failure::new(exit, e.to_string()).hint("such as --shares 5 --threshold 3")
     })?;
     write_all(
         shares
