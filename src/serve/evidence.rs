@@ -23,6 +23,7 @@ use crate::kernel::grant::hex32;
 use crate::ledger::cosign::{WitnessAt, Witnesses};
 use crate::ledger::renew::{Renewed, renew};
 use crate::ledger::standing::Standing;
+use crate::ledger::tiles::CHECKPOINT_FILE;
 use crate::ledger::{Anchor, Entry, Ledger, LedgerError, Options};
 use crate::ssh::Gate;
 use crate::store::{AnchorRow, Store};
@@ -47,8 +48,8 @@ pub async fn open(config: &Config, store: &dyn Store, keeper: Arc<dyn Keeper>, c
         .anchor(&origin)
         .await
         .context("the store's copy of the checkpoint")?;
-    if anchor.is_none() {
-        // The first start; or the store was made anew, and knows nothing to hold against the folder.
+    if anchor.is_none() && config.layout.ledger().join(CHECKPOINT_FILE).exists() {
+        // Not the first start: the store was made anew, and has nothing to hold against the folder.
         tracing::warn!(
             origin,
             "the store keeps no checkpoint of the ledger: a roll-back before this start would not be noticed by it"
