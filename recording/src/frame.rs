@@ -6,8 +6,8 @@ use sha2::{Digest, Sha256};
 
 use crate::fault::Why;
 use crate::limits::{
-    BLOCK_BYTES_MAX, CHUNK_RAW_BYTES_MAX, CHUNK_STORED_BYTES_MAX, CHUNKS_MAX, HEAD_BYTES_MAX, STATEMENT_BYTES_MAX,
-    TAIL_BYTES_MAX, WINDOW_LOG_MAX,
+    BLOCK_BYTES_MAX, CHUNK_RAW_BYTES_MAX, CHUNK_STORED_BYTES_MAX, CHUNKS_MAX, HEAD_BYTES_MAX, REPLACED_BYTES_MAX,
+    STATEMENT_BYTES_MAX, TAIL_BYTES_MAX, WINDOW_LOG_MAX,
 };
 
 /// Magic of a zstd frame (RFC 8878 section 3.1.1).
@@ -27,6 +27,7 @@ pub(crate) enum Skip {
     Tail,
     Index,
     Seal,
+    Redaction,
     SeekTable,
 }
 
@@ -38,6 +39,7 @@ impl Skip {
             Skip::Tail => 0x184D_2A52,
             Skip::Index => 0x184D_2A53,
             Skip::Seal => 0x184D_2A54,
+            Skip::Redaction => 0x184D_2A55,
             Skip::SeekTable => 0x184D_2A5E,
         }
     }
@@ -49,6 +51,7 @@ impl Skip {
             Skip::Tail,
             Skip::Index,
             Skip::Seal,
+            Skip::Redaction,
             Skip::SeekTable,
         ]
         .into_iter()
@@ -63,6 +66,7 @@ impl Skip {
             Skip::Leaf | Skip::Seal => STATEMENT_BYTES_MAX,
             Skip::Tail => TAIL_BYTES_MAX + CHUNK_STORED_BYTES_MAX,
             Skip::Index => CHUNKS_MAX as usize * 21,
+            Skip::Redaction => CHUNKS_MAX as usize * REPLACED_BYTES_MAX + STATEMENT_BYTES_MAX,
             Skip::SeekTable => CHUNKS_MAX as usize * 2 * SEEK_ENTRY_BYTES + (1 << 12),
         }
     }

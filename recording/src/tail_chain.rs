@@ -115,6 +115,7 @@ impl TailChain {
             line_keys: true,
             sha256: seen.sha256,
             place: Place::File,
+            marks: 0,
         };
         self.previous = Some(seen.sha256);
         self.signer = seen.open.key;
@@ -149,6 +150,7 @@ impl TailChain {
             line_keys: true,
             sha256: sha256(bytes.get(..torn.stored_len).unwrap_or_default()),
             place: Place::File,
+            marks: 0,
         };
         self.gap = true;
         self.previous = None;

@@ -10,6 +10,8 @@ mod support;
 mod crashed;
 #[path = "vectors/finished.rs"]
 mod finished;
+#[path = "vectors/redacted.rs"]
+mod redacted;
 #[path = "vectors/trusted.rs"]
 mod trusted;
 
@@ -60,10 +62,15 @@ impl Vector {
 }
 
 fn vectors() -> Vec<Vector> {
-    [finished::vectors(), crashed::vectors(), trusted::vectors()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        finished::vectors(),
+        crashed::vectors(),
+        trusted::vectors(),
+        redacted::vectors(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// Everything a reader of a recording would do with it, as one line.
@@ -73,7 +80,9 @@ fn outcome(what: &What, trust: &Trust, proof: Option<&str>) -> String {
         What::Spool(main, tails) => (main, verify_spool(Cursor::new(main.as_slice()), tails.clone(), trust)),
     };
     match found {
-        Err(fault) if fault.why == Why::UnknownNodeKey => unverified(main, matches!(what, What::Spool(..))),
+        Err(fault) if matches!(fault.why, Why::UnknownNodeKey | Why::UnknownRedactor) => {
+            unverified(main, matches!(what, What::Spool(..)))
+        }
         Err(fault) => format!("INVALID: {}", fault.why),
         Ok(mut verified) => match verified.check_content() {
             Err(fault) => format!("INVALID content: {}", fault.why),
