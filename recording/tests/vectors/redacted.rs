@@ -107,7 +107,7 @@ pub fn vectors() -> Vec<Vector> {
     // What it lists.
     add("redacted_chunk_that_is_not_listed", copy(|c| c.put = Some(vec![first(), second()])), "INVALID: the chunk's length is not the one that was signed");
     add("redaction_lists_a_chunk_that_stayed", copy(|c| c.put = Some(Vec::new())), CHUNK);
-    add("redaction_lists_the_original", copy(|c| { let file = small(1).file; let f = &frames(&file)[1]; let frame = file[f.start..f.end].to_vec(); let mut r = first(); (r.sha256, r.stored_len) = (sha256(&frame), frame.len() as u64); r.frame = frame; c.replaced = vec![r]; }), "INVALID: the redaction does not hold: it names a chunk that was not replaced");
+    add("redaction_lists_the_original", copy(|c| { let file = small(1).file; let f = &frames(&file)[1]; let frame = file[f.start..f.end].to_vec(); let mut r = first(); (r.sha256, r.stored_len, r.raw_len) = (sha256(&frame), frame.len() as u64, zstd::stream::decode_all(frame.as_slice()).unwrap().len() as u64); r.frame = frame; c.replaced = vec![r]; }), "INVALID: the redaction does not hold: it names a chunk that was not replaced");
     add("redaction_lists_a_chunk_that_is_not_there", copy(|c| c.replaced = vec![second(), Replaced::withheld(3, 600, 600)]), "INVALID: the redaction does not hold: it replaces a chunk that is not there");
     add("redaction_lists_nothing", copy(|c| c.replaced = Vec::new()), "INVALID: malformed: a redaction that replaces nothing");
     add("redaction_lists_a_chunk_twice", copy(|c| c.replaced = vec![second(), second()]), "INVALID: malformed: replaced chunks not in order");
