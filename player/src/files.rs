@@ -27,7 +27,7 @@ pub fn open(path: &Path) -> Result<Bytes, Failure> {
 }
 
 /// Reads a small file; one over its bound is cut one byte behind it, which whoever parses it refuses.
-fn read_bounded(path: &Path, bytes_max: usize) -> std::io::Result<Vec<u8>> {
+pub(crate) fn read_bounded(path: &Path, bytes_max: usize) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(bytes_max as u64 + 1).read_to_end(&mut bytes)?;
     Ok(bytes)

@@ -43,6 +43,7 @@ pub mod moment;
 pub mod plain;
 pub mod playback;
 pub mod prompt;
+pub mod redact;
 pub mod screen;
 pub mod skim;
 pub mod source;

@@ -8,6 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use portcullis_recording::seal::SealKind;
 use portcullis_recording::trust::NodeKey;
+use portcullis_recording::verify::Ranges;
 use portcullis_recording::{
     Fault, Head, Ledger, Trust, Unverified, Verdict, Verified, Why, spool, verify, verify_spool,
 };
@@ -43,7 +44,7 @@ pub struct Report {
     pub schema: u32,
     /// What was looked at.
     pub file: String,
-    /// `SEALED`, `RECOVERED`, `PREFIX`, `INVALID` or `UNVERIFIED`.
+    /// `SEALED`, `RECOVERED`, `REDACTED`, `PREFIX`, `INVALID` or `UNVERIFIED`.
     pub word: &'static str,
     /// The same with how far or where, and whether it is in the ledger.
     pub verdict: String,
@@ -57,8 +58,25 @@ pub struct Report {
     pub session: Option<Session>,
     /// How much it is.
     pub content: Option<Content>,
-    /// Where it is in the ledger.
+    /// Where it is in the ledger; of a redacted copy where its original is.
     pub ledger: Option<Position>,
+    /// Who replaced what in it, if it is a redacted copy.
+    pub redaction: Option<Redacted>,
+}
+
+/// What a redacted copy does not show as it was recorded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Redacted {
+    /// The redactor; without a trusted one what somebody calls themselves.
+    pub by: String,
+    /// When, as the redactor says.
+    pub at: String,
+    /// Why.
+    pub reason: String,
+    /// Indices of the replaced chunks.
+    pub chunks: Vec<u64>,
+    /// Marks in them.
+    pub marks: u64,
 }
 
 /// A node key and what the trust file says about it.
@@ -130,7 +148,13 @@ impl Report {
             }
             None => "no ledger proof".to_owned(),
         };
-        format!("{verdict} by {signer}, {ledger}")
+        match &self.redaction {
+            Some(redaction) => {
+                let chunks = Ranges(&redaction.chunks);
+                format!("{verdict}, {chunks}, recorded by {signer}, {ledger}")
+            }
+            None => format!("{verdict} by {signer}, {ledger}"),
+        }
     }
 }
 
@@ -256,8 +280,30 @@ fn good(mut verified: Verified<Bytes>, trust: Option<&Trust>, content: bool) -> 
         });
     }
     report.word = verified.verdict().word();
-    report.verdict = verified.verdict().to_string();
-    let (exit, reason, closed_ms) = match verified.verdict() {
+    report.verdict = plain::line(&verified.verdict().to_string());
+    let mut of = "";
+    let (mut exit, mut verdict) = (None, verified.verdict());
+    if let Verdict::Redacted {
+        by,
+        at_wall_ms,
+        reason,
+        chunks,
+        original,
+    } = verdict
+    {
+        report.redaction = Some(Redacted {
+            by: plain::line(by),
+            at: times::utc(*at_wall_ms),
+            reason: plain::line(reason),
+            chunks: chunks.clone(),
+            marks: verified.chunks().iter().map(|info| info.marks).sum(),
+        });
+        report
+            .missing
+            .push("what was redacted: the original has it, this copy does not".to_owned());
+        (exit, verdict, of) = (Some(Exit::Redacted), original, "the original ");
+    }
+    let (own_exit, reason, closed_ms) = match verdict {
         Verdict::Sealed { closed_ms, code, text } => (Exit::Ok, Some((code.clone(), text.clone())), *closed_ms),
         Verdict::Recovered {
             closed_ms, code, text, ..
@@ -268,6 +314,8 @@ fn good(mut verified: Verified<Bytes>, trust: Option<&Trust>, content: bool) -> 
             );
             (Exit::Recovered, Some((code.clone(), text.clone())), *closed_ms)
         }
+        // Nobody makes a copy of a spool, or a copy that has a copy as its original.
+        Verdict::Redacted { .. } => (Exit::Redacted, None, verified.last_ms()),
         Verdict::Prefix { .. } => {
             report.missing.push(
                 "a seal: the session still runs or has crashed; the server seals it when it ends or starts again"
@@ -276,10 +324,10 @@ fn good(mut verified: Verified<Bytes>, trust: Option<&Trust>, content: bool) -> 
             (Exit::Prefix, None, verified.last_ms())
         }
     };
-    let mut exit = exit;
+    let mut exit = exit.take().unwrap_or(own_exit);
     match verified.ledger() {
         Ledger::Proven(proven) => {
-            report.verdict += ", in the ledger";
+            report.verdict += &format!(", {of}in the ledger");
             report.ledger = Some(Position {
                 origin: plain::line(&proven.origin),
                 index: proven.index,
@@ -297,14 +345,14 @@ fn good(mut verified: Verified<Bytes>, trust: Option<&Trust>, content: bool) -> 
         // A spool is not in the ledger yet; its verdict says so already.
         Ledger::NoProof if exit == Exit::Prefix => {}
         Ledger::NoProof => {
-            report.verdict += ", not proved to be in the ledger";
+            report.verdict += &format!(", {of}not proved to be in the ledger");
             report.missing.push(
                 "a proof: put FILE.proof beside the file or give --proof; the archive keeps it with the recording"
                     .to_owned(),
             );
         }
         Ledger::Refused(why) => {
-            report.verdict += ", not proved to be in the ledger";
+            report.verdict += &format!(", {of}not proved to be in the ledger");
             report
                 .missing
                 .push(format!("a proof that holds: this one was refused, {why}"));
@@ -319,10 +367,18 @@ fn good(mut verified: Verified<Bytes>, trust: Option<&Trust>, content: bool) -> 
     if let Some(trust) = trust {
         report
             .signers
-            .extend(signer(trust, "the opening", &head.node_key, head.opened_wall_ms));
+            .extend(signer(&trust.nodes, "the opening", &head.node_key, head.opened_wall_ms));
         if let Some(SealKind::Recovered { node_key, .. }) = verified.sealed().map(|s| &s.seal().kind) {
             let at = head.opened_wall_ms.saturating_add(closed_ms);
-            report.signers.extend(signer(trust, "the recovery", node_key, at));
+            report
+                .signers
+                .extend(signer(&trust.nodes, "the recovery", node_key, at));
+        }
+        if let Some(redaction) = verified.redaction() {
+            let (key, at) = (redaction.key(), redaction.at_wall_ms());
+            report
+                .signers
+                .extend(signer(&trust.redactors, "the redaction", key, at));
         }
     }
     if let Some(first) = report.signers.first()
@@ -351,7 +407,7 @@ fn bad(ask: &Ask, folder: bool, fault: Fault, trusted: bool) -> Result<Examined,
         ask.file.clone()
     };
     let readable = Unverified::open(open(&file)?);
-    let unknown = fault.why == Why::UnknownNodeKey;
+    let unknown = matches!(fault.why, Why::UnknownNodeKey | Why::UnknownRedactor);
     let own_fault = match &readable {
         Ok(unverified) => unverified.unverified_fault().cloned(),
         Err(fault) => Some(fault.clone()),
@@ -361,7 +417,9 @@ fn bad(ask: &Ask, folder: bool, fault: Fault, trusted: bool) -> Result<Examined,
     let mut report = match own_fault {
         Some(own) if unknown => invalid(own)?,
         None if unknown => {
-            let missing = if trusted {
+            let missing = if fault.why == Why::UnknownRedactor {
+                "the redactor's key: the trust file has no [[redactor]] with it; get it from whoever answers for the copy"
+            } else if trusted {
                 "its key: the trust file does not have the node key that signed it; get the trust file of that node"
             } else {
                 "--trust FILE: without trusted keys nothing verifies (portcullis trust export makes one)"
@@ -392,6 +450,13 @@ fn bad(ask: &Ask, folder: bool, fault: Fault, trusted: bool) -> Result<Examined,
     let head = unverified.unverified_head().clone();
     report.session = Some(session(&head, None));
     report.content = Some(sizes(unverified.unverified_chunks()));
+    report.redaction = unverified.unverified_redaction().map(|redaction| Redacted {
+        by: plain::line(redaction.name()),
+        at: times::utc(redaction.at_wall_ms()),
+        reason: plain::line(redaction.reason()),
+        chunks: redaction.chunks().collect(),
+        marks: unverified.unverified_chunks().iter().map(|info| info.marks).sum(),
+    });
     let source = Some(Source::Unverified(Box::new(unverified)));
     Ok(Examined {
         report,
@@ -444,13 +509,12 @@ fn sizes(chunks: &[portcullis_recording::ChunkInfo]) -> Content {
     }
 }
 
-fn signer(trust: &Trust, signed: &'static str, key: &[u8; 32], at_wall_ms: u64) -> Option<Signer> {
+fn signer(keys: &[NodeKey], signed: &'static str, key: &[u8; 32], at_wall_ms: u64) -> Option<Signer> {
     let held = |n: &&NodeKey| {
         n.key == *key && n.from_wall_ms <= at_wall_ms && n.until_wall_ms.is_none_or(|until| at_wall_ms < until)
     };
-    let node = trust.nodes.iter().find(held)?;
-    let revoked = trust
-        .nodes
+    let node = keys.iter().find(held)?;
+    let revoked = keys
         .iter()
         .filter(|n| n.key == *key)
         .filter_map(|n| n.revoked_wall_ms)

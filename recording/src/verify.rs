@@ -104,7 +104,7 @@ impl fmt::Display for Verdict {
 }
 
 /// Indices of chunks in few words: `chunk 3`, `chunks 2-4, 7`.
-struct Ranges<'c>(&'c [u64]);
+pub struct Ranges<'c>(pub &'c [u64]);
 
 impl fmt::Display for Ranges<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

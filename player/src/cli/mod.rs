@@ -18,6 +18,7 @@ mod export;
 mod grep;
 mod play;
 mod prove;
+mod redact;
 mod text;
 mod verify;
 
@@ -34,8 +35,8 @@ struct Cli {
 
 const AFTER_HELP: &str = "\
 Exit codes: 0 ok (verify: SEALED and in the ledger), 1 failed or (grep) nothing found, 2 usage,
-5 INVALID, 6 no such file, 10 RECOVERED, 11 PREFIX, 12 not in the ledger or key unknown.
-RECOVERED and PREFIX stand before 12: read the verdict.";
+5 INVALID, 6 no such file, 10 RECOVERED, 11 PREFIX, 12 not in the ledger or key unknown, 13 REDACTED.
+RECOVERED, PREFIX and REDACTED stand before 12: read the verdict.";
 
 #[derive(Subcommand, Debug)]
 enum Verb {
@@ -53,6 +54,8 @@ enum Verb {
     Commands(commands::Commands),
     /// Print the ledger proof and what it proves
     Prove(prove::Prove),
+    /// Write a copy without what others must not see, signed by the redactor
+    Redact(redact::Redact),
 }
 
 /// The recording and what to trust.
@@ -195,6 +198,7 @@ where
         Verb::Export(verb) => verb.run(),
         Verb::Commands(verb) => verb.run(json),
         Verb::Prove(verb) => verb.run(json),
+        Verb::Redact(verb) => verb.run(json),
     };
     match done {
         Ok(exit) => exit.into(),

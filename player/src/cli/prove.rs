@@ -30,9 +30,13 @@ impl Prove {
     pub fn run(&self, json: bool) -> Result<Exit, Failure> {
         let examined = self.target.examine(false)?;
         let report = examined.report;
+        let file = match report.redaction {
+            Some(_) => "the original of this redacted copy",
+            None => "in this file",
+        };
         let statement = match (&report.ledger, &report.session) {
             (Some(at), Some(session)) => format!(
-                "The ledger {} holds, as leaf {} of {}, that session {} of {} on {}@{}, opened {}, was sealed as in this file. \
+                "The ledger {} holds, as leaf {} of {}, that session {} of {} on {}@{}, opened {}, was sealed as {file}. \
                  {} witnesses have signed that they saw that ledger.",
                 at.origin,
                 at.index,
