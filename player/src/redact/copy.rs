@@ -15,7 +15,7 @@ use portcullis_recording::{Chunk, Fault, Head, Redactor, Replacement, Trust, Ver
 use serde::Serialize;
 
 use crate::failure::{Exit, Failure};
-use crate::files::{open, read_trust};
+use crate::files::{open, read_trust, sidecar};
 use crate::plain;
 use crate::redact::check::{Check, holds};
 use crate::redact::choice::Choice;
@@ -76,6 +76,7 @@ pub struct Copied {
 
 /// Makes the copy, searches it, and only then gives it its name.
 pub fn copy(examined: Examined, order: &Order<'_>, choice: &Choice) -> Result<Made, Failure> {
+    let proof = examined.proof.clone();
     let mut verified = finished(examined)?;
     if fs::symlink_metadata(order.out).is_ok() {
         return Err(
@@ -112,8 +113,13 @@ pub fn copy(examined: Examined, order: &Order<'_>, choice: &Choice) -> Result<Ma
     }
     let (part, file) = Part::create(order.out)?;
     written(&mut verified, by, replacements, order.key, file)?;
-    let verdict = checked(&part.0, &trust, choice)?;
+    let verdict = checked(&part.0, &trust, proof.as_deref(), choice)?;
     part.deliver(order.out)?;
+    if let Some(proof) = proof {
+        // It proves the original, whose frames are all there; where a proof lies already it stays.
+        let beside = OpenOptions::new().write(true).create_new(true).open(sidecar(order.out));
+        beside.and_then(|mut file| file.write_all(proof.as_bytes())).ok();
+    }
     Ok(Made {
         verdict,
         chunks,
@@ -331,8 +337,8 @@ fn written(
 }
 
 /// Verifies the copy and searches it; what to say of it.
-fn checked(path: &Path, trust: &Trust, choice: &Choice) -> Result<String, Failure> {
-    let mut copy = verify(open(path)?, trust, None)?;
+fn checked(path: &Path, trust: &Trust, proof: Option<&str>, choice: &Choice) -> Result<String, Failure> {
+    let mut copy = verify(open(path)?, trust, proof)?;
     copy.check_content()?;
     let mut check = Check::new(choice).map_err(|why| Failure::new(Exit::Failed, why))?;
     for chunk in 0..copy.chunks().len() {
