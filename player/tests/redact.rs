@@ -236,6 +236,16 @@ fn a_text_is_gone_from_every_byte_and_everybody_is_told() {
         proved.out
     );
 
+    let ask = portcullis_player::verdict::Ask {
+        file: here.path("b.pcr"),
+        trust: Some(here.path("trust.toml")),
+        ..Default::default()
+    };
+    assert_eq!(
+        portcullis_player::verdict::examine(&ask).unwrap().report.badge(),
+        "REDACTED by privacy office, chunks 0-4, recorded by bastion-1, ledger leaf 0 of 1, 1 witness"
+    );
+
     // And shown: the rest, blocks, and marks where something was.
     let text = here.run(&["text", "b.pcr", "--trust", "trust.toml", "--input"]);
     assert_eq!(text.code, Some(0), "{}", text.err);
@@ -519,4 +529,27 @@ fn a_recovered_recording_is_redacted_in_its_chunks_and_says_so() {
         said.out
     );
     assert_clean(&here, "b.pcr", "one");
+}
+
+#[test]
+fn a_keyframe_in_the_middle_of_a_chunk_goes_as_well() {
+    let here = desk();
+    let mut grid = Grid::new(40, 6);
+    grid.feed(Stream::Out, b"$ ");
+    let before = keyframe(&grid);
+    grid.feed(Stream::Out, b"hunter2");
+    let after = keyframe(&grid);
+    here.sealed(
+        "a.pcr",
+        &[
+            vec![size(0, 40, 6), out(1, "$ ")],
+            vec![(10, 1, before), out(20, "hunter2"), (30, 1, after), out(40, "x")],
+        ],
+    );
+    let ran = redact(&here, &["--text", SECRET]);
+    assert_eq!(ran.code, Some(0), "{}{}", ran.out, ran.err);
+    assert!(ran.out.contains("chunk 1\n"), "{}", ran.out);
+    assert_clean(&here, "b.pcr", SECRET);
+    let text = here.run(&["text", "b.pcr", "--trust", "trust.toml"]);
+    assert!(text.out.contains("$ ███████x"), "{}", text.out);
 }

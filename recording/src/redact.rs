@@ -225,7 +225,7 @@ impl<R: Read + Seek> Unsigned<'_, R> {
         let finished = || chunks.iter().filter(|info| info.kind.is_finished());
         let head_len = reading.head_frame_len;
         let rest_at = finished()
-            .last()
+            .next_back()
             .map_or(head_len, |info| info.offset + info.stored_len + info.leaf_frame_len);
 
         let mut copy = Copying {

@@ -140,7 +140,7 @@ fn a_redactor_that_nobody_trusts_is_no_redactor() {
     as_node.nodes.push(redacting().redactors[0].clone());
     assert_eq!(why(&as_node), Err(Why::UnknownRedactor));
     let mut as_redactor = redacting();
-    as_redactor.redactors.extend(as_redactor.nodes.drain(..));
+    as_redactor.redactors.append(&mut as_redactor.nodes);
     assert_eq!(why(&as_redactor), Err(Why::UnknownNodeKey));
 }
 

@@ -87,6 +87,13 @@ pub fn copy(examined: Examined, order: &Order<'_>, choice: &Choice) -> Result<Ma
     let mut trust = read_trust(order.trust)?;
     let by = redactor(&verified, order, &trust)?;
     let (edits, left_out) = searched(&mut verified, choice)?;
+    if left_out && !choice.patterns.is_empty() {
+        return Err(Failure::new(
+            Exit::Failed,
+            "there are more channels or terminals at a time than can be searched",
+        )
+        .hint("--channel, --from and --to take away without searching"));
+    }
     let (replacements, chunks) = rebuilt(&mut verified, choice, &edits)?;
     if replacements.is_empty() {
         return Err(Failure::new(
@@ -97,9 +104,6 @@ pub fn copy(examined: Examined, order: &Order<'_>, choice: &Choice) -> Result<Ma
     let mut warnings = Vec::new();
     if let Some(table) = make_known(&mut trust, &by) {
         warnings.push(format!("who reads the copy needs this in the trust file: {table}"));
-    }
-    if left_out {
-        warnings.push("there are more channels or terminals than are looked through: look at the copy".to_owned());
     }
     let guessable: Vec<String> = (chunks.iter().filter(|c| c.guessable))
         .map(|c| c.index.to_string())
@@ -316,7 +320,15 @@ fn refused(error: &RedactError) -> Failure {
         .hint("the node has signed that as a whole, and no part of it can be replaced: give nothing of it away"),
         RedactError::Chunk(_) => Failure::new(Exit::Failed, format!("a chunk cannot be made anew: {error}"))
             .hint("take away more with less: --from and --to leave no blocks in the place of text"),
-        _ => Failure::new(Exit::Failed, format!("the copy cannot be made: {error}")),
+        RedactError::Nothing
+        | RedactError::NotFinished
+        | RedactError::Times { .. }
+        | RedactError::Unmarked
+        | RedactError::Event(_)
+        | RedactError::Words
+        | RedactError::Signature
+        | RedactError::Original(_)
+        | RedactError::Write(_) => Failure::new(Exit::Failed, format!("the copy cannot be made: {error}")),
     }
 }
 

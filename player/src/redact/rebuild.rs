@@ -76,6 +76,10 @@ impl<'c> Rebuild<'c> {
     }
 
     /// What an event becomes: nothing, or others; `None` if it stays.
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "the other events are looked at by `words`"
+    )]
     fn changed(&self, spot: Spot, timed: &Timed<'_>) -> Option<Vec<Event<'static>>> {
         if self.choice.takes(timed) {
             return Some(match &timed.event {
@@ -198,11 +202,19 @@ impl<'c> Rebuild<'c> {
                 None => Keyframe::Stays,
             };
         }
-        let Some(screens) = self.screens.get_mut(&channel).filter(|screens| screens.apart) else {
+        // What the recorder's emulator drew may hold it where ours does not.
+        let holds = || {
+            let screen = Grid::from_keyframe(cols, rows, dump).terminal().screen().text();
+            self.choice.without(dump).is_some() || screen.iter().any(|line| self.choice.without(line).is_some())
+        };
+        let Some(screens) = self.screens.get_mut(&channel) else {
             return Keyframe::Stays;
         };
+        if !screens.apart && !holds() {
+            return Keyframe::Stays;
+        }
         let dump = screens.redacted.terminal().dump();
-        if screens.real.terminal().dump() == dump {
+        if screens.real.terminal().dump() == dump && !holds() {
             screens.apart = false;
             return Keyframe::Stays;
         }
@@ -263,6 +275,7 @@ fn bytes(b: &[u8], text: &mut impl FnMut(&str) -> Cow<'static, str>) -> Cow<'sta
     }
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "the other events draw nothing")]
 fn feed(grid: &mut Grid, event: &Event<'_>) {
     match event {
         Event::Output(bytes) => grid.feed(Stream::Out, bytes),
@@ -294,7 +307,7 @@ struct Making {
     places: u64,
     screens: u64,
     marked_screens: bool,
-    /// Where a keyframe went and nothing stands instead.
+    /// When the first screen was that is not as it was.
     first_ms: Option<u64>,
     /// Channels on which the last thing that came was changed, and is marked already.
     marked: BTreeSet<u32>,
@@ -307,11 +320,14 @@ fn first_after(making: &Making) -> bool {
 
 impl Making {
     fn keyframe(&mut self, timed: Timed<'static>, keyframe: Keyframe) {
+        if matches!(keyframe, Keyframe::Stays) {
+            self.events.push(timed);
+            return;
+        }
         self.first_ms.get_or_insert(timed.at_ms);
+        self.screens += 1;
         match keyframe {
-            Keyframe::Stays => self.events.push(timed),
             Keyframe::Anew(cols, rows, dump) => {
-                self.screens += 1;
                 let event = Event::Keyframe {
                     cols,
                     rows,
@@ -319,7 +335,7 @@ impl Making {
                 };
                 self.events.push(Timed { event, ..timed });
             }
-            Keyframe::Gone => self.screens += 1,
+            Keyframe::Stays | Keyframe::Gone => {}
         }
     }
 

@@ -79,11 +79,10 @@ impl Trace {
         let mut trace = Trace::new(cols, rows)?;
         for c in dump.chars() {
             if let Some(function) = trace.grid.parse(c) {
-                let blank = match function {
-                    Function::Print(c) if c.width() == Some(1) => Function::Print(' '),
-                    ref other => other.clone(),
-                };
-                trace.shadow.execute(blank);
+                let narrow = matches!(function, Function::Print(c) if c.width() == Some(1));
+                trace
+                    .shadow
+                    .execute(if narrow { Function::Print(' ') } else { function.clone() });
                 trace.grid.execute(function);
             }
         }
