@@ -505,7 +505,7 @@ fn old_recordings_without_salt_are_redacted_with_a_warning() {
         );
         assert_eq!(ran.code, Some(0), "{name}: {}{}", ran.out, ran.err);
         assert_eq!(
-            ran.err.contains("chunks 0 were recorded without a salt"),
+            ran.err.contains("recorded without a salt: chunk 0."),
             guessable,
             "{}",
             ran.err

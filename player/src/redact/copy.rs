@@ -11,6 +11,7 @@ use portcullis_recording::event::Timed;
 use portcullis_recording::limits::{HEAD_TEXT_BYTES_MAX, SALT_BYTES};
 use portcullis_recording::redact::RedactError;
 use portcullis_recording::trust::NodeKey;
+use portcullis_recording::verify::Ranges;
 use portcullis_recording::{Chunk, Fault, Head, Redactor, Replacement, Trust, Verdict, Verified, verify};
 use serde::Serialize;
 
@@ -105,14 +106,12 @@ pub fn copy(examined: Examined, order: &Order<'_>, choice: &Choice) -> Result<Ma
     if let Some(table) = make_known(&mut trust, &by) {
         warnings.push(format!("who reads the copy needs this in the trust file: {table}"));
     }
-    let guessable: Vec<String> = (chunks.iter().filter(|c| c.guessable))
-        .map(|c| c.index.to_string())
-        .collect();
+    let guessable: Vec<u64> = chunks.iter().filter(|c| c.guessable).map(|c| c.index).collect();
     if !guessable.is_empty() {
         warnings.push(format!(
-            "chunks {} were recorded without a salt: who guesses all that is gone from one of them, a short password for \
-             one, can tell from its hash that the guess is right. --from and --to take more away",
-            guessable.join(", ")
+            "recorded without a salt: {}. Who guesses all that is gone from one of them, a short password for one, can tell \
+             from its hash that the guess is right; --from and --to take more away",
+            Ranges(&guessable)
         ));
     }
     let (part, file) = Part::create(order.out)?;

@@ -54,7 +54,7 @@ impl<'c> Search<'c> {
     )]
     pub fn take(&mut self, spot: Spot, timed: &Timed<'_>) {
         self.channels.note(timed);
-        if self.choice.takes(timed) {
+        if self.choice.patterns.is_empty() || self.choice.takes(timed) {
             return;
         }
         if !self.voices.contains_key(&timed.channel) && self.voices.len() >= CHANNELS_MAX {
