@@ -1,6 +1,7 @@
 //! `redact`: a copy without what others must not see.
 
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use serde::Serialize;
@@ -91,6 +92,7 @@ impl Redact {
                 out: &self.output,
                 trust: &self.trust,
                 key: &key,
+                at_wall_ms: now_wall_ms(),
                 reason: &self.reason,
                 name: self.name.as_deref(),
             },
@@ -150,6 +152,12 @@ impl Redact {
         }
         Ok(choice)
     }
+}
+
+/// What the redactor signs as the time.
+fn now_wall_ms() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn words(chunk: &Copied) -> String {

@@ -3,7 +3,6 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -42,6 +41,8 @@ pub struct Order<'o> {
     pub trust: &'o Path,
     /// The redactor's key.
     pub key: &'o RedactorKey,
+    /// When, in wall ms.
+    pub at_wall_ms: u64,
     /// Why.
     pub reason: &'o str,
     /// What the redactor is called, if not as in the trust file.
@@ -233,11 +234,10 @@ fn redactor(verified: &Verified<Bytes>, order: &Order<'_>, trust: &Trust) -> Res
         let words = format!("name and reason must be there, and of {HEAD_TEXT_BYTES_MAX} bytes at most");
         return Err(Failure::new(Exit::Usage, words));
     }
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Ok(Redactor {
         key,
         name: name.to_owned(),
-        at_wall_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
+        at_wall_ms: order.at_wall_ms,
         reason,
     })
 }
