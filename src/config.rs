@@ -15,6 +15,7 @@ use serde::Deserialize;
 use crate::kernel::grant::Cidr;
 use crate::kernel::id::NodeName;
 use crate::layout::Layout;
+use crate::recorder::Recipients;
 use crate::witness::address::Address;
 
 mod keys;
@@ -80,6 +81,7 @@ pub struct Config {
     pub ssh: Ssh,
     pub session: Session,
     pub recording: Recording,
+    pub retention: Retention,
     pub ledger: Ledger,
     pub log: Log,
 }
@@ -139,6 +141,15 @@ pub struct Recording {
     pub spool_reserve_bytes: u64,
     /// What a slow reader may leave unread, per channel and direction, on disk.
     pub overflow_bytes_max: u64,
+    /// Whom recordings are encrypted to; to nobody: in clear.
+    pub recipients: Recipients,
+}
+
+/// What becomes of recordings later.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Retention {
+    /// How long they are kept; `None`: for ever.
+    pub keep: Option<Duration>,
 }
 
 /// Who else vouches for the ledger.

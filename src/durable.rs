@@ -10,7 +10,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
 
 /// A file operation that did not happen, or happened but is not durable.
 #[derive(Debug, thiserror::Error)]
@@ -143,12 +143,33 @@ pub fn rename_new(from: &Path, to: &Path) -> Result<(), DurableError> {
     Err(DurableError::at("rename into place", to)(why.into()))
 }
 
-/// Reads a whole file of at most `bytes_max` bytes.
+/// Opens a file to read: no pipe that would keep the reader waiting, no device,
+/// nothing that lies elsewhere behind a symbolic link of that name.
 ///
 /// # Errors
-/// When it is missing, unreadable, or longer than that.
+/// When it is missing, unreadable or something else than a regular file.
+pub fn open_regular(path: &Path) -> Result<File, DurableError> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(i32::from_ne_bytes(flags.bits().to_ne_bytes()))
+        .open(path)
+        .map_err(DurableError::at("open", path))?;
+    let is_file = file.metadata().map_err(DurableError::at("look at", path))?.is_file();
+    match is_file {
+        true => Ok(file),
+        false => Err(DurableError::at("open", path)(io::Error::other(
+            "it is not a regular file",
+        ))),
+    }
+}
+
+/// Reads a whole regular file of at most `bytes_max` bytes.
+///
+/// # Errors
+/// As [`open_regular`], and when it is longer than that.
 pub fn read_bounded(path: &Path, bytes_max: u64) -> Result<Vec<u8>, DurableError> {
-    let file = File::open(path).map_err(DurableError::at("open", path))?;
+    let file = open_regular(path)?;
     let mut bytes = Vec::new();
     file.take(bytes_max.saturating_add(1))
         .read_to_end(&mut bytes)
@@ -201,6 +222,19 @@ mod tests {
         assert_eq!(read_bounded(&file, 3).unwrap(), b"two");
         assert!(!staging.exists());
         assert!(read_bounded(&file, 2).is_err(), "longer than the bound");
+    }
+
+    #[test]
+    fn only_regular_files_are_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let (pipe, link, file) = (dir.path().join("p"), dir.path().join("l"), dir.path().join("f"));
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        std::fs::write(&file, b"x").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        assert!(read_bounded(&pipe, 9).is_err(), "and it does not wait for a writer");
+        assert!(read_bounded(&link, 9).is_err());
+        assert!(read_bounded(dir.path(), 9).is_err());
+        assert_eq!(read_bounded(&file, 9).unwrap(), b"x");
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub mod ledger;
 pub mod local_helper;
 pub mod recorder;
 pub mod registry;
+pub mod retention;
 pub mod serve;
 pub mod ssh;
 pub mod store;

@@ -19,6 +19,7 @@ use crate::keeper::{Keeper, KeeperError};
 
 mod append;
 mod bulk;
+mod envelope;
 mod lines;
 mod recovery;
 mod reserve;
@@ -28,6 +29,7 @@ mod spool;
 mod tests;
 mod workers;
 
+pub use envelope::{RECIPIENTS_MIN, Recipients};
 pub use recovery::{LeftOver, Recovered, recover_all};
 pub use reserve::Reserve;
 use spool::{Hidden, Spool};
@@ -114,6 +116,8 @@ pub struct Recorders {
     clock: Clock,
     reserve: Arc<Reserve>,
     workers: Workers,
+    /// Whom recordings from now on are encrypted to.
+    recipients: Mutex<Recipients>,
 }
 
 impl Recorders {
@@ -141,7 +145,13 @@ impl Recorders {
             workers: Workers::start(clock.clone()).map_err(spool("has no threads"))?,
             clock,
             reserve,
+            recipients: Mutex::default(),
         }))
+    }
+
+    /// Encrypts recordings from now on to these; to nobody: in clear.
+    pub fn encrypt_to(&self, recipients: Recipients) {
+        *self.recipients.lock().unwrap_or_else(PoisonError::into_inner) = recipients;
     }
 
     /// Where spools and overflow files lie.
@@ -157,13 +167,24 @@ impl Recorders {
         self.reserve.check(&self.folder)?;
         head.node_key = self.keeper.node_key();
         head.clamp();
-        let unopened = Writer::prepare(head, Box::new(|bytes| crate::entropy::fill(bytes)))?;
+        let recipients = self.recipients.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let entropy = Box::new(|bytes: &mut [u8; 32]| crate::entropy::fill(bytes));
+        let (unopened, envelope) = match recipients.is_empty() {
+            true => (Writer::prepare(head, entropy)?, None),
+            false => {
+                let (key, envelope) = recipients.seal()?;
+                (
+                    Writer::prepare_encrypted(head, entropy, key, &envelope)?,
+                    Some(envelope),
+                )
+            }
+        };
         let signature = self.keeper.sign_recording(&unopened.statement()).await?;
         let (writer, main, frame) = unopened.open(&signature)?;
         let opened_boot_ms = self.clock.now().boot_ms;
         let head = writer.head().clone();
         let open_leaf = writer.open_leaf().clone();
-        let spool = Spool::create(&self.folder, writer, main, &frame)?;
+        let spool = Spool::create(&self.folder, writer, main, &frame, envelope.as_deref())?;
         Ok(Recorder(Arc::new(Inner {
             hidden: spool.hidden(),
             syncing: Mutex::new(()),

@@ -21,12 +21,13 @@ use crate::archive::files::Files;
 use crate::clock::Clock;
 use crate::config::{Config, Kex};
 use crate::issue::file_keeper::{FileKeeper, Rules};
-use crate::issue::keys;
+use crate::issue::{init, keys};
 use crate::keeper::Keeper;
 use crate::kernel::admit::AdmissionTrust;
 use crate::kernel::id::SessionId;
 use crate::recorder::{LeftOver, Recorders, Recovered, recover_all};
 use crate::registry::{LEASE_RENEW_MS, Registry};
+use crate::retention::Retention;
 use crate::ssh::{Gate, KeyExchange, Settings, listen};
 use crate::store::Store;
 use crate::store::sqlite::SqliteStore;
@@ -43,6 +44,10 @@ const RENEW_RETRY: Duration = Duration::from_millis(500);
 /// Channels of one connection over its life: each has a line in the
 /// recording's accounts, which hold 4096.
 const OPENS_MAX: usize = 4000;
+/// Most sessions without a seal that a start names one by one.
+const UNSEALED_TOLD_MAX: usize = 100;
+/// How often a look is taken at what is left of the host certificate.
+const HOST_CHECK: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long sealing may take once every session was told to end.
 const SEAL_WAIT: Duration = Duration::from_secs(20);
 
@@ -55,13 +60,23 @@ pub struct Mode {
 
 /// What the SSH listener shows.
 struct HostKeys {
-    keys: Vec<russh::keys::PrivateKey>,
-    certificates: Vec<russh::keys::Certificate>,
+    key: russh::keys::PrivateKey,
+    certificate: russh::keys::Certificate,
 }
 
 impl HostKeys {
+    /// The key, with a certificate for the names of the configuration: the one
+    /// that is there while it is good, else a new one.
+    async fn of(key: russh::keys::PrivateKey, gate: &Gate, config: &Config) -> anyhow::Result<HostKeys> {
+        let (dir, names) = (config.layout.keys(), config.ssh.host_names.clone());
+        let certificate = init::host_certificate(&*gate.keeper, &dir, &config.node, names, &gate.clock)
+            .await
+            .context("the host certificate")?;
+        Ok(HostKeys { key, certificate })
+    }
+
     fn config(&self, settings: &Settings) -> listen::Served {
-        listen::config(settings, self.keys.clone(), self.certificates.clone())
+        listen::config(settings, vec![self.key.clone()], vec![self.certificate.clone()])
     }
 }
 
@@ -69,6 +84,7 @@ impl HostKeys {
 pub struct Running {
     pub ssh: SocketAddr,
     gate: Arc<Gate>,
+    retention: Arc<Retention>,
     config: Config,
     mode: Mode,
     keys: HostKeys,
@@ -91,6 +107,18 @@ impl Running {
             ("state", new.layout == old.layout),
             ("ssh.listen", new.ssh.listen == old.ssh.listen),
             (
+                "ssh.connections_max",
+                new.ssh.connections_max == old.ssh.connections_max,
+            ),
+            ("ssh.source_burst", new.ssh.source_burst == old.ssh.source_burst),
+            ("ssh.source_per_sec", new.ssh.source_per_sec == old.ssh.source_per_sec),
+            (
+                "ssh.exempt_networks",
+                new.ssh.exempt_networks == old.ssh.exempt_networks,
+            ),
+            ("session.drain_secs", new.session.drain == old.session.drain),
+            ("[log]", new.log == old.log),
+            (
                 "session.idle_timeout_mins",
                 new.session.idle_timeout == old.session.idle_timeout,
             ),
@@ -103,6 +131,7 @@ impl Running {
                 "recording.spool_reserve_mib",
                 new.recording.spool_reserve_bytes == old.recording.spool_reserve_bytes,
             ),
+            ("[retention]", new.retention == old.retention),
             ("[ledger]", new.ledger == old.ledger),
         ] {
             anyhow::ensure!(same, "{key} changes only with a restart");
@@ -111,11 +140,43 @@ impl Running {
         evidence::note_config(&self.gate.ledger, &new)
             .await
             .context("the ledger does not take the new configuration")?;
-        let settings = settings(&new, self.mode);
-        self.russh.send_replace(self.keys.config(&settings));
-        self.gate.set_settings(settings);
+        let keys = HostKeys::of(self.keys.key.clone(), &self.gate, &new).await?;
+        self.gate.recorders.encrypt_to(new.recording.recipients.clone());
+        self.gate.set_settings(settings(&new, self.mode));
         self.config = new;
+        self.show(keys);
         Ok(())
+    }
+
+    /// Gives the host certificate a new term when little is left of the old one.
+    ///
+    /// # Errors
+    /// When it cannot be signed or written; the old one stays.
+    pub async fn renew_host_certificate(&mut self) -> anyhow::Result<()> {
+        let keys = HostKeys::of(self.keys.key.clone(), &self.gate, &self.config).await?;
+        if keys.certificate != self.keys.certificate {
+            tracing::info!(serial = keys.certificate.serial(), "the host certificate was renewed");
+            self.show(keys);
+        }
+        Ok(())
+    }
+
+    /// Deletes recordings whose time is over, in the background.
+    fn expire_recordings(&self) {
+        let retention = self.retention.clone();
+        tokio::spawn(async move {
+            match retention.round().await {
+                Ok(round) if round.deleted.is_empty() => {}
+                Ok(round) => tracing::info!(recordings = round.deleted.len(), "deleted: their time was over"),
+                Err(error) => tracing::error!(%error, "recordings whose time is over are not deleted"),
+            }
+        });
+    }
+
+    /// To connections from now on.
+    fn show(&mut self, keys: HostKeys) {
+        self.russh.send_replace(keys.config(&self.gate.settings()));
+        self.keys = keys;
     }
 
     /// Ends it in order.
@@ -140,9 +201,17 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let mut running = start(config, Mode::default()).await?;
     println!("ready ssh={} api={}", running.ssh, api.display());
     notify(&[sd_notify::NotifyState::Ready]);
+    let mut daily = tokio::time::interval(HOST_CHECK);
+    daily.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
+            _ = daily.tick() => {
+                running.expire_recordings();
+                if let Err(error) = running.renew_host_certificate().await {
+                    tracing::error!(error = %format!("{error:#}"), "the host certificate was not renewed");
+                }
+            }
             _ = interrupt.recv() => break,
             _ = reload.recv() => match running.reload().await {
                 Ok(()) => tracing::info!("reloaded: in force for new connections"),
@@ -200,7 +269,7 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
     };
     let keeper: Arc<dyn Keeper> = Arc::new(FileKeeper::load(&layout.keys(), rules, clock.clone()).context("the keys")?);
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&layout.store()).await.context("the store")?);
-    evidence::update_trust(&config, &*keeper, &clock)?;
+    let trusted = evidence::update_trust(&config, &*keeper, &clock)?;
     let ledger = Arc::new(evidence::open(&config, &*store, keeper.clone(), clock.clone()).await?);
     let archive = Arc::new(Files::open(&layout.archive()).context("the archive")?);
     let left_over = recover_all(&layout.spool(), &*keeper).await.context("the spool")?;
@@ -210,6 +279,14 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
         clock.clone(),
         config.recording.spool_reserve_bytes,
     )?;
+    recorders.encrypt_to(config.recording.recipients.clone());
+    let retention = Arc::new(Retention::new(
+        store.clone(),
+        ledger.clone(),
+        archive.clone(),
+        clock.clone(),
+        config.retention.keep,
+    ));
     let registry = Registry::new(
         clock.clone(),
         config.session.idle_timeout.map(ms),
@@ -240,16 +317,20 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
         )
         .await
         .context("the ledger does not take the start")?;
-    let host_key = host_key(&layout)?;
+    let host_key = keys::load_ssh_host(&layout.keys()).context("the SSH host key")?;
     evidence::note_keys(&ledger, &*keeper, host_key.public_key())
         .await
         .context("the ledger does not take the keys in use")?;
+    evidence::note_trust(&ledger, &trusted)
+        .await
+        .context("the ledger does not take what verifiers are told to trust")?;
     evidence::note_config(&ledger, &config)
         .await
         .context("the ledger does not take the configuration in force")?;
     let watcher = evidence::Watcher::new(&gate, &config);
     let watching = tokio::spawn(async move { watcher.run().await });
     recovered(&gate, left_over).await;
+    tell_unsealed(&gate).await;
     close_orphans(&gate).await;
 
     registry.renew(&*store, &config.node).await.context("the first lease")?;
@@ -261,14 +342,7 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
         .await
         .with_context(|| format!("cannot listen at {}", config.ssh.listen))?;
     let ssh = listener.local_addr()?;
-    let certificates: Vec<_> = keys::load_host_certificate(&layout.keys())
-        .context("the host certificate")?
-        .into_iter()
-        .collect();
-    let keys = HostKeys {
-        keys: vec![host_key],
-        certificates,
-    };
+    let keys = HostKeys::of(host_key, &gate, &config).await?;
     let (russh, russh_now) = watch::channel(keys.config(&gate.settings()));
     let accepting = tokio::spawn(listen::accept(gate.clone(), russh_now, listener, stopping.clone()));
 
@@ -278,6 +352,7 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
         keeper: keeper.clone(),
         journal: ledger.clone(),
         cutter: Arc::new(Cut { gate: gate.clone() }),
+        retention: retention.clone(),
         clock,
         metrics,
         layout,
@@ -322,6 +397,7 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
     Ok(Running {
         ssh,
         gate,
+        retention,
         config,
         mode,
         keys,
@@ -333,12 +409,6 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
 
 fn ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-fn host_key(layout: &crate::layout::Layout) -> anyhow::Result<russh::keys::PrivateKey> {
-    Ok(keys::load(&layout.keys(), keys::CaSource::Files)
-        .context("the SSH host key")?
-        .ssh_host)
 }
 
 /// SHA-256 of the rules in force: until policies are files, of their version.
@@ -408,6 +478,23 @@ async fn recovered(gate: &Arc<Gate>, left_over: Vec<LeftOver>) {
                 tracing::error!(folder = %folder.display(), why, "a left-over spool cannot be recovered; it stays where it is");
             }
         }
+    }
+}
+
+/// An opening without a seal, once recovery is through, is a recording that
+/// was taken away.
+async fn tell_unsealed(gate: &Gate) {
+    let unsealed = match gate.ledger.unsealed().await {
+        Ok(unsealed) => unsealed,
+        Err(error) => {
+            tracing::error!(%error, "the ledger does not tell which sessions have no seal");
+            return;
+        }
+    };
+    let count = i64::try_from(unsealed.len()).unwrap_or(i64::MAX);
+    gate.metrics.sessions_unsealed.set(count);
+    for session in unsealed.iter().take(UNSEALED_TOLD_MAX) {
+        tracing::error!(%session, "it was opened and never sealed, and its recording is not in the spool: see `portcullis ledger fsck`");
     }
 }
 

@@ -64,6 +64,10 @@ pub struct Metrics {
     pub ledger_cosignatures: Gauge,
     /// `portcullis_ledger_uncosigned`: 1 once too few have for five minutes.
     pub ledger_uncosigned: Gauge,
+    /// `portcullis_ledger_disputed`: witnesses that know another or a larger tree.
+    pub ledger_disputed: Gauge,
+    /// `portcullis_sessions_unsealed`: opened before this start, neither running nor sealed.
+    pub sessions_unsealed: Gauge,
     decisions: Family<DecisionLabels, Counter>,
 }
 
@@ -84,6 +88,8 @@ impl Metrics {
         let ledger_leaves = Gauge::default();
         let ledger_cosignatures = Gauge::default();
         let ledger_uncosigned = Gauge::default();
+        let ledger_disputed = Gauge::default();
+        let sessions_unsealed = Gauge::default();
         let decisions = Family::<DecisionLabels, Counter>::default();
         registry.register("sessions_active", "Sessions running now", sessions_active.clone());
         registry.register("sessions", "Sessions opened", sessions.clone());
@@ -112,6 +118,16 @@ impl Metrics {
             "1 once too few witnesses have cosigned the ledger for five minutes",
             ledger_uncosigned.clone(),
         );
+        registry.register(
+            "ledger_disputed",
+            "Witnesses that know another or a larger tree of the ledger",
+            ledger_disputed.clone(),
+        );
+        registry.register(
+            "sessions_unsealed",
+            "Sessions that were opened, do not run and were never sealed, as of the last start",
+            sessions_unsealed.clone(),
+        );
         registry.register("decisions", "Policy decisions", decisions.clone());
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "The running program", build);
@@ -124,6 +140,8 @@ impl Metrics {
             ledger_leaves,
             ledger_cosignatures,
             ledger_uncosigned,
+            ledger_disputed,
+            sessions_unsealed,
             decisions,
         }
     }
@@ -159,6 +177,8 @@ mod tests {
         metrics.ledger_leaves.set(9);
         metrics.ledger_cosignatures.set(2);
         metrics.ledger_uncosigned.set(1);
+        metrics.ledger_disputed.set(1);
+        metrics.sessions_unsealed.set(4);
         metrics.decision("connect", true);
         metrics.decision("exec", false);
         let text = metrics.text();
@@ -170,6 +190,8 @@ mod tests {
             "portcullis_ledger_leaves 9",
             "portcullis_ledger_cosignatures 2",
             "portcullis_ledger_uncosigned 1",
+            "portcullis_ledger_disputed 1",
+            "portcullis_sessions_unsealed 4",
             "portcullis_decisions_total{action=\"connect\",decision=\"allow\"} 1",
             "portcullis_decisions_total{action=\"exec\",decision=\"deny\"} 1",
             "portcullis_build_info{version=",

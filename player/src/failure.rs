@@ -27,7 +27,7 @@ pub enum Exit {
     Prefix = 11,
     /// REDACTED: a copy that does not show everything.
     Redacted = 13,
-    /// Not in the ledger, or nobody trusted has signed.
+    /// Not in the ledger, or nobody trusted has signed, or the key to encrypted content is missing.
     Unproved = 12,
 }
 
@@ -88,6 +88,9 @@ impl From<Fault> for Failure {
         if let Why::Io(why) = &fault.why {
             return Failure::new(Exit::Failed, format!("cannot read the recording: {why}"))
                 .hint("copy the file to a sound disk and try again");
+        }
+        if fault.why == Why::Locked {
+            return Failure::new(Exit::Unproved, fault.to_string());
         }
         Failure::new(Exit::Invalid, fault.to_string())
     }

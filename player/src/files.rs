@@ -8,6 +8,7 @@ use portcullis_recording::limits::{NOTE_BYTES_MAX, TAIL_BYTES_MAX, TAILS_MAX, TR
 use portcullis_recording::{Trust, spool};
 
 use crate::failure::{Exit, Failure};
+use crate::section::Section;
 use crate::source::Bytes;
 
 /// Bytes read from a recording at a time.
@@ -23,11 +24,17 @@ const RECORDING_EXTENSIONS: [&str; 3] = ["pcr", "cast", "ttyrec"];
 /// Opens a recording.
 pub fn open(path: &Path) -> Result<Bytes, Failure> {
     let file = File::open(path).map_err(|e| Failure::io(&path.display().to_string(), &e))?;
-    Ok(BufReader::with_capacity(READ_BYTES, file))
+    let whole = Section::whole(file).map_err(|e| Failure::io(&path.display().to_string(), &e))?;
+    Ok(buffered(whole))
+}
+
+/// Reads a recording in large steps.
+pub fn buffered(section: Section) -> Bytes {
+    BufReader::with_capacity(READ_BYTES, section)
 }
 
 /// Reads a small file; one over its bound is cut one byte behind it, which whoever parses it refuses.
-pub(crate) fn read_bounded(path: &Path, bytes_max: usize) -> std::io::Result<Vec<u8>> {
+pub fn read_bounded(path: &Path, bytes_max: usize) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(bytes_max as u64 + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
@@ -45,11 +52,17 @@ pub fn read_trust(path: &Path) -> Result<Trust, Failure> {
     Trust::parse(&text).map_err(|e| refused(e.to_string()))
 }
 
+/// A name with something added to the whole of it, such as `FILE.proof`.
+pub fn with_extension(file: &Path, extension: &str) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(".");
+    name.push(extension);
+    PathBuf::from(name)
+}
+
 /// The sidecar's name: `FILE.proof`.
 pub fn sidecar(file: &Path) -> PathBuf {
-    let mut name = file.as_os_str().to_owned();
-    name.push(".proof");
-    PathBuf::from(name)
+    with_extension(file, "proof")
 }
 
 /// The proof somebody named, or the one beside the recording if there is one.

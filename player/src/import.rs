@@ -73,8 +73,7 @@ pub fn read(path: &Path) -> Result<Option<Imported>, Failure> {
         .take(TTYREC_HEADER_BYTES as u64)
         .read_to_end(&mut begin)
         .map_err(failed)?;
-    let cast = begin.trim_ascii_start().first() == Some(&b'{');
-    if !cast && ttyrec_header(&begin).is_none() {
+    if !is_cast(&begin) && ttyrec_header(&begin).is_none() {
         return Ok(None);
     }
     if fs::metadata(path).map_err(failed)?.len() > IMPORT_BYTES_MAX {
@@ -86,14 +85,23 @@ pub fn read(path: &Path) -> Result<Option<Imported>, Failure> {
     }
     let mut bytes = begin;
     file.take(IMPORT_BYTES_MAX).read_to_end(&mut bytes).map_err(failed)?;
-    if cast {
-        let refused = |why: String| {
-            Failure::new(Exit::Invalid, format!("{shown}: {why}"))
-                .hint("asciicast v2 and v3 are read; convert others with the tool that made them")
-        };
-        return asciicast(&bytes).map(Some).map_err(refused);
+    parse(&bytes).map_err(|why| {
+        Failure::new(Exit::Invalid, format!("{shown}: {why}"))
+            .hint("asciicast v2 and v3 are read; convert others with the tool that made them")
+    })
+}
+
+/// The same from bytes. `None` if they are of none of those formats; an error, with its line, if they begin like an
+/// asciicast and are none.
+pub fn parse(bytes: &[u8]) -> Result<Option<Imported>, String> {
+    if is_cast(bytes) {
+        return asciicast(bytes).map(Some);
     }
-    Ok(ttyrec(&bytes))
+    Ok(ttyrec(bytes))
+}
+
+fn is_cast(begin: &[u8]) -> bool {
+    begin.trim_ascii_start().first() == Some(&b'{')
 }
 
 /// Events put together, in order and with bounds.

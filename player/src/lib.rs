@@ -6,6 +6,7 @@
 //! ```text
 //!  file, sidecar, trust --verdict--> Verified | Unverified --source--> events
 //!  another tool's file  --import--------------> Unverified                |
+//!  envelope, identity or shares --envelope--> content key, for encrypted recordings
 //!        play:    timeline (pure: when) + playback --> grid (avt) --> viewer, view --> screen
 //!                 hunt, history: the same events once more, for searches and for what scrolled by
 //!        grep:    find --> watch (grid), skim (where output only scrolls) --> hits
@@ -15,7 +16,7 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 #![cfg_attr(
-    test,
+    any(test, fuzzing),
     allow(
         clippy::unwrap_used,
         clippy::expect_used,
@@ -27,24 +28,32 @@
 pub mod asciicast;
 pub mod channels;
 mod cli;
+pub mod envelope;
 pub mod failure;
 pub mod files;
 pub mod find;
 pub mod frames;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod grid;
 pub mod haste;
 pub mod history;
 pub mod html;
 pub mod hunt;
 pub mod import;
+pub mod keyring;
 pub mod keys;
 pub mod lines;
 pub mod moment;
+pub mod package;
 pub mod plain;
 pub mod playback;
 pub mod prompt;
 pub mod redact;
+pub mod report;
 pub mod screen;
+pub mod section;
+pub mod share;
 pub mod skim;
 pub mod source;
 pub mod text;

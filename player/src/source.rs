@@ -1,7 +1,6 @@
 //! A recording's events one after the other, from a chunk on, with little of it in memory.
 
 use std::collections::VecDeque;
-use std::fs::File;
 use std::io::BufReader;
 use std::sync::Arc;
 
@@ -10,12 +9,13 @@ use portcullis_recording::{Chunk, ChunkInfo, Fault, Unverified, Verified};
 
 use crate::failure::Failure;
 use crate::import::Imported;
+use crate::section::Section;
 
 /// Events unpacked at a time: a chunk may hold a million small ones.
 const BATCH_EVENTS_MAX: usize = 1 << 16;
 
 /// Where a recording's bytes come from.
-pub type Bytes = BufReader<File>;
+pub type Bytes = BufReader<Section>;
 
 /// What may be shown: verified, or under a name that says it is not.
 pub enum Source {
@@ -41,7 +41,6 @@ impl Source {
 
     /// The same once more, to read at two places at once.
     pub fn again(&self) -> Result<Source, Failure> {
-        // Both share one file offset, which is no harm: every read begins with a seek, and both are read in one thread.
         let handle = |bytes: &Bytes| {
             let file = bytes.get_ref().try_clone();
             file.map(|file| BufReader::with_capacity(bytes.capacity(), file))

@@ -8,16 +8,18 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use portcullis_recording::seal::SealKind;
 use portcullis_recording::trust::NodeKey;
-use portcullis_recording::verify::Ranges;
 use portcullis_recording::{
     Fault, Head, Ledger, Trust, Unverified, Verdict, Verified, Why, spool, verify, verify_spool,
 };
-use serde::Serialize;
 
+use crate::envelope::{self, Encryption};
 use crate::failure::{Exit, Failure};
-use crate::files::{open, read_proof, read_tails, read_trust};
+use crate::files::{buffered, open, read_proof, read_tails, read_trust};
 use crate::import::{self, Imported};
+use crate::keyring::Keyring;
+use crate::package::{Package, RECORDING};
 use crate::plain;
+use crate::report::{Content, Cosignature, Position, Redacted, Report, Session, Signer};
 use crate::source::{Bytes, Source};
 use crate::times;
 
@@ -35,162 +37,8 @@ pub struct Ask {
     pub proof: Option<PathBuf>,
     /// Also unpack everything and compare it with what was signed.
     pub content: bool,
-}
-
-/// The verdict, in values that are safe to show.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Report {
-    /// Shape of this object.
-    pub schema: u32,
-    /// What was looked at.
-    pub file: String,
-    /// `SEALED`, `RECOVERED`, `REDACTED`, `PREFIX`, `INVALID` or `UNVERIFIED`.
-    pub word: &'static str,
-    /// The same with how far or where, and whether it is in the ledger.
-    pub verdict: String,
-    /// The exit code it gives.
-    pub exit: u8,
-    /// What is missing for a better verdict, and what to do about it.
-    pub missing: Vec<String>,
-    /// Who signed.
-    pub signers: Vec<Signer>,
-    /// The session, as the signer says. Without a trusted signer these are anybody's words.
-    pub session: Option<Session>,
-    /// How much it is.
-    pub content: Option<Content>,
-    /// Where it is in the ledger; of a redacted copy where its original is.
-    pub ledger: Option<Position>,
-    /// Who replaced what in it, if it is a redacted copy.
-    pub redaction: Option<Redacted>,
-}
-
-/// What a redacted copy does not show as it was recorded.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Redacted {
-    /// The redactor; without a trusted one what somebody calls themselves.
-    pub by: String,
-    /// When, as the redactor says.
-    pub at: String,
-    /// Why.
-    pub reason: String,
-    /// Indices of the replaced chunks.
-    pub chunks: Vec<u64>,
-    /// Marks in them.
-    pub marks: u64,
-}
-
-/// A node key and what the trust file says about it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Signer {
-    /// What it signed.
-    pub signed: &'static str,
-    /// Name in the trust file.
-    pub node: String,
-    /// Key in base64.
-    pub key: String,
-    /// First moment at which it holds.
-    pub from: String,
-    /// First moment at which it no longer does.
-    pub until: Option<String>,
-    /// Since when somebody else may have it.
-    pub revoked: Option<String>,
-}
-
-/// Who, where, when, why.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Session {
-    /// Id in hexadecimal.
-    pub id: String,
-    /// What the recording calls its node.
-    pub node: String,
-    /// Who.
-    pub identity: String,
-    /// Login on the target.
-    pub login: String,
-    /// The target.
-    pub target: String,
-    /// The client's address.
-    pub source: String,
-    /// The grant.
-    pub grant: String,
-    /// When the grant ends.
-    pub grant_until: String,
-    /// Key id of the certificate.
-    pub certificate: String,
-    /// When it opened.
-    pub opened: String,
-    /// When it closed; for a spool the time of the last event.
-    pub closed: String,
-    /// How long it was.
-    pub length_ms: u64,
-    /// Code of the reason why it ended.
-    pub reason_code: Option<String>,
-    /// The reason.
-    pub reason: Option<String>,
-}
-
-impl Report {
-    /// Verdict, signer and place in the ledger in the few words of a status line; what is bad stands first.
-    pub fn badge(&self) -> String {
-        if self.word == "UNVERIFIED" || self.word == "INVALID" {
-            return "UNVERIFIED".to_owned();
-        }
-        // Whether it is in the ledger follows below, with the place.
-        let verdict = self.verdict.split(", ").next().unwrap_or(self.word);
-        let signer = self.signers.first().map_or("nobody", |s| s.node.as_str());
-        let ledger = match &self.ledger {
-            Some(at) => {
-                let witnesses = match at.cosignatures.len() {
-                    1 => "1 witness".to_owned(),
-                    n => format!("{n} witnesses"),
-                };
-                format!("ledger leaf {} of {}, {witnesses}", at.index, at.tree_size)
-            }
-            None => "no ledger proof".to_owned(),
-        };
-        match &self.redaction {
-            Some(redaction) => {
-                let chunks = Ranges(&redaction.chunks);
-                format!("{verdict}, {chunks}, recorded by {signer}, {ledger}")
-            }
-            None => format!("{verdict} by {signer}, {ledger}"),
-        }
-    }
-}
-
-/// Sizes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Content {
-    /// Finished chunks and tails.
-    pub chunks: u64,
-    /// Events in them.
-    pub events: u64,
-    /// Bytes of events.
-    pub raw_bytes: u64,
-    /// Bytes of the chunks and tails as stored.
-    pub stored_bytes: u64,
-}
-
-/// A proved place in a ledger.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Position {
-    /// The ledger.
-    pub origin: String,
-    /// The leaf, from 0.
-    pub index: u64,
-    /// Leaves when it was proved.
-    pub tree_size: u64,
-    /// Witnesses that cosigned, and when.
-    pub cosignatures: Vec<Cosignature>,
-}
-
-/// A witness's word.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Cosignature {
-    /// Who.
-    pub witness: String,
-    /// When.
-    pub at: String,
+    /// What opens encrypted content.
+    pub keyring: Arc<Keyring>,
 }
 
 /// What came of it.
@@ -218,7 +66,19 @@ pub fn examine(ask: &Ask) -> Result<Examined, Failure> {
     {
         return Ok(foreign(imported, plain::line(&shown)));
     }
-    let proof = read_proof(&ask.file, ask.proof.as_deref())?;
+    let package = match meta.is_file() {
+        true => Package::open(&ask.file)?,
+        false => None,
+    };
+    let place = Place {
+        ask,
+        folder: meta.is_dir(),
+        package: package.as_ref(),
+    };
+    let proof = match (&package, &ask.proof) {
+        (Some(package), None) => package.proof().map_err(|e| Failure::io(&shown, &e))?,
+        (Some(_), Some(_)) | (None, _) => read_proof(&ask.file, ask.proof.as_deref())?,
+    };
     let found = if meta.is_dir() {
         let tails = read_tails(&ask.file)?;
         let main = open(&ask.file.join(spool::MAIN_FILE))
@@ -226,7 +86,7 @@ pub fn examine(ask: &Ask) -> Result<Examined, Failure> {
         verify_spool(main, tails, trust.as_ref().unwrap_or(&Trust::default()))
     } else if meta.is_file() {
         verify(
-            open(&ask.file)?,
+            place.open()?,
             trust.as_ref().unwrap_or(&Trust::default()),
             proof.as_deref(),
         )
@@ -237,13 +97,53 @@ pub fn examine(ask: &Ask) -> Result<Examined, Failure> {
         );
     };
     let mut examined = match found {
-        Ok(verified) => good(verified, trust.as_ref(), ask.content)?,
-        Err(fault) => bad(ask, meta.is_dir(), fault, trust.is_some())?,
+        Ok(verified) => good(verified, trust.as_ref(), &place)?,
+        Err(fault) => bad(&place, fault, trust.is_some())?,
     };
+    if let (Some(package), Some(trust), Some(head)) = (&package, &trust, &examined.head)
+        && examined.report.word != "INVALID"
+    {
+        match package.check(head, trust) {
+            Ok(contents) => examined.report.package = Some(contents),
+            Err(why) => {
+                examined.report.word = "INVALID";
+                examined.report.verdict = format!("INVALID: {why}");
+                examined.report.exit = Exit::Invalid.code();
+                examined.source = None;
+            }
+        }
+    }
     examined.report.schema = SCHEMA;
     examined.report.file = plain::line(&shown);
     examined.proof = proof;
     Ok(examined)
+}
+
+/// Where the recording lies.
+struct Place<'a> {
+    ask: &'a Ask,
+    folder: bool,
+    package: Option<&'a Package>,
+}
+
+impl Place<'_> {
+    /// The recording's bytes, of a spool folder those of its main file.
+    fn open(&self) -> Result<Bytes, Failure> {
+        let file = &self.ask.file;
+        let Some(package) = self.package else {
+            return match self.folder {
+                true => open(&file.join(spool::MAIN_FILE)),
+                false => open(file),
+            };
+        };
+        let shown = file.display().to_string();
+        let section = package.section(RECORDING).map_err(|e| Failure::io(&shown, &e))?;
+        let section = section.ok_or_else(|| {
+            Failure::new(Exit::Invalid, format!("INVALID: {shown} holds no {RECORDING}"))
+                .hint("get it again: portcullis evidence SESSION -o FILE")
+        })?;
+        Ok(buffered(section))
+    }
 }
 
 /// Another tool's file: there is nothing in it that could be verified.
@@ -266,11 +166,21 @@ fn foreign(imported: Imported, file: String) -> Examined {
     }
 }
 
-fn good(mut verified: Verified<Bytes>, trust: Option<&Trust>, content: bool) -> Result<Examined, Failure> {
+fn good(mut verified: Verified<Bytes>, trust: Option<&Trust>, place: &Place<'_>) -> Result<Examined, Failure> {
+    let ask = place.ask;
     let mut report = Report::default();
     let head = verified.head().clone();
-    if content && let Err(fault) = verified.check_content() {
+    let (encryption, key) = envelope::open(&ask.file, place.package, &head, &ask.keyring).unzip();
+    if let Some(key) = key.flatten() {
+        verified.unlock(key);
+    }
+    report.encryption = encryption.clone();
+    if ask.content
+        && !verified.is_locked()
+        && let Err(fault) = verified.check_content()
+    {
         report = invalid(fault)?;
+        report.encryption = encryption;
         report.session = Some(session(&head, None));
         return Ok(Examined {
             report,
@@ -361,6 +271,12 @@ fn good(mut verified: Verified<Bytes>, trust: Option<&Trust>, content: bool) -> 
     if exit == Exit::Ok && report.ledger.is_none() {
         exit = Exit::Unproved;
     }
+    if let Some(Encryption { locked: Some(why), .. }) = &report.encryption
+        && (ask.content || !ask.keyring.is_empty())
+    {
+        report.missing.push(format!("the content, which was to be read: {why}"));
+        exit = if exit == Exit::Ok { Exit::Unproved } else { exit };
+    }
     report.exit = exit.code();
     report.session = Some(session(&head, Some((closed_ms, reason))));
     report.content = Some(sizes(verified.chunks()));
@@ -400,13 +316,9 @@ fn good(mut verified: Verified<Bytes>, trust: Option<&Trust>, content: bool) -> 
 }
 
 /// Not verified. If only trust is lacking, the file's own consistency decides between UNVERIFIED and INVALID.
-fn bad(ask: &Ask, folder: bool, fault: Fault, trusted: bool) -> Result<Examined, Failure> {
-    let file = if folder {
-        ask.file.join(spool::MAIN_FILE)
-    } else {
-        ask.file.clone()
-    };
-    let readable = Unverified::open(open(&file)?);
+fn bad(place: &Place<'_>, fault: Fault, trusted: bool) -> Result<Examined, Failure> {
+    let (ask, folder) = (place.ask, place.folder);
+    let readable = Unverified::open(place.open()?);
     let unknown = matches!(fault.why, Why::UnknownNodeKey | Why::UnknownRedactor);
     let own_fault = match &readable {
         Ok(unverified) => unverified.unverified_fault().cloned(),
@@ -439,7 +351,7 @@ fn bad(ask: &Ask, folder: bool, fault: Fault, trusted: bool) -> Result<Examined,
             .missing
             .push("the tails: to look at a running session give its folder, not main.pcr".to_owned());
     }
-    let Ok(unverified) = readable else {
+    let Ok(mut unverified) = readable else {
         return Ok(Examined {
             report,
             source: None,
@@ -448,6 +360,11 @@ fn bad(ask: &Ask, folder: bool, fault: Fault, trusted: bool) -> Result<Examined,
         });
     };
     let head = unverified.unverified_head().clone();
+    let (encryption, key) = envelope::open(&ask.file, place.package, &head, &ask.keyring).unzip();
+    if let Some(key) = key.flatten() {
+        unverified.unverified_unlock(key);
+    }
+    report.encryption = encryption;
     report.session = Some(session(&head, None));
     report.content = Some(sizes(unverified.unverified_chunks()));
     report.redaction = unverified.unverified_redaction().map(|redaction| Redacted {

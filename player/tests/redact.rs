@@ -9,6 +9,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use portcullis_player::grid::{Grid, Stream};
 use portcullis_recording::event::{Event, NoticeHow};
 use portcullis_recording::trust::NodeKey;
+use support::locked::{CONTENT_KEY, envelope};
 use support::*;
 
 const SECRET: &str = "hunter2";
@@ -552,4 +553,19 @@ fn a_keyframe_in_the_middle_of_a_chunk_goes_as_well() {
     assert_clean(&here, "b.pcr", SECRET);
     let text = here.run(&["text", "b.pcr", "--trust", "trust.toml"]);
     assert!(text.out.contains("$ ███████x"), "{}", text.out);
+}
+
+#[test]
+fn an_encrypted_recording_is_not_redacted() {
+    let here = desk();
+    let recipients = [here.identity("mia").to_public()];
+    here.locked("a.pcr", &session(), &envelope(&CONTENT_KEY, &recipients));
+    let ran = redact(&here, &["--text", SECRET]);
+    assert_eq!((ran.code, ran.out.as_str()), (Some(1), ""), "{}", ran.err);
+    assert!(
+        ran.err.contains("an encrypted recording cannot be redacted"),
+        "{}",
+        ran.err
+    );
+    assert!(!here.path("b.pcr").exists());
 }

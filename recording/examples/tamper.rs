@@ -1,4 +1,4 @@
-//! The tamper campaign: everything that can be done to the bytes of a recording, counted by kind.
+//! The tamper campaign: everything that can be done to the bytes of a recording, clear and encrypted, counted by kind.
 //!
 //! `cargo run --release -p portcullis-recording --example tamper [KIB]` (default: 256 KiB, some minutes).
 #![allow(
@@ -27,14 +27,16 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let (file, other) = (recording(1, kib << 10), recording(2, kib << 10));
-    let (copy, other_copy) = (redacted(&file), redacted(&other));
-    let whole = run("recording", &support::trust(), &file, &other);
-    if run("redacted copy", &redacting(), &copy, &other_copy) && whole {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
+    let mut sound = true;
+    for encrypted in [false, true] {
+        let [file, other] = [1, 2].map(|session| recording(session, kib << 10, encrypted));
+        let what = if encrypted { "encrypted" } else { "clear" };
+        sound &= run(what, &support::trust(), &file, &other);
+        if !encrypted {
+            sound &= run("redacted copy", &redacting(), &redacted(&file), &redacted(&other));
+        }
     }
+    if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Whether the file verifies, and nothing that was done to it.

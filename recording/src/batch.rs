@@ -6,6 +6,7 @@ use crate::event::{Event, kind};
 use crate::keys::sha256;
 use crate::limits::{CHUNK_RAW_BYTES_MAX, SALT_BYTES, SALT_EVENT_BYTES, TIME_MS_MAX};
 use crate::main_file::ChunkFacts;
+use crate::ratchet::ChunkKeys;
 use crate::rows::RawEvent;
 use crate::segment::compressed;
 use crate::writer::WriteError;
@@ -72,6 +73,7 @@ impl Batch {
         self,
         last_ms: u64,
         level: i32,
+        keys: Option<&ChunkKeys>,
         salt: &[u8; SALT_BYTES],
     ) -> Result<(Vec<u8>, ChunkFacts, Option<[u8; 32]>), WriteError> {
         let mut events = Vec::with_capacity(self.events.len() + 1);
@@ -98,7 +100,7 @@ impl Batch {
         let last_ms = events.last().map_or(first_ms, |e| e.at_ms);
         events.push(RawEvent::salt(last_ms, salt));
         let raw = encode_columns(&events);
-        let (frame, facts) = compressed(&raw, level, (first_ms, last_ms), events.len() as u64, flags)?;
+        let (frame, facts) = compressed(&raw, level, (first_ms, last_ms), events.len() as u64, flags, keys)?;
         Ok((frame, facts, accounts))
     }
 }

@@ -272,6 +272,8 @@ pub mod kind {
     pub const ACCOUNTS: u8 = 0x33;
     /// End.
     pub const END: u8 = 0x34;
+    /// Sealed row: only in tail files of encrypted recordings, never an event.
+    pub const SEALED_ROW: u8 = 0x7E;
     /// CHECK record: only in tail files, never an event.
     pub const CHECK: u8 = 0x7F;
     /// Salt: ends a chunk, so that its hash tells nothing about it (FORMAT.md section 5.4).

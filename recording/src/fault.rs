@@ -5,7 +5,7 @@ use std::fmt;
 use crate::cbor::Malformed;
 use crate::event::PayloadError;
 
-/// The first thing found wrong. Its display begins with `INVALID`.
+/// The first thing found wrong. Its display begins with `INVALID`, or with `LOCKED` if a key is all that is missing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct Fault {
     /// What it is.
@@ -20,6 +20,9 @@ pub struct Fault {
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.why == Why::Locked {
+            return write!(f, "LOCKED: {}", self.why);
+        }
         write!(f, "INVALID at byte {}", self.offset)?;
         if let Some(chunk) = self.chunk {
             write!(f, ", chunk {chunk}")?;
@@ -173,6 +176,12 @@ pub enum Why {
     /// An event that breaks its own rules.
     #[error("event: {0}")]
     Event(PayloadError),
+    /// The content is encrypted and nobody gave its key; says nothing about the recording.
+    #[error("the content is encrypted; the age file beside the recording (FILE.age) opens it for its recipients")]
+    Locked,
+    /// The content key given does not open what the session's keys have signed.
+    #[error("the content key does not open it")]
+    DoesNotOpen,
     /// No such chunk.
     #[error("there is no such chunk")]
     NoSuchChunk,

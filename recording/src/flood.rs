@@ -182,7 +182,7 @@ impl Flood {
         let (leaf, hash) = main
             .append(&facts, self.writer.key(), next.public())
             .ok_or(WriteError::TooManyChunks)?;
-        self.writer.turn(next, hash);
+        drop(self.writer.turn(next, hash));
         Ok((self.writer, [end, leaf].concat()))
     }
 }

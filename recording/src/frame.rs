@@ -29,6 +29,8 @@ pub(crate) enum Skip {
     Seal,
     Redaction,
     SeekTable,
+    /// A chunk of an encrypted recording (section 10).
+    Encrypted,
 }
 
 impl Skip {
@@ -41,6 +43,7 @@ impl Skip {
             Skip::Seal => 0x184D_2A54,
             Skip::Redaction => 0x184D_2A55,
             Skip::SeekTable => 0x184D_2A5E,
+            Skip::Encrypted => 0x184D_2A5F,
         }
     }
 
@@ -53,6 +56,7 @@ impl Skip {
             Skip::Seal,
             Skip::Redaction,
             Skip::SeekTable,
+            Skip::Encrypted,
         ]
         .into_iter()
         .find(|skip| skip.magic() == magic)
@@ -67,6 +71,7 @@ impl Skip {
             Skip::Tail => TAIL_BYTES_MAX + CHUNK_STORED_BYTES_MAX,
             Skip::Index => CHUNKS_MAX as usize * 21,
             Skip::Redaction => CHUNKS_MAX as usize * REPLACED_BYTES_MAX + STATEMENT_BYTES_MAX,
+            Skip::Encrypted => CHUNK_STORED_BYTES_MAX - SKIP_HEADER_BYTES,
             Skip::SeekTable => CHUNKS_MAX as usize * 2 * SEEK_ENTRY_BYTES + (1 << 12),
         }
     }
@@ -161,6 +166,24 @@ impl<R: Read> Source<R> {
         self.vec(n)
     }
 
+    /// Walks one encrypted chunk whose magic was read: its hash and length.
+    pub(crate) fn walk_encrypted(&mut self) -> Result<Walked, Why> {
+        let len = self.u32_le()?;
+        if len as usize > Skip::Encrypted.content_bytes_max() {
+            return Err(Why::FrameTooLarge);
+        }
+        let mut hash = Sha256::new();
+        hash.update(Skip::Encrypted.magic().to_le_bytes());
+        hash.update(len.to_le_bytes());
+        self.hash(len as usize, &mut hash)?;
+        Ok(Walked {
+            stored_len: SKIP_HEADER_BYTES as u64 + u64::from(len),
+            sha256: hash.finalize().into(),
+            content_size: None,
+            stored_raw_len: None,
+        })
+    }
+
     /// Walks one zstd frame whose magic was read, without decompressing: its hash and length.
     pub(crate) fn walk_chunk(&mut self) -> Result<Walked, Why> {
         let start = self.offset - 4;
@@ -216,6 +239,27 @@ pub(crate) struct Walked {
     pub(crate) content_size: Option<u64>,
     /// Raw length, if it is a stored chunk: the one header, and raw blocks only.
     pub(crate) stored_raw_len: Option<u64>,
+}
+
+/// Refuses anything but one compressed frame that states `raw_len`, whole and alone (FORMAT.md section 3.2): what was
+/// encrypted has not been walked yet.
+pub(crate) fn walk_decrypted(frame: &[u8], raw_len: u64) -> Result<(), Why> {
+    let cut_off = |why: Why| match why {
+        Why::Truncated => Why::ZstdFrame("it is cut off"),
+        other => other,
+    };
+    let mut source = Source::new(frame);
+    if source.u32_le().map_err(cut_off)? != ZSTD_MAGIC {
+        return Err(Why::ZstdFrame("not a zstd frame"));
+    }
+    let walked = source.walk_chunk().map_err(cut_off)?;
+    if !source.at_end()? {
+        return Err(Why::ZstdFrame("bytes after the frame"));
+    }
+    if walked.content_size != Some(raw_len) {
+        return Err(Why::ZstdFrame("the content is not as long as its leaf says"));
+    }
+    Ok(())
 }
 
 /// What FORMAT.md section 3.2 allows in a frame header (RFC 8878 section 3.1.1.1).

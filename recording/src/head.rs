@@ -1,7 +1,7 @@
 //! The HEAD: who, where, under which grant, and the first key of the session (FORMAT.md section 3.1).
 
 use crate::cbor::{self, Malformed};
-use crate::keys::Domain;
+use crate::keys::{Domain, sha256};
 use crate::limits::HEAD_TEXT_BYTES_MAX;
 
 /// What the file says about itself in its first frame, certified by the node's key (FORMAT.md section 3.1).
@@ -49,6 +49,9 @@ pub struct Head {
     pub salt: [u8; 32],
     /// The node's identity key, which signs this head.
     pub node_key: [u8; 32],
+    /// SHA-256 of the envelope, the age file that holds the content key: the recording is encrypted. `None` for a clear
+    /// one. Set by `Writer::prepare_encrypted` (FORMAT.md section 10).
+    pub envelope_sha256: Option<[u8; 32]>,
 }
 
 /// How the client reached us.
@@ -91,14 +94,23 @@ impl TargetKind {
     }
 }
 
-const FIELDS: u64 = 21;
+/// Fields of a clear recording's head.
+const FIELDS_CLEAR: u64 = 21;
+/// Fields of an encrypted recording's head.
+const FIELDS_ENCRYPTED: u64 = 22;
+const VERSION_CLEAR: u64 = 1;
+const VERSION_ENCRYPTED: u64 = 2;
 
 impl Head {
     /// Deterministic CBOR of every field: what the HEAD frame holds before the signature.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut w = cbor::Writer::default();
-        w.map(FIELDS);
-        w.key(0).uint(1);
+        let (fields, version) = match self.envelope_sha256 {
+            None => (FIELDS_CLEAR, VERSION_CLEAR),
+            Some(_) => (FIELDS_ENCRYPTED, VERSION_ENCRYPTED),
+        };
+        w.map(fields);
+        w.key(0).uint(version);
         w.key(1).bytes(&self.session_id);
         w.key(2).text(&self.node);
         w.key(3).uint(self.opened_wall_ms);
@@ -119,17 +131,26 @@ impl Head {
         w.key(18).text(&self.ledger_origin);
         w.key(19).bytes(&self.salt);
         w.key(20).bytes(&self.node_key);
+        if let Some(envelope) = &self.envelope_sha256 {
+            w.key(21).bytes(envelope);
+        }
         w.into_bytes()
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Head, Malformed> {
         const T: usize = HEAD_TEXT_BYTES_MAX;
         let mut r = cbor::Reader::new(bytes);
-        r.map(FIELDS)?;
-        if r.key(0)?.uint()? != 1 {
-            return Err(Malformed("head version is not 1"));
+        // The first byte tells how many fields there are, and the version must agree with it.
+        let encrypted = bytes.first() == Some(&(0xA0 | FIELDS_ENCRYPTED as u8));
+        r.map(if encrypted { FIELDS_ENCRYPTED } else { FIELDS_CLEAR })?;
+        match r.key(0)?.uint()? {
+            VERSION_CLEAR if !encrypted => {}
+            VERSION_ENCRYPTED if encrypted => {}
+            VERSION_CLEAR => return Err(Malformed("head of version 1 with an envelope")),
+            VERSION_ENCRYPTED => return Err(Malformed("head of version 2 without an envelope")),
+            _ => return Err(Malformed("head version is neither 1 nor 2")),
         }
-        let head = Head {
+        let mut head = Head {
             session_id: r.key(1)?.array_of()?,
             node: r.key(2)?.text(T)?.to_owned(),
             opened_wall_ms: r.key(3)?.time()?,
@@ -158,9 +179,23 @@ impl Head {
             ledger_origin: r.key(18)?.text(T)?.to_owned(),
             salt: r.key(19)?.array_of()?,
             node_key: r.key(20)?.array_of()?,
+            envelope_sha256: None,
         };
+        if encrypted {
+            head.envelope_sha256 = Some(r.key(21)?.array_of()?);
+        }
         r.end()?;
         Ok(head)
+    }
+
+    /// Whether the content of this recording is encrypted.
+    pub fn is_encrypted(&self) -> bool {
+        self.envelope_sha256.is_some()
+    }
+
+    /// Whether these bytes are the envelope this head names: to be asked before an envelope is opened.
+    pub fn names_envelope(&self, envelope: &[u8]) -> bool {
+        self.envelope_sha256 == Some(sha256(envelope))
     }
 
     /// The bytes the node's key signs: the domain string and the CBOR (FORMAT.md section 4.1).

@@ -19,11 +19,17 @@
 //!  bytes + Trust (+ proof) --verify--> Verified --chunk(i), events()--> Timed<Event>       or the first Fault
 //! ```
 //!
+//! An encrypted recording begins with `Writer::prepare_encrypted` and is read after `Verified::unlock`; what lies between
+//! needs no key.
+//!
 //! Times are `u64` milliseconds since the session opened unless a name says `wall`, which is milliseconds since the epoch.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
-#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
+#![cfg_attr(
+    any(test, fuzzing),
+    allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)
+)]
 
 mod bytes;
 mod cbor;
@@ -31,8 +37,11 @@ mod chunk;
 mod columns;
 mod fault;
 mod frame;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod keys;
 mod payload;
+mod ratchet;
 mod rows;
 mod scan;
 mod tail;
@@ -57,6 +66,7 @@ pub mod seal;
 pub mod segment;
 pub mod spool;
 pub mod sshsig;
+pub mod statement;
 pub mod trust;
 pub mod verified;
 pub mod verify;
@@ -72,12 +82,13 @@ pub use leaf::LedgerLeaf;
 pub use line::LineCipher;
 pub use main_file::Main;
 pub use proof::Ledger;
+pub use ratchet::ContentKey;
 pub use reader::{Chunk, ChunkInfo, ChunkKind};
 pub use recover::{Recovery, recover};
 pub use redact::{Redactor, Replacement};
 pub use redaction::Redaction;
 pub use seal::{Seal, SealKind, Sealed};
-pub use segment::Segment;
+pub use segment::{Segment, TailText};
 pub use trust::Trust;
 pub use verified::{Unverified, Verified};
 pub use verify::{Verdict, verify, verify_spool};

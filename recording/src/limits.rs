@@ -14,6 +14,8 @@ pub const TAIL_BYTES_MAX: usize = 5 << 20;
 pub const EVENT_PAYLOAD_BYTES_MAX: usize = 1 << 20;
 /// Bytes of keyframes put at the start of one chunk; those beyond it are left out.
 pub const KEYFRAMES_BYTES_MAX: usize = 768 << 10;
+/// Bytes of a sealed row's payload: kind, channel, payload and tag of the event in it.
+pub const SEALED_ROW_BYTES_MAX: usize = 1 + 5 + EVENT_PAYLOAD_BYTES_MAX + 16;
 /// Chunks in one recording.
 pub const CHUNKS_MAX: u64 = 1 << 20;
 /// Tail frames in one recovered recording.
@@ -22,6 +24,8 @@ pub const TAILS_MAX: usize = 64;
 pub const HEAD_BYTES_MAX: usize = 16 << 10;
 /// Bytes of a LEAF, TAIL-OPEN, CHECK or SEAL statement with its signature.
 pub const STATEMENT_BYTES_MAX: usize = 4 << 10;
+/// Bytes of an encrypted recording's envelope, the age file beside it.
+pub const ENVELOPE_BYTES_MAX: usize = 64 << 10;
 /// Bytes of one text in the HEAD.
 pub const HEAD_TEXT_BYTES_MAX: usize = 1024;
 /// Bytes of one text in an event (a keyframe's dump and a request's detail have their own bounds).
@@ -62,3 +66,7 @@ pub const NOTE_BYTES_MAX: usize = 1 << 20;
 pub const NOTE_SIGNATURES_MAX: usize = 64;
 /// Hashes in one Merkle proof.
 pub const PROOF_HASHES_MAX: usize = 63;
+/// Longest body of an event's leaf in a ledger, in bytes.
+pub const EVENT_BODY_BYTES_MAX: usize = 64 << 10;
+/// Longest name of an event's kind, in bytes.
+pub const EVENT_KIND_BYTES_MAX: usize = 64;

@@ -19,6 +19,7 @@ pub struct Main {
     h0: [u8; 32],
     session_id: [u8; 16],
     opened_wall_ms: u64,
+    encrypted: bool,
     offset: u64,
     frames: Vec<(u32, u32)>,
     tree: Range,
@@ -50,6 +51,7 @@ impl Main {
             h0,
             session_id: head.session_id,
             opened_wall_ms: head.opened_wall_ms,
+            encrypted: head.is_encrypted(),
             offset: 0,
             frames: Vec::new(),
             tree: Range::default(),
@@ -100,6 +102,11 @@ impl Main {
 
     pub(crate) fn h0(&self) -> [u8; 32] {
         self.h0
+    }
+
+    /// Whether its chunks are encrypted, as its head says.
+    pub fn is_encrypted(&self) -> bool {
+        self.encrypted
     }
 
     pub(crate) fn head_frame_len(&self) -> u64 {
@@ -168,7 +175,8 @@ impl Main {
         self.raw_bytes += leaf.raw_len;
         self.events += leaf.event_count;
         self.last_ms = leaf.last_ms;
-        self.took_frame(leaf.stored_len, leaf.raw_len);
+        // A skippable frame decompresses to nothing.
+        self.took_frame(leaf.stored_len, if self.encrypted { 0 } else { leaf.raw_len });
         self.took_frame(leaf_frame_len, 0);
     }
 

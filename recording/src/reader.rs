@@ -7,11 +7,12 @@ use std::sync::Arc;
 use crate::columns::Content;
 use crate::event::{Event, Timed, kind};
 use crate::fault::{Fault, Why};
-use crate::frame::{decompress, torn_stored_content};
+use crate::frame::{SKIP_HEADER_BYTES, decompress, torn_stored_content, walk_decrypted};
 use crate::head::Head;
 use crate::keys::sha256;
 use crate::limits::{CHUNK_RAW_BYTES_MAX, LINE_KEYS_MAX};
 use crate::line::LineCipher;
+use crate::ratchet::{ChunkKeys, ContentKey, Ratchet};
 use crate::redaction::{MARK, Redaction};
 use crate::rows::RawEvent;
 use crate::scan::{Layout, Scan};
@@ -22,6 +23,8 @@ use crate::tail;
 pub enum ChunkKind {
     /// Finished, compressed.
     Compressed,
+    /// Finished, compressed and encrypted.
+    Encrypted,
     /// Finished, stored as it came.
     Stored,
     /// The tail of a chunk that was never finished.
@@ -33,7 +36,7 @@ pub enum ChunkKind {
 impl ChunkKind {
     /// Whether the session signed its leaf.
     pub fn is_finished(self) -> bool {
-        matches!(self, ChunkKind::Compressed | ChunkKind::Stored)
+        matches!(self, ChunkKind::Compressed | ChunkKind::Encrypted | ChunkKind::Stored)
     }
 }
 
@@ -111,6 +114,9 @@ pub(crate) struct Reading<R> {
     pub(crate) redaction: Option<Arc<Redaction>>,
     pub(crate) layout: Option<Arc<Layout>>,
     keys: Option<LineKeys>,
+    content_key: Option<ContentKey>,
+    /// Where the last read left it, as the next one mostly goes on from there.
+    ratchet: Option<Ratchet>,
 }
 
 impl<R: Read + Seek> Reading<R> {
@@ -125,6 +131,8 @@ impl<R: Read + Seek> Reading<R> {
             redaction: scan.redaction.map(Arc::new),
             layout: scan.layout.map(Arc::new),
             keys: None,
+            content_key: None,
+            ratchet: None,
         }
     }
 
@@ -140,6 +148,8 @@ impl<R: Read + Seek> Reading<R> {
             redaction: self.redaction.clone(),
             layout: self.layout.clone(),
             keys: self.keys.clone(),
+            content_key: self.content_key.clone(),
+            ratchet: None,
         }
     }
 
@@ -150,6 +160,29 @@ impl<R: Read + Seek> Reading<R> {
 
     pub(crate) fn reader_mut(&mut self) -> &mut R {
         &mut self.reader
+    }
+
+    pub(crate) fn is_locked(&self) -> bool {
+        self.head.is_encrypted() && self.content_key.is_none()
+    }
+
+    pub(crate) fn unlock(&mut self, key: ContentKey) {
+        self.content_key = Some(key);
+        (self.ratchet, self.keys) = (None, None);
+    }
+
+    fn chunk_keys(&mut self, index: u64) -> Result<ChunkKeys, Why> {
+        let key = self.content_key.as_ref().ok_or(Why::Locked)?;
+        let mut ratchet = match self.ratchet.take() {
+            Some(ratchet) if ratchet.index() <= index => ratchet,
+            Some(_) | None => Ratchet::new(key.clone(), self.h0),
+        };
+        while ratchet.index() < index {
+            ratchet.skip();
+        }
+        let keys = ratchet.turn();
+        self.ratchet = Some(ratchet);
+        Ok(keys)
     }
 
     pub(crate) fn chunk(&mut self, at: usize) -> Result<Chunk, Fault> {
@@ -167,7 +200,15 @@ impl<R: Read + Seek> Reading<R> {
         if stored.len() as u64 != info.stored_len || sha256(&stored) != info.sha256 {
             return Err(info.fault(Why::ChunkHash));
         }
+        let mut ends = None;
         let content = match info.kind {
+            ChunkKind::Encrypted => self.decrypt(&info, &stored).map_err(|why| info.fault(why))?,
+            ChunkKind::Tail if self.head.is_encrypted() => {
+                let keys = self.chunk_keys(info.index).map_err(|why| info.fault(why))?;
+                let (clear, why) = tail::in_clear(&stored, &keys).map_err(|why| info.fault(why))?;
+                ends = why;
+                clear
+            }
             ChunkKind::Compressed | ChunkKind::Stored => {
                 decompress(&stored, info.raw_len as usize).map_err(|why| info.fault(why))?
             }
@@ -176,7 +217,20 @@ impl<R: Read + Seek> Reading<R> {
                 .map(|(content, _)| content)
                 .unwrap_or_default(),
         };
-        Ok(Chunk { info, content, keys })
+        Ok(Chunk {
+            info,
+            content,
+            ends,
+            keys,
+        })
+    }
+
+    fn decrypt(&mut self, info: &ChunkInfo, stored: &[u8]) -> Result<Vec<u8>, Why> {
+        let keys = self.chunk_keys(info.index)?;
+        let sealed = stored.get(SKIP_HEADER_BYTES..).unwrap_or_default();
+        let frame = keys.open_chunk(sealed).ok_or(Why::DoesNotOpen)?;
+        walk_decrypted(&frame, info.raw_len)?;
+        decompress(&frame, info.raw_len as usize)
     }
 
     fn stored(&mut self, info: &ChunkInfo) -> Result<Vec<u8>, Why> {
@@ -201,8 +255,9 @@ impl<R: Read + Seek> Reading<R> {
             .collect();
         for at in flagged {
             let chunk = self.load(at, LineKeys::default())?;
-            for timed in chunk.events()? {
-                if let Event::LineKey { line, key } = timed?.event
+            // What ends it early is told when that chunk is read itself.
+            for timed in chunk.events()?.map_while(Result::ok) {
+                if let Event::LineKey { line, key } = timed.event
                     && keys.len() < LINE_KEYS_MAX
                 {
                     keys.entry(line).or_insert(key);
@@ -228,6 +283,8 @@ impl<R: Read + Seek> Reading<R> {
 pub struct Chunk {
     info: ChunkInfo,
     content: Vec<u8>,
+    /// Why a tail's content ends early.
+    ends: Option<Why>,
     keys: LineKeys,
 }
 
@@ -241,7 +298,7 @@ impl Chunk {
     /// section 5.4).
     pub fn is_salted(&self) -> bool {
         let rows = match self.info.kind {
-            ChunkKind::Compressed | ChunkKind::Stored => Content::new(&self.content),
+            ChunkKind::Compressed | ChunkKind::Encrypted | ChunkKind::Stored => Content::new(&self.content),
             ChunkKind::Tail | ChunkKind::TornStored => return false,
         };
         let last = rows.ok().and_then(|rows| rows.filter_map(Result::ok).last());
@@ -253,7 +310,7 @@ impl Chunk {
     pub fn events(&self) -> Result<ChunkEvents<'_>, Fault> {
         let fault = |why: Why| self.info.fault(why);
         let rows: Box<dyn Iterator<Item = Result<RawEvent<'_>, crate::cbor::Malformed>> + '_> = match self.info.kind {
-            ChunkKind::Compressed | ChunkKind::Stored => {
+            ChunkKind::Compressed | ChunkKind::Encrypted | ChunkKind::Stored => {
                 Box::new(Content::new(&self.content).map_err(|e| fault(e.into()))?)
             }
             // A torn last row ends it; it was never taken.
@@ -339,6 +396,9 @@ impl<'c> ChunkEvents<'c> {
 
     fn end(&self) -> Result<(), Why> {
         let info = &self.chunk.info;
+        if let Some(why) = &self.chunk.ends {
+            return Err(why.clone());
+        }
         if !info.kind.is_finished() {
             return Ok(());
         }

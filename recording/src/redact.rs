@@ -30,6 +30,9 @@ pub enum RedactError {
     /// A spool: it has no seal that a copy could name.
     #[error("not a finished recording")]
     NotFinished,
+    /// An encrypted recording (FORMAT.md section 3.8).
+    #[error("an encrypted recording cannot be redacted")]
+    Encrypted,
     /// A tail of a recovered recording, whose node signed all of its bytes; or no chunk at all.
     #[error("chunk {0} is no finished chunk and cannot be replaced")]
     NotAChunk(u64),
@@ -127,7 +130,14 @@ impl Replacement {
             flags |= FLAG_LINE_KEYS;
         }
         let raw = encode_columns(&rows);
-        let (frame, facts) = compressed(&raw, level, (info.first_ms, info.last_ms), rows.len() as u64, flags)?;
+        let (frame, facts) = compressed(
+            &raw,
+            level,
+            (info.first_ms, info.last_ms),
+            rows.len() as u64,
+            flags,
+            None,
+        )?;
         Ok(Replacement {
             replaced: Replaced {
                 index: info.index,
@@ -171,6 +181,9 @@ impl<R: Read + Seek> Verified<R> {
     pub fn redact(&mut self, by: Redactor, replacements: Vec<Replacement>) -> Result<Unsigned<'_, R>, RedactError> {
         if by.name.len() > HEAD_TEXT_BYTES_MAX || by.reason.len() > HEAD_TEXT_BYTES_MAX || by.at_wall_ms > TIME_MS_MAX {
             return Err(RedactError::Words);
+        }
+        if self.head().is_encrypted() {
+            return Err(RedactError::Encrypted);
         }
         if replacements.is_empty() {
             return Err(RedactError::Nothing);

@@ -3,7 +3,7 @@
 use crate::bytes::{Cursor, put_varint};
 use crate::cbor::Malformed;
 use crate::event::kind;
-use crate::limits::{EVENT_PAYLOAD_BYTES_MAX, SALT_BYTES, TIME_MS_MAX};
+use crate::limits::{EVENT_PAYLOAD_BYTES_MAX, SALT_BYTES, SEALED_ROW_BYTES_MAX, TIME_MS_MAX};
 
 /// First content byte of a chunk in rows.
 pub(crate) const LAYOUT_ROWS: u8 = 0;
@@ -54,7 +54,10 @@ pub(crate) fn take_row<'a>(cursor: &mut Cursor<'a>, last_ms: u64) -> Result<RawE
     let at_ms = add_ms(last_ms, cursor.varint()?)?;
     let kind = cursor.u8()?;
     let channel = u32::try_from(cursor.varint()?).map_err(|_| Malformed("channel over 32 bits"))?;
-    let len = cursor.length(EVENT_PAYLOAD_BYTES_MAX)?;
+    let len = cursor.length(match kind {
+        kind::SEALED_ROW => SEALED_ROW_BYTES_MAX,
+        _ => EVENT_PAYLOAD_BYTES_MAX,
+    })?;
     Ok(RawEvent {
         at_ms,
         channel,
@@ -71,7 +74,7 @@ pub(crate) fn add_ms(last_ms: u64, dt_ms: u64) -> Result<u64, Malformed> {
 }
 
 /// A whole chunk's content in rows.
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 pub(crate) fn encode_rows(events: &[RawEvent<'_>]) -> Vec<u8> {
     let mut out = vec![LAYOUT_ROWS];
     let mut last_ms = events.first().map_or(0, |e| e.at_ms);

@@ -136,8 +136,9 @@ impl<R: Read> Walk<'_, R> {
                 return Err(fault(Why::NotSealed));
             }
             let magic = self.source.u32_le().map_err(fault)?;
+            let encrypted = self.scan.main.is_encrypted();
             if magic == ZSTD_MAGIC {
-                if self.tails.is_some() {
+                if self.tails.is_some() || encrypted {
                     return Err(fault(Why::FrameOutOfPlace));
                 }
                 self.chunk(offset)?;
@@ -149,9 +150,10 @@ impl<R: Read> Walk<'_, R> {
                     self.tail(offset)
                         .map_err(|why| fault(why).in_chunk(index).spanning(last_ms, None))?;
                 }
+                Skip::Encrypted if encrypted && self.tails.is_none() => self.chunk(offset)?,
                 Skip::Index => return self.end(offset),
                 Skip::Redaction => self.redaction().map_err(fault)?,
-                Skip::Head | Skip::Leaf | Skip::Seal | Skip::SeekTable => {
+                Skip::Head | Skip::Leaf | Skip::Seal | Skip::SeekTable | Skip::Encrypted => {
                     return Err(fault(Why::FrameOutOfPlace));
                 }
             }
@@ -165,6 +167,9 @@ impl<R: Read> Walk<'_, R> {
             return Err(Why::FrameOutOfPlace);
         }
         let content = self.source.skip_content(Skip::Redaction)?;
+        if self.scan.main.is_encrypted() {
+            return Err(Why::Redaction("an encrypted recording has none"));
+        }
         self.scan.redaction = Some(Redaction::read(&content, &self.scan.main.h0())?);
         Ok(())
     }
@@ -184,7 +189,12 @@ impl<R: Read> Walk<'_, R> {
         let index = self.scan.main.chunks();
         let last_ms = self.scan.main.last_ms();
         let here = |why: Why| Fault::at(offset, why).in_chunk(index).spanning(last_ms, None);
-        let walked = self.source.walk_chunk().map_err(here)?;
+        let encrypted = self.scan.main.is_encrypted();
+        let walked = match encrypted {
+            true => self.source.walk_encrypted(),
+            false => self.source.walk_chunk(),
+        };
+        let walked = walked.map_err(here)?;
         let leaf_offset = self.source.offset();
         let there = |why: Why| Fault::at(leaf_offset, why).in_chunk(index).spanning(last_ms, None);
         if self.source.at_end().map_err(there)? {
@@ -219,20 +229,24 @@ impl<R: Read> Walk<'_, R> {
         let stored = leaf.flags & FLAG_STORED != 0;
         if let Some(replaced) = &replaced {
             replaced.expect(&walked, &leaf).map_err(spanning)?;
-        } else if if stored {
-            walked.stored_raw_len
         } else {
-            walked.content_size
-        } != Some(leaf.raw_len)
-        {
-            return Err(spanning(Why::ZstdFrame("the content is not as long as its leaf says")));
+            let raw_len = match (encrypted, stored) {
+                (true, true) => return Err(spanning(Why::Malformed("a stored chunk in an encrypted recording"))),
+                // What was encrypted is looked at when it is read.
+                (true, false) => Some(leaf.raw_len),
+                (false, true) => walked.stored_raw_len,
+                (false, false) => walked.content_size,
+            };
+            if raw_len != Some(leaf.raw_len) {
+                return Err(spanning(Why::ZstdFrame("the content is not as long as its leaf says")));
+            }
         }
         let leaf_frame_len = (SKIP_HEADER_BYTES + content.len()) as u64;
         let info = ChunkInfo {
-            kind: if stored {
-                ChunkKind::Stored
-            } else {
-                ChunkKind::Compressed
+            kind: match (encrypted, stored) {
+                (true, _) => ChunkKind::Encrypted,
+                (false, true) => ChunkKind::Stored,
+                (false, false) => ChunkKind::Compressed,
             },
             index,
             first_ms: leaf.first_ms,

@@ -7,11 +7,12 @@ use crate::chunk::{FLAG_KEYFRAME, FLAG_LINE_KEYS};
 use crate::columns::encode_columns;
 use crate::event::{Event, kind};
 use crate::fault::Why;
-use crate::frame::compress;
+use crate::frame::{Skip, compress};
 use crate::keys::{EpochKey, sha256};
 use crate::limits::{CHUNK_RAW_BYTES_MAX, CHUNK_STORED_BYTES_MAX, KEYFRAMES_BYTES_MAX};
 use crate::line::LineCipher;
 use crate::main_file::{ChunkFacts, Main};
+use crate::ratchet::ChunkKeys;
 use crate::rows::RawEvent;
 use crate::tail;
 use crate::writer::WriteError;
@@ -22,6 +23,8 @@ pub struct Segment {
     pub(crate) h0: [u8; 32],
     pub(crate) index: u64,
     pub(crate) key: EpochKey,
+    /// Of an encrypted recording.
+    pub(crate) keys: Option<ChunkKeys>,
     pub(crate) next_key: [u8; 32],
     pub(crate) sha256: [u8; 32],
     pub(crate) len: u64,
@@ -52,26 +55,34 @@ impl Segment {
         self.len
     }
 
-    /// What the terminals of this segment showed, in order: time, channel, and bytes or size. Feeding it to the
-    /// emulators gives the keyframes of the chunk after this one.
+    /// The tail's bytes, read back as they lie in its file, in clear.
+    pub fn read<'t>(&self, tail_bytes: &'t [u8]) -> Result<TailText<'t>, WriteError> {
+        if tail_bytes.len() as u64 != self.len || sha256(tail_bytes) != self.sha256 {
+            return Err(WriteError::TailDiffers);
+        }
+        let Some(keys) = &self.keys else {
+            return Ok(TailText(Cow::Borrowed(tail_bytes)));
+        };
+        match tail::in_clear(tail_bytes, keys) {
+            Ok((clear, None)) => Ok(TailText(Cow::Owned(clear))),
+            Ok((_, Some(_))) | Err(_) => Err(WriteError::TailDiffers),
+        }
+    }
+
+    /// [`TailText::outputs`] of a clear recording's tail; an encrypted one's must be [`Segment::read`] first.
     pub fn outputs<'t>(
         &self,
         tail_bytes: &'t [u8],
     ) -> Result<impl Iterator<Item = (u64, u32, Screen<'t>)> + use<'t>, WriteError> {
-        let rows = self.rows(tail_bytes)?;
-        Ok(rows.into_iter().filter_map(|row| {
-            let screen = match Event::decode(row.kind, row.payload) {
-                Ok(Some(Event::Output(_))) => Screen::Bytes(row.payload),
-                Ok(Some(Event::Resize { cols, rows, .. })) => Screen::Size { cols, rows },
-                _ => return None,
-            };
-            Some((row.at_ms, row.channel, screen))
-        }))
+        match self.read(tail_bytes)?.0 {
+            Cow::Borrowed(clear) => outputs(clear),
+            Cow::Owned(_) => Err(WriteError::Encrypted),
+        }
     }
 
     /// Re-encodes the tail as its final chunk: released lines in clear, hidden lines as one blob, columns, one zstd
     /// frame at `level`, after `keyframes` (the screens at the start of this segment; those over
-    /// `KEYFRAMES_BYTES_MAX` in sum are left out). Gives the chunk and its leaf, to be appended to the main file;
+    /// `KEYFRAMES_BYTES_MAX` in sum are left out); encrypted if the recording is. Gives the chunk and its leaf, to be appended to the main file;
     /// once they are durable there, the tail file can go.
     pub fn encode(
         self,
@@ -89,7 +100,8 @@ impl Segment {
                 wanted: self.index,
             });
         }
-        let rows = self.rows(tail_bytes)?;
+        let text = self.read(tail_bytes)?;
+        let rows = rows(&text.0)?;
         let lines = Lines::of(&rows);
         let kept = lines.settle(&rows);
         let first_ms = kept.first().ok_or(WriteError::Empty)?.at_ms;
@@ -115,34 +127,64 @@ impl Segment {
         if line_keys {
             flags |= FLAG_LINE_KEYS;
         }
-        let (frame, facts) = compressed(&raw, level, (first_ms, last_ms), events.len() as u64, flags)?;
+        let (frame, facts) = compressed(
+            &raw,
+            level,
+            (first_ms, last_ms),
+            events.len() as u64,
+            flags,
+            self.keys.as_ref(),
+        )?;
         let (leaf, _) = main
             .append(&facts, &self.key, self.next_key)
             .ok_or(WriteError::TooManyChunks)?;
         Ok([frame, leaf].concat())
     }
+}
 
-    fn rows<'t>(&self, tail_bytes: &'t [u8]) -> Result<Vec<RawEvent<'t>>, WriteError> {
-        if tail_bytes.len() as u64 != self.len || sha256(tail_bytes) != self.sha256 {
-            return Err(WriteError::TailDiffers);
-        }
-        let rows = tail::rows(tail_bytes).map_err(|_: Why| WriteError::TailDiffers)?;
-        rows.collect::<Result<Vec<_>, _>>().map_err(|_| WriteError::TailDiffers)
+/// The bytes of a closed tail in clear, checked to be those that were written.
+pub struct TailText<'t>(Cow<'t, [u8]>);
+
+impl TailText<'_> {
+    /// What the terminals of this segment showed, in order: time, channel, and bytes or size. Feeding it to the
+    /// emulators gives the keyframes of the chunk after this one.
+    pub fn outputs(&self) -> Result<impl Iterator<Item = (u64, u32, Screen<'_>)>, WriteError> {
+        outputs(&self.0)
     }
 }
 
-/// One zstd frame around a chunk's content, with what its leaf will say.
+fn outputs(clear: &[u8]) -> Result<impl Iterator<Item = (u64, u32, Screen<'_>)>, WriteError> {
+    Ok(rows(clear)?.into_iter().filter_map(|row| {
+        let screen = match Event::decode(row.kind, row.payload) {
+            Ok(Some(Event::Output(_))) => Screen::Bytes(row.payload),
+            Ok(Some(Event::Resize { cols, rows, .. })) => Screen::Size { cols, rows },
+            _ => return None,
+        };
+        Some((row.at_ms, row.channel, screen))
+    }))
+}
+
+fn rows(clear: &[u8]) -> Result<Vec<RawEvent<'_>>, WriteError> {
+    let rows = tail::rows(clear).map_err(|_: Why| WriteError::TailDiffers)?;
+    rows.collect::<Result<Vec<_>, _>>().map_err(|_| WriteError::TailDiffers)
+}
+
+/// One zstd frame around a chunk's content, encrypted if there are `keys`, with what its leaf will say.
 pub(crate) fn compressed(
     raw: &[u8],
     level: i32,
     (first_ms, last_ms): (u64, u64),
     event_count: u64,
     flags: u64,
+    keys: Option<&ChunkKeys>,
 ) -> Result<(Vec<u8>, ChunkFacts), WriteError> {
     if raw.len() > CHUNK_RAW_BYTES_MAX {
         return Err(WriteError::ChunkFull);
     }
-    let frame = compress(raw, level).map_err(|e| WriteError::Compress(e.to_string()))?;
+    let mut frame = compress(raw, level).map_err(|e| WriteError::Compress(e.to_string()))?;
+    if let Some(keys) = keys {
+        frame = Skip::Encrypted.frame(&keys.seal_chunk(&frame).ok_or(WriteError::ChunkFull)?);
+    }
     if frame.len() > CHUNK_STORED_BYTES_MAX {
         return Err(WriteError::ChunkFull);
     }

@@ -4,6 +4,10 @@
 pub const EXTENSION: &str = "pcr";
 /// The main file of a running session, within its folder.
 pub const MAIN_FILE: &str = "main.pcr";
+/// What is added to a recording's whole name to name its envelope.
+pub const ENVELOPE_EXTENSION: &str = "age";
+/// The envelope of a running encrypted session, within its folder.
+pub const ENVELOPE_FILE: &str = "main.pcr.age";
 /// What recovery writes before it renames it over nothing: never read, removed when found.
 pub const RECOVERING_FILE: &str = "recovering.tmp";
 
@@ -15,6 +19,11 @@ pub fn session_name(session_id: &[u8; 16]) -> String {
 /// Name of a sealed recording.
 pub fn recording_file(session_id: &[u8; 16]) -> String {
     format!("{}.{EXTENSION}", session_name(session_id))
+}
+
+/// Name of the envelope that lies beside an encrypted recording of that name.
+pub fn envelope_file(recording: &str) -> String {
+    format!("{recording}.{ENVELOPE_EXTENSION}")
 }
 
 /// Session of a folder name; `None` if it is not one.
@@ -49,6 +58,7 @@ mod tests {
         let id = [0xAB; 16];
         assert_eq!(parse_session_name(&session_name(&id)), Some(id));
         assert_eq!(parse_session_name(&session_name(&id).to_uppercase()), None);
+        assert_eq!(envelope_file(MAIN_FILE), ENVELOPE_FILE);
         assert_eq!(tail_file(7), "tail-000007");
         assert_eq!(parse_tail_file("tail-000007"), Some(7));
         assert_eq!(parse_tail_file("tail-1000000"), Some(1_000_000));

@@ -1,20 +1,26 @@
 //! Tail files: the live, append-only part of one segment (FORMAT.md section 7).
 
 use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
 
-use crate::bytes::Cursor;
+use crate::bytes::{Cursor, put_varint};
 use crate::cbor::{self, Malformed};
 use crate::event::{Event, kind};
 use crate::fault::Why;
 use crate::frame::{SKIP_HEADER_BYTES, Skip};
 use crate::keys::{Domain, EpochKey, SIGNATURE_BYTES, sha256, signed_by, split_signature};
-use crate::limits::{CHUNKS_MAX, STATEMENT_BYTES_MAX, TAIL_BYTES_MAX};
+use crate::limits::{CHUNKS_MAX, EVENT_PAYLOAD_BYTES_MAX, STATEMENT_BYTES_MAX, TAIL_BYTES_MAX};
+use crate::ratchet::{ChunkKeys, TAG_BYTES};
 use crate::rows::{RawEvent, put_row, take_row};
 
 /// First content byte of a TAIL frame in a recovered file: a tail file follows.
 pub(crate) const TAIL_FILE: u8 = 0;
 /// First content byte of a TAIL frame in a recovered file: the whole blocks of a torn stored chunk follow.
 pub(crate) const TORN_STORED: u8 = 1;
+/// Most bytes of a channel's number.
+const CHANNEL_BYTES_MAX: usize = 5;
+/// Fewest bytes of a sealed row's payload: kind, channel and tag.
+const SEALED_ROW_BYTES_MIN: usize = 1 + 1 + TAG_BYTES;
 
 /// The first frame of a tail file (FORMAT.md section 7.1).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,7 +32,7 @@ pub(crate) struct TailOpen {
 }
 
 impl TailOpen {
-    fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let mut w = cbor::Writer::default();
         w.map(4);
         w.key(0).uint(self.index);
@@ -36,7 +42,7 @@ impl TailOpen {
         w.into_bytes()
     }
 
-    fn decode(statement: &[u8]) -> Result<TailOpen, Malformed> {
+    pub(crate) fn decode(statement: &[u8]) -> Result<TailOpen, Malformed> {
         let mut r = cbor::Reader::new(statement);
         r.map(4)?;
         let open = TailOpen {
@@ -110,14 +116,29 @@ impl TailState {
         self.len - self.checked_len
     }
 
-    /// Appends an event's row; `false` if the tail cannot hold it.
-    pub(crate) fn push(&mut self, dt_ms: u64, kind: u8, channel: u32, payload: &[u8], out: &mut Vec<u8>) -> bool {
+    /// Appends an event's row, sealed if there are `keys`; `false` if the tail cannot hold it.
+    pub(crate) fn push(
+        &mut self,
+        dt_ms: u64,
+        event: (u8, u32, &[u8]),
+        keys: Option<&ChunkKeys>,
+        out: &mut Vec<u8>,
+    ) -> bool {
+        let (kind, channel, payload) = event;
         // Room for the row's header and for the checks that follow is kept back.
         if self.len as usize + payload.len() + STATEMENT_BYTES_MAX > TAIL_BYTES_MAX {
             return false;
         }
         let start = out.len();
-        put_row(out, dt_ms, kind, channel, payload);
+        match keys {
+            None => put_row(out, dt_ms, kind, channel, payload),
+            Some(keys) => {
+                let Some(sealed) = keys.seal_row(self.events, &sealed_row(kind, channel, payload)) else {
+                    return false;
+                };
+                put_row(out, dt_ms, kind::SEALED_ROW, 0, &sealed);
+            }
+        }
         self.took(out.get(start..).unwrap_or_default());
         self.events += 1;
         true
@@ -147,6 +168,69 @@ impl TailState {
     pub(crate) fn finish(self) -> ([u8; 32], u64) {
         (self.hash.finalize().into(), self.len)
     }
+}
+
+/// What a sealed row holds of an event; its time is the row's own (FORMAT.md section 10.3).
+fn sealed_row(kind: u8, channel: u32, payload: &[u8]) -> Zeroizing<Vec<u8>> {
+    let mut row = Zeroizing::new(Vec::with_capacity(1 + CHANNEL_BYTES_MAX + payload.len()));
+    row.push(kind);
+    put_varint(&mut row, u64::from(channel));
+    row.extend_from_slice(payload);
+    row
+}
+
+fn open_sealed_row(row: &[u8]) -> Result<(u8, u32, &[u8]), Malformed> {
+    let mut c = Cursor::new(row);
+    let kind = c.u8()?;
+    if kind == kind::CHECK {
+        return Err(Malformed("a check in a sealed row"));
+    }
+    let channel = u32::try_from(c.varint()?).map_err(|_| Malformed("channel over 32 bits"))?;
+    let len = c.remaining();
+    if len > EVENT_PAYLOAD_BYTES_MAX {
+        return Err(Malformed("length over its bound"));
+    }
+    Ok((kind, channel, c.take(len)?))
+}
+
+/// Whether a row may be in a tail, as far as can be told without a key. In an encrypted recording every event is sealed:
+/// whoever has no key cannot add one.
+fn may_be_in_tail(row: &RawEvent<'_>, encrypted: bool) -> bool {
+    if encrypted {
+        row.kind == kind::SEALED_ROW && row.channel == 0 && row.payload.len() >= SEALED_ROW_BYTES_MIN
+    } else {
+        Event::decode(row.kind, row.payload).is_ok()
+    }
+}
+
+/// The bytes of an encrypted tail as a clear one has them, CHECKs left out. They end before the first row that is not
+/// what its writer sealed; the second value says why.
+pub(crate) fn in_clear(bytes: &[u8], keys: &ChunkKeys) -> Result<(Vec<u8>, Option<Why>), Why> {
+    let Opening { open, end: start, .. } = split_open(bytes)?;
+    let (front, rows) = bytes.split_at_checked(start).ok_or(Why::TailUnopened)?;
+    let mut clear = front.to_vec();
+    let mut c = Cursor::new(rows);
+    let (mut last_ms, mut cleared_ms, mut number) = (open.base_ms, open.base_ms, 0);
+    while !c.is_empty() {
+        let row = match take_row(&mut c, last_ms) {
+            Ok(row) => row,
+            Err(e) => return Ok((clear, Some(e.into()))),
+        };
+        last_ms = row.at_ms;
+        if row.kind == kind::CHECK {
+            continue;
+        }
+        let Some(opened) = keys.open_row(number, row.payload).map(Zeroizing::new) else {
+            return Ok((clear, Some(Why::DoesNotOpen)));
+        };
+        number += 1;
+        match open_sealed_row(&opened) {
+            Ok((kind, channel, payload)) => put_row(&mut clear, row.at_ms - cleared_ms, kind, channel, payload),
+            Err(e) => return Ok((clear, Some(e.into()))),
+        }
+        cleared_ms = row.at_ms;
+    }
+    Ok((clear, None))
 }
 
 /// A tail file's opening frame, taken apart.
@@ -217,7 +301,7 @@ pub(crate) struct Inspected {
 
 /// Reads a tail that `signer` must have opened. A torn or broken record ends it; a broken opening is a fault.
 /// So does the bound of a tail file: no writer goes beyond it.
-pub(crate) fn inspect(bytes: &[u8], signer: &[u8; 32]) -> Result<Inspected, Why> {
+pub(crate) fn inspect(bytes: &[u8], signer: &[u8; 32], encrypted: bool) -> Result<Inspected, Why> {
     let bytes = bytes.get(..TAIL_BYTES_MAX).unwrap_or(bytes);
     let Opening {
         open,
@@ -266,7 +350,7 @@ pub(crate) fn inspect(bytes: &[u8], signer: &[u8; 32]) -> Result<Inspected, Why>
             checks += 1;
             (seen.vouched, seen.vouched_ms) = (end, row.at_ms);
         } else {
-            if Event::decode(row.kind, row.payload).is_err() {
+            if !may_be_in_tail(&row, encrypted) {
                 break;
             }
             if seen.events == 0 {

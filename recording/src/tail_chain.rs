@@ -16,6 +16,8 @@ use crate::tail::inspect;
 /// What the next tail must be like.
 pub(crate) struct TailChain {
     h0: [u8; 32],
+    /// Rows are sealed, and stored chunks are not.
+    encrypted: bool,
     index: u64,
     signer: [u8; 32],
     /// The key the next tail must have, where a leaf has named it.
@@ -37,6 +39,7 @@ impl TailChain {
         let last_ms = main.last_ms();
         TailChain {
             h0: main.h0(),
+            encrypted: main.is_encrypted(),
             index: main.chunks(),
             signer,
             key: Some(key),
@@ -73,7 +76,7 @@ impl TailChain {
 
     /// Takes the next tail file's bytes. `stored_len` of the result says how many of them are good.
     pub(crate) fn take_tail(&mut self, bytes: &[u8]) -> Result<ChunkInfo, Why> {
-        let seen = inspect(bytes, &self.signer)?;
+        let seen = inspect(bytes, &self.signer, self.encrypted)?;
         if seen.open.index != self.index || self.key.is_some_and(|key| key != seen.open.key) {
             return Err(Why::TailOrder);
         }
@@ -126,6 +129,9 @@ impl TailChain {
 
     /// Takes the whole blocks of a stored chunk whose leaf was never written. No key of the session vouches for it.
     pub(crate) fn take_torn(&mut self, bytes: &[u8]) -> Result<ChunkInfo, Why> {
+        if self.encrypted {
+            return Err(Why::Malformed("a stored chunk in an encrypted recording"));
+        }
         let key = self.key.filter(|_| self.taken == 0).ok_or(Why::TailOrder)?;
         let mut torn = Torn::read(bytes, CHUNK_RAW_BYTES_MAX)?;
         if let Some(end) = torn.bad {

@@ -8,6 +8,7 @@ use crate::head::Head;
 use crate::keys::sha256;
 use crate::leaf::LedgerLeaf;
 use crate::proof::Ledger;
+use crate::ratchet::ContentKey;
 use crate::reader::{Chunk, ChunkInfo, Events, Reading};
 use crate::redaction::Redaction;
 use crate::scan::{Stop, scan};
@@ -90,6 +91,17 @@ impl<R: Read + Seek> Verified<R> {
     /// The ledger leaf of its opening; its salt is `head().salt`.
     pub fn open_leaf(&self) -> LedgerLeaf {
         open_leaf(&self.reading.head, self.reading.h0, self.reading.head_frame_len)
+    }
+
+    /// Whether its content is encrypted and no key was given: reading it gives [`Why::Locked`].
+    pub fn is_locked(&self) -> bool {
+        self.reading.is_locked()
+    }
+
+    /// Lets content be read. The key is what the envelope holds that [`Head::names_envelope`]; another key shows when
+    /// something is read ([`Why::DoesNotOpen`]). Does nothing to a clear recording.
+    pub fn unlock(&mut self, key: ContentKey) {
+        self.reading.unlock(key);
     }
 
     /// Its chunks in order, tails last.
@@ -213,6 +225,11 @@ impl<R: Read + Seek> Unverified<R> {
     /// The head, which may be anybody's.
     pub fn unverified_head(&self) -> &Head {
         &self.reading.head
+    }
+
+    /// Lets content be read; see [`Verified::unlock`].
+    pub fn unverified_unlock(&mut self, key: ContentKey) {
+        self.reading.unlock(key);
     }
 
     /// The chunks.

@@ -7,8 +7,9 @@ use crate::frame::Skip;
 use crate::head::Head;
 use crate::keys::{Domain, Entropy, EpochKey, sha256, signed_by};
 use crate::leaf::LedgerLeaf;
-use crate::limits::{HEAD_BYTES_MAX, HEAD_TEXT_BYTES_MAX, TIME_MS_MAX};
+use crate::limits::{ENVELOPE_BYTES_MAX, HEAD_BYTES_MAX, HEAD_TEXT_BYTES_MAX, TIME_MS_MAX};
 use crate::main_file::Main;
+use crate::ratchet::{ChunkKeys, ContentKey, Ratchet};
 use crate::seal::{SealKind, Sealed, open_leaf};
 use crate::segment::Segment;
 use crate::tail::{TailOpen, TailState};
@@ -57,6 +58,12 @@ pub enum WriteError {
     /// The tail's bytes as read back are not those that were written.
     #[error("the tail's bytes are not those that were written")]
     TailDiffers,
+    /// The envelope is empty or over [`ENVELOPE_BYTES_MAX`].
+    #[error("the envelope has no bytes, or more than {ENVELOPE_BYTES_MAX}")]
+    Envelope,
+    /// The recording is encrypted: it has no stored chunks, and its tails must be read with [`Segment::read`].
+    #[error("an encrypted recording holds no stored chunks and gives nothing in clear")]
+    Encrypted,
     /// The format holds no more chunks.
     #[error("the format holds no more chunks")]
     TooManyChunks,
@@ -72,6 +79,7 @@ pub enum WriteError {
 pub struct Unopened {
     head: Head,
     key: EpochKey,
+    content: Option<ContentKey>,
     entropy: Entropy,
 }
 
@@ -100,6 +108,11 @@ impl Unopened {
             previous: main.h0(),
             base_ms: 0,
         };
+        let cipher = self.content.map(|key| {
+            let mut ratchet = Ratchet::new(key, main.h0());
+            let keys = ratchet.turn();
+            Cipher { ratchet, keys }
+        });
         let writer = Writer {
             opening: open.frame(&self.key),
             open_leaf: open_leaf(&self.head, main.h0(), frame.len() as u64),
@@ -108,12 +121,19 @@ impl Unopened {
             entropy: self.entropy,
             index: 0,
             key: self.key,
+            cipher,
             tail: None,
             last_ms: 0,
             accounts_sha256: [0; 32],
         };
         Ok((writer, main, frame))
     }
+}
+
+/// Content keys of an encrypted recording: those of the current epoch, and the ratchet to the next.
+struct Cipher {
+    ratchet: Ratchet,
+    keys: ChunkKeys,
 }
 
 /// Writes one recording. It holds the key of the current epoch and nothing of the past.
@@ -126,6 +146,7 @@ pub struct Writer {
     entropy: Entropy,
     index: u64,
     key: EpochKey,
+    cipher: Option<Cipher>,
     /// The frame that opens the tail of chunk `index`, signed when the chunk before was closed.
     opening: Vec<u8>,
     tail: Option<TailState>,
@@ -135,7 +156,30 @@ pub struct Writer {
 
 impl Writer {
     /// Makes the first key and the salt. `head.k0_pub` and `head.salt` are replaced.
-    pub fn prepare(mut head: Head, mut entropy: Entropy) -> Result<Unopened, WriteError> {
+    pub fn prepare(head: Head, entropy: Entropy) -> Result<Unopened, WriteError> {
+        Writer::prepare_as(head, entropy, None)
+    }
+
+    /// The same for an encrypted recording (FORMAT.md section 10). `key` must be fresh; `envelope` are the bytes of an age
+    /// file that holds it for those who may read, to be kept beside the recording: nobody else ever can, the writer
+    /// included. `head.envelope_sha256` is replaced.
+    pub fn prepare_encrypted(
+        mut head: Head,
+        entropy: Entropy,
+        key: ContentKey,
+        envelope: &[u8],
+    ) -> Result<Unopened, WriteError> {
+        if envelope.is_empty() || envelope.len() > ENVELOPE_BYTES_MAX {
+            return Err(WriteError::Envelope);
+        }
+        head.envelope_sha256 = Some(sha256(envelope));
+        Writer::prepare_as(head, entropy, Some(key))
+    }
+
+    fn prepare_as(mut head: Head, mut entropy: Entropy, content: Option<ContentKey>) -> Result<Unopened, WriteError> {
+        if head.is_encrypted() != content.is_some() {
+            return Err(WriteError::Head);
+        }
         let key = EpochKey::generate(&mut entropy);
         head.k0_pub = key.public();
         entropy(&mut head.salt);
@@ -143,12 +187,22 @@ impl Writer {
         if encoded.len() + 64 > HEAD_BYTES_MAX || Head::decode(&encoded).as_ref() != Ok(&head) {
             return Err(WriteError::Head);
         }
-        Ok(Unopened { head, key, entropy })
+        Ok(Unopened {
+            head,
+            key,
+            content,
+            entropy,
+        })
     }
 
     /// The head.
     pub fn head(&self) -> &Head {
         &self.head
+    }
+
+    /// Whether the recording is encrypted: everything goes over tails and batches then, and [`Writer::into_flood`] refuses.
+    pub fn is_encrypted(&self) -> bool {
+        self.cipher.is_some()
     }
 
     /// The ledger leaf to append before the target is dialled; its salt is `head().salt`.
@@ -170,12 +224,13 @@ impl Writer {
         Ok(())
     }
 
-    /// Appends an event to the tail: `out` gets the bytes.
+    /// Appends an event to the tail: `out` gets the bytes, sealed if the recording is encrypted.
     pub fn push(&mut self, at_ms: u64, channel: u32, event: &Event<'_>, out: &mut Vec<u8>) -> Result<(), WriteError> {
         let payload = event.payload()?;
         let at_ms = self.time(at_ms)?;
         let tail = self.tail.as_mut().ok_or(WriteError::TailClosed)?;
-        if !tail.push(at_ms - self.last_ms, event.kind(), channel, &payload, out) {
+        let keys = self.cipher.as_ref().map(|cipher| &cipher.keys);
+        if !tail.push(at_ms - self.last_ms, (event.kind(), channel, &payload), keys, out) {
             return Err(WriteError::TailFull);
         }
         self.last_ms = at_ms;
@@ -219,19 +274,24 @@ impl Writer {
         let (sha256, len) = tail.finish();
         let next = EpochKey::generate(&mut self.entropy);
         let (index, next_key) = (self.index, next.public());
-        let key = self.turn(next, sha256);
+        let (key, keys) = self.turn(next, sha256);
         Ok(Segment {
             h0: self.h0,
             index,
             key,
+            keys,
             next_key,
             sha256,
             len,
         })
     }
 
-    /// Goes over to writing bulk data straight into the main file. Every segment must be in it, and no tail open.
+    /// Goes over to writing bulk data straight into the main file. Every segment must be in it, and no tail open. Not in
+    /// an encrypted recording: ask [`Writer::is_encrypted`] before.
     pub fn into_flood(self, main: &Main) -> Result<Flood, WriteError> {
+        if self.is_encrypted() {
+            return Err(WriteError::Encrypted);
+        }
         self.may_write(main)?;
         Ok(Flood::new(self))
     }
@@ -240,14 +300,15 @@ impl Writer {
     /// The batch is taken once they are written.
     pub fn put_batch(&mut self, batch: Batch, level: i32, main: &mut Main) -> Result<Vec<u8>, WriteError> {
         self.may_write(main)?;
-        let (frame, facts, accounts) = batch.encode(self.last_ms, level, &self.key.salt())?;
+        let keys = self.cipher.as_ref().map(|cipher| &cipher.keys);
+        let (frame, facts, accounts) = batch.encode(self.last_ms, level, keys, &self.key.salt())?;
         let next = EpochKey::generate(&mut self.entropy);
         let (leaf, hash) = main
             .append(&facts, &self.key, next.public())
             .ok_or(WriteError::TooManyChunks)?;
         self.last_ms = facts.last_ms;
         self.accounts_sha256 = accounts.unwrap_or(self.accounts_sha256);
-        self.turn(next, hash);
+        drop(self.turn(next, hash));
         Ok([frame, leaf].concat())
     }
 
@@ -280,8 +341,9 @@ impl Writer {
         Ok(())
     }
 
-    /// The next key takes over and the old one opens its tail: `previous` is the digest of what came before.
-    pub(crate) fn turn(&mut self, next: EpochKey, previous: [u8; 32]) -> EpochKey {
+    /// The next keys take over and the old one opens the next tail: `previous` is the digest of what came before. Gives
+    /// the old ones, to be wiped with their chunk.
+    pub(crate) fn turn(&mut self, next: EpochKey, previous: [u8; 32]) -> (EpochKey, Option<ChunkKeys>) {
         self.index += 1;
         let open = TailOpen {
             index: self.index,
@@ -290,7 +352,11 @@ impl Writer {
             base_ms: self.last_ms,
         };
         self.opening = open.frame(&self.key);
-        std::mem::replace(&mut self.key, next)
+        let keys = self.cipher.as_mut().map(|cipher| {
+            let next = cipher.ratchet.turn();
+            std::mem::replace(&mut cipher.keys, next)
+        });
+        (std::mem::replace(&mut self.key, next), keys)
     }
 
     pub(crate) fn next_key(&mut self) -> EpochKey {

@@ -8,6 +8,8 @@ mod support;
 
 #[path = "vectors/crashed.rs"]
 mod crashed;
+#[path = "vectors/encrypted.rs"]
+mod encrypted;
 #[path = "vectors/finished.rs"]
 mod finished;
 #[path = "vectors/redacted.rs"]
@@ -22,7 +24,10 @@ use std::path::{Path, PathBuf};
 
 use portcullis_recording::spool::{MAIN_FILE, parse_tail_file, tail_file};
 use portcullis_recording::{Ledger, Trust, Unverified, Verified, Why, verify, verify_spool};
+use support::sealed::{ENVELOPE, content_key};
 
+/// What opens the envelope of all encrypted vectors, `envelope.age`.
+const CONTENT_KEY_FILE: &str = "content.key";
 /// The trust file of most vectors.
 const PLAIN: &str = "trust.toml";
 
@@ -32,6 +37,8 @@ struct Vector {
     what: What,
     trust: &'static str,
     proof: Option<String>,
+    /// Whether the reader has the envelope and what is in it.
+    opened: bool,
     expect: &'static str,
 }
 
@@ -56,6 +63,7 @@ impl Vector {
             what,
             trust,
             proof,
+            opened: false,
             expect,
         }
     }
@@ -66,6 +74,7 @@ fn vectors() -> Vec<Vector> {
         finished::vectors(),
         crashed::vectors(),
         trusted::vectors(),
+        encrypted::vectors(),
         redacted::vectors(),
     ]
     .into_iter()
@@ -74,25 +83,36 @@ fn vectors() -> Vec<Vector> {
 }
 
 /// Everything a reader of a recording would do with it, as one line.
-fn outcome(what: &What, trust: &Trust, proof: Option<&str>) -> String {
+fn outcome(what: &What, trust: &Trust, proof: Option<&str>, opened: bool) -> String {
     let (main, found) = match what {
         What::File(file) => (file, verify(Cursor::new(file.as_slice()), trust, proof)),
         What::Spool(main, tails) => (main, verify_spool(Cursor::new(main.as_slice()), tails.clone(), trust)),
     };
     match found {
         Err(fault) if matches!(fault.why, Why::UnknownNodeKey | Why::UnknownRedactor) => {
-            unverified(main, matches!(what, What::Spool(..)))
+            unverified(main, matches!(what, What::Spool(..)), opened)
         }
         Err(fault) => format!("INVALID: {}", fault.why),
-        Ok(mut verified) => match verified.check_content() {
-            Err(fault) => format!("INVALID content: {}", fault.why),
-            Ok(_) => format!("{}{}", verified.verdict(), ledger(&verified)),
-        },
+        Ok(mut verified) => {
+            let lock = match opened {
+                true if !verified.head().names_envelope(ENVELOPE) => ", locked: another envelope",
+                true => {
+                    verified.unlock(content_key());
+                    ""
+                }
+                false => ", locked",
+            };
+            match verified.check_content() {
+                Err(fault) if fault.why == Why::Locked => format!("{}{lock}{}", verified.verdict(), ledger(&verified)),
+                Err(fault) => format!("INVALID content: {}", fault.why),
+                Ok(_) => format!("{}{}", verified.verdict(), ledger(&verified)),
+            }
+        }
     }
 }
 
 /// What is said of a file whose node key is not trusted (FORMAT.md section 8.1); a spool's may end early.
-fn unverified(file: &[u8], spool: bool) -> String {
+fn unverified(file: &[u8], spool: bool, opened: bool) -> String {
     let mut unverified = match Unverified::open(Cursor::new(file)) {
         Ok(unverified) => unverified,
         Err(fault) => return format!("INVALID: {}", fault.why),
@@ -103,7 +123,11 @@ fn unverified(file: &[u8], spool: bool) -> String {
         }
         Some(_) | None => {}
     }
+    if opened && unverified.unverified_head().names_envelope(ENVELOPE) {
+        unverified.unverified_unlock(content_key());
+    }
     match unverified.unverified_events().find_map(Result::err) {
+        Some(fault) if fault.why == Why::Locked => "UNVERIFIED, locked".to_owned(),
         Some(fault) => format!("INVALID content: {}", fault.why),
         None => "UNVERIFIED".to_owned(),
     }
@@ -128,7 +152,7 @@ fn vectors_as_built_here() {
     let mut wrong = String::new();
     for v in vectors() {
         let trust = Trust::parse(&trusts.iter().find(|(name, _)| *name == v.trust).unwrap().1).unwrap();
-        let got = outcome(&v.what, &trust, v.proof.as_deref());
+        let got = outcome(&v.what, &trust, v.proof.as_deref(), v.opened);
         if got != v.expect {
             writeln!(wrong, "{}\n  wanted {}\n  got    {got}", v.name, v.expect).unwrap();
         }
@@ -145,11 +169,11 @@ fn vectors_as_committed() {
     let manifest = fs::read_to_string(folder.join("MANIFEST")).unwrap();
     let mut names = Vec::new();
     for line in manifest.lines().filter(|line| !line.starts_with('#')) {
-        let [name, trust, proof, expect] = line.split('\t').collect::<Vec<_>>().try_into().unwrap();
+        let [name, trust, proof, key, expect] = line.split('\t').collect::<Vec<_>>().try_into().unwrap();
         let trust = Trust::parse(&fs::read_to_string(folder.join(trust)).unwrap()).unwrap();
         let proof = (proof != "-").then(|| fs::read_to_string(folder.join(proof)).unwrap());
         assert_eq!(
-            outcome(&read(&folder, name), &trust, proof.as_deref()),
+            outcome(&read(&folder, name), &trust, proof.as_deref(), key != "-"),
             expect,
             "{name}"
         );
@@ -179,7 +203,7 @@ fn read(folder: &Path, name: &str) -> What {
 }
 
 fn bless(folder: &Path) {
-    let mut manifest = String::from("# name\ttrust\tproof\twhat must come of it\n");
+    let mut manifest = String::from("# name\ttrust\tproof\tcontent key\twhat must come of it\n");
     for (name, text) in trusted::trusts() {
         fs::write(folder.join(name), text).unwrap();
     }
@@ -201,10 +225,11 @@ fn bless(folder: &Path) {
         }
         writeln!(
             manifest,
-            "{}\t{}\t{}\t{}",
+            "{}\t{}\t{}\t{}\t{}",
             v.name,
             v.trust,
             proof.as_deref().unwrap_or("-"),
+            if v.opened { CONTENT_KEY_FILE } else { "-" },
             v.expect
         )
         .unwrap();

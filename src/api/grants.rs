@@ -95,7 +95,13 @@ pub async fn issue(
     };
     // Entry before effect. A crash between the two leaves an entry for a
     // grant that admits nobody, and a certificate that nobody was given.
-    api.note("grant", &GrantView::at(&grant, now)).await?;
+    let mut entry = serde_json::to_value(GrantView::at(&grant, now))
+        .map_err(|error| Problem::new(Code::Broken, error.to_string()))?;
+    if let Some(entry) = entry.as_object_mut() {
+        // For evidence: what the session's head names by its hash.
+        entry.insert("certificate".to_owned(), line.clone().into());
+    }
+    api.note("grant", &entry).await?;
     api.store.add_grant(&grant).await?;
     api.metrics.certificates_issued.inc();
     tracing::info!(grant = %grant.id, identity = %grant.identity, destination = %grant.destination,

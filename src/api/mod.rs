@@ -24,6 +24,7 @@ use crate::clock::Clock;
 use crate::keeper::Keeper;
 use crate::kernel::id::{NodeName, SessionId};
 use crate::layout::{Layout, SOCKET_PATH_BYTES_MAX};
+use crate::retention::Retention;
 use crate::store::Store;
 use crate::telemetry::Metrics;
 
@@ -33,6 +34,7 @@ mod inventory;
 pub mod peer;
 pub mod problem;
 mod read;
+mod recordings;
 mod request;
 pub mod rules;
 mod state;
@@ -65,7 +67,7 @@ pub struct JournalError(pub String);
 /// Where security events are written before they take effect.
 pub trait Journal: Send + Sync + 'static {
     /// Appends one event, durable when this returns, and tells its index.
-    /// Kinds used here: `target`, `identity`, `grant`, `revocation`.
+    /// Kinds used here: `target`, `identity`, `grant`, `revocation`, `replay`, `export`.
     fn append<'a>(&'a self, kind: &'static str, body: serde_json::Value) -> Answer<'a, Result<u64, JournalError>>;
 }
 
@@ -96,6 +98,7 @@ pub struct Api {
     pub keeper: Arc<dyn Keeper>,
     pub journal: Arc<dyn Journal>,
     pub cutter: Arc<dyn Cutter>,
+    pub retention: Arc<Retention>,
     pub clock: Clock,
     pub metrics: Arc<Metrics>,
     pub layout: Layout,
@@ -214,7 +217,13 @@ impl Api {
             .route("/v1/revoke", post(grants::revoke))
             .route("/v1/sessions", get(read::sessions))
             .route("/v1/sessions/{id}", get(read::session))
+            .route("/v1/sessions/{id}/statements", get(recordings::statements))
             .route("/v1/recordings", get(read::recordings))
+            .route("/v1/recordings/expire", post(recordings::expire))
+            .route("/v1/recordings/{id}/hold", post(recordings::hold))
+            .route("/v1/recordings/{id}/release", post(recordings::release))
+            .route("/v1/recordings/{id}/shred", post(recordings::shred))
+            .route("/v1/recordings/{id}/read", post(recordings::read))
             .route("/v1/trust", get(state::trust))
             .route("/v1/health", get(state::health))
             .route("/healthz", get(state::healthz))

@@ -152,6 +152,9 @@ impl From<StoreError> for Problem {
             StoreError::Exists(_) => Problem::new(Code::Exists, text),
             StoreError::NotFound(_) => Problem::new(Code::NotFound, text),
             StoreError::GrantNotLive(_) => Problem::denied(text),
+            StoreError::Held(_) => {
+                Problem::denied(text).hint("`portcullis recordings release SESSION --reason TEXT` releases it")
+            }
         }
     }
 }

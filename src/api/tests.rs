@@ -15,6 +15,7 @@ use crate::issue::file_keeper::{FileKeeper, Rules};
 use crate::issue::keys::{self, CaHome};
 use crate::kernel::grant::{Capability, hex32};
 use crate::kernel::inventory::{HostProof, IdentityKind, Reach, Target};
+use crate::ledger::{Ledger, Options};
 use crate::store::SessionRow;
 use crate::store::sqlite::SqliteStore;
 
@@ -87,11 +88,21 @@ async fn world_with(stubborn: Option<SessionId>) -> World {
         clock.clone(),
     )
     .unwrap();
+    let keeper = Arc::new(keeper);
+    let archive = Arc::new(crate::archive::files::Files::create(&layout.archive()).unwrap());
+    Ledger::create(&layout.ledger(), "node1/log").unwrap();
+    let options = Options {
+        origin: "node1/log".to_owned(),
+        ..Options::default()
+    };
+    let opened = Ledger::open(&layout.ledger(), options, keeper.clone(), clock.clone()).await;
+    let ledger = Arc::new(opened.unwrap());
     let api = Api {
         store: store.clone(),
-        keeper: Arc::new(keeper),
+        keeper,
         journal: journal.clone(),
         cutter: Arc::new(Stubborn(stubborn)),
+        retention: Arc::new(Retention::new(store.clone(), ledger, archive, clock.clone(), None)),
         clock: clock.clone(),
         metrics: Arc::new(Metrics::new()),
         layout: layout.clone(),

@@ -64,6 +64,53 @@ envelope! { /// `POST /v1/revoke`. Sessions in `lease_bound` had not fallen when
 /// this was answered: they end with their node's lease at the latest.
 Revoked { seq: u64, at: String, cut: Vec<SessionId>, lease_bound: Vec<SessionView>, warnings: Vec<String> } }
 
+envelope! { /// `POST /v1/recordings/{id}/hold`, `…/release`, `…/shred`.
+Noted { session: SessionId } }
+envelope! { /// `POST /v1/recordings/expire`. With `dry_run`, `deleted` are those that would be.
+Expired { deleted: Vec<SessionId>, failed: Vec<String> } }
+envelope! { /// `GET /v1/sessions/{id}/statements`, `POST /v1/recordings/{id}/read`:
+/// leaves of the ledger with their proofs (recording/FORMAT.md section 9.6).
+Statements { statements: Vec<String> } }
+
+/// `POST /v1/recordings/expire`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExpireRequest {
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// Why somebody reads a recording.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Purpose {
+    /// To look at it here.
+    Replay,
+    /// To take it away.
+    Export,
+}
+
+impl Purpose {
+    /// As the ledger names it.
+    pub fn event(self) -> &'static str {
+        match self {
+            Purpose::Replay => "replay",
+            Purpose::Export => "export",
+        }
+    }
+}
+
+/// `POST /v1/recordings/{id}/read`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReadRequest {
+    pub purpose: Purpose,
+    pub reason: String,
+    /// Of an evidence package: SHA-256 of its manifest, in hexadecimal.
+    #[serde(default)]
+    pub manifest_sha256: Option<String>,
+}
+
 /// `POST /v1/identities`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -280,6 +327,12 @@ pub struct RecordingView {
     pub sealed: String,
     /// Index of the seal leaf in the ledger.
     pub leaf: u64,
+    /// Why it may not be deleted, if so.
+    pub hold: Option<String>,
+    /// When it was deleted because its time was over.
+    pub expired: Option<String>,
+    /// When the key to its content was destroyed.
+    pub shredded: Option<String>,
     /// Who it was and where, if the store has the session.
     pub identity: Option<IdentityName>,
     pub destination: Option<Destination>,
@@ -296,6 +349,9 @@ impl RecordingView {
             end_code: row.end_code,
             sealed: rfc3339(row.sealed_ms),
             leaf: row.leaf,
+            hold: row.hold,
+            expired: row.expired_ms.map(rfc3339),
+            shredded: row.shredded_ms.map(rfc3339),
             identity: session.map(|session| session.identity.clone()),
             destination: session.map(|session| session.destination.clone()),
         }

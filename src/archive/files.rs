@@ -179,6 +179,13 @@ fn remove(path: &Path) -> Result<(), DurableError> {
     durable::sync_dir(durable::parent(path))
 }
 
+fn remove_if_there(path: &Path) -> Result<(), DurableError> {
+    match remove(path) {
+        Err(why) if why.is_missing() => Ok(()),
+        done => done,
+    }
+}
+
 fn copy_new(mut from: File, local: &Path, incoming: &Path) -> Result<(), DurableError> {
     // A leftover is read-only once whole.
     match std::fs::remove_file(incoming) {
@@ -248,7 +255,7 @@ impl Archive for Files {
         let name = name.clone();
         Box::pin(self.blocking(move |files| {
             let place = files.path(&name);
-            let opened = File::open(&place).map_err(DurableError::at("open", &place));
+            let opened = durable::open_regular(&place);
             opened.map_err(|why| match why.is_missing() {
                 true => ArchiveError::NotFound(name),
                 false => why.into(),
@@ -266,6 +273,22 @@ impl Archive for Files {
                 Err(why) => Err(why.into()),
             }
         }))
+    }
+
+    fn remove<'a>(&'a self, name: &'a ArchiveName) -> Answer<'a, ()> {
+        let name = name.clone();
+        Box::pin(self.blocking(move |files| {
+            // The key first: what a crash leaves behind cannot be read.
+            for kind in [Sidecar::Key, Sidecar::Signature] {
+                remove_if_there(&files.path(&name.sidecar(kind)?))?;
+            }
+            Ok(remove_if_there(&files.path(&name))?)
+        }))
+    }
+
+    fn remove_sidecar<'a>(&'a self, of: &'a ArchiveName, kind: Sidecar) -> Answer<'a, ()> {
+        let of = of.clone();
+        Box::pin(self.blocking(move |files| Ok(remove_if_there(&files.path(&of.sidecar(kind)?))?)))
     }
 
     fn exists<'a>(&'a self, name: &'a ArchiveName) -> Answer<'a, Option<u64>> {

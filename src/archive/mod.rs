@@ -1,4 +1,4 @@
-//! Where recordings are kept: untrusted, write-once.
+//! Where recordings are kept: untrusted, write-once, deleted by rule alone.
 //!
 //! Trust: who can modify it can destroy recordings, and is seen doing so
 //! (`ledger fsck`); he can neither alter one unnoticed nor read an encrypted
@@ -107,6 +107,9 @@ pub enum Sidecar {
     Signature,
     /// The content key, encrypted (an age file).
     Key,
+    /// The ledger's leaf by which the recording or its key was deleted, proven
+    /// (recording/FORMAT.md section 9.6).
+    Tombstone,
 }
 
 impl Sidecar {
@@ -116,6 +119,7 @@ impl Sidecar {
             Sidecar::Proof => "proof",
             Sidecar::Signature => "sig",
             Sidecar::Key => "age",
+            Sidecar::Tombstone => "tombstone",
         }
     }
 }
@@ -149,6 +153,11 @@ pub trait Archive: Send + Sync + 'static {
     fn open<'a>(&'a self, name: &'a ArchiveName) -> Answer<'a, File>;
     /// A sidecar's bytes, if there is one.
     fn sidecar<'a>(&'a self, of: &'a ArchiveName, kind: Sidecar) -> Answer<'a, Option<Vec<u8>>>;
+    /// Deletes a recording with its key and signature, durably; what is gone
+    /// already is no error. Proof and tombstone stay: they tell of it.
+    fn remove<'a>(&'a self, name: &'a ArchiveName) -> Answer<'a, ()>;
+    /// Deletes one sidecar, durably; gone already is no error.
+    fn remove_sidecar<'a>(&'a self, of: &'a ArchiveName, kind: Sidecar) -> Answer<'a, ()>;
     /// A file's length, if it is there.
     fn exists<'a>(&'a self, name: &'a ArchiveName) -> Answer<'a, Option<u64>>;
     /// Names in order, behind `after`, at most [`LIST_NAMES_MAX`]; an empty

@@ -116,6 +116,7 @@ impl From<StoreError> for CliError {
         let exit = match &error {
             StoreError::Unavailable(_) => Exit::TryAgain,
             StoreError::NotFound(_) => Exit::NotFound,
+            StoreError::Held(_) => Exit::Denied,
             StoreError::Corrupt(_) | StoreError::Exists(_) | StoreError::GrantNotLive(_) => Exit::Failed,
         };
         CliError::new(exit, error.to_string())

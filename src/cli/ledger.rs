@@ -1,7 +1,6 @@
 //! `ledger`: the transparency log.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 
 use clap::Subcommand;
 use serde::Serialize;
@@ -45,14 +44,16 @@ pub async fn run(common: &Common, command: &LedgerCommand) -> Result<Exit, CliEr
     let trusted = trust::read(&layout.trust()).map_err(|error| failed(&error))?;
     let live = live(&config).await;
     // Asked before the journal is read: a running server's is never behind it.
-    let (anchors, unknown) = match anchor(&config).await {
-        Ok(anchor) => (anchor.into_iter().collect(), None),
-        Err(error) => (Vec::new(), Some(error)),
+    let (anchors, unknown): (Vec<Anchor>, _) = match anchor(&config).await {
+        Ok(Some(anchor)) => (vec![anchor], None),
+        Ok(None) => (Vec::new(), Some("it keeps none: was the store made anew?".to_owned())),
+        Err(error) => (Vec::new(), Some(error.to_string())),
     };
     let mut report = fsck(Input {
         ledger: &layout.ledger(),
         archive: &archive,
         trust: &trusted,
+        spool: Some(&layout.spool()),
         live: &live,
         anchors: &anchors,
     })
@@ -77,25 +78,12 @@ async fn anchor(config: &Config) -> Result<Option<Anchor>, StoreError> {
     }))
 }
 
-/// Sessions whose end is still to come: those in the spool, and those that
-/// the server says are running, if it answers.
+/// Sessions that the server says are running, if it answers.
 async fn live(config: &Config) -> BTreeSet<SessionId> {
     let client = ApiClient::new(config.layout.api_socket());
     let running = client.get::<Sessions>("/v1/sessions?live=true").await;
     let running = running.map(|answer| answer.sessions).unwrap_or_default();
-    let mut live: BTreeSet<SessionId> = running.into_iter().map(|session| session.id).collect();
-    live.extend(spooled(&config.layout.spool()));
-    live
-}
-
-/// Ids at the start of the names in the spool folder.
-fn spooled(spool: &Path) -> BTreeSet<SessionId> {
-    let Ok(entries) = std::fs::read_dir(spool) else {
-        return BTreeSet::new();
-    };
-    entries
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.get(..32)?.parse().ok())
-        .collect()
+    running.into_iter().map(|session| session.id).collect()
 }
 
 fn print(output: &Output, report: &Report) -> Result<Exit, CliError> {
@@ -119,10 +107,14 @@ fn print(output: &Output, report: &Report) -> Result<Exit, CliError> {
         output.say(format!("{} more findings are not listed.", report.more));
     }
     output.say(format!(
-        "{} leaves, checkpoint at {}, {} recordings verified: {}.",
+        "{} leaves, checkpoint at {}, {} recordings verified{}: {}.",
         report.leaves,
         report.checkpoint.map_or("none".to_owned(), |size| size.to_string()),
         report.recordings,
+        match report.expired {
+            0 => String::new(),
+            expired => format!(", {expired} deleted by rule"),
+        },
         match report.findings.len() {
             0 => "everything fits".to_owned(),
             count => format!("{count} findings"),
@@ -133,26 +125,4 @@ fn print(output: &Output, report: &Report) -> Result<Exit, CliError> {
     } else {
         Exit::Invalid
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_spool_names_sessions() {
-        let dir = tempfile::tempdir().unwrap();
-        let id = "ab".repeat(16);
-        for name in [
-            id.as_str(),
-            "short",
-            &format!("{}.overflow", "cd".repeat(16)),
-            &"x".repeat(40),
-        ] {
-            std::fs::write(dir.path().join(name), "").unwrap();
-        }
-        let want: BTreeSet<SessionId> = [SessionId([0xab; 16]), SessionId([0xcd; 16])].into();
-        assert_eq!(spooled(dir.path()), want);
-        assert!(spooled(&dir.path().join("gone")).is_empty());
-    }
 }

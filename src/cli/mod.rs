@@ -14,7 +14,8 @@ use crate::api::client::ApiClient;
 use crate::clock::Clock;
 use crate::config::Config;
 
-pub mod exit;
+pub mod evidence;
+mod exit;
 pub mod init;
 pub mod output;
 
@@ -93,8 +94,13 @@ pub enum Command {
     Revoke(revoke::RevokeArgs),
     /// List sessions, newest first, or show one
     Sessions(sessions::SessionsArgs),
-    /// List recordings, newest first
-    Recordings,
+    /// List recordings, or play, export, hold, shred or delete them
+    Recordings {
+        #[command(subcommand)]
+        command: Option<recordings::RecordingsCommand>,
+    },
+    /// Everything about one session in one file that anybody can verify
+    Evidence(evidence::EvidenceArgs),
     /// What a verifier needs
     #[command(subcommand)]
     Trust(trust::TrustCommand),
@@ -179,6 +185,9 @@ pub fn run(cli: Cli) -> Result<ExitCode, CliError> {
         // The player owns terminal, output and exit code.
         Command::Play(args) => return Ok(player::run("play", args)),
         Command::Verify(args) => return Ok(player::run("verify", args)),
+        Command::Recordings {
+            command: Some(recordings::RecordingsCommand::Play { id, reason, args }),
+        } => return recordings::play(&cli.common, id, reason, args),
         _ => {}
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -201,7 +210,8 @@ async fn dispatch(common: &Common, command: Command) -> Result<Exit, CliError> {
         Command::Grants(args) => grant::list(common, &args).await,
         Command::Revoke(args) => revoke::run(common, &args).await,
         Command::Sessions(args) => sessions::run(common, &args).await,
-        Command::Recordings => recordings::run(common).await,
+        Command::Recordings { command } => recordings::run(common, command.as_ref()).await,
+        Command::Evidence(args) => evidence::run(common, &args).await,
         Command::Trust(command) => trust::run(common, &command),
         Command::Ledger(command) => ledger::run(common, &command).await,
         Command::Witness(args) => witness::run(common, &args).await,

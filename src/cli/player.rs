@@ -13,6 +13,11 @@ pub struct PlayerArgs {
     args: Vec<OsString>,
 }
 
+/// Replays what these arguments name.
+pub fn play(args: Vec<OsString>) -> ExitCode {
+    run("play", &PlayerArgs { args })
+}
+
 /// Runs the player; terminal, output and exit code are its own.
 pub fn run(verb: &str, args: &PlayerArgs) -> ExitCode {
     let name = ["portcullis-player", verb].map(OsString::from);

@@ -178,6 +178,18 @@ pub const KEYS: &[Key] = &[
         "What a slow reader may leave unread per channel and direction, kept on disk",
     ),
     key(
+        "recording",
+        "recipients",
+        "[]",
+        "Investigators' public keys (\"age1...\", two or more): recordings are encrypted to them, and this server cannot read them; none: in clear",
+    ),
+    key(
+        "retention",
+        "keep_days",
+        "0",
+        "Days after which a recording is deleted, with a tombstone in the ledger, unless it is held; 0: never",
+    ),
+    key(
         "ledger",
         "witnesses",
         "[]",

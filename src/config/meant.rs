@@ -6,13 +6,14 @@ use std::time::Duration;
 use portcullis_recording::note::{KeyKind, VerifierKey};
 use sha2::{Digest, Sha256};
 
-use super::said::{Said, SaidLedger, SaidRecording, SaidSession, SaidSsh, SaidWitness};
+use super::said::{Said, SaidLedger, SaidRecording, SaidRetention, SaidSession, SaidSsh, SaidWitness};
 use super::{
-    Config, ConfigError, HOST_NAMES_MAX, Kex, Ledger, Log, LogFormat, Recording, Session, Ssh, WITNESSES_MAX, Witness,
-    host_name_ok,
+    Config, ConfigError, HOST_NAMES_MAX, Kex, Ledger, Log, LogFormat, Recording, Retention, Session, Ssh,
+    WITNESSES_MAX, Witness, host_name_ok,
 };
 use crate::kernel::id::NodeName;
 use crate::layout::Layout;
+use crate::recorder::Recipients;
 
 /// Turns what was said into what is meant, with the file's path for errors
 /// and its text for the digest.
@@ -91,6 +92,7 @@ impl Meaning<'_> {
             layout: Layout::new(root),
             session: self.session(said.session)?,
             recording: self.recording(&said.recording)?,
+            retention: self.retention(&said.retention)?,
             ledger: self.ledger(said.ledger)?,
             log: Log {
                 format: said.log.format.unwrap_or(LogFormat::Text),
@@ -188,6 +190,16 @@ impl Meaning<'_> {
             durable: said.durable.unwrap_or(false),
             spool_reserve_bytes: mib("recording.spool_reserve_mib", said.spool_reserve_mib, 512, 16)?,
             overflow_bytes_max: mib("recording.overflow_max_mib", said.overflow_max_mib, 1024, 1)?,
+            recipients: Recipients::parse(said.recipients.as_deref().unwrap_or_default())
+                .map_err(|why| self.bad("recording.recipients", why))?,
+        })
+    }
+
+    fn retention(&self, said: &SaidRetention) -> Result<Retention, ConfigError> {
+        const DAYS_MAX: u64 = 100 * 366;
+        let days = self.number("retention.keep_days", said.keep_days, 0, (0, DAYS_MAX))?;
+        Ok(Retention {
+            keep: (days > 0).then(|| Duration::from_secs(days.saturating_mul(86_400))),
         })
     }
 

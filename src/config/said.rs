@@ -14,6 +14,7 @@ pub(super) struct Said {
     pub(super) ssh: SaidSsh,
     pub(super) session: SaidSession,
     pub(super) recording: SaidRecording,
+    pub(super) retention: SaidRetention,
     pub(super) ledger: SaidLedger,
     pub(super) log: SaidLog,
 }
@@ -54,6 +55,13 @@ pub(super) struct SaidRecording {
     pub(super) durable: Option<bool>,
     pub(super) spool_reserve_mib: Option<u64>,
     pub(super) overflow_max_mib: Option<u64>,
+    pub(super) recipients: Option<Vec<String>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct SaidRetention {
+    pub(super) keep_days: Option<u64>,
 }
 
 #[derive(Deserialize, Default)]

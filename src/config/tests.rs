@@ -108,6 +108,12 @@ fn mistakes_are_told_with_place_and_next_step() {
             "",
         ),
         (
+            "[recording]\nrecipients = [\"age1x\"]",
+            "recording.recipients: `age1x`",
+            "",
+        ),
+        ("[retention]\nkeep_days = 99999999", "retention.keep_days", ""),
+        (
             "[recording]\nspool_reserve_mib = 99999999999",
             "recording.spool_reserve_mib",
             "",

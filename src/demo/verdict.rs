@@ -158,6 +158,7 @@ impl Demo {
             ledger: &layout.ledger(),
             archive: &archive,
             trust: &trusted,
+            spool: None,
             live: &BTreeSet::new(),
             anchors: &[],
         })

@@ -254,6 +254,15 @@ pub fn load(dir: &Path, ca: CaSource) -> Result<Keys, KeysError> {
     Ok(keys)
 }
 
+/// Reads the SSH host key alone: the one that the listener itself works with.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_ssh_host(dir: &Path) -> Result<PrivateKey, KeysError> {
+    check_folder(dir)?;
+    read_private(dir, KeyName::SshHost)
+}
+
 /// Where [`load`] looks for the CA keys; what config calls `ca`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum CaSource {

@@ -96,8 +96,9 @@ pub fn with_signers(mut trust: Trust, signers: &Signers, now: WallMs) -> Result<
 }
 
 /// `trust` with these witnesses in it, and with the quorum that is demanded
-/// of them. None of those before is removed: what they cosigned stays
-/// cosigned. Without witnesses it stays as it is.
+/// of them if that is more than before. Nothing is removed or lowered: what
+/// was cosigned stays cosigned, and who can write the configuration cannot
+/// make verifiers ask for less. Lowering it is an edit of the file itself.
 pub fn with_witnesses(mut trust: Trust, witnesses: &[VerifierKey], quorum: u64) -> Trust {
     for key in witnesses {
         if !trust.witnesses.contains(key) {
@@ -105,7 +106,7 @@ pub fn with_witnesses(mut trust: Trust, witnesses: &[VerifierKey], quorum: u64) 
         }
     }
     if !witnesses.is_empty() {
-        trust.quorum = quorum;
+        trust.quorum = trust.quorum.max(quorum);
     }
     trust
 }
@@ -218,13 +219,15 @@ mod tests {
     }
 
     #[test]
-    fn witnesses_come_and_stay_and_the_quorum_is_the_last_one() {
+    fn witnesses_come_and_stay_and_the_quorum_only_rises() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(TRUST_FILE);
         let key = |byte| VerifierKey::new("w.example", KeyKind::Cosignature, [byte; 32]).unwrap();
         update(&path, &signers(1), (&[key(1), key(2)], 2), 1).unwrap();
         let now = update(&path, &signers(1), (&[key(2), key(3)], 1), 2).unwrap();
-        assert_eq!((now.quorum, now.witnesses), (1, vec![key(1), key(2), key(3)]));
+        assert_eq!((now.quorum, &now.witnesses), (2, &vec![key(1), key(2), key(3)]));
+        let now = update(&path, &signers(1), (&[key(1)], 3), 3).unwrap();
+        assert_eq!((now.quorum, now.witnesses.len()), (3, 3));
     }
 
     #[test]

@@ -8,13 +8,14 @@
 use minicbor::decode::Error as Malformed;
 use minicbor::{Decoder, Encoder};
 use portcullis_recording::leaf::{LeafKind, LedgerLeaf};
+use portcullis_recording::limits;
 
 use crate::kernel::grant::WallMs;
 
 /// Longest body of a leaf, in bytes.
-pub const BODY_BYTES_MAX: usize = 64 * 1024;
+pub const BODY_BYTES_MAX: usize = limits::EVENT_BODY_BYTES_MAX;
 /// Longest name of an event kind, in bytes.
-pub const KIND_BYTES_MAX: usize = 64;
+pub const KIND_BYTES_MAX: usize = limits::EVENT_KIND_BYTES_MAX;
 
 /// A body, read.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -32,6 +32,8 @@ const REST_MS_MAX: u64 = 1_000;
 const ANEW_MS: u64 = 60_000;
 /// How soon a witness that failed is asked again, in ms.
 const RETRY_MS: u64 = 10_000;
+/// How far a cosignature's time may be from this clock, in s.
+const AGE_SECS_MAX: u64 = 600;
 /// How long too few cosignatures are no alarm, in ms (design.md section 7).
 pub const SILENCE_MS_MAX: u64 = 5 * 60_000;
 /// Most questions to one witness about one checkpoint: its first answer may
@@ -75,6 +77,8 @@ pub struct Cosigned {
     pub enough: bool,
     /// Whether too few witnesses have answered for [`SILENCE_MS_MAX`].
     pub alarm: bool,
+    /// Witnesses whose last answer was that they know another or a larger tree.
+    pub disputed: usize,
 }
 
 struct Cosigner {
@@ -86,6 +90,7 @@ struct Cosigner {
     /// Not asked before, by the boot clock, in ms.
     due_ms: u64,
     failing: bool,
+    disputed: bool,
 }
 
 enum Outcome {
@@ -116,6 +121,7 @@ impl Cosigners {
             line: standing.and_then(|note| wire::only(note, &at.key)),
             due_ms: 0,
             failing: false,
+            disputed: false,
         };
         Cosigners {
             all: witnesses.all.iter().map(cosigner).collect(),
@@ -139,7 +145,9 @@ impl Cosigners {
     /// signature alone.
     ///
     /// # Errors
-    /// The first dispute; the others were asked all the same.
+    /// The first dispute, unless as many as are demanded cosigned this very
+    /// tree now: a refusal is signed by nobody, and who sits on the way to one
+    /// witness cannot keep the ledger shut. All were asked in any case.
     pub async fn ask(&mut self, signed: &Note, tree: Tree) -> Result<(), LedgerError> {
         let (tree, began) = (Arc::new(tree), self.clock.now().boot_ms);
         let mut asked = JoinSet::new();
@@ -148,8 +156,16 @@ impl Cosigners {
             asked.spawn(async move { (index, question(&at, size, &signed, &tree).await) });
         }
         let outcomes = gather(asked, self.wanted).await;
-        let now = self.clock.now().boot_ms;
-        if enough(&outcomes, self.wanted) {
+        let crate::clock::Now { boot_ms: now, wall_ms } = self.clock.now();
+        let outcomes: Vec<_> = outcomes
+            .into_iter()
+            .map(|(index, outcome)| match self.all.get(index) {
+                Some(it) => (index, fresh(outcome, &it.at.key, wall_ms)),
+                None => (index, outcome),
+            })
+            .collect();
+        let vouched = enough(&outcomes, self.wanted);
+        if vouched {
             self.enough_ms = now;
         }
         // Who is late would make the next checkpoint wait for nothing as well.
@@ -165,7 +181,7 @@ impl Cosigners {
             dispute = dispute.or(said);
         }
         self.watch(now);
-        dispute.map_or(Ok(()), Err)
+        dispute.filter(|_| !vouched).map_or(Ok(()), Err)
     }
 
     fn watch(&mut self, now: u64) {
@@ -200,6 +216,7 @@ impl Cosigners {
             count,
             enough: none || count >= self.wanted,
             alarm: !none && silent_ms > SILENCE_MS_MAX,
+            disputed: self.all.iter().filter(|it| it.disputed).count(),
         };
         (note, cosigned)
     }
@@ -209,6 +226,11 @@ impl Cosigner {
     /// Takes note of an answer about a tree of `size` leaves.
     fn note(&mut self, outcome: Outcome, size: u64, now: u64) -> Option<LedgerError> {
         let source_name = self.at.name();
+        match outcome {
+            Outcome::Cosigned(_) => self.disputed = false,
+            Outcome::Ahead(_) | Outcome::Other(_) => self.disputed = true,
+            Outcome::Failed(_) => {}
+        }
         match outcome {
             Outcome::Cosigned(line) => {
                 if self.failing {
@@ -274,6 +296,23 @@ async fn gather(mut asked: JoinSet<(usize, Outcome)>, wanted: usize) -> Vec<(usi
         timeout(Duration::from_millis(REST_MS_MAX), rest).await.ok();
     }
     outcomes
+}
+
+/// A cosignature that was given now: one that somebody kept would hide that
+/// the witness is silent.
+fn fresh(outcome: Outcome, key: &VerifierKey, wall_ms: u64) -> Outcome {
+    let Outcome::Cosigned(line) = outcome else {
+        return outcome;
+    };
+    let given = line.verify(key).ok().flatten().and_then(|at| at.unix_secs);
+    match given {
+        Some(secs) if (wall_ms / 1000).abs_diff(secs) <= AGE_SECS_MAX => Outcome::Cosigned(line),
+        Some(secs) => Outcome::Failed(format!(
+            "its cosignature is {} s away from this clock: an old one was replayed, or one of the clocks is wrong",
+            (wall_ms / 1000).abs_diff(secs)
+        )),
+        None => Outcome::Failed("its cosignature has no time".to_owned()),
+    }
 }
 
 fn enough(outcomes: &[(usize, Outcome)], wanted: usize) -> bool {

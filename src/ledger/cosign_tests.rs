@@ -199,6 +199,7 @@ async fn five_minutes_without_enough_cosignatures_are_an_alarm() {
         count: 1,
         enough: true,
         alarm: false,
+        disputed: 0,
     };
     assert_eq!(round(&mut cosigners).await, well);
     one.stop().await;

@@ -1,7 +1,7 @@
 //! Holds journal, checkpoint, tiles and archive against each other and names
 //! everything that does not fit. Reads only; a running server does not mind.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use portcullis_recording::leaf::{LeafKind, LedgerLeaf};
@@ -18,6 +18,7 @@ use crate::kernel::id::SessionId;
 use super::LedgerError;
 use super::body::Body;
 use super::checkpoint::NOTE_BYTES_MAX;
+use super::compare::{Held, Lost, Sessions, wall};
 use super::journal::Reader;
 use super::replay::is_on_disk;
 use super::report::{Code, Report};
@@ -29,8 +30,10 @@ pub struct Input<'a> {
     pub ledger: &'a Path,
     pub archive: &'a dyn Archive,
     pub trust: &'a Trust,
-    /// Sessions that run now, or whose recording still lies in the spool:
-    /// for them a missing seal or file is no finding.
+    /// The spool folder: a session whose recording lies there is not lost.
+    /// What is there must be what the leaves say, not merely have its name.
+    pub spool: Option<&'a Path>,
+    /// Sessions that run now: their seals are still to come.
     pub live: &'a BTreeSet<SessionId>,
     /// Checkpoints kept elsewhere, as signed notes, with where they are from.
     pub anchors: &'a [super::Anchor],
@@ -45,27 +48,11 @@ pub enum FsckError {
     Archive(#[from] ArchiveError),
 }
 
-/// A recording as its file tells.
-struct Held {
-    name: ArchiveName,
-    sealed: Sealed,
-    open: LedgerLeaf,
-}
-
 /// A size and root to be met while the journal is read.
 struct Expected {
     size: u64,
     root: Hash,
     source: String,
-}
-
-/// A session as the leaves tell.
-struct Logged {
-    open: u64,
-    leaf: LedgerLeaf,
-    /// The last check leaf, and the bytes that the recording had by then.
-    check: Option<(u64, u64)>,
-    seal: Option<(u64, LedgerLeaf)>,
 }
 
 /// Compares everything.
@@ -95,8 +82,62 @@ pub async fn fsck(input: Input<'_>) -> Result<Report, FsckError> {
         Ok::<_, FsckError>((sessions, report))
     });
     let (sessions, mut report) = read.await.map_err(|why| LedgerError::Stopped(why.to_string()))??;
-    compare(&input, &sessions, &held, &broken, &mut report);
+    let lost = sessions.compare(&input, &held, &broken, &mut report);
+    for lost in lost {
+        look_again(&input, &lost, &mut report).await;
+    }
     Ok(report)
+}
+
+/// A recording that was not where its leaves say: filed since, on its way
+/// there, or gone.
+async fn look_again(input: &Input<'_>, lost: &Lost, report: &mut Report) {
+    let name = spool::recording_file(&lost.session.0).parse::<ArchiveName>();
+    if let Ok(name) = name
+        && let Ok(file) = input.archive.open(&name).await
+        && is_recording_of(file, &lost.leaf, input.trust).await
+    {
+        return;
+    }
+    let main = input
+        .spool
+        .map(|spool| spool.join(lost.session.to_string()).join(spool::MAIN_FILE));
+    if let Some(Ok(file)) = main.as_deref().map(durable::open_regular)
+        && is_recording_of(file, &lost.leaf, input.trust).await
+    {
+        report.notes.push(format!(
+            "session {} is sealed and still lies in the spool: a start of the server files it",
+            lost.session
+        ));
+        return;
+    }
+    let (index, at) = (lost.index, wall(lost.leaf.at_wall_ms));
+    let (code, text) = match lost.leaf.kind {
+        LeafKind::Open | LeafKind::Check => (
+            Code::NeverSealed,
+            format!("opened by leaf {index} at {at}, never sealed, and its recording is not in the spool"),
+        ),
+        LeafKind::Seal => (
+            Code::RecordingDeleted,
+            format!(
+                "sealed by leaf {index} at {at} with {} bytes ({}), and not in the archive: deleted or moved away",
+                lost.leaf.size, lost.leaf.reason
+            ),
+        ),
+    };
+    report.add(code, format!("session {}", lost.session), text);
+}
+
+async fn is_recording_of(file: std::fs::File, leaf: &LedgerLeaf, trust: &Trust) -> bool {
+    let trust = trust.clone();
+    let verified = tokio::task::spawn_blocking(move || verify(file, &trust, None)).await;
+    let Ok(Ok((sealed, open, _))) = verified else {
+        return false;
+    };
+    match leaf.kind {
+        LeafKind::Open | LeafKind::Check => open == *leaf,
+        LeafKind::Seal => sealed.leaf() == *leaf,
+    }
 }
 
 /// The checkpoint that stands; it is among what is expected.
@@ -177,10 +218,23 @@ async fn recordings(
             }
             let name = listed.name;
             report.recordings = report.recordings.saturating_add(1);
-            let proof = input.archive.sidecar(&name, Sidecar::Proof).await?;
-            let proof = proof.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+            // What cannot be read is a finding, and no reason to stop here.
+            let proof = match input.archive.sidecar(&name, Sidecar::Proof).await {
+                Ok(proof) => proof.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()),
+                Err(why) => {
+                    report.add(Code::ProofBad, &name, why.to_string());
+                    None
+                }
+            };
             note_proof(&name, proof.as_deref(), input.trust, expected, report);
-            let file = input.archive.open(&name).await?;
+            let file = match input.archive.open(&name).await {
+                Ok(file) => file,
+                Err(why) => {
+                    broken.extend(session_of(&name));
+                    report.add(Code::RecordingInvalid, &name, why.to_string());
+                    continue;
+                }
+            };
             let trust = input.trust.clone();
             let verified = tokio::task::spawn_blocking(move || verify(file, &trust, proof.as_deref())).await;
             match verified {
@@ -188,7 +242,13 @@ async fn recordings(
                     if let Some(why) = place {
                         report.add(Code::ProofBad, &name, why);
                     }
-                    held.push(Held { name, sealed, open });
+                    let envelope = envelope(input, &name, &sealed).await;
+                    held.push(Held {
+                        name,
+                        sealed,
+                        open,
+                        envelope,
+                    });
                 }
                 Ok(Err(why)) => {
                     broken.extend(session_of(&name));
@@ -202,6 +262,12 @@ async fn recordings(
         }
     }
     Ok((held, broken))
+}
+
+/// Whether the envelope beside a recording is the one that its head names.
+async fn envelope(input: &Input<'_>, name: &ArchiveName, sealed: &Sealed) -> bool {
+    let held = input.archive.sidecar(name, Sidecar::Key).await;
+    matches!(held, Ok(Some(bytes)) if sealed.head().names_envelope(&bytes))
 }
 
 /// A proof was given out with a checkpoint: the journal must still hold to it.
@@ -233,6 +299,10 @@ type Facts = (Sealed, LedgerLeaf, Option<String>);
 fn verify(file: std::fs::File, trust: &Trust, proof: Option<&str>) -> Result<Facts, String> {
     let file = std::io::BufReader::new(file);
     let verified = portcullis_recording::verify(file, trust, proof).map_err(|fault| fault.to_string())?;
+    // Its seal is that of the original, which it does not hold.
+    if verified.redaction().is_some() {
+        return Err("a redacted copy lies in the place of the recording: put the recording back".to_owned());
+    }
     let place = match verified.ledger() {
         Place::Proven(_) | Place::NoProof => None,
         Place::Refused(why) => Some(why.to_string()),
@@ -253,11 +323,11 @@ fn journal(
     standing: Option<u64>,
     mut expected: Vec<Expected>,
     report: &mut Report,
-) -> Result<BTreeMap<SessionId, Logged>, FsckError> {
+) -> Result<Sessions, FsckError> {
     expected.sort_by_key(|it| it.size);
     let largest = expected.last().map_or(0, |it| it.size);
     let mut expected = expected.into_iter().peekable();
-    let mut sessions = BTreeMap::new();
+    let mut sessions = Sessions::default();
     let mut edge = Edge::default();
     let mut from = Reader::open(dir).map_err(LedgerError::from)?;
     loop {
@@ -304,8 +374,8 @@ fn journal(
             }
         }
         match Body::decode(&frame.body) {
-            Ok(Body::Recording(leaf)) => note_leaf(&mut sessions, frame.index, leaf, report),
-            Ok(Body::Event { .. }) => {}
+            Ok(Body::Recording(leaf)) => sessions.note_leaf(frame.index, leaf, report),
+            Ok(Body::Event { kind, json, .. }) => sessions.note_event(frame.index, &kind, &json, report),
             Err(why) => report.add(
                 Code::LeafUnreadable,
                 format!("leaf {}", frame.index),
@@ -355,137 +425,6 @@ fn tile_broken(dir: &Path, tile: &Tile, report: &mut Report) {
         path,
         format!("{what}; a restart of the server makes it again"),
     );
-}
-
-fn note_leaf(sessions: &mut BTreeMap<SessionId, Logged>, index: u64, leaf: LedgerLeaf, report: &mut Report) {
-    let id = SessionId(leaf.session_id);
-    let contradicts = match (leaf.kind, sessions.get_mut(&id)) {
-        (LeafKind::Open, None) => {
-            let logged = Logged {
-                open: index,
-                leaf,
-                check: None,
-                seal: None,
-            };
-            sessions.insert(id, logged);
-            return;
-        }
-        (LeafKind::Open, Some(_)) => "it opens a session a second time",
-        (LeafKind::Check | LeafKind::Seal, None) => "it is about a session that was never opened",
-        (LeafKind::Check | LeafKind::Seal, Some(logged)) if logged.leaf.h0 != leaf.h0 => {
-            "it names another head than the session's opening"
-        }
-        (LeafKind::Check | LeafKind::Seal, Some(logged)) if logged.seal.is_some() => "it follows the session's seal",
-        (LeafKind::Seal, Some(logged)) => {
-            logged.seal = Some((index, leaf));
-            return;
-        }
-        (LeafKind::Check, Some(logged)) => {
-            logged.check = Some((index, leaf.size));
-            return;
-        }
-    };
-    report.add(
-        Code::LeafContradicts,
-        format!("leaf {index}"),
-        format!("session {id}: {contradicts}"),
-    );
-}
-
-/// Leaves against files, both ways.
-fn compare(
-    input: &Input<'_>,
-    sessions: &BTreeMap<SessionId, Logged>,
-    held: &[Held],
-    broken: &BTreeSet<SessionId>,
-    report: &mut Report,
-) {
-    let mut present: BTreeSet<SessionId> = BTreeSet::new();
-    for Held { name, sealed, open } in held {
-        let id = SessionId(open.session_id);
-        if !present.insert(id) {
-            let text = format!("session {id} has another file in the archive as well");
-            report.add(Code::RecordingMismatch, name, text);
-        }
-        let Some(logged) = sessions.get(&id) else {
-            let text = format!(
-                "session {id} has no leaf in this ledger: it was recorded elsewhere, or the ledger was rolled back"
-            );
-            report.add(Code::RecordingUnlogged, name, text);
-            continue;
-        };
-        if logged.leaf != *open {
-            let text = format!("its head is not the one that leaf {} opened", logged.open);
-            report.add(Code::RecordingMismatch, name, text);
-        }
-        if let Some((index, bytes)) = logged.check.filter(|(_, bytes)| sealed.file_bytes() < *bytes) {
-            let text = format!("leaf {index} says that it had {bytes} bytes already: its end was dropped");
-            report.add(Code::RecordingMismatch, name, text);
-        }
-        match &logged.seal {
-            None if input.live.contains(&id) => {}
-            None => {
-                let text = format!("session {id} has a recording and no seal leaf");
-                report.add(Code::RecordingUnlogged, name, text);
-            }
-            Some((index, leaf)) if *leaf != sealed.leaf() => {
-                let text = format!(
-                    "it is not the recording of leaf {index}: {}",
-                    difference(leaf, &sealed.leaf())
-                );
-                report.add(Code::RecordingMismatch, name, text);
-            }
-            Some(_) => {}
-        }
-    }
-    for (id, logged) in sessions {
-        if input.live.contains(id) {
-            continue;
-        }
-        match &logged.seal {
-            Some((index, leaf)) if !present.contains(id) && !broken.contains(id) => {
-                let text = format!(
-                    "sealed by leaf {index} at {} with {} bytes ({}), and not in the archive: deleted or moved away",
-                    wall(leaf.at_wall_ms),
-                    leaf.size,
-                    leaf.reason
-                );
-                report.add(Code::RecordingDeleted, format!("session {id}"), text);
-            }
-            Some(_) => {}
-            None => {
-                let text = format!(
-                    "opened by leaf {} at {}, never sealed, and it does not run",
-                    logged.open,
-                    wall(logged.leaf.at_wall_ms)
-                );
-                report.add(Code::NeverSealed, format!("session {id}"), text);
-            }
-        }
-    }
-}
-
-fn difference(logged: &LedgerLeaf, file: &LedgerLeaf) -> String {
-    let mut parts = Vec::new();
-    for (differs, part) in [
-        (logged.h0 != file.h0, "head"),
-        (logged.root != file.root, "content"),
-        (logged.size != file.size, "length"),
-        (logged.reason != file.reason, "reason"),
-        (logged.at_wall_ms != file.at_wall_ms, "time"),
-    ] {
-        if differs {
-            parts.push(part);
-        }
-    }
-    format!("{} differ", parts.join(", "))
-}
-
-fn wall(ms: u64) -> String {
-    i64::try_from(ms)
-        .ok()
-        .and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok())
-        .map_or_else(|| format!("{ms} ms"), |at| at.to_string())
 }
 
 #[cfg(test)]

@@ -32,9 +32,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use portcullis_recording::leaf::{LeafKind, LedgerLeaf};
+use portcullis_recording::merkle::{self, Hash};
 use portcullis_recording::note::Note;
 use portcullis_recording::proof::Proof;
 use portcullis_recording::seal::Sealed;
+use portcullis_recording::statement;
 use rand::RngExt;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -55,7 +57,9 @@ use self::writer::{Op, QUEUE_LEAVES_MAX, Writer};
 
 pub mod body;
 pub mod checkpoint;
+mod compare;
 pub mod cosign;
+pub mod erasure;
 mod error;
 pub mod fsck;
 pub mod journal;
@@ -81,6 +85,8 @@ pub use self::writer::Entry;
 pub const APPEND_MS_MAX: u64 = 5_000;
 /// Longest wait for a checkpoint that covers a leaf, in ms.
 pub const CHECKPOINT_MS_MAX: u64 = 10_000;
+/// Most events about one session that are told.
+pub const EVENTS_ABOUT_MAX: usize = 1_000;
 /// Most checkpoints known from elsewhere that a start compares with.
 pub const ANCHORS_MAX: usize = 1_024;
 
@@ -406,9 +412,7 @@ impl Ledger {
     }
 
     /// A checkpoint that covers leaf `index`, signed now if need be.
-    ///
-    /// # Errors
-    /// When there is no such leaf, or it cannot be signed or published.
+    #[cfg(test)]
     pub async fn checkpoint_covering(&self, index: u64) -> Result<String, LedgerError> {
         let now = self.covering(index).await?;
         Ok(now.note.as_ref().map(Note::to_string).unwrap_or_default())
@@ -446,6 +450,31 @@ impl Ledger {
     /// # Errors
     /// When there is no such leaf, no checkpoint over it, or a tile is damaged.
     pub async fn prove(&self, index: u64) -> Result<String, LedgerError> {
+        self.proof(index, false).await
+    }
+
+    /// The same with the leaf itself in it, for leaves that no recording tells
+    /// (recording/FORMAT.md section 9.6).
+    ///
+    /// # Errors
+    /// As [`Ledger::prove`].
+    pub async fn state(&self, index: u64) -> Result<String, LedgerError> {
+        self.proof(index, true).await
+    }
+
+    /// Indices of the events whose body holds one of `ids`, oldest first, at
+    /// most [`EVENTS_ABOUT_MAX`]. Reads the whole journal.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub async fn events_about(&self, ids: Vec<String>) -> Result<Vec<u64>, LedgerError> {
+        let (shared, size) = (self.shared.clone(), self.size());
+        tokio::task::spawn_blocking(move || prove::events_about(&shared.dir, size, &ids))
+            .await
+            .map_err(|why| LedgerError::Stopped(why.to_string()))?
+    }
+
+    async fn proof(&self, index: u64, with_leaf: bool) -> Result<String, LedgerError> {
         let published = self.covering(index).await?;
         let shared = self.shared.clone();
         let work = move || {
@@ -453,7 +482,7 @@ impl Ledger {
             let path = prove::path(&shared.dir, &published, index, &frame.entry)?;
             let checkpoint = published.note.clone().ok_or(LedgerError::NoLeaf(index))?;
             let proof = Proof {
-                extra: None,
+                extra: with_leaf.then(|| statement::extra(&frame.salt, &frame.body)),
                 index,
                 hashes: path,
                 checkpoint,
@@ -461,6 +490,21 @@ impl Ledger {
             Ok(proof.to_string())
         };
         tokio::task::spawn_blocking(work)
+            .await
+            .map_err(|why| LedgerError::Stopped(why.to_string()))?
+    }
+
+    /// The root of the log's first `size` leaves.
+    ///
+    /// # Errors
+    /// When it has fewer, no checkpoint covers them, or a tile is damaged.
+    pub async fn root_at(&self, size: u64) -> Result<Hash, LedgerError> {
+        let Some(last) = size.checked_sub(1) else {
+            return Ok(merkle::empty_root());
+        };
+        let published = self.covering(last).await?;
+        let shared = self.shared.clone();
+        tokio::task::spawn_blocking(move || prove::root_at(&shared.dir, &published, size))
             .await
             .map_err(|why| LedgerError::Stopped(why.to_string()))?
     }

@@ -3,13 +3,14 @@
 
 use std::path::Path;
 
-use portcullis_recording::merkle::{self, Hash};
+use portcullis_recording::merkle::{self, Hash, Range};
 
 use crate::durable::{self, DurableError};
 
+use super::body::Body;
 use super::publish::Published;
 use super::state::Shared;
-use super::{LedgerError, journal, replay, state, tiles};
+use super::{EVENTS_ABOUT_MAX, LedgerError, journal, replay, state, tiles};
 
 /// The frame of leaf `index`.
 pub(super) fn find_frame(shared: &Shared, index: u64) -> Result<journal::Frame, LedgerError> {
@@ -37,6 +38,29 @@ pub(super) fn path(dir: &Path, published: &Published, index: u64, entry: &Hash) 
         true => Ok(path),
         false => Err(bad()),
     }
+}
+
+/// Indices of the events, among the first `size` leaves, whose body names one of `ids`.
+pub(super) fn events_about(dir: &Path, size: u64, ids: &[String]) -> Result<Vec<u64>, LedgerError> {
+    let (mut found, mut from) = (Vec::new(), journal::Reader::open(dir)?);
+    while let Ok(Some(frame)) = from.frame()? {
+        if frame.index >= size || found.len() >= EVENTS_ABOUT_MAX {
+            break;
+        }
+        if let Ok(Body::Event { json, .. }) = Body::decode(&frame.body)
+            && ids.iter().any(|id| json.contains(id.as_str()))
+        {
+            found.push(frame.index);
+        }
+    }
+    Ok(found)
+}
+
+/// The root of the first `size` leaves of what is published.
+pub(super) fn root_at(dir: &Path, published: &Published, size: u64) -> Result<Hash, LedgerError> {
+    let hash = |level, index| published.edge.subtree(level, index, |id| full_tile(dir, id));
+    let range = Range::resume(size, hash).map_err(|_| LedgerError::BadTiles { index: size })?;
+    Ok(range.root())
 }
 
 /// The hashes of a full tile on the disk; nothing is checked but its length.

@@ -171,7 +171,8 @@ impl Publisher {
     }
 
     /// Asks the witnesses and puts the checkpoint in place, with what they
-    /// gave. A dispute keeps a start from going on; later it is an alarm.
+    /// gave. A dispute keeps a start from going on, unless enough others have
+    /// cosigned this very tree; otherwise, and later, it is an alarm.
     async fn put_checkpoint(&mut self, signed: Note, edge: Edge, starting: bool) -> Result<(), LedgerError> {
         let tree = Tree {
             dir: self.shared.dir.clone(),

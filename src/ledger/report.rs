@@ -4,8 +4,6 @@ use serde::Serialize;
 
 /// Most findings that a report lists; the rest are counted.
 pub const FINDINGS_MAX: usize = 10_000;
-/// Exit code of a report with findings (design.md section 10: INVALID).
-pub const EXIT_INVALID: u8 = 5;
 
 /// One thing that does not fit.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
@@ -44,10 +42,14 @@ pub enum Code {
     RecordingInvalid,
     /// A recording is not the one that the ledger says was sealed.
     RecordingMismatch,
+    /// An encrypted recording's key is gone and no leaf says why, or it is another's.
+    EnvelopeMissing,
     /// A recording has no proof beside it, or one that proves nothing.
     ProofBad,
     /// A session was opened, and neither runs nor was sealed.
     NeverSealed,
+    /// A recording was deleted, or its key destroyed, while it was held.
+    HoldBroken,
 }
 
 /// What was found.
@@ -57,6 +59,8 @@ pub struct Report {
     pub leaves: u64,
     /// Recordings that were verified.
     pub recordings: u64,
+    /// Recordings that were deleted because their time was over.
+    pub expired: u64,
     /// Size of the checkpoint that stands.
     pub checkpoint: Option<u64>,
     pub findings: Vec<Finding>,
@@ -67,14 +71,6 @@ pub struct Report {
 }
 
 impl Report {
-    /// 0 when everything fits, [`EXIT_INVALID`] otherwise.
-    pub fn exit_code(&self) -> u8 {
-        match self.findings.is_empty() {
-            true => 0,
-            false => EXIT_INVALID,
-        }
-    }
-
     pub(super) fn add(&mut self, code: Code, about: impl ToString, text: impl Into<String>) {
         if self.findings.len() >= FINDINGS_MAX {
             self.more = self.more.saturating_add(1);

@@ -238,6 +238,7 @@ async fn a_crash_after_any_step_loses_nothing_that_anybody_was_told() {
                 ledger: &crash.dir,
                 archive: &archive,
                 trust: &bench.trust(),
+                spool: None,
                 live: &BTreeSet::new(),
                 anchors: &[],
             };

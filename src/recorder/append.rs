@@ -37,7 +37,8 @@ pub fn append_chunk(job: Job, reserve: Option<&Reserve>) -> Result<u64, Recorder
     let main = &mut *guard;
     let keyframes = main.screens.keyframes();
     if !job.terminals.is_empty() {
-        let outputs = job.segment.outputs(&bytes)?;
+        let text = job.segment.read(&bytes)?;
+        let outputs = text.outputs()?;
         // What is drawn comes from the target: an emulator that panics over it
         // costs the keyframes, not the recording.
         let screens = &mut main.screens;

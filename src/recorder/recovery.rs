@@ -13,13 +13,14 @@ use std::path::{Path, PathBuf};
 use portcullis_recording::limits::HEAD_TEXT_BYTES_MAX;
 use portcullis_recording::recover::LeftOut;
 use portcullis_recording::recover::RecoverError;
-use portcullis_recording::spool::{MAIN_FILE, RECOVERING_FILE, parse_session_name, parse_tail_file};
+use portcullis_recording::spool::{ENVELOPE_FILE, MAIN_FILE, RECOVERING_FILE, parse_session_name, parse_tail_file};
 use portcullis_recording::{Sealed, Why, recover};
 use sha2::{Digest, Sha256};
 
 use super::Finished;
 use super::reserve::Reserve;
 use crate::keeper::Keeper;
+use crate::kernel::grant::hex32;
 
 /// Largest redo log, in bytes: tails and one torn chunk.
 const REDO_BYTES_MAX: u64 = 512 * 1024 * 1024;
@@ -82,8 +83,9 @@ pub async fn recover_all(folder: &Path, keeper: &dyn Keeper) -> std::io::Result<
     Ok(found)
 }
 
-/// No entry at all, or an empty main file alone. What cannot be looked at
-/// holds something.
+/// No entry at all, or files without a byte (what a power cut leaves of a folder
+/// that was not synced yet) and an envelope that no head names. What cannot be
+/// looked at holds something.
 fn holds_nothing(folder: &Path) -> bool {
     let Ok(entries) = std::fs::read_dir(folder) else {
         return false;
@@ -91,7 +93,10 @@ fn holds_nothing(folder: &Path) -> bool {
     let mut all = true;
     for entry in entries {
         all &= entry.is_ok_and(|entry| {
-            entry.file_name() == MAIN_FILE && entry.metadata().is_ok_and(|meta| meta.is_file() && meta.len() == 0)
+            let name = entry.file_name();
+            let known = name == MAIN_FILE || name.to_str().and_then(parse_tail_file).is_some();
+            let is_empty = || entry.metadata().is_ok_and(|meta| meta.is_file() && meta.len() == 0);
+            name == ENVELOPE_FILE || (known && is_empty())
         });
     }
     all
@@ -206,7 +211,7 @@ fn keep_originals(folder: &Path) -> std::io::Result<()> {
         }
         std::fs::copy(entry.path(), &copy)?;
         File::open(&copy)?.sync_all()?;
-        let sha256: String = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        let sha256 = hex32::encode(&digest.finalize().into());
         tracing::error!(file = %copy.display(), sha256, "the original of a damaged spool was kept");
     }
     for folder in [&place, &damaged] {
@@ -294,9 +299,12 @@ mod tests {
     fn only_a_folder_without_a_byte_holds_nothing() {
         let folder = tempfile::tempdir().unwrap();
         assert!(holds_nothing(folder.path()));
+        std::fs::write(folder.path().join(ENVELOPE_FILE), b"age").unwrap();
         std::fs::write(folder.path().join(MAIN_FILE), b"").unwrap();
         assert!(holds_nothing(folder.path()));
         std::fs::write(folder.path().join("tail-000000"), b"").unwrap();
+        assert!(holds_nothing(folder.path()));
+        std::fs::write(folder.path().join("tail-000001"), b"x").unwrap();
         assert!(!holds_nothing(folder.path()));
         assert!(!holds_nothing(&folder.path().join("missing")));
     }

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use portcullis_recording::event::ChannelAccount;
 use portcullis_recording::limits::{SEGMENT_BYTES_TARGET, TAILS_MAX};
-use portcullis_recording::spool::{MAIN_FILE, session_name, tail_file};
+use portcullis_recording::spool::{ENVELOPE_FILE, MAIN_FILE, session_name, tail_file};
 use portcullis_recording::{Event, Flood, Main, Piece, Segment, Writer};
 
 use super::append::{append_chunk, append_synced, write_pieces};
@@ -144,12 +144,25 @@ impl Spool {
     }
 
     /// Makes the session's folder with the head in it.
-    pub fn create(spools: &Path, writer: Writer, main: Main, head: &[u8]) -> Result<Spool, RecorderError> {
+    ///
+    /// The envelope is durable before the head that names it: a recording
+    /// without it could never be read.
+    pub fn create(
+        spools: &Path,
+        writer: Writer,
+        main: Main,
+        head: &[u8],
+        envelope: Option<&[u8]>,
+    ) -> Result<Spool, RecorderError> {
         let folder = spools.join(session_name(&writer.head().session_id));
         std::fs::DirBuilder::new()
             .mode(0o700)
             .create(&folder)
             .map_err(failed("folder cannot be made"))?;
+        if let Some(envelope) = envelope {
+            crate::durable::write_new(&folder.join(ENVELOPE_FILE), envelope, 0o600)
+                .map_err(|error| RecorderError::io("envelope cannot be written", &error.why))?;
+        }
         let mut file = File::options()
             .append(true)
             .read(true)
@@ -437,7 +450,8 @@ impl Spool {
         let Mode::Tail(writer) = &self.mode else {
             return Ok(());
         };
-        if self.waiting > 0 {
+        // An encrypted chunk is one piece: it goes by the tail, whatever its size.
+        if self.waiting > 0 || writer.is_encrypted() {
             return Ok(());
         }
         if writer.tail_is_open() {

@@ -7,9 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use portcullis_recording::Trust;
 use portcullis_recording::note::VerifierKey;
 use russh::keys::ssh_key::public::{Ed25519PublicKey, KeyData};
 use russh::keys::ssh_key::{HashAlg, PublicKey};
+
+use sha2::{Digest, Sha256};
 
 use crate::clock::Clock;
 use crate::config::{Config, ledger_origin};
@@ -18,7 +21,7 @@ use crate::issue::trust::{self, Signers};
 use crate::keeper::Keeper;
 use crate::kernel::grant::hex32;
 use crate::ledger::cosign::{WitnessAt, Witnesses};
-use crate::ledger::renew::renew;
+use crate::ledger::renew::{Renewed, renew};
 use crate::ledger::standing::Standing;
 use crate::ledger::{Anchor, Entry, Ledger, LedgerError, Options};
 use crate::ssh::Gate;
@@ -27,6 +30,9 @@ use crate::store::{AnchorRow, Store};
 /// Shortest time between two checkpoints that are kept in the store: it has
 /// one writer, whom openings of sessions wait for as well.
 const KEEP_EVERY: Duration = Duration::from_millis(250);
+
+/// When proofs that could not be renewed are tried again.
+const RENEW_AGAIN: Duration = Duration::from_secs(10 * 60);
 
 /// What the store's checkpoint is called in messages.
 pub const STORE_SOURCE: &str = "the store's copy of its checkpoint";
@@ -41,6 +47,13 @@ pub async fn open(config: &Config, store: &dyn Store, keeper: Arc<dyn Keeper>, c
         .anchor(&origin)
         .await
         .context("the store's copy of the checkpoint")?;
+    if anchor.is_none() {
+        // The first start; or the store was made anew, and knows nothing to hold against the folder.
+        tracing::warn!(
+            origin,
+            "the store keeps no checkpoint of the ledger: a roll-back before this start would not be noticed by it"
+        );
+    }
     let anchors = anchor.map(|row| Anchor {
         source: STORE_SOURCE.to_owned(),
         note: row.note,
@@ -68,20 +81,33 @@ pub async fn open(config: &Config, store: &dyn Store, keeper: Arc<dyn Keeper>, c
 ///
 /// # Errors
 /// When it cannot be read or written.
-pub fn update_trust(config: &Config, keeper: &dyn Keeper, clock: &Clock) -> anyhow::Result<()> {
+pub fn update_trust(config: &Config, keeper: &dyn Keeper, clock: &Clock) -> anyhow::Result<Trust> {
     let signers = Signers::of(&config.node, &ledger_origin(&config.node), keeper);
     let witnesses = witness_keys(config);
     let path = config.layout.trust();
     let trusted = trust::update(&path, &signers, (&witnesses, config.ledger.quorum), clock.now().wall_ms)
         .context("the trust file")?;
-    if witnesses.is_empty() && trusted.quorum > 0 {
+    if config.ledger.quorum < trusted.quorum {
         // Not lowered by itself: who can write the configuration would do so unseen.
         tracing::warn!(
-            quorum = trusted.quorum,
+            demanded = trusted.quorum,
+            configured = config.ledger.quorum,
             file = %path.display(),
-            "the trust file demands cosignatures and `ledger.witnesses` is empty: new recordings will not verify with it"
+            "the trust file demands more cosignatures than `ledger.quorum`: it stays so; to lower it edit the file and give it out again"
         );
     }
+    Ok(trusted)
+}
+
+/// Logs what verifiers are told to trust, if it is another than was logged last.
+///
+/// # Errors
+/// When the ledger does not take it, or the trust file cannot be written as text.
+pub async fn note_trust(ledger: &Ledger, trusted: &Trust) -> anyhow::Result<()> {
+    let text = trusted.to_text().context("the trust file")?;
+    let sha256: [u8; 32] = Sha256::digest(text).into();
+    let body = serde_json::json!({ "sha256": hex32::encode(&sha256), "quorum": trusted.quorum });
+    ledger.append_change("trust", body).await?;
     Ok(())
 }
 
@@ -132,6 +158,10 @@ impl Watcher {
         while let Some(now) = checkpoints.next().await {
             if now.cosigned.enough && renewed_at != Some(now.short) {
                 renewed_at = self.renew().await.then_some(now.short);
+                if renewed_at.is_none() {
+                    // A look at the whole archive: not at every checkpoint.
+                    tokio::time::sleep(RENEW_AGAIN).await;
+                }
             }
         }
         // The last checkpoint has still to be kept.
@@ -159,14 +189,16 @@ impl Watcher {
             .set(i64::try_from(now.size).unwrap_or(i64::MAX));
         self.gate.metrics.ledger_cosignatures.set(number(now.cosigned.count));
         self.gate.metrics.ledger_uncosigned.set(i64::from(now.cosigned.alarm));
+        self.gate.metrics.ledger_disputed.set(number(now.cosigned.disputed));
     }
 
     async fn renew(&self) -> bool {
         match renew(&self.gate.ledger, &*self.gate.archive, &self.witnesses, self.quorum).await {
-            Ok(0) => true,
-            Ok(proofs) => {
-                tracing::info!(proofs, "proofs that lacked cosignatures were renewed");
-                true
+            Ok(Renewed { renewed, failed }) => {
+                if renewed > 0 {
+                    tracing::info!(renewed, "proofs that lacked cosignatures were renewed");
+                }
+                failed == 0
             }
             Err(error) => {
                 tracing::error!(%error, "proofs that lack cosignatures were not renewed");

@@ -2,7 +2,8 @@
 //! end in exactly one entry.
 //!
 //! 1. The seal leaf, durable; asked again it is the same leaf.
-//! 2. The SSHSIG into the archive: over the bytes that still lie here.
+//! 2. The SSHSIG into the archive: over the bytes that still lie here; and
+//!    the envelope of an encrypted one.
 //! 3. The file into the archive; there already counts as done.
 //! 4. The proof beside it; replaced if it is there.
 //! 5. The store's row; there already counts as done.
@@ -15,13 +16,15 @@
 use std::path::Path;
 use std::time::Duration;
 
+use portcullis_recording::limits::ENVELOPE_BYTES_MAX;
 use portcullis_recording::recover::RecoverError;
-use portcullis_recording::spool::recording_file;
+use portcullis_recording::spool::{ENVELOPE_FILE, recording_file};
 use portcullis_recording::{Sealed, recover, sshsig};
 
 use super::Gate;
 use super::opening::bounded;
 use crate::archive::{ArchiveError, ArchiveName, Sidecar};
+use crate::durable;
 use crate::kernel::grant::WallMs;
 use crate::kernel::id::SessionId;
 use crate::ledger::{LedgerError, SealReceipt};
@@ -62,6 +65,7 @@ impl Gate {
         let receipt = self.ledger.append_seal(&finished.sealed).await?;
         let name: ArchiveName = recording_file(&session.0).parse()?;
         self.sign(&name, &finished.path).await?;
+        self.put_envelope(&name, finished).await?;
         self.archive.put(&name, &finished.path).await?;
         self.file(&finished.sealed, &receipt, &name, at_ms).await?;
         std::fs::remove_dir_all(&finished.folder)?;
@@ -82,6 +86,33 @@ impl Gate {
             .archive
             .put_sidecar(name, Sidecar::Signature, text.as_bytes())
             .await?)
+    }
+
+    /// Step 2, of an encrypted recording. Without its envelope nobody can read
+    /// it, and it proves what it proves all the same.
+    async fn put_envelope(&self, name: &ArchiveName, finished: &Finished) -> Result<(), ArchivingError> {
+        let head = finished.sealed.head();
+        if !head.is_encrypted() {
+            return Ok(());
+        }
+        let path = finished.folder.join(ENVELOPE_FILE);
+        let most = u64::try_from(ENVELOPE_BYTES_MAX).unwrap_or(u64::MAX);
+        match tokio::task::spawn_blocking(move || durable::read_bounded(&path, most)).await {
+            Ok(Ok(envelope)) if head.names_envelope(&envelope) => {
+                Ok(self.archive.put_sidecar(name, Sidecar::Key, &envelope).await?)
+            }
+            Ok(Ok(_)) => {
+                tracing::error!(%name, "the envelope in the spool is not the one that the head names: its content cannot be read");
+                Ok(())
+            }
+            Ok(Err(why)) if !why.is_missing() => Err(ArchivingError::Unread(why.to_string())),
+            Ok(Err(_)) if matches!(self.archive.sidecar(name, Sidecar::Key).await, Ok(Some(_))) => Ok(()),
+            Ok(Err(why)) => {
+                tracing::error!(%name, %why, "the envelope is gone: its content cannot be read");
+                Ok(())
+            }
+            Err(why) => Err(ArchivingError::Unread(why.to_string())),
+        }
     }
 
     /// Steps 4 and 5.
@@ -106,6 +137,9 @@ impl Gate {
             end_code: seal.code.clone(),
             sealed_ms: at_ms,
             leaf: receipt.entry().index,
+            hold: None,
+            expired_ms: None,
+            shredded_ms: None,
         };
         match bounded(self.store.add_recording(&row)).await {
             Ok(()) | Err(StoreError::Exists(_)) => Ok(()),

@@ -189,6 +189,9 @@ impl Live {
 
     /// Opens the ledger and dials the target.
     pub async fn begin(&self, permit: &Permit) -> Result<(), EndReason> {
+        // The head first: an opening that the ledger keeps is never one that no spool can answer for.
+        let synced = self.recorder.sync().await;
+        synced.map_err(|error| EndReason::RecorderFailed(error.to_string()))?;
         let opened = self
             .gate
             .ledger

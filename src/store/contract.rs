@@ -350,7 +350,7 @@ async fn never_leaves_a_session_behind_a_revocation(bench: impl Bench) {
     assert!(journal.iter().map(|row| row.seq).eq(1..=20));
 }
 
-async fn keeps_recordings_and_leaves(bench: impl Bench) {
+async fn keeps_recordings_and_what_became_of_them(bench: impl Bench) {
     let store = bench.store();
     let row = |number: u8| RecordingRow {
         session: SessionId([number; 16]),
@@ -360,6 +360,9 @@ async fn keeps_recordings_and_leaves(bench: impl Bench) {
         end_code: "closed".to_owned(),
         sealed_ms: NOW + u64::from(number),
         leaf: u64::from(number),
+        hold: None,
+        expired_ms: None,
+        shredded_ms: None,
     };
     store.add_recording(&row(1)).await.unwrap();
     store.add_recording(&row(2)).await.unwrap();
@@ -368,13 +371,29 @@ async fn keeps_recordings_and_leaves(bench: impl Bench) {
     assert_eq!(store.recording(SessionId([1; 16])).await.unwrap(), Some(row(1)));
     assert_eq!(store.recording(SessionId([3; 16])).await.unwrap(), None);
 
-    store.add_leaf(0, [5; 32], b"\0body\xff").await.unwrap();
-    assert_eq!(store.leaf(0).await.unwrap(), Some(([5; 32], b"\0body\xff".to_vec())));
-    assert_eq!(store.leaf(1).await.unwrap(), None);
-    assert!(matches!(
-        store.add_leaf(0, [6; 32], b"other").await,
-        Err(StoreError::Exists(_))
-    ));
+    let ids = |rows: Vec<RecordingRow>| rows.iter().map(|row| row.session.0[0]).collect::<Vec<u8>>();
+    let [one, two] = [1, 2].map(|number| SessionId([number; 16]));
+    assert_eq!(ids(store.recordings_before(NOW + 3).await.unwrap()), [1, 2]);
+    assert_eq!(ids(store.recordings_before(NOW + 2).await.unwrap()), [1]);
+    let held = Mark::Hold(Some("case 7".to_owned()));
+    store.mark_recording(one, &held).await.unwrap();
+    for mark in [Mark::Expired(NOW), Mark::Shredded(NOW)] {
+        let marked = store.mark_recording(one, &mark).await;
+        assert!(
+            matches!(marked, Err(StoreError::Held(ref why)) if why == "case 7"),
+            "{marked:?}"
+        );
+    }
+    store.mark_recording(two, &Mark::Shredded(NOW + 8)).await.unwrap();
+    assert_eq!(ids(store.recordings_before(NOW + 3).await.unwrap()), [2]);
+    store.mark_recording(two, &Mark::Expired(NOW + 9)).await.unwrap();
+    assert_eq!(store.recordings_before(NOW + 3).await.unwrap(), []);
+    store.mark_recording(one, &Mark::Hold(None)).await.unwrap();
+    assert_eq!(store.recording(one).await.unwrap(), Some(row(1)));
+    let kept = store.recording(two).await.unwrap().unwrap();
+    assert_eq!((kept.shredded_ms, kept.expired_ms), (Some(NOW + 8), Some(NOW + 9)));
+    let nobody = store.mark_recording(SessionId([3; 16]), &held).await;
+    assert!(matches!(nobody, Err(StoreError::NotFound(_))));
 }
 
 async fn keeps_the_newest_checkpoint_of_each_ledger(bench: impl Bench) {
@@ -467,7 +486,7 @@ async fn says_so_when_it_is_locked(bench: impl Bench) {
 /// Every part of the contract as a test of one bench.
 macro_rules! contract {
     ($bench:ident) => {
-        contract! { $bench: keeps_the_inventory keeps_grants gives_each_serial_once consumes_a_single_use_grant_once opens_only_under_a_live_grant closes_once revokes_what_is_named_and_nothing_else never_leaves_a_session_behind_a_revocation keeps_recordings_and_leaves keeps_the_newest_checkpoint_of_each_ledger refuses_numbers_it_cannot_keep notices_a_replaced_store notices_a_removed_store says_so_when_it_is_locked }
+        contract! { $bench: keeps_the_inventory keeps_grants gives_each_serial_once consumes_a_single_use_grant_once opens_only_under_a_live_grant closes_once revokes_what_is_named_and_nothing_else never_leaves_a_session_behind_a_revocation keeps_recordings_and_what_became_of_them keeps_the_newest_checkpoint_of_each_ledger refuses_numbers_it_cannot_keep notices_a_replaced_store notices_a_removed_store says_so_when_it_is_locked }
     };
     ($bench:ident: $($name:ident)*) => {
         $(

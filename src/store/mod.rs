@@ -32,6 +32,9 @@ pub enum StoreError {
     /// A name or id is already taken.
     #[error("{0} exists already")]
     Exists(String),
+    /// A recording may not be deleted: why.
+    #[error("the recording is held: {0}")]
+    Held(String),
     /// Nothing has that name or id.
     #[error("{0} not found")]
     NotFound(String),
@@ -94,6 +97,24 @@ pub struct RecordingRow {
     pub sealed_ms: WallMs,
     /// Index of the seal leaf in this node's ledger.
     pub leaf: u64,
+    /// Why it may not be deleted, if so.
+    #[serde(default)]
+    pub hold: Option<String>,
+    /// When it was deleted because its time was over.
+    #[serde(default)]
+    pub expired_ms: Option<WallMs>,
+    /// When the key to its content was destroyed.
+    #[serde(default)]
+    pub shredded_ms: Option<WallMs>,
+}
+
+/// What becomes of a recording later.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Mark {
+    /// It may not be deleted, for this reason; or it may again.
+    Hold(Option<String>),
+    Expired(WallMs),
+    Shredded(WallMs),
 }
 
 /// The newest checkpoint of a ledger, kept where its folder is not.
@@ -140,6 +161,11 @@ pub trait Store: Send + Sync + 'static {
     fn add_recording<'a>(&'a self, recording: &'a RecordingRow) -> Answer<'a, ()>;
     fn recordings(&self) -> Answer<'_, Vec<RecordingRow>>;
     fn recording(&self, session: SessionId) -> Answer<'_, Option<RecordingRow>>;
+    /// Those that are neither held nor deleted and were sealed before `sealed_ms`, oldest first.
+    fn recordings_before(&self, sealed_ms: WallMs) -> Answer<'_, Vec<RecordingRow>>;
+    /// Notes what became of a recording. One that is held takes no other mark
+    /// ([`StoreError::Held`]), whoever asks.
+    fn mark_recording<'a>(&'a self, session: SessionId, mark: &'a Mark) -> Answer<'a, ()>;
 
     /// Writes the revocation and, for scopes other than a session, marks the
     /// grants it hits, in one transaction. Answers with its row and the live
@@ -157,10 +183,6 @@ pub trait Store: Send + Sync + 'static {
     /// Renews this node's liveness lease to `until`: writes a row and checks
     /// that the database is still the file that was opened (path and inode).
     fn renew_lease<'a>(&'a self, node: &'a NodeName, now: WallMs, until: WallMs) -> Answer<'a, ()>;
-
-    /// Keeps the plain body of a ledger leaf (the leaf itself is a salted hash).
-    fn add_leaf<'a>(&'a self, index: u64, salt: [u8; 32], body: &'a [u8]) -> Answer<'a, ()>;
-    fn leaf(&self, index: u64) -> Answer<'_, Option<([u8; 32], Vec<u8>)>>;
 
     /// Keeps a checkpoint in the place of the ledger's last one. It never
     /// goes back: a smaller one, and another root of the same size, are

@@ -5,8 +5,8 @@
 //! transaction with `synchronous = FULL`: what was answered is on the disk.
 
 use super::{
-    AnchorRow, Answer, Grant, GrantId, Identity, IdentityName, NodeName, RecordingRow, Revocation, RevocationScope,
-    SessionId, SessionRow, Store, StoreError, Target, TargetName, WallMs,
+    AnchorRow, Answer, Grant, GrantId, Identity, IdentityName, Mark, NodeName, RecordingRow, Revocation,
+    RevocationScope, SessionId, SessionRow, Store, StoreError, Target, TargetName, WallMs,
 };
 use crate::kernel::grant::NotLive;
 
@@ -267,6 +267,52 @@ impl Store for SqliteStore {
         })
     }
 
+    fn recordings_before(&self, sealed_ms: WallMs) -> Answer<'_, Vec<RecordingRow>> {
+        self.bounded(async move {
+            let rows = sqlx::query(
+                "SELECT * FROM recording WHERE sealed_ms < ? AND hold IS NULL AND expired_ms IS NULL
+                 ORDER BY sealed_ms, session LIMIT ?",
+            )
+            .bind(int(sealed_ms)?)
+            .bind(HISTORY_ROWS_MAX)
+            .fetch_all(&self.reader)
+            .await
+            .map_err(failed)?;
+            rows.iter().map(rows::recording).collect()
+        })
+    }
+
+    fn mark_recording<'a>(&'a self, session: SessionId, mark: &'a Mark) -> Answer<'a, ()> {
+        self.bounded(async move {
+            let mut tx = self.write().await?;
+            let row = sqlx::query("SELECT * FROM recording WHERE session = ?")
+                .bind(session.to_string())
+                .fetch_optional(&mut *tx)
+                .await
+                .map_err(failed)?;
+            let row = row.as_ref().map(rows::recording).transpose()?;
+            let row = row.ok_or_else(|| StoreError::NotFound(format!("a recording of session {session}")))?;
+            let query = match (mark, row.hold) {
+                (Mark::Expired(_) | Mark::Shredded(_), Some(why)) => return Err(StoreError::Held(why)),
+                (Mark::Hold(why), _) => {
+                    sqlx::query("UPDATE recording SET hold = ? WHERE session = ?").bind(why.as_deref())
+                }
+                (Mark::Expired(at), None) => {
+                    sqlx::query("UPDATE recording SET expired_ms = ? WHERE session = ?").bind(int(*at)?)
+                }
+                (Mark::Shredded(at), None) => {
+                    sqlx::query("UPDATE recording SET shredded_ms = ? WHERE session = ?").bind(int(*at)?)
+                }
+            };
+            query
+                .bind(session.to_string())
+                .execute(&mut *tx)
+                .await
+                .map_err(failed)?;
+            tx.commit().await.map_err(failed)
+        })
+    }
+
     fn recording(&self, session: SessionId) -> Answer<'_, Option<RecordingRow>> {
         self.bounded(async move {
             let row = sqlx::query("SELECT * FROM recording WHERE session = ?")
@@ -330,31 +376,6 @@ impl Store for SqliteStore {
             tx.commit().await.map_err(failed)?;
             // Again after the commit: what we just wrote must be where others look.
             self.same_file()
-        })
-    }
-
-    fn add_leaf<'a>(&'a self, index: u64, salt: [u8; 32], body: &'a [u8]) -> Answer<'a, ()> {
-        self.bounded(async move {
-            let mut tx = self.write().await?;
-            sqlx::query("INSERT INTO leaf (idx, salt, body) VALUES (?, ?, ?)")
-                .bind(int(index)?)
-                .bind(salt.to_vec())
-                .bind(body.to_vec())
-                .execute(&mut *tx)
-                .await
-                .map_err(insert_failed(|| format!("leaf {index}")))?;
-            tx.commit().await.map_err(failed)
-        })
-    }
-
-    fn leaf(&self, index: u64) -> Answer<'_, Option<([u8; 32], Vec<u8>)>> {
-        self.bounded(async move {
-            let row = sqlx::query("SELECT salt, body FROM leaf WHERE idx = ?")
-                .bind(int(index)?)
-                .fetch_optional(&self.reader)
-                .await
-                .map_err(failed)?;
-            row.as_ref().map(rows::leaf).transpose()
         })
     }
 

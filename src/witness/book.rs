@@ -13,6 +13,7 @@ use portcullis_recording::note::{Checkpoint, Note, NoteError, VerifierKey};
 use sha2::{Digest, Sha256};
 
 use crate::durable::{self, DurableError};
+use crate::kernel::grant::hex32;
 
 use super::judge::{Refusal, Seen, judge};
 use super::key::WitnessKey;
@@ -44,7 +45,8 @@ pub enum BookError {
 pub enum Unsigned {
     #[error("refused")]
     Refused(Refusal),
-    /// The disk failed: nothing more about this log before a restart.
+    /// The disk failed; if it is not known what is on it, nothing more is said
+    /// about this log before a restart.
     #[error("the witness cannot write: {0}")]
     Broken(String),
 }
@@ -124,6 +126,11 @@ impl Book {
         key.cosign(&mut kept, unix_secs);
         let staging = log.path.with_extension("new");
         if let Err(why) = durable::replace(&log.path, kept.to_string().as_bytes(), FILE_MODE, &staging) {
+            if why.path == staging {
+                // What is in the book still is: a full disk may have room again.
+                tracing::error!(%why, origin = %checkpoint.origin, "the book cannot be written");
+                return Err(Unsigned::Broken(why.to_string()));
+            }
             // Which of the two is there is not known, and a second sync would not tell.
             tracing::error!(%why, origin = %checkpoint.origin, "nothing more is cosigned for this log before a restart");
             page.broken = Some(why.to_string());
@@ -140,8 +147,7 @@ impl Book {
 /// An origin may hold slashes: its digest does not.
 fn file_name(origin: &str) -> String {
     let digest: [u8; 32] = Sha256::digest(origin).into();
-    let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("{hex}.checkpoint")
+    format!("{}.checkpoint", hex32::encode(&digest))
 }
 
 fn read(path: &Path, origin: &str, key: &VerifierKey) -> Result<Seen, BookError> {

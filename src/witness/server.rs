@@ -54,7 +54,7 @@ pub async fn serve(witness: Arc<Witness>, listener: TcpListener, shutdown: impl 
             Ok(((stream, peer), place)) => {
                 let router = router.clone();
                 connections.spawn(async move {
-                    connection(stream, Some(peer), router).await;
+                    connection(stream, peer, router).await;
                     drop(place);
                 });
             }
@@ -74,15 +74,17 @@ pub async fn serve(witness: Arc<Witness>, listener: TcpListener, shutdown: impl 
     }
 }
 
-async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin + Send, peer: Option<SocketAddr>, router: Router) {
+async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin + Send, peer: SocketAddr, router: Router) {
     let mut builder = hyper::server::conn::http1::Builder::new();
     builder
         .timer(TokioTimer::new())
         .header_read_timeout(Duration::from_millis(REQUEST_MS_MAX))
-        .max_buf_size(HEAD_BYTES_MAX);
+        .max_buf_size(HEAD_BYTES_MAX)
+        // One question a connection: nobody holds a place by being silent.
+        .keep_alive(false);
     let serving = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     if let Err(error) = serving.await {
-        tracing::debug!(%error, ?peer, "a connection ended early");
+        tracing::debug!(%error, %peer, "a connection ended early");
     }
 }
 

@@ -176,7 +176,7 @@ fn what_is_spoiled_stops_the_start() {
 }
 
 #[test]
-fn a_disk_that_fails_ends_the_cosigning_before_a_restart() {
+fn a_disk_that_fails_ends_the_cosigning_only_if_it_is_not_known_what_is_on_it() {
     let dir = tempfile::tempdir().unwrap();
     let witness = open(dir.path()).unwrap();
     let logs = dir.path().join("logs");
@@ -184,7 +184,18 @@ fn a_disk_that_fails_ends_the_cosigning_before_a_restart() {
     let first = submission(ORIGIN, 0, 0, 3).to_string();
     assert!(matches!(witness.add_checkpoint(&first), Err(Unsigned::Broken(_))));
     std::fs::rename(dir.path().join("away"), &logs).unwrap();
-    assert!(matches!(witness.add_checkpoint(&first), Err(Unsigned::Broken(_))));
+    witness.add_checkpoint(&first).unwrap();
+
+    // The last step fails: a folder has the page's name.
+    let page = std::fs::read_dir(&logs).unwrap().next().unwrap().unwrap().path();
+    let whole = std::fs::read(&page).unwrap();
+    std::fs::remove_file(&page).unwrap();
+    std::fs::create_dir_all(page.join("in the way")).unwrap();
+    let next = submission(ORIGIN, 0, 3, 4).to_string();
+    assert!(matches!(witness.add_checkpoint(&next), Err(Unsigned::Broken(_))));
+    std::fs::remove_dir_all(&page).unwrap();
+    std::fs::write(&page, whole).unwrap();
+    assert!(matches!(witness.add_checkpoint(&next), Err(Unsigned::Broken(_))));
     drop(witness);
-    assert!(open(dir.path()).unwrap().add_checkpoint(&first).is_ok());
+    assert!(open(dir.path()).unwrap().add_checkpoint(&next).is_ok());
 }

@@ -43,7 +43,7 @@ class Rig:
         text = text.replace("# exempt_networks = []", 'exempt_networks = ["127.0.0.0/8"]')
         if "exempt_networks = [\"127" not in text:
             text = text.replace("[ssh]\n", '[ssh]\nexempt_networks = ["127.0.0.0/8"]\n', 1)
-        config.write_text(text)
+        config.write_text(self.configured(text))
         (d / "authorized").write_text((d / "direct.pub").read_text())
         os.makedirs("/run/sshd", exist_ok=True)
         for name, port in (("target", self.target_port), ("jump", self.jump_port)):
@@ -53,9 +53,8 @@ class Rig:
                 "PasswordAuthentication no\nMaxStartups 1000\nMaxSessions 1000\nSetEnv SHLVL=5\nPrintMotd no\n"
                 "Subsystem sftp internal-sftp\n")
             self.spawn(["/usr/sbin/sshd", "-D", "-f", d / f"{name}.conf", "-E", d / f"{name}.log"])
-        self.server = self.spawn([self.bin, "serve", "--config", config],
-                                 stdout=open(d / "serve.out", "wb"), stderr=open(d / "serve.err", "wb"))
-        wait_for("serve", lambda: b"ready" in (d / "serve.out").read_bytes())
+        self.launch()
+        wait_for("serve", self.ready)
         for port in (self.target_port, self.jump_port):
             wait_for("sshd", lambda: self.open(port))
         api = ("--state", self.state)
@@ -74,6 +73,19 @@ class Rig:
             f"Host direct\n {plain} Port {self.target_port}\n"
             f"Host hop\n {plain} Port {self.jump_port}\n"
             f"Host jump\n {plain} Port {self.target_port}\n ProxyJump hop\n")
+
+    def configured(self, text):
+        """What the campaigns change in the configuration."""
+        return text
+
+    def launch(self, before=()):
+        """Starts the server, perhaps under another program."""
+        with open(self.dir / "serve.out", "wb") as out, open(self.dir / "serve.err", "ab") as err:
+            self.server = self.spawn([*before, self.bin, "serve", "--config", self.state / "config.toml"],
+                                     stdout=out, stderr=err)
+
+    def ready(self):
+        return b"ready" in (self.dir / "serve.out").read_bytes()
 
     def grant(self, how_long):
         self.run("--state", self.state, "grant", "issue", "--identity", "alice", "--for", how_long, "--reason", "bench",

@@ -145,3 +145,36 @@ fn what_the_server_is_and_does_becomes_leaves() {
     assert_eq!(events(bastion, "start").len(), 2);
     bastion.assert_ledger_clean();
 }
+
+#[test]
+fn another_name_in_the_configuration_is_in_the_host_certificate_after_a_reload() {
+    let mut world = World::new();
+    let bastion = &mut world.bastion;
+    let path = bastion.state().join("keys/ssh_host_ed25519_key-cert.pub");
+    let names = |path: &std::path::Path| {
+        let line = std::fs::read_to_string(path).unwrap();
+        let held = russh::keys::Certificate::from_openssh(line.trim()).unwrap();
+        held.valid_principals().to_vec()
+    };
+    let before = names(&path);
+    let config = bastion.state().join("config.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    let quoted: Vec<String> = before.iter().map(|name| format!("{name:?}")).collect();
+    let held = format!("host_names = [{}]", quoted.join(", "));
+    assert!(text.contains(&held), "{held} in {text}");
+    let more = format!("host_names = [{}, \"jump.example\"]", quoted.join(", "));
+    std::fs::write(&config, text.replace(&held, &more)).unwrap();
+    bastion.signal(Signal::SIGHUP);
+    wait_until("the new name", secs(10), || {
+        names(&path).contains(&"jump.example".to_owned())
+    });
+    assert_eq!(names(&path).len(), before.len() + 1);
+    // And what is shown at the door is that one.
+    let port = bastion.addr().port().to_string();
+    let mut scan = Command::new("ssh-keyscan");
+    scan.args(["-c", "-T", "5", "-p", &port, "127.0.0.1"]);
+    let shown = run(&mut scan, secs(20)).ok();
+    let on_disk = std::fs::read_to_string(&path).unwrap();
+    let blob = on_disk.split(' ').nth(1).unwrap();
+    assert!(shown.out().contains(blob), "{}", shown.out());
+}

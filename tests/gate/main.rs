@@ -14,6 +14,7 @@ mod channels;
 mod copies;
 mod crash;
 mod ends;
+mod evidence;
 mod faults;
 mod flow;
 mod flow_long;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::thread;
@@ -11,11 +12,12 @@ use std::thread;
 use clap::Args;
 use serde::Serialize;
 
-use super::{finish, opened, put, put_json, say, stdout};
+use super::{Keys, finish, opened, put, put_json, say, stdout};
 use crate::channels::Channels;
 use crate::failure::{Exit, Failure};
 use crate::files::find_recordings;
 use crate::find::{Finder, Hit, Place, Query, Reading, Wanted};
+use crate::keyring::Keyring;
 use crate::plain;
 use crate::source::{Cursor, Source};
 use crate::times;
@@ -40,6 +42,8 @@ pub struct Grep {
     /// Node, ledger and witness keys to trust (portcullis trust export)
     #[arg(long, value_name = "FILE")]
     trust: Option<PathBuf>,
+    #[command(flatten)]
+    keys: Keys,
     /// Also search what nobody trusted vouches for, as far as it is readable
     #[arg(long)]
     unverified: bool,
@@ -75,8 +79,8 @@ pub struct Grep {
 const AFTER_HELP: &str = "\
 Screens are searched as they were drawn: each line is told once, with the time when it came up.
 Exit codes: 0 found, 1 not found; if any of the files could not be searched, its code instead:
-5 INVALID, 12 nobody trusted vouches for it, 6 no such file. RECOVERED, REDACTED and PREFIX are
-searched like SEALED; `verify` tells.";
+5 INVALID, 12 nobody trusted vouches for it or it is encrypted and locked, 6 no such file. RECOVERED, REDACTED
+and PREFIX are searched like SEALED; `verify` tells.";
 
 /// A hit as `--json` prints it.
 #[derive(Serialize)]
@@ -106,6 +110,7 @@ type Each<'e> = dyn FnMut(&Path, Result<Searched, Failure>) -> Result<(), Failur
 impl Grep {
     pub fn run(&self, json: bool) -> Result<Exit, Failure> {
         let query = self.query()?;
+        let keyring = self.keys.keyring()?;
         let (files, named) = find_recordings(&self.files)?;
         let mut out = stdout();
         let mut tally = Tally {
@@ -115,7 +120,7 @@ impl Grep {
             found: false,
             worst: None,
         };
-        self.search_all(&files, &query, &mut |file, searched| {
+        self.search_all(&files, &query, &keyring, &mut |file, searched| {
             tally.print(&mut out, file, searched)
         })?;
         finish(out)?;
@@ -147,7 +152,13 @@ impl Grep {
     }
 
     /// Searches all files on a few threads, and gives what was found file by file, in order.
-    fn search_all(&self, files: &[PathBuf], query: &Query, each: &mut Each<'_>) -> Result<(), Failure> {
+    fn search_all(
+        &self,
+        files: &[PathBuf],
+        query: &Query,
+        keyring: &Arc<Keyring>,
+        each: &mut Each<'_>,
+    ) -> Result<(), Failure> {
         let threads = thread::available_parallelism()
             .map_or(1, NonZero::get)
             .min(THREADS_MAX)
@@ -164,7 +175,7 @@ impl Grep {
                         let at = next.fetch_add(1, Ordering::Relaxed);
                         let Some(file) = files.get(at) else { return };
                         // Nobody receives any more: printing has failed.
-                        if send.send((at, self.search(file, &query))).is_err() {
+                        if send.send((at, self.search(file, &query, keyring))).is_err() {
                             return;
                         }
                     }
@@ -184,10 +195,11 @@ impl Grep {
         })
     }
 
-    fn search(&self, file: &Path, query: &Query) -> Result<Searched, Failure> {
+    fn search(&self, file: &Path, query: &Query, keyring: &Arc<Keyring>) -> Result<Searched, Failure> {
         let examined = examine(&Ask {
             file: file.to_owned(),
             trust: self.trust.clone(),
+            keyring: Arc::clone(keyring),
             ..Ask::default()
         })?;
         let foreign = matches!(examined.source, Some(Source::UnverifiedImport(_)));

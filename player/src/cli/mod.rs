@@ -4,11 +4,13 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
 
 use crate::failure::{Exit, Failure, write_failed};
+use crate::keyring::Keyring;
 use crate::plain;
 use crate::source::{Cursor, Source};
 use crate::verdict::{Ask, Examined, examine};
@@ -16,6 +18,7 @@ use crate::verdict::{Ask, Examined, examine};
 mod commands;
 mod export;
 mod grep;
+mod key;
 mod play;
 mod prove;
 mod redact;
@@ -35,7 +38,8 @@ struct Cli {
 
 const AFTER_HELP: &str = "\
 Exit codes: 0 ok (verify: SEALED and in the ledger), 1 failed or (grep) nothing found, 2 usage,
-5 INVALID, 6 no such file, 10 RECOVERED, 11 PREFIX, 12 not in the ledger or key unknown, 13 REDACTED.
+5 INVALID, 6 no such file, 10 RECOVERED, 11 PREFIX, 12 not in the ledger, or a key is unknown
+or missing, 13 REDACTED.
 RECOVERED, PREFIX and REDACTED stand before 12: read the verdict.";
 
 #[derive(Subcommand, Debug)]
@@ -56,6 +60,8 @@ enum Verb {
     Prove(prove::Prove),
     /// Write a copy without what others must not see, signed by the redactor
     Redact(redact::Redact),
+    /// Make, split and join the identities that open encrypted recordings
+    Key(key::Key),
 }
 
 /// The recording and what to trust.
@@ -73,13 +79,31 @@ struct Target {
 }
 
 impl Target {
-    fn examine(&self, content: bool) -> Result<Examined, Failure> {
+    fn examine(&self, content: bool, keys: &Keys) -> Result<Examined, Failure> {
         examine(&Ask {
             file: self.file.clone(),
             trust: self.trust.clone(),
             proof: self.proof.clone(),
             content,
+            keyring: keys.keyring()?,
         })
+    }
+}
+
+/// What opens the content of an encrypted recording, whose envelope lies beside it as FILE.age.
+#[derive(Args, Debug, Default)]
+struct Keys {
+    /// An age identity file that opens encrypted content (age-keygen, key new); may be repeated
+    #[arg(long = "identity", value_name = "FILE")]
+    identities: Vec<PathBuf>,
+    /// A share of an identity (key split); once for each
+    #[arg(long = "share", value_name = "FILE")]
+    shares: Vec<PathBuf>,
+}
+
+impl Keys {
+    fn keyring(&self) -> Result<Arc<Keyring>, Failure> {
+        Keyring::read(&self.identities, &self.shares).map(Arc::new)
     }
 }
 
@@ -88,6 +112,8 @@ impl Target {
 struct Shown {
     #[command(flatten)]
     target: Target,
+    #[command(flatten)]
+    keys: Keys,
     /// Show it although nobody trusted vouches for it, or as far as it is readable
     #[arg(long)]
     unverified: bool,
@@ -113,7 +139,7 @@ impl Shown {
     /// Gives the events only if they are verified or the viewer said that they need not be. Who names no trusted keys
     /// and gives another tool's file expects no verdict; who names some is not shown anything else.
     fn open(&self) -> Result<Opened, Failure> {
-        let examined = self.target.examine(false)?;
+        let examined = self.target.examine(false, &self.keys)?;
         let foreign = matches!(examined.source, Some(Source::UnverifiedImport(_)));
         let expected = self.target.trust.is_some() || self.target.proof.is_some();
         let opened = opened(examined, self.unverified || (foreign && !expected))?;
@@ -139,6 +165,10 @@ fn opened(examined: Examined, unverified: bool) -> Result<Opened, Failure> {
         };
         return Err(Failure::new(exit, report.verdict)
             .hint(format!("{missing}--unverified shows it nevertheless, as nobody's word")));
+    }
+    if let Some(encryption) = report.encryption.as_ref().filter(|e| !e.opened) {
+        let message = format!("{}; its content is {}", report.verdict, encryption.words());
+        return Err(Failure::new(exit, message).hint(encryption.locked.clone().unwrap_or_default()));
     }
     let (badge, about) = (
         report.badge(),
@@ -199,6 +229,7 @@ where
         Verb::Commands(verb) => verb.run(json),
         Verb::Prove(verb) => verb.run(json),
         Verb::Redact(verb) => verb.run(json),
+        Verb::Key(verb) => verb.run(json),
     };
     match done {
         Ok(exit) => exit.into(),

@@ -3,10 +3,11 @@
 use clap::Args;
 use serde::Serialize;
 
-use super::{Target, finish, put, put_json, stdout};
+use super::{Keys, Target, finish, put, put_json, stdout};
 use crate::failure::{Exit, Failure};
 use crate::plain;
-use crate::verdict::{Position, SCHEMA};
+use crate::report::Position;
+use crate::verdict::SCHEMA;
 
 /// `prove FILE`.
 #[derive(Args, Debug)]
@@ -28,7 +29,7 @@ struct Proof {
 
 impl Prove {
     pub fn run(&self, json: bool) -> Result<Exit, Failure> {
-        let examined = self.target.examine(false)?;
+        let examined = self.target.examine(false, &Keys::default())?;
         let report = examined.report;
         let file = match report.redaction {
             Some(_) => "the original of this redacted copy",

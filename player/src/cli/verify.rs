@@ -5,15 +5,17 @@ use std::fmt::Write as _;
 use clap::Args;
 use portcullis_recording::verify::Ranges;
 
-use super::{Target, finish, put, put_json, stdout};
+use super::{Keys, Target, finish, put, put_json, stdout};
 use crate::failure::{Exit, Failure};
-use crate::verdict::{Report, Session};
+use crate::report::{Report, Session};
 
 /// `verify FILE`.
 #[derive(Args, Debug)]
 pub struct Verify {
     #[command(flatten)]
     target: Target,
+    #[command(flatten)]
+    keys: Keys,
     /// Also unpack everything and compare counts, times and byte accounts with what was signed
     #[arg(long)]
     content: bool,
@@ -21,7 +23,7 @@ pub struct Verify {
 
 impl Verify {
     pub fn run(&self, json: bool) -> Result<Exit, Failure> {
-        let report = self.target.examine(self.content)?.report;
+        let report = self.target.examine(self.content, &self.keys)?.report;
         let mut out = stdout();
         if json {
             put_json(&mut out, &report)?;
@@ -98,6 +100,33 @@ pub fn words(report: &Report) -> String {
                 c.raw_bytes, c.stored_bytes
             ),
         );
+    }
+    if let Some(e) = &report.encryption {
+        row("", &e.words());
+        if let Some(why) = &e.locked {
+            row("", why);
+        }
+    }
+    if let Some(package) = &report.package {
+        row(
+            "package",
+            &format!(
+                "{} files, as exported by {} at {} (leaf {})",
+                package.files, package.by, package.exported, package.leaf
+            ),
+        );
+        row("", &format!("because: {}", package.reason));
+        let certificate = match package.certificate {
+            true => "the certificate is the one that the recording names",
+            false => "without the certificate",
+        };
+        row("", certificate);
+        for leaf in &package.leaves {
+            row(
+                "",
+                &format!("leaf {} at {}, {}: {}", leaf.index, leaf.at, leaf.kind, leaf.text),
+            );
+        }
     }
     if let Some(p) = &report.ledger {
         row("ledger", &format!("{}, leaf {} of {}", p.origin, p.index, p.tree_size));

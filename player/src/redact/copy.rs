@@ -148,6 +148,9 @@ fn finished(examined: Examined) -> Result<Box<Verified<Bytes>>, Failure> {
             )));
         }
     };
+    if verified.head().is_encrypted() {
+        return Err(refused(&RedactError::Encrypted));
+    }
     match verified.verdict() {
         Verdict::Sealed { .. } | Verdict::Recovered { .. } | Verdict::Redacted { .. } => Ok(verified),
         Verdict::Prefix { .. } => Err(Failure::new(Exit::Prefix, report.verdict)
@@ -319,6 +322,9 @@ fn refused(error: &RedactError) -> Failure {
         .hint("the node has signed that as a whole, and no part of it can be replaced: give nothing of it away"),
         RedactError::Chunk(_) => Failure::new(Exit::Failed, format!("a chunk cannot be made anew: {error}"))
             .hint("take away more with less: --from and --to leave no blocks in the place of text"),
+        RedactError::Encrypted => Failure::new(Exit::Failed, error.to_string()).hint(
+            "give a transcript of it (export) that you have read, or the envelope to those alone who may see all of it",
+        ),
         RedactError::Nothing
         | RedactError::NotFinished
         | RedactError::Times { .. }

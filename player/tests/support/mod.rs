@@ -2,6 +2,8 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests")]
 
+pub mod locked;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 

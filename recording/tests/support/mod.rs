@@ -3,6 +3,7 @@
 #![allow(clippy::type_complexity, reason = "one closure per lie")]
 
 pub mod redaction;
+pub mod sealed;
 pub mod tails;
 pub mod tamper;
 
@@ -472,9 +473,12 @@ impl Forger {
             built.leaves.push(built.previous);
             let key = epoch_key(self.session, (self.leaf_key)(i as u64));
             let leaf_frame = skip(0x184D_2A51, &sign(&key, self.leaf_domain, &statement));
-            built
-                .sizes
-                .extend([(frame.len(), *raw_len as usize), (leaf_frame.len(), 0)]);
+            let raw_len = if frame.starts_with(&sealed::ENCRYPTED.to_le_bytes()) {
+                0
+            } else {
+                *raw_len as usize
+            };
+            built.sizes.extend([(frame.len(), raw_len), (leaf_frame.len(), 0)]);
             file.extend_from_slice(frame);
             file.extend(leaf_frame);
             built.raw_total += leaf.raw_len;

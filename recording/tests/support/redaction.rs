@@ -2,6 +2,7 @@
 
 use ed25519_dalek::SigningKey;
 
+use super::sealed::ENCRYPTED;
 use super::{OPENED, frames, last_raw, seek_table, sha256, sign, skip, varint, zstd_frame};
 
 pub const MAGIC: u32 = 0x184D_2A55;
@@ -136,7 +137,7 @@ impl Censor {
         let mut chunk = 0;
         for f in frames(file).iter().filter(|f| f.magic != SEEK_TABLE) {
             let mut bytes = file[f.start..f.end].to_vec();
-            if f.magic == 0xFD2F_B528 {
+            if f.magic == 0xFD2F_B528 || f.magic == ENCRYPTED {
                 if let Some(replaced) = put.iter().find(|r| r.index == chunk) {
                     bytes = replaced.frame.clone();
                 }

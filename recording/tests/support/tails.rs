@@ -2,6 +2,7 @@
 
 use ed25519_dalek::SigningKey;
 
+use super::sealed::SEALED_ROW;
 use super::{epoch_key, sha256, sign, skip, varint};
 
 /// A tail file on its way.
@@ -52,6 +53,12 @@ impl Tail {
     /// An event on channel 1.
     pub fn event(mut self, dt_ms: u64, kind: u8, payload: &[u8]) -> Tail {
         self.row(dt_ms, kind, 1, payload);
+        self
+    }
+
+    /// An event in an encrypted tail, whose payload is sealed already.
+    pub fn sealed(mut self, dt_ms: u64, payload: &[u8]) -> Tail {
+        self.row(dt_ms, SEALED_ROW, 0, payload);
         self
     }
 

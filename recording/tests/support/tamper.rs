@@ -10,6 +10,7 @@ use portcullis_recording::trust::NodeKey;
 use portcullis_recording::{Batch, Redactor, Replacement, Trust, verify};
 
 use super::redaction::redactor;
+use super::sealed::{ENCRYPTED, open_encrypted};
 use super::{Frame, OPENED, draw, frames, open, out, trust};
 
 /// Magic of a chunk's frame.
@@ -29,9 +30,13 @@ pub struct Count {
     pub verified: usize,
 }
 
-/// A recording of about that many bytes that do not compress: batches and floods in turn.
-pub fn recording(session: u8, bytes: usize) -> Vec<u8> {
-    let (mut w, mut main, mut file) = open(session);
+/// A recording of about that many bytes that do not compress: batches and floods in turn, and batches only if encrypted.
+pub fn recording(session: u8, bytes: usize, encrypted: bool) -> Vec<u8> {
+    let (mut w, mut main, mut file) = if encrypted {
+        open_encrypted(session)
+    } else {
+        open(session)
+    };
     let mut at_ms = 0;
     for chunk in 0..CHUNKS {
         let draws = 1 + bytes / CHUNKS / 32;
@@ -43,6 +48,7 @@ pub fn recording(session: u8, bytes: usize) -> Vec<u8> {
         for part in data.chunks(1500) {
             at_ms += 10;
             match chunk % 2 {
+                _ if encrypted => batch.push(at_ms, 1, &out(part)).unwrap(),
                 0 => batch.push(at_ms, 1, &out(part)).unwrap(),
                 _ => flood.push((at_ms, part)),
             }
@@ -114,7 +120,10 @@ pub fn campaign(trust: &Trust, file: &[u8], other: &[u8], step: usize) -> Vec<Co
     let all = frames(file);
     let tries = Tries { trust, file, step };
     // The HEAD, and the REDACTION of a copy.
-    let before = all.iter().position(|f| f.magic == CHUNK_MAGIC).unwrap();
+    let before = all
+        .iter()
+        .position(|f| [CHUNK_MAGIC, ENCRYPTED].contains(&f.magic))
+        .unwrap();
     let chunk = |i: usize| {
         let first = before + FRAMES_EACH * i;
         &file[all[first].start..all[first + 1].end]

@@ -203,7 +203,7 @@ fn spools() -> Vec<Vector> {
     let mut all = Vec::new();
     let mut add = |name, main: &[u8], tails: &[(u64, &[u8])], expect| {
         let tails = tails.iter().map(|(index, bytes)| (*index, bytes.to_vec())).collect();
-        all.push(Vector { name, what: What::Spool(main.to_vec(), tails), trust: PLAIN, proof: None, expect });
+        all.push(Vector { name, what: What::Spool(main.to_vec(), tails), trust: PLAIN, proof: None, opened: false, expect });
     };
     let (head, main) = (Forger::new(1).main(), one_chunk().main().file);
     let one = tail_1().bytes;

@@ -24,7 +24,7 @@ pub fn flip(file: &[u8], at: usize) -> Vec<u8> {
 }
 
 /// The HEAD frame with its statement changed and signed again by `key`.
-fn resigned_head(change: impl Fn(&mut Vec<u8>), key: &SigningKey) -> Vec<u8> {
+pub fn resigned_head(change: impl Fn(&mut Vec<u8>), key: &SigningKey) -> Vec<u8> {
     let frame = Forger::new(1).head_frame;
     let mut statement = frame[8..frame.len() - 64].to_vec();
     change(&mut statement);
@@ -89,14 +89,16 @@ pub fn vectors() -> Vec<Vector> {
     add("chunk_without_its_leaf", cut(&good, 4), "INVALID: unknown frame 0xfd2fb528");
     add("head_twice", [part(0), &good].concat(), "INVALID: a frame where it may not be");
     add("unknown_skippable_frame", [&good[..f[3].start], &skip(0x184D_2A56, b"hi"), &good[f[3].start..]].concat(), "INVALID: unknown frame 0x184d2a56");
-    add("encrypted_chunk_of_a_later_version", [&good[..f[3].start], &skip(0x184D_2A5F, b"hi"), &good[f[3].start..]].concat(), "INVALID: unknown frame 0x184d2a5f");
+    add("encrypted_frame_among_clear_ones", [&good[..f[3].start], &skip(0x184D_2A5F, b"hi"), &good[f[3].start..]].concat(), "INVALID: a frame where it may not be");
     add("frame_length_beyond_all_bounds", [&good[..f[0].start + 4], &[0xFF; 4], &good[8..]].concat(), "INVALID: a frame over its bound");
     add("seek_table_with_another_entry", flip(&good, f[seal + 1].start + 8), "INVALID: the seek table is not the one the frames give");
     add("seek_table_says_checksums", { let mut b = good.clone(); let n = b.len(); b[n - 5] = 0x80; b }, "INVALID: the seek table is not the one the frames give");
 
     // Keys.
     add("head_signed_by_a_stranger", { let mut x = Forger::new(1); x.head_frame = resigned_head(|_| {}, &epoch_key(9, 9)); x.build() }, "INVALID: the node's signature over the head does not verify");
-    add("head_of_version_2", { let mut x = Forger::new(1); x.head_frame = resigned_head(|s| s[2] = 2, &node()); x.build() }, "INVALID: malformed: head version is not 1");
+    add("head_of_version_3", { let mut x = Forger::new(1); x.head_frame = resigned_head(|s| s[2] = 3, &node()); x.build() }, "INVALID: malformed: head version is neither 1 nor 2");
+    add("head_of_version_2_without_an_envelope", { let mut x = Forger::new(1); x.head_frame = resigned_head(|s| s[2] = 2, &node()); x.build() }, "INVALID: malformed: head of version 2 without an envelope");
+    add("head_of_version_1_with_an_envelope", { let mut x = Forger::new(1); x.head_frame = resigned_head(|s| { s[0] += 1; s.extend([0x15, 0x58, 32]); s.extend([7; 32]); }, &node()); x.build() }, "INVALID: malformed: head of version 1 with an envelope");
     add("head_of_an_unknown_form", { let mut x = Forger::new(1); x.head_frame = resigned_head(|s| replace(s, b"direct", b"Direct"), &node()); x.build() }, "INVALID: malformed: head form is neither direct nor jump");
     add("leaf_signed_by_the_next_key", forged(|x| x.leaf_key = Box::new(|i| if i == 1 { 2 } else { i })), "INVALID: the leaf is not signed by the key of its epoch");
     add("leaf_signed_by_the_last_key", forged(|x| x.leaf_key = Box::new(|i| if i == 0 { 3 } else { i })), "INVALID: the leaf is not signed by the key of its epoch");

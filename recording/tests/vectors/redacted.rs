@@ -5,6 +5,7 @@ use ed25519_dalek::SigningKey;
 use crate::crashed::recovered;
 use crate::finished::flip;
 use crate::support::redaction::{Censor, Replaced, mark};
+use crate::support::sealed::small_encrypted;
 use crate::support::*;
 use crate::trusted::{SEEN_SECS, W1, proof};
 use crate::{PLAIN, Vector, What};
@@ -94,6 +95,8 @@ pub fn vectors() -> Vec<Vector> {
     add("redaction_of_another_seal", copy(|c| c.seal_sha256[0] ^= 1), "INVALID: the redaction does not hold: it is of another seal");
     add("redaction_moved_to_another_copy", { let other = small(2).file; let own = Censor::of(&other, vec![second()]); copy(|c| (c.h0, c.seal_sha256) = (own.h0, own.seal_sha256)) }, "INVALID: the redaction does not hold: it is of another session");
 
+    add("redaction_of_an_encrypted_recording", { let file = small_encrypted(1).file; Censor::of(&file, vec![second()]).build(&file) }, "INVALID: the redaction does not hold: an encrypted recording has none");
+
     // Where it stands.
     add("redaction_missing", copy(|c| c.times = 0), "INVALID: the chunk's length is not the one that was signed");
     add("redaction_twice", copy(|c| c.times = 2), "INVALID: a frame where it may not be");
@@ -139,9 +142,9 @@ pub fn vectors() -> Vec<Vector> {
     add("redacted_with_the_seek_table_of_another", copy(|c| c.seek = Box::new(|sizes| sizes[3].1 += 1)), "INVALID: the seek table is not the one the frames give");
     add("redacted_with_a_trailing_byte", [copy(|_| {}), vec![0]].concat(), "INVALID: bytes after the end");
     let spool = What::Spool(copy(|_| {}), Vec::new());
-    all.push(Vector { name: "redacted_spool", what: spool, trust: TRUST, proof: None, expect: "INVALID: a frame where it may not be" });
+    all.push(Vector { name: "redacted_spool", what: spool, trust: TRUST, proof: None, opened: false, expect: "INVALID: a frame where it may not be" });
     let cut = copy(|_| {});
     let spool = What::Spool(cut[..frames(&cut)[4].end].to_vec(), Vec::new());
-    all.push(Vector { name: "redacted_spool_that_goes_on", what: spool, trust: TRUST, proof: None, expect: "INVALID: a frame where it may not be" });
+    all.push(Vector { name: "redacted_spool_that_goes_on", what: spool, trust: TRUST, proof: None, opened: false, expect: "INVALID: a frame where it may not be" });
     all
 }

@@ -288,7 +288,7 @@ pub fn vectors() -> Vec<Vector> {
     // Without trust, what contradicts itself is INVALID all the same.
     let mut flipped = good.clone();
     flipped[frames(&good)[3].start + 500] ^= 1;
-    let mut bare = |name, what, trust, expect| all.push(Vector { name, what, trust, proof: None, expect });
+    let mut bare = |name, what, trust, expect| all.push(Vector { name, what, trust, proof: None, opened: false, expect });
     bare("unverified_with_a_bit_flipped", What::File(flipped), "trust_nobody.toml", "INVALID: the chunk's bytes are not those that were signed");
     bare("unverified_with_an_unknown_event", What::File(Forger::new(1).content(&rows(&[(0x42, b"")]), 1).build()), "trust_nobody.toml", "INVALID content: event: unknown kind 0x42");
 

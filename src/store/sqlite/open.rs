@@ -231,6 +231,7 @@ fn migrations() -> Migrator {
     Migrator::with_migrations(vec![
         one(1, "first", include_str!("../migrations/sqlite/0001_first.sql")),
         one(2, "anchor", include_str!("../migrations/sqlite/0002_anchor.sql")),
+        one(3, "retention", include_str!("../migrations/sqlite/0003_retention.sql")),
     ])
 }
 

@@ -116,6 +116,9 @@ pub(super) fn recording(row: &SqliteRow) -> Result<RecordingRow, StoreError> {
         end_code: text(row, "end_code")?,
         sealed_ms: number(row, "sealed_ms")?,
         leaf: number(row, "leaf")?,
+        hold: row.try_get("hold").map_err(failed)?,
+        expired_ms: maybe_number(row, "expired_ms")?,
+        shredded_ms: maybe_number(row, "shredded_ms")?,
     })
 }
 
@@ -136,10 +139,6 @@ pub(super) fn revocation(row: &SqliteRow) -> Result<Revocation, StoreError> {
         why: text(row, "why")?,
         at_ms: number(row, "at_ms")?,
     })
-}
-
-pub(super) fn leaf(row: &SqliteRow) -> Result<([u8; 32], Vec<u8>), StoreError> {
-    Ok((bytes32(row, "salt")?, row.try_get("body").map_err(failed)?))
 }
 
 pub(super) fn anchor(row: &SqliteRow) -> Result<AnchorRow, StoreError> {

@@ -6,6 +6,7 @@ from . import limits
 from .cursor import Cursor
 from .refusal import require
 
+SEALED_ROW = 0x7E
 CHECK = 0x7F
 LINE_KEY = 0x12
 KEYFRAME = 0x30
@@ -50,7 +51,8 @@ def rows(cursor: Cursor, time_ms: int) -> Iterator[Event]:
 def row(cursor: Cursor, time_ms: int) -> Event:
     time_ms = later(time_ms, cursor.varint())
     kind, channel = cursor.byte(), channel_of(cursor)
-    return Event(time_ms, kind, channel, cursor.take(bounded(cursor.varint())))
+    most = limits.SEALED_ROW_BYTES_MAX if kind == SEALED_ROW else limits.EVENT_PAYLOAD_BYTES_MAX
+    return Event(time_ms, kind, channel, cursor.take(bounded(cursor.varint(), most)))
 
 
 def columns(cursor: Cursor, time_ms: int) -> Iterator[Event]:
@@ -78,6 +80,6 @@ def later(time_ms: int, delta: int) -> int:
     return time_ms + delta
 
 
-def bounded(payload_bytes: int) -> int:
-    require(payload_bytes <= limits.EVENT_PAYLOAD_BYTES_MAX, "malformed: payload over its bound")
+def bounded(payload_bytes: int, most: int = limits.EVENT_PAYLOAD_BYTES_MAX) -> int:
+    require(payload_bytes <= most, "malformed: payload over its bound")
     return payload_bytes

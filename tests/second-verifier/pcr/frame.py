@@ -3,13 +3,14 @@
 import os
 from typing import BinaryIO
 
-from . import chunk
+from . import chunk, limits
+from .encryption import HEADER_BYTES, EncryptedChunk
 from .refusal import Refused, require
 
 HEAD, LEAF, TAIL, INDEX, SEAL, SEEK_TABLE = 0x184D2A50, 0x184D2A51, 0x184D2A52, 0x184D2A53, 0x184D2A54, 0x184D2A5E
-REDACTION = 0x184D2A55
+REDACTION, ENCRYPTED = 0x184D2A55, 0x184D2A5F
 CHUNK = chunk.MAGIC
-KNOWN = {HEAD, LEAF, TAIL, INDEX, SEAL, REDACTION, SEEK_TABLE, CHUNK}
+KNOWN = {HEAD, LEAF, TAIL, INDEX, SEAL, REDACTION, SEEK_TABLE, ENCRYPTED, CHUNK}
 
 
 class TornFile(Refused):
@@ -42,6 +43,9 @@ class Frames:
 
     def chunk(self) -> chunk.Chunk:
         return chunk.read(self.take)
+
+    def encrypted_chunk(self) -> EncryptedChunk:
+        return EncryptedChunk(self.skippable(limits.CHUNK_STORED_BYTES_MAX - HEADER_BYTES)[1])
 
     def skippable(self, most: int) -> tuple[bytes, bytes]:
         """Content and whole frame of a skippable frame with at most that many bytes of content."""

@@ -3,6 +3,7 @@
 from hashlib import sha256
 
 from . import frame, limits, statement
+from .encryption import Opened
 from .frame import Frames, TornFile
 from .redaction import Redaction
 from .refusal import ContentRefused, Refused, Untrusted, require
@@ -16,9 +17,10 @@ SEEK_ENTRY_BYTES = 8
 class Recording:
     """Reads a file from its beginning to its end. What was refused is at `frames.begin`."""
 
-    def __init__(self, frames: Frames, trust: Trust):
+    def __init__(self, frames: Frames, trust: Trust, opened: Opened | None = None):
         self.frames = frames
         self.trust = trust
+        self.opened = opened
         self.session: Session | None = None
         self.seal: statement.Seal | None = None
         self.seek_entries = bytearray()
@@ -55,7 +57,7 @@ class Recording:
         except Refused:
             begins = False
         require(begins, "not a recording")
-        self.session = Session(*self.skippable(limits.HEAD_BYTES_MAX), self.trust)
+        self.session = Session(*self.skippable(limits.HEAD_BYTES_MAX), self.trust, self.opened)
         self.chunks_end = self.original_at = self.frames.at
         if self.begins_redaction():
             self.read_redaction()
@@ -69,6 +71,7 @@ class Recording:
 
     def read_redaction(self) -> None:
         content, whole = self.skippable(limits.REDACTION_BYTES_MAX)
+        require(not self.session.encrypted, "a redaction in an encrypted recording")
         self.redaction = Redaction(content, self.session.head_hash)
         # With its entry in the seek table.
         self.original_more -= len(whole) + SEEK_ENTRY_BYTES
@@ -83,10 +86,11 @@ class Recording:
 
     def next_chunk(self) -> bool:
         """Reads the next chunk and its leaf; False if something else follows."""
-        if not self.next_is(frame.CHUNK):
+        encrypted = self.session.encrypted
+        if not self.next_is(frame.ENCRYPTED if encrypted else frame.CHUNK):
             return False
         offset = self.frames.at
-        chunk = self.frames.chunk()
+        chunk = self.frames.encrypted_chunk() if encrypted else self.frames.chunk()
         self.listed(len(chunk.frame), chunk.raw_bytes)
         begin = self.frames.at
         frame.require_magic(self.frames.peek(), frame.LEAF)
@@ -125,7 +129,7 @@ class Recording:
         require(seal.root == session.tree.root(), "the seal's root is not that of the chunks")
         require(seal.index_hash == sha256(session.index).digest(), "the seal names another index")
         require(seal.close_ms >= session.last_ms, "the seal closes before the last event")
-        if seal.recovery is None and seal.accounts != session.accounts:
+        if seal.recovery is None and not session.locked and seal.accounts != session.accounts:
             raise ContentRefused("the accounts are not those that were sealed")
         self.seal = seal
 

@@ -8,13 +8,14 @@ from hashlib import sha256
 from . import event, limits, payload, statement, tail, tree
 from .chunk import Chunk
 from .cursor import varint_bytes
+from .encryption import EncryptedChunk, Keys, Opened
 from .redaction import Replaced, is_mark
 from .refusal import ContentRefused, Refused, Untrusted, require
 from .trust import Trust
 
 
 class Session:
-    def __init__(self, head_content: bytes, head_frame: bytes, trust: Trust):
+    def __init__(self, head_content: bytes, head_frame: bytes, trust: Trust, opened: Opened | None):
         self.head = statement.head(head_content)
         require(
             self.head.signed.signed_by(self.head.node_key, "head"),
@@ -24,6 +25,12 @@ class Session:
         self.untrusted = False
         self.require_node(trust, self.head.node_key, self.head.opening_ms)
         self.head_hash = sha256(head_frame).digest()
+        self.encrypted = self.head.envelope is not None
+        self.keys: Keys | None = None
+        if self.encrypted and opened is not None and opened.belongs_to(self.head.envelope):
+            self.keys = Keys(opened.content_key, self.head_hash)
+        # Whether there is content that nobody here could read.
+        self.locked = False
         self.chunks = self.raw_bytes = self.events = 0
         self.tree = tree.Tree()
         self.before = self.head_hash
@@ -47,7 +54,9 @@ class Session:
             except Untrusted:
                 self.untrusted = True
 
-    def push_chunk(self, offset: int, chunk: Chunk, leaf_content: bytes, replaced: Replaced | None) -> statement.Leaf:
+    def push_chunk(
+        self, offset: int, chunk: Chunk | EncryptedChunk, leaf_content: bytes, replaced: Replaced | None
+    ) -> statement.Leaf:
         """The chunk that begins at `offset` in the original, or what a redactor put in its place."""
         require(self.chunks < limits.CHUNKS_MAX, "more chunks than may be")
         leaf = statement.leaf(leaf_content)
@@ -65,11 +74,13 @@ class Session:
             stands.chunk_hash == sha256(chunk.frame).digest(),
             "the chunk's bytes are not those that were signed",
         )
-        require(
-            stands.raw_bytes == chunk.raw_bytes and (stands.flags & statement.FLAG_STORED != 0) == chunk.stored,
-            "zstd frame refused: the content is not as long as its leaf says",
-        )
-        self.accounts = require_content(chunk, stands, replaced) or self.accounts
+        if self.encrypted:
+            require(leaf.flags & statement.FLAG_STORED == 0, "malformed: a stored chunk in an encrypted recording")
+            require(leaf.raw_bytes <= limits.CHUNK_RAW_BYTES_MAX, "malformed: chunk over its bound")
+            self.accounts = self.encrypted_content(chunk, leaf) or self.accounts
+        else:
+            require_plain(chunk, stands)
+            self.accounts = require_content(chunk, stands, replaced) or self.accounts
         self.before = tree.leaf_hash(leaf.signed.statement)
         self.tree.push(self.before)
         self.index += varint_bytes(offset - self.index_last[0]) + varint_bytes(leaf.first_ms - self.index_last[1])
@@ -81,6 +92,16 @@ class Session:
         self.opener, self.key = self.key, leaf.next_key
         self.last_ms = leaf.last_ms
         return leaf
+
+    def encrypted_content(self, chunk: EncryptedChunk, leaf: statement.Leaf) -> bytes | None:
+        if self.keys is None:
+            self.locked = True
+            return None
+        try:
+            opened = self.keys.open_chunk(leaf.index, chunk, leaf.raw_bytes)
+        except Refused as refused:
+            raise ContentRefused(str(refused)) from None
+        return require_content(opened, leaf, None)
 
     def push_tail(self, content: bytes, frame: bytes = b"") -> None:
         """A TAIL of a finished file: nothing in it may be torn (8.2 rule 8)."""
@@ -96,6 +117,7 @@ class Session:
 
     def torn_chunk(self, data: bytes) -> int:
         """The blocks of a chunk that takes the place of the first tail; how many of the bytes they are."""
+        require(not self.encrypted, "malformed: a stored chunk in an encrypted recording")
         require(self.tails == 0, "a torn chunk that is not the first tail")
         torn = tail.torn_chunk(data)
         require(torn.first_ms >= self.last_ms, "times run backwards")
@@ -109,20 +131,38 @@ class Session:
     def tail_file(self, data: bytes, torn: bool) -> None:
         """The bytes of a tail file, which may end with a torn record or not."""
         index = self.chunks + self.tails
-        read = tail.read(data, index, self.opener, self.key)
+        read = tail.read(data, index, self.opener, self.key, self.encrypted)
         require(index > 0 or read.opened.before == self.head_hash, "the first tail does not follow the head")
         require(read.opened.from_ms >= self.last_ms, "times run backwards")
         if read.torn is not None and not torn:
             raise Refused("malformed: a torn record in a recovered tail") from read.torn
+        self.sealed_rows(index, read.sealed)
         self.vouched().push(read)
         self.tails += 1
         self.opener, self.key = read.opened.key, None
         self.last_ms = read.last_ms
 
+    def sealed_rows(self, index: int, sealed: list[event.Event]) -> None:
+        """Reads the events of an encrypted tail, as far as the key is here."""
+        if self.keys is None:
+            self.locked |= self.encrypted
+            return
+        try:
+            for number, row in enumerate(sealed):
+                payload.require_sound(self.keys.open_row(index, number, row))
+        except Refused as refused:
+            raise ContentRefused(str(refused)) from None
+
     def vouched(self) -> tail.Vouching:
         if self.vouching is None:
             self.vouching = tail.Vouching(self.last_ms)
         return self.vouching
+
+
+def require_plain(chunk: Chunk, leaf: statement.Leaf) -> None:
+    stored = leaf.flags & statement.FLAG_STORED != 0
+    sound = leaf.raw_bytes == chunk.raw_bytes and stored == chunk.stored
+    require(sound, "zstd frame refused: the content is not as long as its leaf says")
 
 
 def require_content(chunk: Chunk, leaf: statement.Leaf, replaced: Replaced | None) -> bytes | None:

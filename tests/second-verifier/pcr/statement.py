@@ -57,11 +57,14 @@ class Head:
     origin: str
     salt: bytes
     node_key: bytes
+    # SHA-256 of the envelope if the recording is encrypted.
+    envelope: bytes | None
 
 
 def head(content: bytes) -> Head:
     signed = Signed(content)
-    require(signed.field().uint() == 1, "malformed: head version is not 1")
+    version = signed.field().uint()
+    require(version in (1, 2), "malformed: head version is neither 1 nor 2")
     session = signed.field().fixed(SESSION_BYTES)
     node = signed.text()
     opening_ms = signed.field().time()
@@ -75,8 +78,9 @@ def head(content: bytes) -> Head:
     origin = signed.text()
     salt = signed.field().fixed(32)
     node_key = signed.key()
+    envelope = signed.hash() if version == 2 else None
     signed.end()
-    return Head(signed, session, node, opening_ms, key, origin, salt, node_key)
+    return Head(signed, session, node, opening_ms, key, origin, salt, node_key, envelope)
 
 
 @dataclass

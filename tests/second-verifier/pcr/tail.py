@@ -5,6 +5,7 @@ from hashlib import sha256
 
 from . import chunk, event, limits, payload, statement
 from .cursor import Cursor
+from .encryption import require_sealed
 from .refusal import CutOff, Refused, require
 
 KIND_FILE, KIND_CHUNK = 0, 1
@@ -26,9 +27,11 @@ class Tail:
     checked: tuple[int, int] | None
     # Why it does not go on, or None if that is where the bytes end.
     torn: Refused | None
+    # The sealed rows of an encrypted recording.
+    sealed: list[event.Event]
 
 
-def read(data: bytes, index: int, opener: bytes, key: bytes | None) -> Tail:
+def read(data: bytes, index: int, opener: bytes, key: bytes | None, encrypted: bool) -> Tail:
     """Reads tail `index`, which `opener` must have signed, and which must go on with `key` if that is known."""
     require(len(data) <= limits.TAIL_BYTES_MAX, "a tail over its bound")
     cursor = Cursor(data)
@@ -37,7 +40,7 @@ def read(data: bytes, index: int, opener: bytes, key: bytes | None) -> Tail:
     require(opened.index == index, f"the tail has index {opened.index}, not {index}")
     require(key is None or opened.key == key, "the tail goes on with another key")
     require(index == 0 or opened.key != opener, "the tail goes on with the key that opened it")
-    tail = Tail(opened, b"", opened.from_ms, None, None)
+    tail = Tail(opened, b"", opened.from_ms, None, None, [])
     checks, whole = 0, cursor.at
     hashed = sha256(data[:whole])
     try:
@@ -47,6 +50,9 @@ def read(data: bytes, index: int, opener: bytes, key: bytes | None) -> Tail:
                 require_check(read_event, opened.key, checks, whole, hashed.digest())
                 checks += 1
                 tail.checked = (cursor.at, read_event.time_ms)
+            elif encrypted:
+                require_sealed(read_event)
+                tail.sealed.append(read_event)
             else:
                 payload.require_sound(read_event)
             tail.last_ms = read_event.time_ms

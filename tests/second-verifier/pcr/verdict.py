@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import proof, spool
+from .encryption import Opened
 from .frame import Frames
 from .recording import Recording
 from .refusal import ContentRefused, Refused
@@ -39,11 +40,11 @@ class Ledger:
 NO_LEDGER = Ledger(False, "no proof: nothing is known about the ledger", {})
 
 
-def of(path: Path, trust: Trust, proof_path: Path | None) -> Verdict:
+def of(path: Path, trust: Trust, proof_path: Path | None, opened: Opened | None = None) -> Verdict:
     if path.is_dir():
-        return of_spool(path, trust)
+        return of_spool(path, trust, opened)
     with path.open("rb") as file:
-        recording = Recording(Frames(file), trust)
+        recording = Recording(Frames(file), trust, opened)
         try:
             recording.read()
         except Refused as refused:
@@ -62,13 +63,13 @@ def of_finished(recording: Recording, trust: Trust, proof_path: Path | None) -> 
         line = f"REDACTED by {recording.redactor}, {chunks(list(recording.redaction.replaced))}{original}"
         return Verdict(REDACTED, f"{line}, {ledger.words}")
     if recovery is not None:
-        return Verdict(RECOVERED, f"RECOVERED up to {seconds(recovery.until_ms)}, {ledger.words}")
-    return Verdict(IN_THE_LEDGER if ledger.contains else NOT_IN_THE_LEDGER, f"SEALED, {ledger.words}")
+        return Verdict(RECOVERED, f"RECOVERED up to {seconds(recovery.until_ms)}{lock(recording)}, {ledger.words}")
+    return Verdict(IN_THE_LEDGER if ledger.contains else NOT_IN_THE_LEDGER, f"SEALED{lock(recording)}, {ledger.words}")
 
 
-def of_spool(folder: Path, trust: Trust) -> Verdict:
+def of_spool(folder: Path, trust: Trust, opened: Opened | None) -> Verdict:
     with (folder / "main.pcr").open("rb") as file:
-        recording = Recording(Frames(file), trust)
+        recording = Recording(Frames(file), trust, opened)
         try:
             until_ms = spool.read(recording, folder)
         except Refused as refused:
@@ -78,7 +79,7 @@ def of_spool(folder: Path, trust: Trust) -> Verdict:
     doubt = doubt_of(recording, trust, NO_LEDGER)
     if doubt is not None:
         return doubt
-    return Verdict(PREFIX, f"PREFIX up to {seconds(until_ms)}")
+    return Verdict(PREFIX, f"PREFIX up to {seconds(until_ms)}{lock(recording)}")
 
 
 def ledger_of(recording: Recording, trust: Trust, path: Path | None) -> Ledger:
@@ -109,6 +110,13 @@ def doubt_of(recording: Recording, trust: Trust, ledger: Ledger) -> Verdict | No
             return REVOKED
     # Of a redactor, by now.
     return UNVERIFIED if recording.session.untrusted else None
+
+
+def lock(recording: Recording) -> str:
+    """What is to be said of content that was not read."""
+    if not recording.session.locked:
+        return ""
+    return ", locked" if recording.opened is None else ", locked: another envelope"
 
 
 def invalid(recording: Recording, refused: Refused) -> Verdict:
