@@ -223,7 +223,7 @@ fn a_search_names_what_it_did_not_search() {
         ran.out
     );
     assert!(
-        ran.err.contains("all/a.pcr: SEALED") && ran.err.contains("locked"),
+        ran.err.contains("all/a.pcr: SEALED") && ran.err.contains("not read: its content is encrypted"),
         "{}",
         ran.err
     );

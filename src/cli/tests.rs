@@ -11,6 +11,7 @@ use crate::issue::file_keeper::{FileKeeper, Rules};
 use crate::kernel::id::SessionId;
 use crate::layout::Layout;
 use crate::ledger::Ledger;
+use crate::retention::Retention;
 use crate::store::Store;
 use crate::store::sqlite::SqliteStore;
 use crate::telemetry::Metrics;
@@ -170,11 +171,19 @@ async fn from_an_empty_folder_to_a_certificate_and_its_end() {
 
     let store = Arc::new(SqliteStore::open(&layout.store()).await.unwrap());
     let ledger = Arc::new(ledger);
+    let archive = Arc::new(crate::archive::files::Files::open(&layout.archive()).unwrap());
     let api = Api {
         store: store.clone(),
         keeper,
         journal: ledger.clone(),
         cutter: Arc::new(Nothing),
+        retention: Arc::new(Retention::new(
+            store.clone(),
+            ledger.clone(),
+            archive,
+            clock.clone(),
+            None,
+        )),
         clock,
         metrics: Arc::new(Metrics::new()),
         layout: layout.clone(),

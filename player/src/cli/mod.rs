@@ -167,7 +167,7 @@ fn opened(examined: Examined, unverified: bool) -> Result<Opened, Failure> {
             .hint(format!("{missing}--unverified shows it nevertheless, as nobody's word")));
     }
     if let Some(encryption) = report.encryption.as_ref().filter(|e| !e.opened) {
-        let message = format!("{}; its content is {}", report.verdict, encryption.words());
+        let message = format!("{}; not read: its content is {}", report.verdict, encryption.words());
         return Err(Failure::new(exit, message).hint(encryption.locked.clone().unwrap_or_default()));
     }
     let (badge, about) = (
