@@ -270,7 +270,9 @@ fn clocks_are_read_in_one_place() {
     let mut findings = Vec::new();
     for file in &product() {
         // The player draws in real time and decides nothing by it.
-        if file.path == "src/clock.rs" || file.path == "player/src/screen.rs" {
+        // A redactor signs when.
+        let rims = ["src/clock.rs", "player/src/screen.rs", "player/src/cli/redact.rs"];
+        if rims.contains(&file.path.as_str()) {
             continue;
         }
         for reader in readers {

@@ -25,6 +25,8 @@ pub enum Exit {
     Recovered = 10,
     /// PREFIX: a spool.
     Prefix = 11,
+    /// REDACTED: a copy that does not show everything.
+    Redacted = 13,
     /// Not in the ledger, or nobody trusted has signed, or the key to encrypted content is missing.
     Unproved = 12,
 }

@@ -114,6 +114,26 @@ impl Grid {
         self.terminal.execute_with(functions, observer)
     }
 
+    /// What a character makes the terminal do, if anything and if its work is paid for, for those who look on step by step.
+    pub fn parse(&mut self, c: char) -> Option<Function> {
+        let earned = (c.len_utf8() as u64).saturating_mul(WORK_CELLS_PER_BYTE);
+        self.work.cells = self.work.cells.saturating_add(earned).min(WORK_CELLS_MAX);
+        let size = self.terminal.size();
+        let function = self.parser.feed(c).and_then(|f| self.work.admit(f, size))?;
+        self.modes.note(&function, size.1);
+        Some(function)
+    }
+
+    /// Where in a control sequence the next character will be.
+    pub fn state(&self) -> State {
+        self.parser.state
+    }
+
+    /// Does what [`Grid::parse`] gave.
+    pub fn execute(&mut self, function: Function) {
+        self.terminal.execute(function);
+    }
+
     /// The terminal got another size.
     pub fn resize(&mut self, cols: u32, rows: u32) {
         self.resize_with(cols, rows, ());

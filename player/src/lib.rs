@@ -49,6 +49,8 @@ pub mod package;
 pub mod plain;
 pub mod playback;
 pub mod prompt;
+pub mod redact;
+pub mod report;
 pub mod screen;
 pub mod section;
 pub mod share;

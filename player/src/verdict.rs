@@ -11,15 +11,15 @@ use portcullis_recording::trust::NodeKey;
 use portcullis_recording::{
     Fault, Head, Ledger, Trust, Unverified, Verdict, Verified, Why, spool, verify, verify_spool,
 };
-use serde::Serialize;
 
 use crate::envelope::{self, Encryption};
 use crate::failure::{Exit, Failure};
 use crate::files::{buffered, open, read_proof, read_tails, read_trust};
 use crate::import::{self, Imported};
 use crate::keyring::Keyring;
-use crate::package::{Contents, Package, RECORDING};
+use crate::package::{Package, RECORDING};
 use crate::plain;
+use crate::report::{Content, Cosignature, Position, Redacted, Report, Session, Signer};
 use crate::source::{Bytes, Source};
 use crate::times;
 
@@ -39,147 +39,6 @@ pub struct Ask {
     pub content: bool,
     /// What opens encrypted content.
     pub keyring: Arc<Keyring>,
-}
-
-/// The verdict, in values that are safe to show.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Report {
-    /// Shape of this object.
-    pub schema: u32,
-    /// What was looked at.
-    pub file: String,
-    /// `SEALED`, `RECOVERED`, `PREFIX`, `INVALID` or `UNVERIFIED`.
-    pub word: &'static str,
-    /// The same with how far or where, and whether it is in the ledger.
-    pub verdict: String,
-    /// The exit code it gives.
-    pub exit: u8,
-    /// What is missing for a better verdict, and what to do about it.
-    pub missing: Vec<String>,
-    /// Who signed.
-    pub signers: Vec<Signer>,
-    /// The session, as the signer says. Without a trusted signer these are anybody's words.
-    pub session: Option<Session>,
-    /// How much it is.
-    pub content: Option<Content>,
-    /// Where it is in the ledger.
-    pub ledger: Option<Position>,
-    /// How its content is locked, if it is encrypted.
-    pub encryption: Option<Encryption>,
-    /// What else is in the evidence package that it lies in.
-    pub package: Option<Contents>,
-}
-
-/// A node key and what the trust file says about it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Signer {
-    /// What it signed.
-    pub signed: &'static str,
-    /// Name in the trust file.
-    pub node: String,
-    /// Key in base64.
-    pub key: String,
-    /// First moment at which it holds.
-    pub from: String,
-    /// First moment at which it no longer does.
-    pub until: Option<String>,
-    /// Since when somebody else may have it.
-    pub revoked: Option<String>,
-}
-
-/// Who, where, when, why.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Session {
-    /// Id in hexadecimal.
-    pub id: String,
-    /// What the recording calls its node.
-    pub node: String,
-    /// Who.
-    pub identity: String,
-    /// Login on the target.
-    pub login: String,
-    /// The target.
-    pub target: String,
-    /// The client's address.
-    pub source: String,
-    /// The grant.
-    pub grant: String,
-    /// When the grant ends.
-    pub grant_until: String,
-    /// Key id of the certificate.
-    pub certificate: String,
-    /// When it opened.
-    pub opened: String,
-    /// When it closed; for a spool the time of the last event.
-    pub closed: String,
-    /// How long it was.
-    pub length_ms: u64,
-    /// Code of the reason why it ended.
-    pub reason_code: Option<String>,
-    /// The reason.
-    pub reason: Option<String>,
-}
-
-impl Report {
-    /// Verdict, signer and place in the ledger in the few words of a status line; what is bad stands first.
-    pub fn badge(&self) -> String {
-        if self.word == "UNVERIFIED" || self.word == "INVALID" {
-            return "UNVERIFIED".to_owned();
-        }
-        // Whether it is in the ledger follows below, with the place.
-        let verdict = self.verdict.split(", ").next().unwrap_or(self.word);
-        let signer = self.signers.first().map_or("nobody", |s| s.node.as_str());
-        let ledger = match &self.ledger {
-            Some(at) => {
-                let witnesses = match at.cosignatures.len() {
-                    1 => "1 witness".to_owned(),
-                    n => format!("{n} witnesses"),
-                };
-                format!("ledger leaf {} of {}, {witnesses}", at.index, at.tree_size)
-            }
-            None => "no ledger proof".to_owned(),
-        };
-        let lock = match &self.encryption {
-            Some(encryption) => format!(", {}", encryption.words()),
-            None => String::new(),
-        };
-        format!("{verdict} by {signer}, {ledger}{lock}")
-    }
-}
-
-/// Sizes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Content {
-    /// Finished chunks and tails.
-    pub chunks: u64,
-    /// Events in them.
-    pub events: u64,
-    /// Bytes of events.
-    pub raw_bytes: u64,
-    /// Bytes of the chunks and tails as stored.
-    pub stored_bytes: u64,
-}
-
-/// A proved place in a ledger.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Position {
-    /// The ledger.
-    pub origin: String,
-    /// The leaf, from 0.
-    pub index: u64,
-    /// Leaves when it was proved.
-    pub tree_size: u64,
-    /// Witnesses that cosigned, and when.
-    pub cosignatures: Vec<Cosignature>,
-}
-
-/// A witness's word.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Cosignature {
-    /// Who.
-    pub witness: String,
-    /// When.
-    pub at: String,
 }
 
 /// What came of it.
@@ -331,8 +190,30 @@ fn good(mut verified: Verified<Bytes>, trust: Option<&Trust>, place: &Place<'_>)
         });
     }
     report.word = verified.verdict().word();
-    report.verdict = verified.verdict().to_string();
-    let (exit, reason, closed_ms) = match verified.verdict() {
+    report.verdict = plain::line(&verified.verdict().to_string());
+    let mut of = "";
+    let (mut exit, mut verdict) = (None, verified.verdict());
+    if let Verdict::Redacted {
+        by,
+        at_wall_ms,
+        reason,
+        chunks,
+        original,
+    } = verdict
+    {
+        report.redaction = Some(Redacted {
+            by: plain::line(by),
+            at: times::utc(*at_wall_ms),
+            reason: plain::line(reason),
+            chunks: chunks.clone(),
+            marks: verified.chunks().iter().map(|info| info.marks).sum(),
+        });
+        report
+            .missing
+            .push("what was redacted: the original has it, this copy does not".to_owned());
+        (exit, verdict, of) = (Some(Exit::Redacted), original, "the original ");
+    }
+    let (own_exit, reason, closed_ms) = match verdict {
         Verdict::Sealed { closed_ms, code, text } => (Exit::Ok, Some((code.clone(), text.clone())), *closed_ms),
         Verdict::Recovered {
             closed_ms, code, text, ..
@@ -343,6 +224,8 @@ fn good(mut verified: Verified<Bytes>, trust: Option<&Trust>, place: &Place<'_>)
             );
             (Exit::Recovered, Some((code.clone(), text.clone())), *closed_ms)
         }
+        // Nobody makes a copy of a spool, or a copy that has a copy as its original.
+        Verdict::Redacted { .. } => (Exit::Redacted, None, verified.last_ms()),
         Verdict::Prefix { .. } => {
             report.missing.push(
                 "a seal: the session still runs or has crashed; the server seals it when it ends or starts again"
@@ -351,10 +234,10 @@ fn good(mut verified: Verified<Bytes>, trust: Option<&Trust>, place: &Place<'_>)
             (Exit::Prefix, None, verified.last_ms())
         }
     };
-    let mut exit = exit;
+    let mut exit = exit.take().unwrap_or(own_exit);
     match verified.ledger() {
         Ledger::Proven(proven) => {
-            report.verdict += ", in the ledger";
+            report.verdict += &format!(", {of}in the ledger");
             report.ledger = Some(Position {
                 origin: plain::line(&proven.origin),
                 index: proven.index,
@@ -372,14 +255,14 @@ fn good(mut verified: Verified<Bytes>, trust: Option<&Trust>, place: &Place<'_>)
         // A spool is not in the ledger yet; its verdict says so already.
         Ledger::NoProof if exit == Exit::Prefix => {}
         Ledger::NoProof => {
-            report.verdict += ", not proved to be in the ledger";
+            report.verdict += &format!(", {of}not proved to be in the ledger");
             report.missing.push(
                 "a proof: put FILE.proof beside the file or give --proof; the archive keeps it with the recording"
                     .to_owned(),
             );
         }
         Ledger::Refused(why) => {
-            report.verdict += ", not proved to be in the ledger";
+            report.verdict += &format!(", {of}not proved to be in the ledger");
             report
                 .missing
                 .push(format!("a proof that holds: this one was refused, {why}"));
@@ -400,10 +283,18 @@ fn good(mut verified: Verified<Bytes>, trust: Option<&Trust>, place: &Place<'_>)
     if let Some(trust) = trust {
         report
             .signers
-            .extend(signer(trust, "the opening", &head.node_key, head.opened_wall_ms));
+            .extend(signer(&trust.nodes, "the opening", &head.node_key, head.opened_wall_ms));
         if let Some(SealKind::Recovered { node_key, .. }) = verified.sealed().map(|s| &s.seal().kind) {
             let at = head.opened_wall_ms.saturating_add(closed_ms);
-            report.signers.extend(signer(trust, "the recovery", node_key, at));
+            report
+                .signers
+                .extend(signer(&trust.nodes, "the recovery", node_key, at));
+        }
+        if let Some(redaction) = verified.redaction() {
+            let (key, at) = (redaction.key(), redaction.at_wall_ms());
+            report
+                .signers
+                .extend(signer(&trust.redactors, "the redaction", key, at));
         }
     }
     if let Some(first) = report.signers.first()
@@ -428,7 +319,7 @@ fn good(mut verified: Verified<Bytes>, trust: Option<&Trust>, place: &Place<'_>)
 fn bad(place: &Place<'_>, fault: Fault, trusted: bool) -> Result<Examined, Failure> {
     let (ask, folder) = (place.ask, place.folder);
     let readable = Unverified::open(place.open()?);
-    let unknown = fault.why == Why::UnknownNodeKey;
+    let unknown = matches!(fault.why, Why::UnknownNodeKey | Why::UnknownRedactor);
     let own_fault = match &readable {
         Ok(unverified) => unverified.unverified_fault().cloned(),
         Err(fault) => Some(fault.clone()),
@@ -438,7 +329,9 @@ fn bad(place: &Place<'_>, fault: Fault, trusted: bool) -> Result<Examined, Failu
     let mut report = match own_fault {
         Some(own) if unknown => invalid(own)?,
         None if unknown => {
-            let missing = if trusted {
+            let missing = if fault.why == Why::UnknownRedactor {
+                "the redactor's key: the trust file has no [[redactor]] with it; get it from whoever answers for the copy"
+            } else if trusted {
                 "its key: the trust file does not have the node key that signed it; get the trust file of that node"
             } else {
                 "--trust FILE: without trusted keys nothing verifies (portcullis trust export makes one)"
@@ -474,6 +367,13 @@ fn bad(place: &Place<'_>, fault: Fault, trusted: bool) -> Result<Examined, Failu
     report.encryption = encryption;
     report.session = Some(session(&head, None));
     report.content = Some(sizes(unverified.unverified_chunks()));
+    report.redaction = unverified.unverified_redaction().map(|redaction| Redacted {
+        by: plain::line(redaction.name()),
+        at: times::utc(redaction.at_wall_ms()),
+        reason: plain::line(redaction.reason()),
+        chunks: redaction.chunks().collect(),
+        marks: unverified.unverified_chunks().iter().map(|info| info.marks).sum(),
+    });
     let source = Some(Source::Unverified(Box::new(unverified)));
     Ok(Examined {
         report,
@@ -526,13 +426,12 @@ fn sizes(chunks: &[portcullis_recording::ChunkInfo]) -> Content {
     }
 }
 
-fn signer(trust: &Trust, signed: &'static str, key: &[u8; 32], at_wall_ms: u64) -> Option<Signer> {
+fn signer(keys: &[NodeKey], signed: &'static str, key: &[u8; 32], at_wall_ms: u64) -> Option<Signer> {
     let held = |n: &&NodeKey| {
         n.key == *key && n.from_wall_ms <= at_wall_ms && n.until_wall_ms.is_none_or(|until| at_wall_ms < until)
     };
-    let node = trust.nodes.iter().find(held)?;
-    let revoked = trust
-        .nodes
+    let node = keys.iter().find(held)?;
+    let revoked = keys
         .iter()
         .filter(|n| n.key == *key)
         .filter_map(|n| n.revoked_wall_ms)

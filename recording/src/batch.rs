@@ -4,15 +4,15 @@ use crate::chunk::{FLAG_KEYFRAME, FLAG_LINE_KEYS};
 use crate::columns::encode_columns;
 use crate::event::{Event, kind};
 use crate::keys::sha256;
-use crate::limits::{CHUNK_RAW_BYTES_MAX, TIME_MS_MAX};
+use crate::limits::{CHUNK_RAW_BYTES_MAX, SALT_BYTES, SALT_EVENT_BYTES, TIME_MS_MAX};
 use crate::main_file::ChunkFacts;
 use crate::ratchet::ChunkKeys;
 use crate::rows::RawEvent;
 use crate::segment::compressed;
 use crate::writer::WriteError;
 
-/// Bytes kept back for the columns' headers.
-const COLUMNS_BYTES: usize = 1 << 6;
+/// Bytes kept back for the columns' headers and the salt.
+const COLUMNS_BYTES: usize = (1 << 6) + SALT_EVENT_BYTES;
 /// Most bytes of one event's header in columns: dt, kind, channel, length.
 const HEADER_BYTES_MAX: usize = 7 + 1 + 5 + 4;
 
@@ -67,15 +67,16 @@ impl Batch {
         Ok(())
     }
 
-    /// The chunk's frame, what its leaf says, and the hash of the last Accounts payload if there is one.
+    /// The chunk's frame with `salt` at its end, what its leaf says, and the hash of the last Accounts payload if there is one.
     #[expect(clippy::type_complexity, reason = "one caller; a struct would only repeat its names")]
     pub(crate) fn encode(
         self,
         last_ms: u64,
         level: i32,
         keys: Option<&ChunkKeys>,
+        salt: &[u8; SALT_BYTES],
     ) -> Result<(Vec<u8>, ChunkFacts, Option<[u8; 32]>), WriteError> {
-        let mut events = Vec::with_capacity(self.events.len());
+        let mut events = Vec::with_capacity(self.events.len() + 1);
         let mut rest = self.payloads.as_slice();
         let mut accounts = None;
         let mut flags = 0;
@@ -97,6 +98,7 @@ impl Batch {
         }
         let first_ms = events.first().ok_or(WriteError::Empty)?.at_ms;
         let last_ms = events.last().map_or(first_ms, |e| e.at_ms);
+        events.push(RawEvent::salt(last_ms, salt));
         let raw = encode_columns(&events);
         let (frame, facts) = compressed(&raw, level, (first_ms, last_ms), events.len() as u64, flags, keys)?;
         Ok((frame, facts, accounts))

@@ -276,6 +276,8 @@ pub mod kind {
     pub const SEALED_ROW: u8 = 0x7E;
     /// CHECK record: only in tail files, never an event.
     pub const CHECK: u8 = 0x7F;
+    /// Salt: ends a chunk, so that its hash tells nothing about it (FORMAT.md section 5.4).
+    pub const SALT: u8 = 0x80;
     /// First ignorable kind: readers skip 0x80..=0xFF.
     pub const IGNORABLE_FIRST: u8 = 0x80;
 }

@@ -155,6 +155,15 @@ pub enum Why {
     /// The SEAL's signature does not verify.
     #[error("the seal's signature does not verify")]
     SealSignature,
+    /// The REDACTION does not fit the file it is in.
+    #[error("the redaction does not hold: {0}")]
+    Redaction(&'static str),
+    /// The redactor's key is not in the trust file.
+    #[error("the redactor's key is not trusted")]
+    UnknownRedactor,
+    /// The redactor's key was not valid when the copy was made, or is revoked.
+    #[error("the redactor's key was not valid then, or is revoked")]
+    RedactorNotValidThen,
     /// The seek table is not the one recomputed.
     #[error("the seek table is not the one the frames give")]
     SeekTable,

@@ -8,13 +8,18 @@ use crate::bytes::put_varint;
 use crate::chunk::{FLAG_KEYFRAME, FLAG_LINE_KEYS, FLAG_STORED};
 use crate::event::{Event, kind};
 use crate::frame::{STORED_END, STORED_HEADER, raw_block};
-use crate::limits::{BLOCK_BYTES_MAX, CHUNK_RAW_BYTES_MAX, CHUNK_STORED_BYTES_MAX, FLOOD_RAW_BYTES_TARGET};
+use crate::limits::{
+    BLOCK_BYTES_MAX, CHUNK_RAW_BYTES_MAX, CHUNK_STORED_BYTES_MAX, FLOOD_RAW_BYTES_TARGET, SALT_EVENT_BYTES,
+};
 use crate::main_file::{ChunkFacts, Main};
-use crate::rows::{LAYOUT_ROWS, put_row_header};
+use crate::rows::{LAYOUT_ROWS, put_row, put_row_header};
 use crate::writer::{WriteError, Writer};
 
 /// Bytes before the payload of a piece: at most frame header, block header, layout, time and row header.
 const LEAD_BYTES_MAX: usize = 48;
+
+/// What ends a chunk: a block with the salt, and the empty one.
+const END_BYTES_MAX: usize = 3 + SALT_EVENT_BYTES + STORED_END.len();
 
 /// Two runs of bytes to write one after the other, such as with `writev`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,8 +105,8 @@ impl Flood {
         put_row_header(&mut header, at_ms - last_ms, event.kind(), channel, payload.len());
         let raw_len = header.len() + payload.len();
         let stored_len = frame_header.len() + raw_len + 3 * (raw_len / BLOCK_BYTES_MAX + 1);
-        if self.raw_len as usize + raw_len > CHUNK_RAW_BYTES_MAX
-            || self.stored_len as usize + stored_len + STORED_END.len() > CHUNK_STORED_BYTES_MAX
+        if self.raw_len as usize + raw_len + SALT_EVENT_BYTES > CHUNK_RAW_BYTES_MAX
+            || self.stored_len as usize + stored_len + END_BYTES_MAX > CHUNK_STORED_BYTES_MAX
         {
             return Err(WriteError::ChunkFull);
         }
@@ -159,13 +164,17 @@ impl Flood {
         let Some(first_ms) = self.first_ms else {
             return Ok((self.writer, Vec::new()));
         };
-        self.hash.update(STORED_END);
+        let salt = self.writer.key().salt();
+        let mut row = Vec::with_capacity(SALT_EVENT_BYTES);
+        put_row(&mut row, 0, kind::SALT, 0, &salt);
+        let end = [&raw_block(row.len()), row.as_slice(), &STORED_END].concat();
+        self.hash.update(&end);
         let facts = ChunkFacts {
             first_ms,
             last_ms: self.writer.last_ms(),
-            raw_len: self.raw_len,
-            stored_len: self.stored_len + STORED_END.len() as u64,
-            event_count: self.events,
+            raw_len: self.raw_len + row.len() as u64,
+            stored_len: self.stored_len + end.len() as u64,
+            event_count: self.events + 1,
             flags: self.flags,
             sha256: self.hash.finalize().into(),
         };
@@ -174,6 +183,6 @@ impl Flood {
             .append(&facts, self.writer.key(), next.public())
             .ok_or(WriteError::TooManyChunks)?;
         drop(self.writer.turn(next, hash));
-        Ok((self.writer, [&STORED_END, leaf.as_slice()].concat()))
+        Ok((self.writer, [end, leaf].concat()))
     }
 }

@@ -6,8 +6,8 @@ use sha2::{Digest, Sha256};
 
 use crate::fault::Why;
 use crate::limits::{
-    BLOCK_BYTES_MAX, CHUNK_RAW_BYTES_MAX, CHUNK_STORED_BYTES_MAX, CHUNKS_MAX, HEAD_BYTES_MAX, STATEMENT_BYTES_MAX,
-    TAIL_BYTES_MAX, WINDOW_LOG_MAX,
+    BLOCK_BYTES_MAX, CHUNK_RAW_BYTES_MAX, CHUNK_STORED_BYTES_MAX, CHUNKS_MAX, HEAD_BYTES_MAX, REPLACED_BYTES_MAX,
+    STATEMENT_BYTES_MAX, TAIL_BYTES_MAX, WINDOW_LOG_MAX,
 };
 
 /// Magic of a zstd frame (RFC 8878 section 3.1.1).
@@ -27,6 +27,7 @@ pub(crate) enum Skip {
     Tail,
     Index,
     Seal,
+    Redaction,
     SeekTable,
     /// A chunk of an encrypted recording (section 10).
     Encrypted,
@@ -40,6 +41,7 @@ impl Skip {
             Skip::Tail => 0x184D_2A52,
             Skip::Index => 0x184D_2A53,
             Skip::Seal => 0x184D_2A54,
+            Skip::Redaction => 0x184D_2A55,
             Skip::SeekTable => 0x184D_2A5E,
             Skip::Encrypted => 0x184D_2A5F,
         }
@@ -52,6 +54,7 @@ impl Skip {
             Skip::Tail,
             Skip::Index,
             Skip::Seal,
+            Skip::Redaction,
             Skip::SeekTable,
             Skip::Encrypted,
         ]
@@ -67,6 +70,7 @@ impl Skip {
             Skip::Leaf | Skip::Seal => STATEMENT_BYTES_MAX,
             Skip::Tail => TAIL_BYTES_MAX + CHUNK_STORED_BYTES_MAX,
             Skip::Index => CHUNKS_MAX as usize * 21,
+            Skip::Redaction => CHUNKS_MAX as usize * REPLACED_BYTES_MAX + STATEMENT_BYTES_MAX,
             Skip::Encrypted => CHUNK_STORED_BYTES_MAX - SKIP_HEADER_BYTES,
             Skip::SeekTable => CHUNKS_MAX as usize * 2 * SEEK_ENTRY_BYTES + (1 << 12),
         }

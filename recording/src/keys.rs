@@ -4,8 +4,13 @@ use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
+use crate::limits::SALT_BYTES;
+
 /// Fills 32 bytes from a cryptographic random generator. This crate has none of its own.
 pub type Entropy = Box<dyn FnMut(&mut [u8; 32]) + Send>;
+
+/// In front of what the salt of a chunk is drawn from; never signed.
+const SALT_PREFIX: &[u8] = b"portcullis-recording/v1 salt\0";
 
 /// Bytes of an Ed25519 signature.
 pub(crate) const SIGNATURE_BYTES: usize = 64;
@@ -18,6 +23,7 @@ pub(crate) enum Domain {
     Tail,
     Check,
     Seal,
+    Redaction,
 }
 
 impl Domain {
@@ -28,6 +34,7 @@ impl Domain {
             Domain::Tail => b"portcullis-recording/v1 tail\0",
             Domain::Check => b"portcullis-recording/v1 check\0",
             Domain::Seal => b"portcullis-recording/v1 seal\0",
+            Domain::Redaction => b"portcullis-recording/v1 redaction\0",
         }
     }
 
@@ -68,6 +75,19 @@ impl EpochKey {
 
     pub(crate) fn sign(&self, domain: Domain, statement: &[u8]) -> [u8; SIGNATURE_BYTES] {
         self.0.sign(&domain.message(statement)).to_bytes()
+    }
+
+    /// The salt of this epoch's chunk (FORMAT.md section 5.4): nobody can guess it who did not have the key, and that is
+    /// wiped with the leaf.
+    pub(crate) fn salt(&self) -> [u8; SALT_BYTES] {
+        let mut hash = Sha256::new_with_prefix(SALT_PREFIX);
+        hash.update(Zeroizing::new(self.0.to_bytes()));
+        let digest: [u8; 32] = hash.finalize().into();
+        let mut salt = [0; SALT_BYTES];
+        for (to, from) in salt.iter_mut().zip(digest) {
+            *to = from;
+        }
+        salt
     }
 
     /// The statement with its signature behind it, as frames carry it.

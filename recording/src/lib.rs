@@ -14,6 +14,8 @@
 //!                                                            |
 //!     the end:       finish(Main) --> (bytes, Sealed)   or, after a crash:   recover(main, tails) --> Recovery
 //!
+//!  Verified + replaced chunks --redact--> Unsigned --write--> redacted copy
+//!
 //!  bytes + Trust (+ proof) --verify--> Verified --chunk(i), events()--> Timed<Event>       or the first Fault
 //! ```
 //!
@@ -58,6 +60,8 @@ pub mod note;
 pub mod proof;
 pub mod reader;
 pub mod recover;
+pub mod redact;
+pub mod redaction;
 pub mod seal;
 pub mod segment;
 pub mod spool;
@@ -81,6 +85,8 @@ pub use proof::Ledger;
 pub use ratchet::ContentKey;
 pub use reader::{Chunk, ChunkInfo, ChunkKind};
 pub use recover::{Recovery, recover};
+pub use redact::{Redactor, Replacement};
+pub use redaction::Redaction;
 pub use seal::{Seal, SealKind, Sealed};
 pub use segment::{Segment, TailText};
 pub use trust::Trust;

@@ -52,6 +52,12 @@ pub const WINDOW_LOG_MAX: u32 = 23;
 pub const BLOCK_BYTES_MAX: usize = 128 << 10;
 /// Milliseconds: larger times are refused, so that sums cannot overflow (about 8,900 years).
 pub const TIME_MS_MAX: u64 = 1 << 48;
+/// Random bytes in the salt that ends a chunk.
+pub const SALT_BYTES: usize = 16;
+/// Raw bytes of the salt's event in either layout: dt, kind, channel, length and the salt.
+pub const SALT_EVENT_BYTES: usize = 4 + SALT_BYTES;
+/// Bytes of one replaced chunk in a REDACTION.
+pub const REPLACED_BYTES_MAX: usize = 64;
 /// Bytes of a trust file.
 pub const TRUST_BYTES_MAX: usize = 1 << 20;
 /// Bytes of a signed note or a proof file.

@@ -121,6 +121,11 @@ impl Main {
         seek_table(&self.frames)
     }
 
+    /// Stored and raw bytes of every frame so far.
+    pub(crate) fn frames(&self) -> &[(u32, u32)] {
+        &self.frames
+    }
+
     /// A frame was appended or read.
     pub(crate) fn took_frame(&mut self, stored: u64, raw: u64) {
         self.frames.push((stored as u32, raw as u32));

@@ -13,8 +13,9 @@ use crate::keys::sha256;
 use crate::limits::{CHUNK_RAW_BYTES_MAX, LINE_KEYS_MAX};
 use crate::line::LineCipher;
 use crate::ratchet::{ChunkKeys, ContentKey, Ratchet};
+use crate::redaction::{MARK, Redaction};
 use crate::rows::RawEvent;
-use crate::scan::Scan;
+use crate::scan::{Layout, Scan};
 use crate::tail;
 
 /// What a chunk is.
@@ -66,6 +67,8 @@ pub struct ChunkInfo {
     pub(crate) line_keys: bool,
     pub(crate) sha256: [u8; 32],
     pub(crate) place: Place,
+    /// Marks that a redactor left in it; 0 if it is as the session signed it (FORMAT.md section 3.8).
+    pub marks: u64,
 }
 
 /// Where the bytes of a chunk are.
@@ -76,6 +79,11 @@ pub(crate) enum Place {
 }
 
 impl ChunkInfo {
+    /// Whether a redactor has put it in the place of what the session signed.
+    pub fn is_redacted(&self) -> bool {
+        self.marks > 0
+    }
+
     pub(crate) fn at_offset(mut self, offset: u64) -> ChunkInfo {
         self.offset = offset;
         self
@@ -103,6 +111,8 @@ pub(crate) struct Reading<R> {
     pub(crate) head_frame_len: u64,
     pub(crate) chunks: Vec<ChunkInfo>,
     tails: Arc<[Vec<u8>]>,
+    pub(crate) redaction: Option<Arc<Redaction>>,
+    pub(crate) layout: Option<Arc<Layout>>,
     keys: Option<LineKeys>,
     content_key: Option<ContentKey>,
     /// Where the last read left it, as the next one mostly goes on from there.
@@ -118,6 +128,8 @@ impl<R: Read + Seek> Reading<R> {
             head: scan.head,
             chunks: scan.chunks,
             tails: tails.into(),
+            redaction: scan.redaction.map(Arc::new),
+            layout: scan.layout.map(Arc::new),
             keys: None,
             content_key: None,
             ratchet: None,
@@ -133,6 +145,8 @@ impl<R: Read + Seek> Reading<R> {
             head_frame_len: self.head_frame_len,
             chunks: self.chunks.clone(),
             tails: Arc::clone(&self.tails),
+            redaction: self.redaction.clone(),
+            layout: self.layout.clone(),
             keys: self.keys.clone(),
             content_key: self.content_key.clone(),
             ratchet: None,
@@ -142,6 +156,10 @@ impl<R: Read + Seek> Reading<R> {
     /// Where its bytes come from.
     pub(crate) fn reader(&self) -> &R {
         &self.reader
+    }
+
+    pub(crate) fn reader_mut(&mut self) -> &mut R {
+        &mut self.reader
     }
 
     pub(crate) fn is_locked(&self) -> bool {
@@ -276,6 +294,17 @@ impl Chunk {
         &self.info
     }
 
+    /// Whether it ends with a salt, so that its hash does not tell whether a guess of its content is right (FORMAT.md
+    /// section 5.4).
+    pub fn is_salted(&self) -> bool {
+        let rows = match self.info.kind {
+            ChunkKind::Compressed | ChunkKind::Encrypted | ChunkKind::Stored => Content::new(&self.content),
+            ChunkKind::Tail | ChunkKind::TornStored => return false,
+        };
+        let last = rows.ok().and_then(|rows| rows.filter_map(Result::ok).last());
+        last.is_some_and(|row| row.is_salt())
+    }
+
     /// Its events in order, borrowed from it. Released input lines come as `Input`; ignorable kinds are left out.
     /// Whatever in a finished chunk is not as its leaf says is a fault, and the last item.
     pub fn events(&self) -> Result<ChunkEvents<'_>, Fault> {
@@ -300,6 +329,7 @@ impl Chunk {
             last_ms: 0,
             keyframe: false,
             line_keys: false,
+            marks: 0,
             ended: false,
         })
     }
@@ -314,6 +344,7 @@ pub struct ChunkEvents<'c> {
     last_ms: u64,
     keyframe: bool,
     line_keys: bool,
+    marks: u64,
     ended: bool,
 }
 
@@ -336,6 +367,11 @@ impl<'c> ChunkEvents<'c> {
             let Some(event) = Event::decode(row.kind, row.payload)? else {
                 continue;
             };
+            if let Event::Marker { text } = &event
+                && text.starts_with(MARK)
+            {
+                self.marks += 1;
+            }
             return Ok(Some(Timed {
                 at_ms: row.at_ms,
                 channel: row.channel,
@@ -377,6 +413,9 @@ impl<'c> ChunkEvents<'c> {
         }
         if self.line_keys != info.line_keys {
             return Err(Why::Content("the line key flag is wrong"));
+        }
+        if info.is_redacted() && self.marks != info.marks {
+            return Err(Why::Content("another number of marks"));
         }
         Ok(())
     }

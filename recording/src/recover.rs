@@ -83,6 +83,10 @@ pub fn recover<R: Read + Seek>(
         return Err(RecoverError::Reason);
     }
     let scan = scan(&mut main, None)?;
+    if scan.redaction.is_some() {
+        // No session has written that; what it wrote is in the original.
+        return Err(Fault::at(scan.main.head_frame_len(), Why::FrameOutOfPlace).into());
+    }
     let (keep_bytes, fault) = match &scan.stop {
         Stop::Open { good, fault } => (*good, fault.clone()),
         Stop::Sealed { seal, file_bytes } => {

@@ -3,7 +3,7 @@
 use crate::bytes::{Cursor, put_varint};
 use crate::cbor::Malformed;
 use crate::event::kind;
-use crate::limits::{EVENT_PAYLOAD_BYTES_MAX, SEALED_ROW_BYTES_MAX, TIME_MS_MAX};
+use crate::limits::{EVENT_PAYLOAD_BYTES_MAX, SALT_BYTES, SEALED_ROW_BYTES_MAX, TIME_MS_MAX};
 
 /// First content byte of a chunk in rows.
 pub(crate) const LAYOUT_ROWS: u8 = 0;
@@ -18,6 +18,22 @@ pub(crate) struct RawEvent<'a> {
     pub(crate) channel: u32,
     pub(crate) kind: u8,
     pub(crate) payload: &'a [u8],
+}
+
+impl<'a> RawEvent<'a> {
+    /// What ends a chunk (FORMAT.md section 5.4).
+    pub(crate) fn salt(last_ms: u64, salt: &'a [u8; SALT_BYTES]) -> RawEvent<'a> {
+        RawEvent {
+            at_ms: last_ms,
+            channel: 0,
+            kind: kind::SALT,
+            payload: salt,
+        }
+    }
+
+    pub(crate) fn is_salt(&self) -> bool {
+        self.kind == kind::SALT && self.payload.len() == SALT_BYTES
+    }
 }
 
 /// Appends everything of a row but its payload.

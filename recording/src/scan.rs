@@ -6,12 +6,13 @@ use sha2::{Digest, Sha256};
 
 use crate::chunk::{ChunkLeaf, FLAG_KEYFRAME, FLAG_LINE_KEYS, FLAG_STORED};
 use crate::fault::{Fault, Why};
-use crate::frame::{SKIP_HEADER_BYTES, Skip, Source, ZSTD_MAGIC};
+use crate::frame::{SKIP_HEADER_BYTES, Skip, Source, ZSTD_MAGIC, seek_table};
 use crate::head::Head;
-use crate::keys::{Domain, signed_by, split_signature};
+use crate::keys::{Domain, SIGNATURE_BYTES, sha256, signed_by, split_signature};
 use crate::limits::TAILS_MAX;
 use crate::main_file::Main;
 use crate::reader::{ChunkInfo, ChunkKind, Place};
+use crate::redaction::Redaction;
 use crate::seal::{Seal, SealKind};
 use crate::tail::{TAIL_FILE, TORN_STORED};
 use crate::tail_chain::TailChain;
@@ -23,6 +24,10 @@ pub(crate) struct Scan {
     pub(crate) head: Head,
     pub(crate) main: Main,
     pub(crate) chunks: Vec<ChunkInfo>,
+    /// What a redactor says, if it is a redacted copy. `main` is what the original is all the same.
+    pub(crate) redaction: Option<Redaction>,
+    /// Of a finished one.
+    pub(crate) layout: Option<Layout>,
     /// Key that the next leaf must be signed by.
     key: [u8; 32],
     /// Key of the last leaf; the first key if there is none.
@@ -30,10 +35,21 @@ pub(crate) struct Scan {
     pub(crate) stop: Stop,
 }
 
+/// How a finished recording lies in its file: what a copy of it is made from.
+#[derive(Debug)]
+pub(crate) struct Layout {
+    /// Stored and raw bytes of every frame of the original but the seek table.
+    pub(crate) frames: Vec<(u32, u32)>,
+    /// SHA-256 of the SEAL frame.
+    pub(crate) seal_sha256: [u8; 32],
+    /// Where the seek table begins.
+    pub(crate) seek_table_at: u64,
+}
+
 /// How it ended.
 #[derive(Debug)]
 pub(crate) enum Stop {
-    /// At the end of a finished recording.
+    /// At the end of a finished recording. `file_bytes` are those of the original.
     Sealed { seal: Box<Seal>, file_bytes: u64 },
     /// Before that: the finished chunks end at `good`, and this is what came after.
     Open { good: u64, fault: Fault },
@@ -60,6 +76,8 @@ pub(crate) fn scan<R: Read>(reader: R, trust: Option<&Trust>) -> Result<Scan, Fa
         head,
         main,
         chunks: Vec::new(),
+        redaction: None,
+        layout: None,
         key,
         previous_key: key,
         stop: open,
@@ -134,11 +152,26 @@ impl<R: Read> Walk<'_, R> {
                 }
                 Skip::Encrypted if encrypted && self.tails.is_none() => self.chunk(offset)?,
                 Skip::Index => return self.end(offset),
+                Skip::Redaction => self.redaction().map_err(fault)?,
                 Skip::Head | Skip::Leaf | Skip::Seal | Skip::SeekTable | Skip::Encrypted => {
                     return Err(fault(Why::FrameOutOfPlace));
                 }
             }
         }
+    }
+
+    /// The REDACTION of a copy, right behind the HEAD, whose magic was read.
+    fn redaction(&mut self) -> Result<(), Why> {
+        let first = self.scan.main.chunks() == 0 && self.tails.is_none();
+        if !first || self.scan.redaction.is_some() {
+            return Err(Why::FrameOutOfPlace);
+        }
+        let content = self.source.skip_content(Skip::Redaction)?;
+        if self.scan.main.is_encrypted() {
+            return Err(Why::Redaction("an encrypted recording has none"));
+        }
+        self.scan.redaction = Some(Redaction::read(&content, &self.scan.main.h0())?);
+        Ok(())
     }
 
     /// Index of the tail that comes next, and the last time before it.
@@ -181,10 +214,12 @@ impl<R: Read> Walk<'_, R> {
             true => there(why).spanning(leaf.first_ms, Some(leaf.last_ms)),
             false => there(why),
         };
-        self.scan
-            .main
-            .expect(&leaf, walked.stored_len, &walked.sha256)
-            .map_err(spanning)?;
+        let replaced = self.scan.redaction.as_ref().and_then(|r| r.of(index)).copied();
+        let (stored_len, sha256) = match replaced {
+            Some(_) => (leaf.stored_len, leaf.sha256),
+            None => (walked.stored_len, walked.sha256),
+        };
+        self.scan.main.expect(&leaf, stored_len, &sha256).map_err(spanning)?;
         if !signed {
             return Err(spanning(Why::LeafSignature));
         }
@@ -192,18 +227,22 @@ impl<R: Read> Walk<'_, R> {
             return Err(spanning(Why::LeafKeyReused));
         }
         let stored = leaf.flags & FLAG_STORED != 0;
-        let raw_len = match (encrypted, stored) {
-            (true, true) => return Err(spanning(Why::Malformed("a stored chunk in an encrypted recording"))),
-            // What was encrypted is looked at when it is read.
-            (true, false) => Some(leaf.raw_len),
-            (false, true) => walked.stored_raw_len,
-            (false, false) => walked.content_size,
-        };
-        if raw_len != Some(leaf.raw_len) {
-            return Err(spanning(Why::ZstdFrame("the content is not as long as its leaf says")));
+        if let Some(replaced) = &replaced {
+            replaced.expect(&walked, &leaf).map_err(spanning)?;
+        } else {
+            let raw_len = match (encrypted, stored) {
+                (true, true) => return Err(spanning(Why::Malformed("a stored chunk in an encrypted recording"))),
+                // What was encrypted is looked at when it is read.
+                (true, false) => Some(leaf.raw_len),
+                (false, true) => walked.stored_raw_len,
+                (false, false) => walked.content_size,
+            };
+            if raw_len != Some(leaf.raw_len) {
+                return Err(spanning(Why::ZstdFrame("the content is not as long as its leaf says")));
+            }
         }
         let leaf_frame_len = (SKIP_HEADER_BYTES + content.len()) as u64;
-        self.scan.chunks.push(ChunkInfo {
+        let info = ChunkInfo {
             kind: match (encrypted, stored) {
                 (true, _) => ChunkKind::Encrypted,
                 (false, true) => ChunkKind::Stored,
@@ -222,7 +261,10 @@ impl<R: Read> Walk<'_, R> {
             line_keys: leaf.flags & FLAG_LINE_KEYS != 0,
             sha256: leaf.sha256,
             place: Place::File,
-        });
+            marks: 0,
+        };
+        let info = replaced.map_or(info.clone(), |replaced| replaced.applied(info));
+        self.scan.chunks.push(info);
         self.scan.main.took_chunk(&leaf, statement, leaf_frame_len);
         self.scan.previous_key = std::mem::replace(&mut self.scan.key, leaf.next_key);
         Ok(())
@@ -273,15 +315,33 @@ impl<R: Read> Walk<'_, R> {
 
         let offset = self.source.offset();
         let here = |why: Why| Fault::at(offset, why);
+        let seal_sha256 = sha256(&Skip::Seal.frame(&content));
+        let original = self.scan.main.frames().to_vec();
+        let frames = match &self.scan.redaction {
+            None => original.clone(),
+            Some(redaction) => {
+                redaction
+                    .check_end(self.scan.main.chunks(), &seal_sha256)
+                    .map_err(here)?;
+                let redaction_frame_len = SKIP_HEADER_BYTES + redaction.encode().len() + SIGNATURE_BYTES;
+                redaction.frames(&original, redaction_frame_len as u64)
+            }
+        };
         let table = self.expected(Skip::SeekTable).map_err(here)?;
-        if table != self.scan.main.seek_table_content() {
+        if table != seek_table(&frames) {
             return Err(here(Why::SeekTable));
         }
         let end = self.source.offset();
         if !self.source.at_end().map_err(here)? {
             return Err(Fault::at(end, Why::TrailingBytes));
         }
-        Ok((seal, end))
+        let original_bytes = self.scan.main.offset() + (SKIP_HEADER_BYTES + seek_table(&original).len()) as u64;
+        self.scan.layout = Some(Layout {
+            frames: original,
+            seal_sha256,
+            seek_table_at: offset,
+        });
+        Ok((seal, original_bytes))
     }
 
     fn expected(&mut self, skip: Skip) -> Result<Vec<u8>, Why> {

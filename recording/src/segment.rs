@@ -118,6 +118,8 @@ impl Segment {
             });
         }
         events.extend(kept.iter().map(Settled::raw));
+        let salt = self.key.salt();
+        events.push(RawEvent::salt(last_ms, &salt));
         let raw = encode_columns(&events);
         let line_keys = events.iter().any(|e| e.kind == kind::LINE_KEY);
         let begins_with_keyframe = events.first().is_some_and(|e| e.kind == kind::KEYFRAME);

@@ -118,6 +118,7 @@ impl TailChain {
             line_keys: true,
             sha256: seen.sha256,
             place: Place::File,
+            marks: 0,
         };
         self.previous = Some(seen.sha256);
         self.signer = seen.open.key;
@@ -155,6 +156,7 @@ impl TailChain {
             line_keys: true,
             sha256: sha256(bytes.get(..torn.stored_len).unwrap_or_default()),
             place: Place::File,
+            marks: 0,
         };
         self.gap = true;
         self.previous = None;

@@ -18,16 +18,18 @@ pub struct Trust {
     pub quorum: u64,
     /// Identity keys of nodes.
     pub nodes: Vec<NodeKey>,
+    /// Keys of those who may make redacted copies.
+    pub redactors: Vec<NodeKey>,
     /// Ledgers.
     pub ledgers: Vec<LedgerKey>,
     /// Witnesses.
     pub witnesses: Vec<VerifierKey>,
 }
 
-/// A node's identity key and when it holds.
+/// A node's identity key, or a redactor's, and when it holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeKey {
-    /// The node.
+    /// The node, or the redactor.
     pub name: String,
     /// Its Ed25519 key.
     pub key: [u8; 32],
@@ -88,6 +90,19 @@ impl Trust {
         }
     }
 
+    /// The name of a redactor whose key holds at a time. A revoked one proves nothing: no ledger says when a copy was made.
+    pub(crate) fn redactor(&self, key: &[u8; 32], wall_ms: u64) -> Result<&str, Why> {
+        let known = || self.redactors.iter().filter(|redactor| redactor.key == *key);
+        if known().next().is_none() {
+            return Err(Why::UnknownRedactor);
+        }
+        let holds = |r: &&NodeKey| r.from_wall_ms <= wall_ms && r.until_wall_ms.is_none_or(|until| wall_ms < until);
+        match known().find(holds) {
+            Some(redactor) if known().all(|r| r.revoked_wall_ms.is_none()) => Ok(&redactor.name),
+            Some(_) | None => Err(Why::RedactorNotValidThen),
+        }
+    }
+
     /// The text form.
     pub fn to_text(&self) -> Result<String, TrustError> {
         let mut out = format!("quorum = {}\n", self.quorum);
@@ -95,11 +110,12 @@ impl Trust {
             line: 0,
             what: "cannot be written",
         };
-        for n in &self.nodes {
+        let nodes = self.nodes.iter().map(|n| ("node", n));
+        for (table, n) in nodes.chain(self.redactors.iter().map(|r| ("redactor", r))) {
             let key = BASE64.encode(n.key);
             write!(
                 out,
-                "\n[[node]]\nname = \"{}\"\nkey = \"{key}\"\nfrom = {}\n",
+                "\n[[{table}]]\nname = \"{}\"\nkey = \"{key}\"\nfrom = {}\n",
                 n.name, n.from_wall_ms
             )
             .map_err(failed)?;
@@ -147,7 +163,7 @@ impl Trust {
             }
             if line.starts_with('[') {
                 table.finish(&mut trust)?;
-                let kind = ["node", "ledger", "witness"]
+                let kind = ["node", "redactor", "ledger", "witness"]
                     .into_iter()
                     .find(|k| line == format!("[[{k}]]"));
                 let kind = kind.ok_or(TrustError {
@@ -271,7 +287,7 @@ impl Table {
 
     fn finish(&mut self, trust: &mut Trust) -> Result<(), TrustError> {
         match self.kind {
-            "node" => {
+            kind @ ("node" | "redactor") => {
                 let (_, name) = self.text("name")?;
                 let (line, key) = self.text("key")?;
                 let key = BASE64.decode(key).ok().and_then(|k| k.try_into().ok());
@@ -285,7 +301,10 @@ impl Table {
                     until_wall_ms: self.number("until")?,
                     revoked_wall_ms: self.number("revoked")?,
                 };
-                trust.nodes.push(node);
+                match kind {
+                    "node" => trust.nodes.push(node),
+                    _ => trust.redactors.push(node),
+                }
             }
             "ledger" => {
                 let (_, origin) = self.text("origin")?;
@@ -322,6 +341,13 @@ mod tests {
                 from_wall_ms: 5,
                 until_wall_ms: Some(9),
                 revoked_wall_ms: None,
+            }],
+            redactors: vec![NodeKey {
+                name: "privacy office".into(),
+                key: [4; 32],
+                from_wall_ms: 0,
+                until_wall_ms: None,
+                revoked_wall_ms: Some(7),
             }],
             ledgers: vec![LedgerKey {
                 origin: "b.example/ledger".into(),

@@ -10,8 +10,9 @@ use crate::leaf::LedgerLeaf;
 use crate::proof::Ledger;
 use crate::ratchet::ContentKey;
 use crate::reader::{Chunk, ChunkInfo, Events, Reading};
+use crate::redaction::Redaction;
 use crate::scan::{Stop, scan};
-use crate::seal::{Sealed, open_leaf};
+use crate::seal::{SealKind, Sealed, open_leaf};
 use crate::verify::Verdict;
 
 /// A recording whose every byte was verified against trusted keys. Made by [`crate::verify()`] and
@@ -63,12 +64,21 @@ impl<R: Read + Seek> Verified<R> {
         &self.verdict
     }
 
-    /// Its place in the ledger, as far as the proof shows.
+    /// What a redactor says about it, if it is a redacted copy.
+    pub fn redaction(&self) -> Option<&Redaction> {
+        self.reading.redaction.as_deref()
+    }
+
+    pub(crate) fn reading_mut(&mut self) -> &mut Reading<R> {
+        &mut self.reading
+    }
+
+    /// Its place in the ledger, as far as the proof shows. Of a redacted copy that of the original.
     pub fn ledger(&self) -> &Ledger {
         &self.ledger
     }
 
-    /// What the ledger takes; `None` for a spool that is not sealed.
+    /// What the ledger takes; `None` for a spool that is not sealed. Of a redacted copy what it took of the original.
     pub fn sealed(&self) -> Option<&Sealed> {
         self.sealed.as_ref()
     }
@@ -155,10 +165,14 @@ impl<R: Read + Seek> Verified<R> {
             }
         }
         match (&self.verdict, &self.sealed) {
-            (Verdict::Sealed { .. }, Some(sealed)) if sealed.seal().accounts_sha256 != accounts => Err(Fault::at(
-                0,
-                Why::Content("the accounts are not those that were sealed"),
-            )),
+            (Verdict::Sealed { .. } | Verdict::Redacted { .. }, Some(sealed))
+                if sealed.seal().kind == SealKind::Sealed && sealed.seal().accounts_sha256 != accounts =>
+            {
+                Err(Fault::at(
+                    0,
+                    Why::Content("the accounts are not those that were sealed"),
+                ))
+            }
             _ => Ok(shown),
         }
     }
@@ -201,6 +215,11 @@ impl<R: Read + Seek> Unverified<R> {
     /// Where reading stopped, if not at the end of a whole recording.
     pub fn unverified_fault(&self) -> Option<&Fault> {
         self.fault.as_ref()
+    }
+
+    /// What somebody says to have redacted.
+    pub fn unverified_redaction(&self) -> Option<&Redaction> {
+        self.reading.redaction.as_deref()
     }
 
     /// The head, which may be anybody's.

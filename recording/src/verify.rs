@@ -8,6 +8,7 @@ use crate::limits::TAILS_MAX;
 use crate::merkle;
 use crate::proof::{Ledger, Proof};
 use crate::reader::Reading;
+use crate::redaction::Redaction;
 use crate::scan::{Scan, Stop, scan};
 use crate::seal::{Seal, SealKind, Sealed};
 use crate::trust::{Standing, Trust};
@@ -40,6 +41,19 @@ pub enum Verdict {
         /// The reason in words.
         text: String,
     },
+    /// A copy in which a trusted redactor has replaced chunks. All leaves and the seal are the original's, and verify.
+    Redacted {
+        /// The redactor, as the trust file calls it.
+        by: String,
+        /// When, wall ms, as the redactor says.
+        at_wall_ms: u64,
+        /// Why, in words.
+        reason: String,
+        /// Indices of the replaced chunks, in order.
+        chunks: Vec<u64>,
+        /// What the original is: `Sealed` or `Recovered`.
+        original: Box<Verdict>,
+    },
     /// A spool: a session that still runs or has crashed. Something may be missing behind it.
     Prefix {
         /// The session's own keys vouch for what happened up to here.
@@ -52,11 +66,12 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// `SEALED`, `RECOVERED` or `PREFIX`.
+    /// `SEALED`, `RECOVERED`, `REDACTED` or `PREFIX`.
     pub fn word(&self) -> &'static str {
         match self {
             Verdict::Sealed { .. } => "SEALED",
             Verdict::Recovered { .. } => "RECOVERED",
+            Verdict::Redacted { .. } => "REDACTED",
             Verdict::Prefix { .. } => "PREFIX",
         }
     }
@@ -66,6 +81,15 @@ impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Verdict::Sealed { .. } => f.write_str(self.word()),
+            Verdict::Redacted {
+                by, chunks, original, ..
+            } => {
+                write!(f, "REDACTED by {by}, {}", Ranges(chunks))?;
+                match original.as_ref() {
+                    Verdict::Sealed { .. } => Ok(()),
+                    recovered => write!(f, ", the original {recovered}"),
+                }
+            }
             Verdict::Recovered { vouched_ms, .. } | Verdict::Prefix { vouched_ms, .. } => {
                 write!(
                     f,
@@ -76,6 +100,24 @@ impl fmt::Display for Verdict {
                 )
             }
         }
+    }
+}
+
+/// Indices of chunks in few words: `chunk 3`, `chunks 2-4, 7`.
+pub struct Ranges<'c>(pub &'c [u64]);
+
+impl fmt::Display for Ranges<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.len() == 1 { "chunk" } else { "chunks" })?;
+        let mut comma = "";
+        for run in self.0.chunk_by(|a, b| a + 1 == *b) {
+            match run {
+                [first, .., last] => write!(f, "{comma} {first}-{last}")?,
+                _ => run.iter().try_for_each(|one| write!(f, "{comma} {one}"))?,
+            }
+            comma = ",";
+        }
+        Ok(())
     }
 }
 
@@ -101,7 +143,10 @@ pub fn verify<R: Read + Seek>(mut reader: R, trust: &Trust, proof: Option<&str>)
         }
     };
     check_revocations(&scan, Some(&seal), trust, &ledger)?;
-    let verdict = verdict(seal);
+    let verdict = match &scan.redaction {
+        None => verdict(seal),
+        Some(redaction) => redacted(redaction, verdict(seal), trust)?,
+    };
     Ok(Verified::new(
         Reading::new(reader, scan, Vec::new()),
         verdict,
@@ -122,6 +167,10 @@ pub fn verify_spool<R: Read + Seek>(
     trust: &Trust,
 ) -> Result<Verified<R>, Fault> {
     let mut scan = scan(&mut main, Some(trust))?;
+    if scan.redaction.is_some() {
+        // Copies are made of finished recordings only.
+        return Err(Fault::at(scan.main.head_frame_len(), Why::FrameOutOfPlace));
+    }
     let good = match &scan.stop {
         Stop::Open { fault, .. } if !matches!(fault.why, Why::Truncated | Why::NotSealed) => {
             return Err(fault.clone());
@@ -176,6 +225,18 @@ pub fn verify_spool<R: Read + Seek>(
         Ledger::NoProof,
         None,
     ))
+}
+
+/// The redactor must be a trusted one; what the original is worth has been found already.
+fn redacted(redaction: &Redaction, original: Verdict, trust: &Trust) -> Result<Verdict, Fault> {
+    let by = trust.redactor(&redaction.key, redaction.at_wall_ms);
+    Ok(Verdict::Redacted {
+        by: by.map_err(|why| Fault::at(0, why))?.to_owned(),
+        at_wall_ms: redaction.at_wall_ms,
+        reason: redaction.reason.clone(),
+        chunks: redaction.chunks().collect(),
+        original: Box::new(original),
+    })
 }
 
 fn verdict(seal: Seal) -> Verdict {

@@ -300,8 +300,8 @@ impl Writer {
     /// The batch is taken once they are written.
     pub fn put_batch(&mut self, batch: Batch, level: i32, main: &mut Main) -> Result<Vec<u8>, WriteError> {
         self.may_write(main)?;
-        let (frame, facts, accounts) =
-            batch.encode(self.last_ms, level, self.cipher.as_ref().map(|cipher| &cipher.keys))?;
+        let keys = self.cipher.as_ref().map(|cipher| &cipher.keys);
+        let (frame, facts, accounts) = batch.encode(self.last_ms, level, keys, &self.key.salt())?;
         let next = EpochKey::generate(&mut self.entropy);
         let (leaf, hash) = main
             .append(&facts, &self.key, next.public())

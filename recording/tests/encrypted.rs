@@ -318,10 +318,12 @@ fn recovery_needs_no_key_and_loses_nothing() {
         .map(|c| (c.kind, c.first_ms, c.last_ms, c.events))
         .collect();
     use ChunkKind::{Encrypted, Tail};
-    assert_eq!(held, [(Encrypted, 1, 1, 1), (Tail, 10, 11, 2), (Tail, 19, 25, 3)]);
+    // A chunk ends with its salt, a tail does not.
+    assert_eq!(held, [(Encrypted, 1, 1, 2), (Tail, 10, 11, 2), (Tail, 19, 25, 3)]);
     assert_eq!(text(v.events()), (String::new(), Some(Why::Locked)));
     v.unlock(content_key());
     assert_eq!(text(v.events()), ("one id\rtwo three four".into(), None));
+    assert!(v.chunk(0).unwrap().is_salted());
 
     let mut spool = verify_spool(Cursor::new(&main), tails, &trust()).unwrap();
     assert!(spool.is_locked());

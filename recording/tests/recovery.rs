@@ -124,7 +124,7 @@ fn everything_taken_before_a_crash_is_there() {
     use ChunkKind::{Compressed, Tail};
     assert_eq!(
         kinds,
-        [(Compressed, 0, 1, true), (Tail, 1, 2, false), (Tail, 2, 3, false)]
+        [(Compressed, 0, 2, true), (Tail, 1, 2, false), (Tail, 2, 3, false)]
     );
     assert_eq!(text(&file), "one id\rtwo three four");
 }

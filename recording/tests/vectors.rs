@@ -12,6 +12,8 @@ mod crashed;
 mod encrypted;
 #[path = "vectors/finished.rs"]
 mod finished;
+#[path = "vectors/redacted.rs"]
+mod redacted;
 #[path = "vectors/trusted.rs"]
 mod trusted;
 
@@ -73,6 +75,7 @@ fn vectors() -> Vec<Vector> {
         crashed::vectors(),
         trusted::vectors(),
         encrypted::vectors(),
+        redacted::vectors(),
     ]
     .into_iter()
     .flatten()
@@ -86,7 +89,9 @@ fn outcome(what: &What, trust: &Trust, proof: Option<&str>, opened: bool) -> Str
         What::Spool(main, tails) => (main, verify_spool(Cursor::new(main.as_slice()), tails.clone(), trust)),
     };
     match found {
-        Err(fault) if fault.why == Why::UnknownNodeKey => unverified(main, matches!(what, What::Spool(..)), opened),
+        Err(fault) if matches!(fault.why, Why::UnknownNodeKey | Why::UnknownRedactor) => {
+            unverified(main, matches!(what, What::Spool(..)), opened)
+        }
         Err(fault) => format!("INVALID: {}", fault.why),
         Ok(mut verified) => {
             let lock = match opened {

@@ -299,6 +299,10 @@ type Facts = (Sealed, LedgerLeaf, Option<String>);
 fn verify(file: std::fs::File, trust: &Trust, proof: Option<&str>) -> Result<Facts, String> {
     let file = std::io::BufReader::new(file);
     let verified = portcullis_recording::verify(file, trust, proof).map_err(|fault| fault.to_string())?;
+    // Its seal is that of the original, which it does not hold.
+    if verified.redaction().is_some() {
+        return Err("a redacted copy lies in the place of the recording: put the recording back".to_owned());
+    }
     let place = match verified.ledger() {
         Place::Proven(_) | Place::NoProof => None,
         Place::Refused(why) => Some(why.to_string()),

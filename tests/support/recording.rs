@@ -124,6 +124,7 @@ impl Record {
     pub fn end(&self) -> (String, String) {
         match &self.verdict {
             Verdict::Sealed { code, text, .. } | Verdict::Recovered { code, text, .. } => (code.clone(), text.clone()),
+            Verdict::Redacted { .. } => panic!("a copy"),
             Verdict::Prefix { .. } => panic!("not sealed yet"),
         }
     }

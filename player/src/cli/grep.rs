@@ -79,8 +79,8 @@ pub struct Grep {
 const AFTER_HELP: &str = "\
 Screens are searched as they were drawn: each line is told once, with the time when it came up.
 Exit codes: 0 found, 1 not found; if any of the files could not be searched, its code instead:
-5 INVALID, 12 nobody trusted vouches for it or it is encrypted and locked, 6 no such file. RECOVERED and PREFIX are searched
-like SEALED; `verify` tells.";
+5 INVALID, 12 nobody trusted vouches for it or it is encrypted and locked, 6 no such file. RECOVERED, REDACTED
+and PREFIX are searched like SEALED; `verify` tells.";
 
 /// A hit as `--json` prints it.
 #[derive(Serialize)]
@@ -319,7 +319,13 @@ impl Tally<'_> {
         let rank = |exit: Exit| match exit {
             Exit::Invalid => 3,
             Exit::Unproved => 2,
-            Exit::Ok | Exit::Failed | Exit::Usage | Exit::NotFound | Exit::Recovered | Exit::Prefix => 1,
+            Exit::Ok
+            | Exit::Failed
+            | Exit::Usage
+            | Exit::NotFound
+            | Exit::Recovered
+            | Exit::Prefix
+            | Exit::Redacted => 1,
         };
         if self.worst.is_none_or(|worst| rank(failure.exit) > rank(worst)) {
             self.worst = Some(failure.exit);

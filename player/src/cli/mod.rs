@@ -21,6 +21,7 @@ mod grep;
 mod key;
 mod play;
 mod prove;
+mod redact;
 mod text;
 mod verify;
 
@@ -38,8 +39,8 @@ struct Cli {
 const AFTER_HELP: &str = "\
 Exit codes: 0 ok (verify: SEALED and in the ledger), 1 failed or (grep) nothing found, 2 usage,
 5 INVALID, 6 no such file, 10 RECOVERED, 11 PREFIX, 12 not in the ledger, or a key is unknown
-or missing.
-RECOVERED and PREFIX stand before 12: read the verdict.";
+or missing, 13 REDACTED.
+RECOVERED, PREFIX and REDACTED stand before 12: read the verdict.";
 
 #[derive(Subcommand, Debug)]
 enum Verb {
@@ -57,6 +58,8 @@ enum Verb {
     Commands(commands::Commands),
     /// Print the ledger proof and what it proves
     Prove(prove::Prove),
+    /// Write a copy without what others must not see, signed by the redactor
+    Redact(redact::Redact),
     /// Make, split and join the identities that open encrypted recordings
     Key(key::Key),
 }
@@ -225,6 +228,7 @@ where
         Verb::Export(verb) => verb.run(),
         Verb::Commands(verb) => verb.run(json),
         Verb::Prove(verb) => verb.run(json),
+        Verb::Redact(verb) => verb.run(json),
         Verb::Key(verb) => verb.run(json),
     };
     match done {

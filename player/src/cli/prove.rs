@@ -6,7 +6,8 @@ use serde::Serialize;
 use super::{Keys, Target, finish, put, put_json, stdout};
 use crate::failure::{Exit, Failure};
 use crate::plain;
-use crate::verdict::{Position, SCHEMA};
+use crate::report::Position;
+use crate::verdict::SCHEMA;
 
 /// `prove FILE`.
 #[derive(Args, Debug)]
@@ -30,9 +31,13 @@ impl Prove {
     pub fn run(&self, json: bool) -> Result<Exit, Failure> {
         let examined = self.target.examine(false, &Keys::default())?;
         let report = examined.report;
+        let file = match report.redaction {
+            Some(_) => "the original of this redacted copy",
+            None => "in this file",
+        };
         let statement = match (&report.ledger, &report.session) {
             (Some(at), Some(session)) => format!(
-                "The ledger {} holds, as leaf {} of {}, that session {} of {} on {}@{}, opened {}, was sealed as in this file. \
+                "The ledger {} holds, as leaf {} of {}, that session {} of {} on {}@{}, opened {}, was sealed as {file}. \
                  {} witnesses have signed that they saw that ledger.",
                 at.origin,
                 at.index,

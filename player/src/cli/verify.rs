@@ -3,10 +3,11 @@
 use std::fmt::Write as _;
 
 use clap::Args;
+use portcullis_recording::verify::Ranges;
 
 use super::{Keys, Target, finish, put, put_json, stdout};
 use crate::failure::{Exit, Failure};
-use crate::verdict::{Report, Session};
+use crate::report::{Report, Session};
 
 /// `verify FILE`.
 #[derive(Args, Debug)]
@@ -36,10 +37,17 @@ impl Verify {
 
 /// The exit code of a report.
 pub fn exit_of(report: &Report) -> Exit {
-    [Exit::Ok, Exit::Invalid, Exit::Recovered, Exit::Prefix, Exit::Unproved]
-        .into_iter()
-        .find(|exit| exit.code() == report.exit)
-        .unwrap_or(Exit::Failed)
+    [
+        Exit::Ok,
+        Exit::Invalid,
+        Exit::Recovered,
+        Exit::Prefix,
+        Exit::Redacted,
+        Exit::Unproved,
+    ]
+    .into_iter()
+    .find(|exit| exit.code() == report.exit)
+    .unwrap_or(Exit::Failed)
 }
 
 /// The report in words.
@@ -71,6 +79,14 @@ pub fn words(report: &Report) -> String {
             "signed by",
             "nobody who is trusted; what follows is the file's own word",
         );
+    }
+    if let Some(redaction) = &report.redaction {
+        let (at, chunks, marks) = (&redaction.at, Ranges(&redaction.chunks), redaction.marks);
+        row(
+            "redacted",
+            &format!("by {} at {at}, {chunks}, {marks} marks", redaction.by),
+        );
+        row("", &redaction.reason);
     }
     if let Some(session) = &report.session {
         session_rows(session, report.word, &mut row);
@@ -131,7 +147,7 @@ fn session_rows(session: &Session, word: &str, row: &mut impl FnMut(&str, &str))
     row("target", &format!("{}@{}", session.login, session.target));
     row("grant", &format!("{} until {}", session.grant, session.grant_until));
     row("opened", &session.opened);
-    if matches!(word, "SEALED" | "RECOVERED" | "PREFIX") {
+    if matches!(word, "SEALED" | "RECOVERED" | "REDACTED" | "PREFIX") {
         let (name, secs) = if word == "PREFIX" {
             ("last event", "so far")
         } else {

@@ -57,6 +57,7 @@ pub fn trust() -> Trust {
             key: verifier(ORIGIN, KeyKind::Note, &log()),
         }],
         witnesses: vec![verifier("witness.example/w1", KeyKind::Cosignature, &witness())],
+        ..Trust::default()
     }
 }
 

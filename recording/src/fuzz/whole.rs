@@ -272,7 +272,11 @@ fn agree(bytes: &[u8], trust: &Trust) -> Result<Read, Fault> {
             if let Ok(mut unverified) = unverified {
                 let distrust = matches!(
                     fault.why,
-                    Why::UnknownNodeKey | Why::NodeKeyNotValidThen | Why::NodeKeyRevoked
+                    Why::UnknownNodeKey
+                        | Why::NodeKeyNotValidThen
+                        | Why::NodeKeyRevoked
+                        | Why::UnknownRedactor
+                        | Why::RedactorNotValidThen
                 );
                 assert!(distrust || unverified.unverified_fault() == Some(&fault), "{fault}");
                 unverified.unverified_events().for_each(drop);

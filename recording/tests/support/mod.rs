@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 #![allow(clippy::type_complexity, reason = "one closure per lie")]
 
+pub mod redaction;
 pub mod sealed;
 pub mod tails;
 pub mod tamper;

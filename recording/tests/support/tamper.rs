@@ -3,15 +3,22 @@
 use std::io::Cursor;
 use std::thread;
 
-use portcullis_recording::{Batch, Trust, verify};
+use ed25519_dalek::Signer;
+use portcullis_recording::event::{Event, Timed};
+use portcullis_recording::redaction::MARK;
+use portcullis_recording::trust::NodeKey;
+use portcullis_recording::{Batch, Redactor, Replacement, Trust, verify};
 
-use super::sealed::open_encrypted;
-use super::{Frame, draw, frames, open, out};
+use super::redaction::redactor;
+use super::sealed::{ENCRYPTED, open_encrypted};
+use super::{Frame, OPENED, draw, frames, open, out, trust};
 
+/// Magic of a chunk's frame.
+const CHUNK_MAGIC: u32 = 0xFD2F_B528;
 /// Chunks of the recording that is tampered with.
 pub const CHUNKS: usize = 6;
-/// Frames before the first chunk: the HEAD.
-const FRAMES_BEFORE: usize = 1;
+/// Chunks that are replaced in the redacted copy: a batch and a flood.
+const REDACTED: [usize; 2] = [2, 3];
 /// A chunk and its leaf.
 const FRAMES_EACH: usize = 2;
 
@@ -69,15 +76,59 @@ pub fn recording(session: u8, bytes: usize, encrypted: bool) -> Vec<u8> {
     file
 }
 
+/// The copy of a recording in which some chunks hold nothing but a mark.
+pub fn redacted(file: &[u8]) -> Vec<u8> {
+    let key = redactor();
+    let mut original = verify(Cursor::new(file), &redacting(), None).unwrap();
+    let replacements = REDACTED.map(|i| {
+        let info = &original.chunks()[i];
+        let mark = Timed {
+            at_ms: info.first_ms,
+            channel: 0,
+            event: Event::Marker {
+                text: format!("{MARK}withheld").into(),
+            },
+        };
+        Replacement::new(info, &[mark], &[i as u8; 16], 3).unwrap()
+    });
+    let by = Redactor {
+        key: key.verifying_key().to_bytes(),
+        name: "Privacy Office".into(),
+        at_wall_ms: OPENED + 1,
+        reason: "a test".into(),
+    };
+    let unsigned = original.redact(by, replacements.into()).unwrap();
+    let signature = key.sign(&unsigned.statement()).to_bytes();
+    let mut copy = Vec::new();
+    unsigned.write(&signature, &mut copy).unwrap();
+    copy
+}
+
+/// Trusts the redactor as well.
+pub fn redacting() -> Trust {
+    let mut trust = trust();
+    trust.redactors.push(NodeKey {
+        name: "privacy office".into(),
+        key: redactor().verifying_key().to_bytes(),
+        ..trust.nodes[0].clone()
+    });
+    trust
+}
+
 /// The campaign, or every `step`th part of it. `other` is a recording of another session.
 pub fn campaign(trust: &Trust, file: &[u8], other: &[u8], step: usize) -> Vec<Count> {
     let all = frames(file);
     let tries = Tries { trust, file, step };
+    // The HEAD, and the REDACTION of a copy.
+    let before = all
+        .iter()
+        .position(|f| [CHUNK_MAGIC, ENCRYPTED].contains(&f.magic))
+        .unwrap();
     let chunk = |i: usize| {
-        let first = FRAMES_BEFORE + FRAMES_EACH * i;
+        let first = before + FRAMES_EACH * i;
         &file[all[first].start..all[first + 1].end]
     };
-    let chunks_at = all[FRAMES_BEFORE].start..all[FRAMES_BEFORE + FRAMES_EACH * CHUNKS].start;
+    let chunks_at = all[before].start..all[before + FRAMES_EACH * CHUNKS].start;
     let with_chunks = |order: &[usize]| {
         let mut bytes = file[..chunks_at.start].to_vec();
         order.iter().for_each(|i| bytes.extend_from_slice(chunk(*i)));

@@ -11,7 +11,7 @@ use crate::support::*;
 use crate::{PLAIN, Vector, What};
 
 /// A crash with one finished chunk and a live tail, and the tail frame's content changed before the node signs.
-fn recovered(change: impl Fn(&mut Vec<u8>)) -> Vec<u8> {
+pub fn recovered(change: impl Fn(&mut Vec<u8>)) -> Vec<u8> {
     let (mut w, mut state, mut main) = open(1);
     let (mut first, mut tail) = (Vec::new(), Vec::new());
     w.open_tail(&mut first).unwrap();

@@ -88,7 +88,7 @@ pub fn vectors() -> Vec<Vector> {
     add("leaf_without_its_chunk", cut(&good, 3), "INVALID: a frame where it may not be");
     add("chunk_without_its_leaf", cut(&good, 4), "INVALID: unknown frame 0xfd2fb528");
     add("head_twice", [part(0), &good].concat(), "INVALID: a frame where it may not be");
-    add("unknown_skippable_frame", [&good[..f[3].start], &skip(0x184D_2A55, b"hi"), &good[f[3].start..]].concat(), "INVALID: unknown frame 0x184d2a55");
+    add("unknown_skippable_frame", [&good[..f[3].start], &skip(0x184D_2A56, b"hi"), &good[f[3].start..]].concat(), "INVALID: unknown frame 0x184d2a56");
     add("encrypted_frame_among_clear_ones", [&good[..f[3].start], &skip(0x184D_2A5F, b"hi"), &good[f[3].start..]].concat(), "INVALID: a frame where it may not be");
     add("frame_length_beyond_all_bounds", [&good[..f[0].start + 4], &[0xFF; 4], &good[8..]].concat(), "INVALID: a frame over its bound");
     add("seek_table_with_another_entry", flip(&good, f[seal + 1].start + 8), "INVALID: the seek table is not the one the frames give");

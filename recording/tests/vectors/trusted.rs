@@ -7,16 +7,17 @@ use portcullis_recording::trust::{LedgerKey, NodeKey};
 use portcullis_recording::{Trust, merkle, verify};
 
 use crate::finished::{forged, hello};
+use crate::support::redaction::redactor;
 use crate::support::*;
 use crate::{PLAIN, Vector, What};
 
 const ORIGIN: &str = "bastion-1.example/ledger";
-const W1: &str = "witness.example/w1";
+pub const W1: &str = "witness.example/w1";
 const W2: &str = "witness.example/w2";
 /// When the key is revoked in `trust_revoked.toml`.
 const REVOKED: u64 = OPENED + 1_000_000;
 /// When witnesses sign, unless said otherwise.
-const SEEN_SECS: u64 = OPENED / 1000 + 60;
+pub const SEEN_SECS: u64 = OPENED / 1000 + 60;
 
 fn log_key() -> SigningKey {
     SigningKey::from_bytes(&[0x22; 32])
@@ -29,6 +30,17 @@ fn witness_key(n: u8) -> SigningKey {
 /// Another node, which recovers what the first one left behind.
 pub fn other_node() -> SigningKey {
     SigningKey::from_bytes(&[0x12; 32])
+}
+
+/// The redactor, whose own word for itself is another.
+fn privacy_office() -> NodeKey {
+    NodeKey {
+        name: "privacy office".into(),
+        key: redactor().verifying_key().to_bytes(),
+        from_wall_ms: OPENED,
+        until_wall_ms: None,
+        revoked_wall_ms: None,
+    }
 }
 
 fn verifier(name: &str, kind: KeyKind, key: &SigningKey) -> VerifierKey {
@@ -120,6 +132,51 @@ pub fn trusts() -> Vec<(&'static str, String)> {
             }),
         ),
         ("trust_without_quorum.toml", without_quorum),
+        ("trust_redactor.toml", with(&|t| t.redactors.push(privacy_office()))),
+        (
+            "trust_redactor_only.toml",
+            with(&|t| {
+                t.nodes.clear();
+                t.redactors.push(privacy_office())
+            }),
+        ),
+        (
+            "trust_redactor_later.toml",
+            with(&|t| {
+                let from_wall_ms = OPENED + 5_000_001;
+                t.redactors.push(NodeKey {
+                    from_wall_ms,
+                    ..privacy_office()
+                })
+            }),
+        ),
+        (
+            "trust_redactor_retired.toml",
+            with(&|t| {
+                let until_wall_ms = Some(OPENED + 5_000_000);
+                t.redactors.push(NodeKey {
+                    until_wall_ms,
+                    ..privacy_office()
+                })
+            }),
+        ),
+        (
+            "trust_redactor_revoked.toml",
+            with(&|t| {
+                let revoked_wall_ms = Some(OPENED + 9_000_000);
+                t.redactors.push(NodeKey {
+                    revoked_wall_ms,
+                    ..privacy_office()
+                })
+            }),
+        ),
+        (
+            "trust_redactor_node_revoked.toml",
+            with(&|t| {
+                t.nodes[0].revoked_wall_ms = Some(REVOKED);
+                t.redactors.push(privacy_office())
+            }),
+        ),
     ]
 }
 
@@ -153,7 +210,7 @@ fn checkpoint(file: &[u8]) -> (Note, Vec<merkle::Hash>) {
 }
 
 /// A proof, cosigned by witnesses under these names at these times.
-fn proof(file: &[u8], cosigned: &[(&str, u8, u64)]) -> String {
+pub fn proof(file: &[u8], cosigned: &[(&str, u8, u64)]) -> String {
     let (mut note, hashes) = checkpoint(file);
     for (name, n, secs) in cosigned {
         let signature = witness_key(*n).sign(&note.cosigned_message(*secs)).to_bytes();

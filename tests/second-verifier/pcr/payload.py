@@ -77,6 +77,13 @@ def accounts(payload: Cbor) -> None:
         channel(payload)
 
 
+def marker_text(event: Event) -> str:
+    """What a sound marker says."""
+    payload = Cbor(event.payload)
+    payload.array(1)
+    return payload.text(limits.EVENT_TEXT_BYTES_MAX)
+
+
 PAYLOADS = {
     0x10: array(Cbor.u32, Cbor.u32, Cbor.u32, Cbor.u32),  # resize
     0x11: sealed_input,

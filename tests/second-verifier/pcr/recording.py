@@ -1,15 +1,17 @@
-"""A finished recording: HEAD (CHUNK LEAF)* TAIL* INDEX SEAL SEEKTABLE (section 3)."""
+"""A finished recording: HEAD [REDACTION] (CHUNK LEAF)* TAIL* INDEX SEAL SEEKTABLE (section 3)."""
 
 from hashlib import sha256
 
 from . import frame, limits, statement
 from .encryption import Opened
 from .frame import Frames, TornFile
-from .refusal import ContentRefused, Refused, require
+from .redaction import Redaction
+from .refusal import ContentRefused, Refused, Untrusted, require
 from .session import Session
 from .trust import Trust
 
 SEEKABLE_MAGIC = 0x8F92EAB1
+SEEK_ENTRY_BYTES = 8
 
 
 class Recording:
@@ -23,6 +25,11 @@ class Recording:
         self.seal: statement.Seal | None = None
         self.seek_entries = bytearray()
         self.seek_frames = 0
+        self.redaction: Redaction | None = None
+        # The redactor's name in the trust file.
+        self.redactor = ""
+        # Where the next chunk begins in the original, and how many bytes longer that is than what stands here.
+        self.original_at = self.original_more = 0
         # Where the last finished chunk ends, or the HEAD.
         self.chunks_end = 0
 
@@ -51,7 +58,28 @@ class Recording:
             begins = False
         require(begins, "not a recording")
         self.session = Session(*self.skippable(limits.HEAD_BYTES_MAX), self.trust, self.opened)
-        self.chunks_end = self.frames.at
+        self.chunks_end = self.original_at = self.frames.at
+        if self.begins_redaction():
+            self.read_redaction()
+
+    def begins_redaction(self) -> bool:
+        try:
+            return self.next_is(frame.REDACTION)
+        except TornFile:
+            # A spool may end here.
+            return False
+
+    def read_redaction(self) -> None:
+        content, whole = self.skippable(limits.REDACTION_BYTES_MAX)
+        require(not self.session.encrypted, "a redaction in an encrypted recording")
+        self.redaction = Redaction(content, self.session.head_hash)
+        # With its entry in the seek table.
+        self.original_more -= len(whole) + SEEK_ENTRY_BYTES
+        if not self.session.untrusted:
+            try:
+                self.redactor = self.trust.redactor(self.redaction.key, self.redaction.wall_ms)
+            except Untrusted:
+                self.session.untrusted = True
 
     def next_is(self, magic: int | None) -> bool:
         return self.frames.peek() == magic
@@ -66,10 +94,13 @@ class Recording:
         self.listed(len(chunk.frame), chunk.raw_bytes)
         begin = self.frames.at
         frame.require_magic(self.frames.peek(), frame.LEAF)
-        leaf, _ = self.skippable(limits.STATEMENT_BYTES_MAX)
+        content, whole = self.skippable(limits.STATEMENT_BYTES_MAX)
         # What a leaf is refused for is mostly its chunk.
         self.frames.begin = offset
-        self.session.push_chunk(offset, chunk, leaf)
+        replaced = None if self.redaction is None else self.redaction.replaced.get(self.session.chunks)
+        leaf = self.session.push_chunk(self.original_at, chunk, content, replaced)
+        self.original_at += leaf.stored_bytes + len(whole)
+        self.original_more += leaf.stored_bytes - len(chunk.frame)
         self.frames.begin = begin
         self.chunks_end = self.frames.at
         return True
@@ -81,7 +112,9 @@ class Recording:
 
     def read_seal(self) -> None:
         frame.require_magic(self.frames.peek(), frame.SEAL)
-        content, _ = self.skippable(limits.STATEMENT_BYTES_MAX)
+        content, whole = self.skippable(limits.STATEMENT_BYTES_MAX)
+        if self.redaction is not None:
+            self.redaction.require_end(whole, self.session.chunks)
         seal, session = statement.seal(content), self.session
         require(seal.head_hash == session.head_hash, "the seal belongs to another session")
         signer = session.key
@@ -117,6 +150,10 @@ class Recording:
         expected = bytes(self.seek_entries) + footer
         content, _ = self.frames.skippable(len(expected))
         require(content == expected, "the seek table is not the one the frames give")
+
+    def original_bytes(self) -> int:
+        """Bytes of the whole file, of the original if this is a copy."""
+        return self.frames.size + self.original_more
 
     def node_keys(self) -> list[tuple[bytes, int]]:
         """The node keys this recording rests on, and when each says it signed."""

@@ -9,6 +9,7 @@ from . import event, limits, payload, statement, tail, tree
 from .chunk import Chunk
 from .cursor import varint_bytes
 from .encryption import EncryptedChunk, Keys, Opened
+from .redaction import Replaced, is_mark
 from .refusal import ContentRefused, Refused, Untrusted, require
 from .trust import Trust
 
@@ -53,7 +54,10 @@ class Session:
             except Untrusted:
                 self.untrusted = True
 
-    def push_chunk(self, offset: int, chunk: Chunk | EncryptedChunk, leaf_content: bytes) -> None:
+    def push_chunk(
+        self, offset: int, chunk: Chunk | EncryptedChunk, leaf_content: bytes, replaced: Replaced | None
+    ) -> statement.Leaf:
+        """The chunk that begins at `offset` in the original, or what a redactor put in its place."""
         require(self.chunks < limits.CHUNKS_MAX, "more chunks than may be")
         leaf = statement.leaf(leaf_content)
         require(leaf.index == self.chunks, f"the leaf has index {leaf.index}, not {self.chunks}")
@@ -61,9 +65,13 @@ class Session:
         require(leaf.signed.signed_by(self.key, "leaf"), "the leaf is not signed by the key of its epoch")
         require(leaf.next_key != self.key, "the leaf hands over to its own key")
         require(self.last_ms <= leaf.first_ms <= leaf.last_ms, "times run backwards")
-        require(leaf.stored_bytes == len(chunk.frame), "the chunk is not as long as its leaf says")
+        stands = leaf
+        if replaced is not None:
+            replaced.require_frame(chunk, leaf)
+            stands = replaced.stands_for(leaf)
+        require(stands.stored_bytes == len(chunk.frame), "the chunk is not as long as its leaf says")
         require(
-            leaf.chunk_hash == sha256(chunk.frame).digest(),
+            stands.chunk_hash == sha256(chunk.frame).digest(),
             "the chunk's bytes are not those that were signed",
         )
         if self.encrypted:
@@ -71,8 +79,8 @@ class Session:
             require(leaf.raw_bytes <= limits.CHUNK_RAW_BYTES_MAX, "malformed: chunk over its bound")
             self.accounts = self.encrypted_content(chunk, leaf) or self.accounts
         else:
-            require_plain(chunk, leaf)
-            self.accounts = require_content(chunk, leaf) or self.accounts
+            require_plain(chunk, stands)
+            self.accounts = require_content(chunk, stands, replaced) or self.accounts
         self.before = tree.leaf_hash(leaf.signed.statement)
         self.tree.push(self.before)
         self.index += varint_bytes(offset - self.index_last[0]) + varint_bytes(leaf.first_ms - self.index_last[1])
@@ -83,6 +91,7 @@ class Session:
         self.events += leaf.events
         self.opener, self.key = self.key, leaf.next_key
         self.last_ms = leaf.last_ms
+        return leaf
 
     def encrypted_content(self, chunk: EncryptedChunk, leaf: statement.Leaf) -> bytes | None:
         if self.keys is None:
@@ -92,7 +101,7 @@ class Session:
             opened = self.keys.open_chunk(leaf.index, chunk, leaf.raw_bytes)
         except Refused as refused:
             raise ContentRefused(str(refused)) from None
-        return require_content(opened, leaf)
+        return require_content(opened, leaf, None)
 
     def push_tail(self, content: bytes, frame: bytes = b"") -> None:
         """A TAIL of a finished file: nothing in it may be torn (8.2 rule 8)."""
@@ -156,11 +165,11 @@ def require_plain(chunk: Chunk, leaf: statement.Leaf) -> None:
     require(sound, "zstd frame refused: the content is not as long as its leaf says")
 
 
-def require_content(chunk: Chunk, leaf: statement.Leaf) -> bytes | None:
+def require_content(chunk: Chunk, leaf: statement.Leaf, replaced: Replaced | None) -> bytes | None:
     """Reads what was signed (8.2 rule 9), the very bytes whose hash was checked (8.3); the hash of the last Accounts."""
     try:
         first = last = accounts = None
-        count, line_keys = 0, False
+        count, marks, line_keys = 0, 0, False
         for read_event in event.of_content(chunk.content()):
             require(read_event.kind != event.CHECK, not_stated("a check outside a tail"))
             payload.require_sound(read_event)
@@ -169,12 +178,14 @@ def require_content(chunk: Chunk, leaf: statement.Leaf) -> bytes | None:
                 accounts = sha256(read_event.payload).digest()
             line_keys |= read_event.kind == event.LINE_KEY
             count += 1
+            marks += is_mark(read_event)
         require(count == leaf.events, not_stated("another number of events"))
         require((first.time_ms, last.time_ms) == (leaf.first_ms, leaf.last_ms), not_stated("other times"))
         keyframe = leaf.flags & statement.FLAG_KEYFRAME != 0
         require((first.kind == event.KEYFRAME) == keyframe, not_stated("the keyframe flag is wrong"))
         stated = leaf.flags & statement.FLAG_LINE_KEYS != 0
         require(line_keys == stated, not_stated("the line key flag is wrong"))
+        require(replaced is None or marks == replaced.marks, not_stated("another number of marks"))
         return accounts
     except Refused as refused:
         raise ContentRefused(str(refused)) from None

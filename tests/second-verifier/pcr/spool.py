@@ -6,13 +6,14 @@ from pathlib import Path
 from . import limits
 from .frame import TornFile
 from .recording import Recording
-from .refusal import Refused
+from .refusal import Refused, require
 from .tail import Unopened
 
 
 def read(main: Recording, folder: Path) -> int | None:
     """How far the session's keys vouch for what is in the folder, in milliseconds; None if its file is finished."""
     main.open()
+    require(main.redaction is None, "a redaction in a spool")
     try:
         while main.next_chunk():
             pass

@@ -12,7 +12,7 @@ from . import limits, signature
 from .refusal import Refused, Untrusted, require
 
 # The part of TOML that 9.4 allows.
-LINE = re.compile(r'|#.*|\[\[(node|ledger|witness)\]\]|\w+ *= *([0-9]+|"[^"\\]*")')
+LINE = re.compile(r'|#.*|\[\[(node|redactor|ledger|witness)\]\]|\w+ *= *([0-9]+|"[^"\\]*")')
 
 TYPE_ED25519, TYPE_COSIGNATURE = 0x01, 0x04
 
@@ -64,6 +64,7 @@ class Node:
 @dataclass(frozen=True)
 class Trust:
     nodes: list[Node]
+    redactors: list[Node]
     ledgers: dict[str, list[NoteKey]]
     witnesses: list[NoteKey]
     quorum: int
@@ -79,6 +80,17 @@ class Trust:
             for node in self.nodes
         )
         require(valid, "the node key was not valid then")
+
+    def redactor(self, key: bytes, wall_ms: int) -> str:
+        """The name of the redactor whose key holds then."""
+        known = [redactor for redactor in self.redactors if redactor.key == key]
+        if not known:
+            raise Untrusted("the redactor's key is not trusted")
+        require(all(redactor.revoked_ms is None for redactor in known), "the redactor's key is revoked")
+        for redactor in known:
+            if redactor.from_ms <= wall_ms and (redactor.until_ms is None or wall_ms < redactor.until_ms):
+                return redactor.name
+        raise Refused("the redactor's key was not valid then")
 
     def revoked_ms(self, key: bytes) -> int | None:
         """When this key was revoked, by whichever entry says so first."""
@@ -98,12 +110,9 @@ def read(path: Path) -> Trust:
     for line in text.splitlines():
         require(LINE.fullmatch(line.strip()) is not None, f"the trust file has more than 9.4 allows: {line}")
     # A word that is misspelt must not take a revocation away.
-    fields(table, {}, {"quorum": int, "node": list, "ledger": list, "witness": list})
-    nodes = []
-    for entry in table.get("node", []):
-        fields(entry, {"name": str, "key": str, "from": int}, {"until": int, "revoked": int})
-        key = base64(entry["key"], 32)
-        nodes.append(Node(entry["name"], key, entry["from"], entry.get("until"), entry.get("revoked")))
+    fields(table, {}, {"quorum": int, "node": list, "redactor": list, "ledger": list, "witness": list})
+    nodes = [signer(entry) for entry in table.get("node", [])]
+    redactors = [signer(entry) for entry in table.get("redactor", [])]
     ledgers: dict[str, list[NoteKey]] = {}
     for entry in table.get("ledger", []):
         fields(entry, {"origin": str, "key": str}, {})
@@ -112,7 +121,13 @@ def read(path: Path) -> Trust:
     for entry in table.get("witness", []):
         fields(entry, {"key": str}, {})
         witnesses.append(note_key(entry["key"], TYPE_COSIGNATURE))
-    return Trust(nodes, ledgers, witnesses, table.get("quorum", 0))
+    return Trust(nodes, redactors, ledgers, witnesses, table.get("quorum", 0))
+
+
+def signer(entry) -> Node:
+    """A node, or a redactor: they have the same words."""
+    fields(entry, {"name": str, "key": str, "from": int}, {"until": int, "revoked": int})
+    return Node(entry["name"], base64(entry["key"], 32), entry["from"], entry.get("until"), entry.get("revoked"))
 
 
 def fields(table, needed: dict[str, type], may: dict[str, type]) -> None:

@@ -10,7 +10,7 @@ from .recording import Recording
 from .refusal import ContentRefused, Refused
 from .trust import Trust
 
-IN_THE_LEDGER, RECOVERED, PREFIX, NOT_IN_THE_LEDGER, INVALID = 0, 10, 11, 12, 5
+IN_THE_LEDGER, RECOVERED, PREFIX, NOT_IN_THE_LEDGER, REDACTED, INVALID = 0, 10, 11, 12, 13, 5
 NOT_VERIFIED = NOT_IN_THE_LEDGER
 
 
@@ -24,7 +24,7 @@ class Verdict:
 REVOKED = Verdict(INVALID, "INVALID at byte 0: the node key is revoked and no cosigned proof is older than that")
 
 
-UNVERIFIED = Verdict(NOT_VERIFIED, "UNVERIFIED: a node key is not trusted, so nobody vouches for it")
+UNVERIFIED = Verdict(NOT_VERIFIED, "UNVERIFIED: a node or redactor key is not trusted, so nobody vouches for it")
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,10 @@ def of_finished(recording: Recording, trust: Trust, proof_path: Path | None) -> 
     if doubt is not None:
         return doubt
     recovery = recording.seal.recovery
+    if recording.redaction is not None:
+        original = "" if recovery is None else f", the original RECOVERED up to {seconds(recovery.until_ms)}"
+        line = f"REDACTED by {recording.redactor}, {chunks(list(recording.redaction.replaced))}{original}"
+        return Verdict(REDACTED, f"{line}, {ledger.words}")
     if recovery is not None:
         return Verdict(RECOVERED, f"RECOVERED up to {seconds(recovery.until_ms)}{lock(recording)}, {ledger.words}")
     return Verdict(IN_THE_LEDGER if ledger.contains else NOT_IN_THE_LEDGER, f"SEALED{lock(recording)}, {ledger.words}")
@@ -82,7 +86,7 @@ def ledger_of(recording: Recording, trust: Trust, path: Path | None) -> Ledger:
     if path is None:
         return NO_LEDGER
     session = recording.session
-    entry = proof.seal_entry(session.head, session.head_hash, recording.seal, recording.frames.size)
+    entry = proof.seal_entry(session.head, session.head_hash, recording.seal, recording.original_bytes())
     try:
         read = proof.read(path)
         cosigned = read.require_valid(entry, session.head.origin, trust)
@@ -104,7 +108,8 @@ def doubt_of(recording: Recording, trust: Trust, ledger: Ledger) -> Verdict | No
         before = [times for times in ledger.cosigned.values() if min(times) * 1000 < revoked_ms]
         if signed_ms >= revoked_ms or len(before) < max(1, trust.quorum):
             return REVOKED
-    return None
+    # Of a redactor, by now.
+    return UNVERIFIED if recording.session.untrusted else None
 
 
 def lock(recording: Recording) -> str:
@@ -121,6 +126,17 @@ def invalid(recording: Recording, refused: Refused) -> Verdict:
         place += f", chunk {session.chunks + session.tails}, after {seconds(session.last_ms)}"
     content = "content: " if isinstance(refused, ContentRefused) else ""
     return Verdict(INVALID, f"INVALID at {place}: {content}{refused}")
+
+
+def chunks(indices: list[int]) -> str:
+    """`chunk 3` or `chunks 2-4, 7`."""
+    runs: list[list[int]] = []
+    for index in indices:
+        if runs and runs[-1][-1] == index - 1:
+            runs[-1][1:] = [index]
+        else:
+            runs.append([index])
+    return ("chunk " if len(indices) == 1 else "chunks ") + ", ".join("-".join(map(str, run)) for run in runs)
 
 
 def seconds(time_ms: int) -> str:
