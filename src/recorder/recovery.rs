@@ -25,6 +25,9 @@ use crate::kernel::grant::hex32;
 /// Largest redo log, in bytes: tails and one torn chunk.
 const REDO_BYTES_MAX: u64 = 512 * 1024 * 1024;
 const DIGEST_BYTES: usize = 32;
+/// Longest file that a power cut can have left without its content, in bytes:
+/// more is synced before anything else happens.
+const BLANK_BYTES_MAX: u64 = 64 * 1024;
 const KEEP_BYTES: usize = 8;
 
 /// Where originals go before anything of them is left out.
@@ -83,9 +86,9 @@ pub async fn recover_all(folder: &Path, keeper: &dyn Keeper) -> std::io::Result<
     Ok(found)
 }
 
-/// No entry at all, or files without a byte (what a power cut leaves of a folder
-/// that was not synced yet) and an envelope that no head names. What cannot be
-/// looked at holds something.
+/// No entry at all, or files that are empty or zeros (what a power cut leaves of
+/// a folder that was not synced yet) and an envelope that no head names. What
+/// cannot be looked at holds something.
 fn holds_nothing(folder: &Path) -> bool {
     let Ok(entries) = std::fs::read_dir(folder) else {
         return false;
@@ -95,11 +98,19 @@ fn holds_nothing(folder: &Path) -> bool {
         all &= entry.is_ok_and(|entry| {
             let name = entry.file_name();
             let known = name == MAIN_FILE || name.to_str().and_then(parse_tail_file).is_some();
-            let is_empty = || entry.metadata().is_ok_and(|meta| meta.is_file() && meta.len() == 0);
-            name == ENVELOPE_FILE || (known && is_empty())
+            name == ENVELOPE_FILE || (known && is_blank(&entry.path()).unwrap_or(false))
         });
     }
     all
+}
+
+/// Whether a file has no byte but zeros, and few of them.
+fn is_blank(path: &Path) -> std::io::Result<bool> {
+    let meta = std::fs::symlink_metadata(path)?;
+    if !meta.is_file() || meta.len() > BLANK_BYTES_MAX {
+        return Ok(false);
+    }
+    Ok(std::fs::read(path)?.iter().all(|byte| *byte == 0))
 }
 
 /// Seals one spool.
@@ -296,13 +307,15 @@ mod tests {
     }
 
     #[test]
-    fn only_a_folder_without_a_byte_holds_nothing() {
+    fn only_a_folder_without_content_holds_nothing() {
         let folder = tempfile::tempdir().unwrap();
         assert!(holds_nothing(folder.path()));
         std::fs::write(folder.path().join(ENVELOPE_FILE), b"age").unwrap();
         std::fs::write(folder.path().join(MAIN_FILE), b"").unwrap();
         assert!(holds_nothing(folder.path()));
         std::fs::write(folder.path().join("tail-000000"), b"").unwrap();
+        assert!(holds_nothing(folder.path()));
+        std::fs::write(folder.path().join(MAIN_FILE), [0; 475]).unwrap();
         assert!(holds_nothing(folder.path()));
         std::fs::write(folder.path().join("tail-000001"), b"x").unwrap();
         assert!(!holds_nothing(folder.path()));

@@ -4,10 +4,10 @@ The laws are those of ARCHITECTURE.md ("What always holds"). What the gate says 
 have seen: the bytes that the clients got, the words that commands wrote at the target, and the target's sshd, which logs
 the session of each certificate it admits.
 """
-import json, os, pathlib, random, re, signal, subprocess, sys, threading, time
+import itertools, json, os, pathlib, random, re, shutil, subprocess, sys, threading, time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "bench"))
-from gate import Rig, wait_for  # noqa: E402
+from gate import Rig  # noqa: E402
 
 # Recovery included.
 START_S = 60
@@ -49,11 +49,16 @@ class World(Rig):
 
     def start(self, before=()):
         """Starts the server; whether it lives until it is ready and has recovered everything."""
+        log = self.dir / "serve.err"
+        said = log.stat().st_size if log.exists() else 0
         self.launch(before)
         end = time.monotonic() + START_S
         while not (self.ready() and not self.spooled()):
             if self.server.poll() is not None:
                 return False
+            stays = [line for line in log.read_bytes()[said:].decode().splitlines() if "it stays where it is" in line]
+            if stays:
+                raise Violation(f"not recovered: {stays}")
             if time.monotonic() > end:
                 raise Violation(f"not ready, or not recovered, after {START_S} s: {self.spooled()}")
             time.sleep(0.01)
@@ -70,6 +75,13 @@ class World(Rig):
         self.server.wait()
         self.children.remove(self.server)
 
+    def keep(self, folder, number):
+        """Keeps everything of this run, to be looked at."""
+        if self.alive():
+            self.kill()
+        left_out = shutil.ignore_patterns("*.sock", "image")
+        shutil.copytree(self.dir, pathlib.Path(folder) / f"violation-{os.getpid()}-{number}", ignore=left_out)
+
     # What is going on
 
     def word(self):
@@ -84,17 +96,20 @@ class World(Rig):
         child = subprocess.Popen(command, stdin=subprocess.PIPE if typed else stdin or subprocess.DEVNULL,
                                  stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0)
         if typed:
-            threading.Thread(target=self.type, args=(child, typed), daemon=True).start()
+            threading.Thread(target=self.type, args=(child, seen, typed), daemon=True).start()
         while data := child.stdout.read(1 << 16):
             seen.chunks.append((time.monotonic(), data))
         seen.code = child.wait()
 
     @staticmethod
-    def type(child, typed):
+    def type(child, seen, typed):
+        """Types a line, waits for its echo and its answer, types the next one."""
         try:
-            for n in range(100_000):
-                child.stdin.write(f"{typed} {n}\n".encode())
-                time.sleep(0.02)
+            for n in itertools.count():
+                line = f"{typed} {n}".encode()
+                child.stdin.write(line + b"\n")
+                while seen.until(float("inf")).count(line + b"\r\n") < 2 and child.poll() is None:
+                    time.sleep(0.01)
         except OSError:
             pass
 

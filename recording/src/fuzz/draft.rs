@@ -174,7 +174,8 @@ impl Draft {
         self.main.extend_from_slice(&frame);
         self.main.extend_from_slice(&leaf_frame);
         // A writer's state takes no chunk that breaks its rules; the file is refused for it.
-        if self.state.expect(&leaf, frame.len() as u64, &sha256(&frame)).is_ok() {
+        let sound = ChunkLeaf::decode(&statement).is_ok();
+        if sound && self.state.expect(&leaf, frame.len() as u64, &sha256(&frame)).is_ok() {
             self.state.took_chunk(&leaf, &statement, leaf_frame.len() as u64);
             self.previous = merkle::leaf_hash(&statement);
         }
