@@ -141,6 +141,7 @@ impl Sandbox {
             ("--login root", format!("--login {}", self.login)),
             ("root@db1", format!("{}@db1", self.login)),
             ("FILE.pcr", self.newest_recording().display().to_string()),
+            (" SESSION ", format!(" {} ", self.newest_session())),
             ("-I NODE", format!("-I {}", self.node())),
         ];
         pairs
@@ -152,6 +153,12 @@ impl Sandbox {
     fn node(&self) -> String {
         let signers = self.log("cwd/allowed_signers");
         signers.split(' ').next().unwrap_or_default().to_owned()
+    }
+
+    /// Its recording is called after it.
+    fn newest_session(&self) -> String {
+        let recording = self.newest_recording();
+        recording.file_stem().unwrap().to_str().unwrap().to_owned()
     }
 
     fn newest_recording(&self) -> PathBuf {

@@ -24,6 +24,7 @@ mod demo;
 mod duration;
 mod grant;
 mod identity;
+mod keys;
 mod ledger;
 mod player;
 mod recordings;
@@ -104,6 +105,9 @@ pub enum Command {
     /// What a verifier needs
     #[command(subcommand)]
     Trust(trust::TrustCommand),
+    /// Replace the server's own keys
+    #[command(subcommand)]
+    Keys(keys::KeysCommand),
     /// The transparency log
     #[command(subcommand)]
     Ledger(ledger::LedgerCommand),
@@ -213,6 +217,7 @@ async fn dispatch(common: &Common, command: Command) -> Result<Exit, CliError> {
         Command::Recordings { command } => recordings::run(common, command.as_ref()).await,
         Command::Evidence(args) => evidence::run(common, &args).await,
         Command::Trust(command) => trust::run(common, &command),
+        Command::Keys(command) => keys::run(common, &command),
         Command::Ledger(command) => ledger::run(common, &command).await,
         Command::Witness(args) => witness::run(common, &args).await,
         // Run without a server's runtime, see `run`.

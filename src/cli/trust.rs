@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use clap::Subcommand;
 use portcullis_recording::sshsig::allowed_signer;
 use portcullis_recording::trust::Trust;
@@ -36,10 +38,23 @@ pub enum TrustCommand {
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
     },
+    /// Say since when somebody else may have a node's key: what it signed
+    /// counts only with a proof that witnesses cosigned before
+    Revoke {
+        /// The key, as the trust file writes it
+        #[arg(long, value_name = "BASE64")]
+        node_key: String,
+        /// The first moment at which it may have been somebody else's (RFC 3339)
+        #[arg(long, value_name = "TIME")]
+        since: jiff::Timestamp,
+    },
 }
 
 pub fn run(common: &Common, command: &TrustCommand) -> Result<Exit, CliError> {
-    let TrustCommand::Export { allowed_signers, out } = command;
+    let (allowed_signers, out) = match command {
+        TrustCommand::Export { allowed_signers, out } => (allowed_signers, out),
+        TrustCommand::Revoke { node_key, since } => return revoke(common, node_key, *since),
+    };
     // From the file, not from the server: an investigator gets it from a
     // server that is down as well.
     let config = common.load()?;
@@ -62,6 +77,37 @@ pub fn run(common: &Common, command: &TrustCommand) -> Result<Exit, CliError> {
             common.output().say(format!("Wrote {}.", path.display()));
         }
     }
+    Ok(Exit::Ok)
+}
+
+/// Marks every entry of a node's key. A time is only ever moved back: who can
+/// run this cannot make a stolen key good again.
+fn revoke(common: &Common, node_key: &str, since: jiff::Timestamp) -> Result<Exit, CliError> {
+    let config = common.load()?;
+    let path = config.layout.trust();
+    let text = read_text(&path, TRUST_BYTES_MAX)?;
+    let mut trust = Trust::parse(&text).map_err(|error| CliError::failed(error.to_string()))?;
+    let since = u64::try_from(since.as_millisecond()).map_err(|_| CliError::usage("a time before 1970"))?;
+    let mut found = 0;
+    for node in &mut trust.nodes {
+        if BASE64.encode(node.key) == node_key {
+            node.revoked_wall_ms = Some(node.revoked_wall_ms.map_or(since, |earlier| earlier.min(since)));
+            found += 1;
+        }
+    }
+    if found == 0 {
+        return Err(CliError::new(
+            Exit::NotFound,
+            format!("{} has no node key `{node_key}`", path.display()),
+        )
+        .hint("`portcullis trust export` shows them, as `key = \"...\"` under [[node]]"));
+    }
+    let text = trust.to_text().map_err(|error| CliError::failed(error.to_string()))?;
+    durable::replace(&path, text.as_bytes(), 0o644, &path.with_extension("toml.revoke"))
+        .map_err(|error| CliError::failed(error.to_string()))?;
+    common
+        .output()
+        .say("Revoked. Give out `portcullis trust export` again: other copies do not know of it.");
     Ok(Exit::Ok)
 }
 

@@ -198,6 +198,39 @@ pub fn create(dir: &Path, ca: CaHome<'_>) -> Result<(), KeysError> {
     Ok(())
 }
 
+/// Makes a new key in the place of an old one, whose private half is gone
+/// then. A crash between the halves leaves the new private one with the old
+/// public one: asked again, it makes both anew.
+///
+/// # Errors
+/// When the old one is not a key of the folder, or the new one cannot be written.
+pub fn rotate(dir: &Path, name: KeyName) -> Result<PublicKey, KeysError> {
+    check_folder(dir)?;
+    read_private(dir, name)?;
+    let (private, public) = (dir.join(name.file()), dir.join(format!("{name}.pub")));
+    let key = new_key(&private, name)?;
+    let text = key.to_openssh(LineEnding::LF).map_err(unusable(&private))?;
+    let staging = |path: &Path| path.with_extension("new");
+    durable::replace(&private, text.as_bytes(), PRIVATE_MODE, &staging(&private))?;
+    let line = key.public_key().to_openssh().map_err(unusable(&public))?;
+    durable::replace(&public, format!("{line}\n").as_bytes(), PUBLIC_MODE, &staging(&public))?;
+    Ok(key.public_key().clone())
+}
+
+fn unusable(path: &Path) -> impl Fn(russh::keys::ssh_key::Error) -> KeysError {
+    let path = path.to_owned();
+    move |why| KeysError::Unreadable {
+        path: path.clone(),
+        why: why.to_string(),
+    }
+}
+
+fn new_key(path: &Path, name: KeyName) -> Result<PrivateKey, KeysError> {
+    let mut key = PrivateKey::random(&mut rand::rng(), Algorithm::Ed25519).map_err(unusable(path))?;
+    key.set_comment(format!("portcullis {name}"));
+    Ok(key)
+}
+
 fn held_elsewhere(ca: CaHome<'_>, name: KeyName) -> Option<&PublicKey> {
     match (ca, name) {
         (CaHome::Elsewhere { admission, .. }, KeyName::AdmissionCa) => Some(admission),
@@ -209,13 +242,8 @@ fn held_elsewhere(ca: CaHome<'_>, name: KeyName) -> Option<&PublicKey> {
 
 fn write_pair(dir: &Path, name: KeyName) -> Result<(), KeysError> {
     let path = dir.join(name.file());
-    let unusable = |why: russh::keys::ssh_key::Error| KeysError::Unreadable {
-        path: path.clone(),
-        why: why.to_string(),
-    };
-    let mut key = PrivateKey::random(&mut rand::rng(), Algorithm::Ed25519).map_err(unusable)?;
-    key.set_comment(format!("portcullis {name}"));
-    let text = key.to_openssh(LineEnding::LF).map_err(unusable)?;
+    let key = new_key(&path, name)?;
+    let text = key.to_openssh(LineEnding::LF).map_err(unusable(&path))?;
     durable::write_new(&path, text.as_bytes(), PRIVATE_MODE)?;
     write_public(dir, name, key.public_key())
 }

@@ -318,3 +318,76 @@ fn recordings_are_exported_and_deleted_on_record() {
     assert_eq!(bastion.archived().len(), 1);
     bastion.assert_ledger_clean();
 }
+
+/// The procedure of SECURITY.md: a new node key, and the old one in somebody
+/// else's hands.
+#[test]
+fn a_node_key_is_replaced_and_what_a_thief_signs_proves_nothing() {
+    let mut world = World::new();
+    run(&mut world.client().exec("echo before"), secs(20)).ok();
+    world.bastion.await_records(1, secs(30));
+    let before = world.bastion.archived().remove(0);
+    let old = node_keys(&world.bastion);
+    assert_eq!(old.len(), 1);
+    let refused = world.bastion.admin(&["keys", "rotate", "node"]);
+    assert!(refused.err().contains("stop it first"), "{}", refused.err());
+    assert_eq!(world.bastion.stop(secs(20)), Some(0));
+    world.bastion.admin(&["keys", "rotate", "node"]).ok();
+    world.bastion.serve();
+    run(&mut world.client().exec("echo after"), secs(20)).ok();
+    world.bastion.await_records(2, secs(30));
+    let after = world
+        .bastion
+        .archived()
+        .into_iter()
+        .find(|file| *file != before)
+        .unwrap();
+    let bastion = &world.bastion;
+    // Both prove what they proved; the ledger tells of the change.
+    for file in [&before, &after] {
+        let said = verify(bastion, &[file.to_str().unwrap()]).ok();
+        assert!(said.out().starts_with("SEALED, in the ledger"), "{}", said.out());
+    }
+    bastion.assert_ledger_clean();
+    let keys = node_keys(bastion);
+    assert_eq!((keys.len(), &keys[0]), (2, &old[0]));
+    // Stolen: without a witness's word from before, nothing of it counts any more.
+    let revoke = [
+        "trust",
+        "revoke",
+        "--node-key",
+        &old[0],
+        "--since",
+        "2020-01-01T00:00:00Z",
+    ];
+    bastion.admin(&revoke).ok();
+    let later = [
+        "trust",
+        "revoke",
+        "--node-key",
+        &old[0],
+        "--since",
+        "2099-01-01T00:00:00Z",
+    ];
+    bastion.admin(&later).ok();
+    let said = verify(bastion, &[before.to_str().unwrap()]);
+    assert_eq!(said.code(), 5, "moved back only: {}", said.out());
+    verify(bastion, &[after.to_str().unwrap()]).ok();
+    let unknown = bastion.admin(&[
+        "trust",
+        "revoke",
+        "--node-key",
+        "AAAA",
+        "--since",
+        "2020-01-01T00:00:00Z",
+    ]);
+    assert_eq!(unknown.code(), 6);
+}
+
+/// Of the trust file, oldest first.
+fn node_keys(bastion: &Bastion) -> Vec<String> {
+    let text = std::fs::read_to_string(bastion.state().join("trust.toml")).unwrap();
+    let trust = portcullis_recording::Trust::parse(&text).unwrap();
+    let encode = |key: &[u8; 32]| base64::Engine::encode(&base64::engine::general_purpose::STANDARD, key);
+    trust.nodes.iter().map(|node| encode(&node.key)).collect()
+}
