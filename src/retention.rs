@@ -9,12 +9,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use portcullis_recording::leaf::LeafKind;
+use portcullis_recording::proof::Proof;
+use portcullis_recording::spool::recording_file;
 use tokio::sync::Mutex;
 
 use crate::archive::{Archive, ArchiveError, ArchiveName, Sidecar};
 use crate::clock::Clock;
 use crate::kernel::grant::WallMs;
 use crate::kernel::id::SessionId;
+use crate::ledger::body::Body;
 use crate::ledger::erasure::{Erasure, ErasureKind};
 use crate::ledger::{Ledger, LedgerError};
 use crate::store::{Mark, RecordingRow, Store, StoreError};
@@ -39,6 +43,8 @@ pub enum RetentionError {
     Gone(SessionId),
     #[error("the recording of session {0} is not held")]
     NotHeld(SessionId),
+    #[error("the recording of session {0} was not sealed long enough ago, says the ledger; the store says otherwise")]
+    NotDue(SessionId),
 }
 
 /// What one round did.
@@ -89,9 +95,11 @@ impl Retention {
     pub async fn hold(&self, session: SessionId, by: &str, reason: &str) -> Result<(), RetentionError> {
         let _turn = self.turn.lock().await;
         self.there(session).await?;
-        self.note(ErasureKind::Hold, session, by, reason).await?;
+        // The mark first: a crash in between holds too much, never too little.
         let mark = Mark::Hold(Some(reason.to_owned()));
-        Ok(self.store.mark_recording(session, &mark).await?)
+        self.store.mark_recording(session, &mark).await?;
+        self.note(ErasureKind::Hold, session, by, reason).await?;
+        Ok(())
     }
 
     /// Releases a hold.
@@ -119,7 +127,7 @@ impl Retention {
         if let Some(why) = row.hold {
             return Err(StoreError::Held(why).into());
         }
-        let name: ArchiveName = row.file.parse()?;
+        let name = name_of(session)?;
         if self.archive.sidecar(&name, Sidecar::Key).await?.is_none() && row.shredded_ms.is_none() {
             return Err(RetentionError::NotEncrypted(session));
         }
@@ -169,9 +177,16 @@ impl Retention {
         if let Some(why) = self.there(row.session).await?.hold {
             return Err(StoreError::Held(why).into());
         }
-        let name: ArchiveName = row.file.parse()?;
-        // A tombstone without a mark is an earlier try that stopped in between.
-        if self.archive.sidecar(&name, Sidecar::Tombstone).await?.is_none() || row.shredded_ms.is_some() {
+        // The store says which may be due; the ledger's seal says whether one is.
+        let (_, leaf) = self.ledger.leaf(row.leaf).await?;
+        let before = before(self.keep, self.clock.now().wall_ms).unwrap_or(0);
+        match leaf {
+            Body::Recording(seal)
+                if seal.kind == LeafKind::Seal && seal.session_id == row.session.0 && seal.at_wall_ms < before => {}
+            Body::Recording(_) | Body::Event { .. } => return Err(RetentionError::NotDue(row.session)),
+        }
+        let name = name_of(row.session)?;
+        if !self.is_told(&name, row.session).await? {
             let days = self.keep.unwrap_or_default().as_secs() / 86_400;
             let reason = format!("older than {days} days");
             let leaf = self.note(ErasureKind::Expired, row.session, RULE, &reason).await?;
@@ -180,6 +195,23 @@ impl Retention {
         self.archive.remove(&name).await?;
         let mark = Mark::Expired(self.clock.now().wall_ms);
         Ok(self.store.mark_recording(row.session, &mark).await?)
+    }
+
+    /// Whether the tombstone there is of an earlier try that stopped in between:
+    /// the ledger's own leaf, not what somebody put into the archive.
+    async fn is_told(&self, name: &ArchiveName, session: SessionId) -> Result<bool, RetentionError> {
+        let Some(held) = self.archive.sidecar(name, Sidecar::Tombstone).await? else {
+            return Ok(false);
+        };
+        let Ok(stated) = Proof::parse(&String::from_utf8_lossy(&held)) else {
+            return Ok(false);
+        };
+        Ok(match self.ledger.leaf(stated.index).await {
+            Ok((_, Body::Event { kind, json, .. })) if kind == ErasureKind::Expired.as_str() => {
+                Erasure::parse(&json).is_some_and(|told| told.session == session)
+            }
+            Ok(_) | Err(_) => false,
+        })
     }
 
     async fn there(&self, session: SessionId) -> Result<RecordingRow, RetentionError> {
@@ -208,6 +240,11 @@ impl Retention {
             .put_sidecar(name, Sidecar::Tombstone, stated.as_bytes())
             .await?)
     }
+}
+
+/// A recording is called after its session, whatever the store says.
+fn name_of(session: SessionId) -> Result<ArchiveName, ArchiveError> {
+    recording_file(&session.0).parse()
 }
 
 /// What was sealed before this is deleted.

@@ -170,3 +170,29 @@ async fn a_round_that_was_cut_short_is_completed_without_a_second_leaf() {
     assert_eq!(house.retention.round().await.unwrap().deleted, [id(1)]);
     assert_eq!(house.retention.ledger.size(), leaves);
 }
+
+#[tokio::test]
+async fn the_store_alone_deletes_nothing() {
+    let house = House::new(Some(30)).await;
+    house.later(10);
+    // A row that says that it is older than it is, and one that names another's file.
+    let mut row = house.retention.store.recording(id(1)).await.unwrap().unwrap();
+    row.sealed_ms = 1;
+    assert!(matches!(
+        house.retention.expire(&row).await,
+        Err(RetentionError::NotDue(_))
+    ));
+    house.later(30);
+    row.file = name(2).to_string();
+    house.retention.expire(&row).await.unwrap();
+    assert!(!house.is_there(1).await && house.is_there(2).await);
+    // A tombstone that somebody put there is none.
+    let archive = &house.retention.archive;
+    archive
+        .put_sidecar(&name(2), Sidecar::Tombstone, b"forged")
+        .await
+        .unwrap();
+    let row = house.retention.store.recording(id(2)).await.unwrap().unwrap();
+    house.retention.expire(&row).await.unwrap();
+    assert_eq!(house.tombstone(2).await.kind, "expired");
+}

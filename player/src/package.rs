@@ -12,6 +12,7 @@ use portcullis_recording::limits::{NOTE_BYTES_MAX, TRUST_BYTES_MAX};
 use portcullis_recording::statement::{self, Statement};
 use portcullis_recording::{Head, Trust, spool};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::failure::{Exit, Failure};
@@ -29,6 +30,8 @@ const EXPORT: &str = "export.leaf";
 pub const RECORDING: &str = "recording.pcr";
 /// The certificate that the session was admitted with.
 const CERTIFICATE: &str = "certificate.pub";
+/// What the store says; proves nothing.
+const SESSION: &str = "session.json";
 /// Folder of the ledger's leaves.
 const LEAVES: &str = "leaves/";
 /// Files in a package.
@@ -117,14 +120,18 @@ impl Package {
         let whole = Section::whole(file.try_clone().map_err(|e| failed(&e))?).map_err(|e| failed(&e))?;
         let mut tar = tar::Archive::new(whole);
         let mut members = BTreeMap::new();
-        for entry in tar.entries_with_seek().map_err(|e| bad(&e.to_string()))? {
+        // Raw: a header that names or measures another entry for some tools and not for others is no file here.
+        for entry in tar.entries_with_seek().map_err(|e| bad(&e.to_string()))?.raw(true) {
             let entry = entry.map_err(|e| bad(&e.to_string()))?;
             let name = entry.path_bytes();
             let name = std::str::from_utf8(&name)
                 .map_err(|_| bad("a name is no text"))?
                 .to_owned();
-            if !entry.header().entry_type().is_file() {
-                return Err(bad("it holds something else than files"));
+            if !entry.header().entry_type().is_file() || entry.header().as_ustar().is_none() {
+                return Err(bad("it holds something else than plain files"));
+            }
+            if !is_known(&name) {
+                return Err(bad("it holds a file that no package has"));
             }
             let place = (entry.raw_file_position(), entry.size());
             if members.len() == MEMBERS_MAX || members.insert(name, place).is_some() {
@@ -167,11 +174,19 @@ impl Package {
         let io = |e: std::io::Error| e.to_string();
         let manifest = self.read(MANIFEST, TRUST_BYTES_MAX).map_err(io)?;
         let manifest = manifest.ok_or_else(|| missing(MANIFEST))?;
+        // Its leaves are of the ledger that the recording names, and of no other that is trusted as well.
+        let leaf = |bytes: &[u8]| {
+            let stated = leaf(bytes, trust)?;
+            match stated.proven.origin == head.ledger_origin {
+                true => Ok(stated),
+                false => Err("it is another ledger's".to_owned()),
+            }
+        };
         let export = self
             .read(EXPORT, NOTE_BYTES_MAX)
             .map_err(io)?
             .ok_or_else(|| missing(EXPORT))?;
-        let stated = leaf(&export, trust).map_err(|why| format!("{EXPORT}: {why}"))?;
+        let stated = leaf(&export).map_err(|why| format!("{EXPORT}: {why}"))?;
         let said: Exported = serde_json::from_str(&stated.json).map_err(|e| format!("{EXPORT}: {e}"))?;
         let sha256 = hex(&Sha256::digest(&manifest));
         if stated.kind != "export" || said.manifest_sha256.as_deref() != Some(&sha256) {
@@ -186,7 +201,10 @@ impl Package {
         let mut leaves = Vec::new();
         for name in self.members.keys().filter(|name| name.starts_with(LEAVES)) {
             let bytes = self.read(name, NOTE_BYTES_MAX).map_err(io)?.unwrap_or_default();
-            let stated = leaf(&bytes, trust).map_err(|why| format!("{}: {why}", plain::line(name)))?;
+            let stated = leaf(&bytes).map_err(|why| format!("{}: {why}", plain::line(name)))?;
+            if !is_about(&stated.json, &[&session, &head.grant_id]) {
+                return Err(format!("{} is about something else", plain::line(name)));
+            }
             leaves.push(Leaf {
                 index: stated.proven.index,
                 at: times::utc(stated.at_wall_ms),
@@ -208,6 +226,10 @@ impl Package {
 
     /// Every file that is listed, and no other.
     fn check_files(&self, listed: &Manifest) -> Result<(), String> {
+        // Each once: the two that are not listed are the manifest and the export's leaf.
+        if listed.files.len().saturating_add(2) != self.members.len() {
+            return Err("the manifest lists a file twice, or not all of them".to_owned());
+        }
         for entry in &listed.files {
             let name = plain::line(&entry.name);
             let section = self.section(&entry.name).map_err(|e| e.to_string())?;
@@ -240,6 +262,34 @@ impl Package {
             Some(_) | None => Err(format!("{CERTIFICATE} is not the certificate that the recording names")),
         }
     }
+}
+
+/// Names that a package has: no other could be taken for one of them by another tool.
+fn is_known(name: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'.';
+    match name.strip_prefix(LEAVES) {
+        Some(rest) => rest.ends_with(".leaf") && rest.bytes().all(plain) && !rest.starts_with('.'),
+        None => {
+            let beside = name.strip_prefix(RECORDING);
+            matches!(name, MANIFEST | EXPORT | CERTIFICATE | SESSION)
+                || matches!(beside, Some("" | ".proof" | ".sig" | ".age"))
+        }
+    }
+}
+
+/// Whether one of the values of a leaf's body, or of a list in it, is one of `ids`: not whether somebody's words contain it.
+fn is_about(json: &str, ids: &[&str]) -> bool {
+    let Ok(Value::Object(body)) = serde_json::from_str(json) else {
+        return false;
+    };
+    let is_one = |text: &str| ids.contains(&text);
+    let any = |value: &Value| value.as_str().is_some_and(is_one);
+    body.iter().any(|(key, value)| match value {
+        Value::Array(all) => all.iter().any(any),
+        Value::Object(inner) => inner.values().any(any),
+        Value::String(text) => key != "reason" && is_one(text),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    })
 }
 
 fn leaf(bytes: &[u8], trust: &Trust) -> Result<Statement, String> {

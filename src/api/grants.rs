@@ -185,7 +185,17 @@ impl Api {
                 false => self.cutter.wait_cut(&ids, Duration::from_millis(CUT_MS_MAX)).await,
             }
         };
-        let (alive, noted) = tokio::join!(cutting, self.note("revocation", &revocation));
+        let entry = serde_json::to_value(&revocation).map(|mut entry| {
+            if let Some(entry) = entry.as_object_mut() {
+                // Whom it hit: for those who ask about one session.
+                let grants: Vec<String> = hit.iter().map(|session| session.grant.to_string()).collect();
+                entry.insert("sessions".to_owned(), serde_json::json!(ids));
+                entry.insert("grants".to_owned(), serde_json::json!(grants));
+            }
+            entry
+        });
+        let entry = entry.map_err(|error| Problem::new(Code::Broken, error.to_string()))?;
+        let (alive, noted) = tokio::join!(cutting, self.note("revocation", &entry));
         let mut warnings = Vec::new();
         if let Err(problem) = noted {
             tracing::error!(seq = revocation.seq, error = %problem.detail, "a revocation is in force but not in the ledger");

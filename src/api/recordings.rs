@@ -21,9 +21,10 @@ impl From<RetentionError> for Problem {
             RetentionError::Store(error) => error.into(),
             RetentionError::Ledger(_) | RetentionError::Archive(_) => Problem::new(Code::Unavailable, text),
             RetentionError::NotFound(_) => Problem::new(Code::NotFound, text),
-            RetentionError::NotEncrypted(_) | RetentionError::Gone(_) | RetentionError::NotHeld(_) => {
-                Problem::invalid(text)
-            }
+            RetentionError::NotEncrypted(_)
+            | RetentionError::Gone(_)
+            | RetentionError::NotHeld(_)
+            | RetentionError::NotDue(_) => Problem::invalid(text),
         }
     }
 }

@@ -32,6 +32,9 @@ const FILE_MODE: u32 = 0o600;
 /// What the recording is called in there.
 const RECORDING: &str = "recording.pcr";
 
+/// The certificate.
+const CERTIFICATE: &str = "certificate.pub";
+
 /// `evidence`'s arguments.
 #[derive(Args, Debug)]
 pub struct EvidenceArgs {
@@ -82,7 +85,9 @@ pub async fn run(common: &Common, args: &EvidenceArgs) -> Result<Exit, CliError>
     for (number, text) in stated.statements.into_iter().enumerate() {
         let leaf = statement::verify(&text, &trusted)
             .map_err(|error| CliError::failed(format!("a leaf that the server gave does not verify: {error}")))?;
-        members.extend(certificate(&leaf));
+        if members.iter().all(|member| member.name != CERTIFICATE) {
+            members.extend(certificate(&leaf, &one));
+        }
         members.push(Member {
             name: format!("leaves/{number:04}-{}.leaf", leaf.kind),
             what: format!("what the ledger says under `{}`, with its proof", leaf.kind),
@@ -143,11 +148,14 @@ fn sidecars(file: &Path) -> Result<Vec<Member>, CliError> {
 }
 
 /// The certificate that the grant's leaf carries.
-fn certificate(leaf: &statement::Statement) -> Option<Member> {
+fn certificate(leaf: &statement::Statement, one: &OneSession) -> Option<Member> {
     let said: serde_json::Value = (leaf.kind == "grant").then(|| serde_json::from_str(&leaf.json).ok())??;
+    if said.get("id")?.as_str()? != one.session.grant.to_string() {
+        return None;
+    }
     let line = said.get("certificate")?.as_str()?;
     Some(Member {
-        name: "certificate.pub".to_owned(),
+        name: CERTIFICATE.to_owned(),
         what: "the certificate that the grant was issued as (`ssh-keygen -Lf`)".to_owned(),
         bytes: format!("{line}\n").into_bytes(),
     })

@@ -146,7 +146,7 @@ impl Sessions {
                 }),
                 (Some(_), None) => {}
                 (None, _) if there => {}
-                (None, _) if is_spooled(input, id, &logged.leaf) => {
+                (None, _) if is_spooled(input, id, logged) => {
                     if !input.live.contains(id) {
                         report.notes.push(format!(
                             "session {id} has no seal yet; its recording lies in the spool"
@@ -199,6 +199,11 @@ impl Sessions {
                 );
                 report.add(Code::EnvelopeMissing, name, text);
             }
+            if let (Some(index), true) = (logged.shredded, envelope) {
+                report.notes.push(format!(
+                    "session {id}: the key to its content is still there although leaf {index} says that it was destroyed; shred it again"
+                ));
+            }
             match &logged.seal {
                 None if input.live.contains(&id) => {}
                 None => {
@@ -220,16 +225,21 @@ impl Sessions {
 }
 
 /// Whether the spool holds what that leaf opened. A folder of its name is none.
-fn is_spooled(input: &Input<'_>, id: &SessionId, open: &LedgerLeaf) -> bool {
+/// Nor is one that is shorter than a check leaf says it was.
+fn is_spooled(input: &Input<'_>, id: &SessionId, logged: &Logged) -> bool {
     let folder = input.spool.map(|spool| spool.join(id.to_string()));
-    folder.is_some_and(|folder| opening_of(&folder) == Some(open.h0))
+    let bytes = logged.check.map_or(0, |(_, bytes)| bytes);
+    folder.is_some_and(|folder| opening_of(&folder, bytes) == Some(logged.leaf.h0))
 }
 
 /// SHA-256 of the HEAD frame in a spool folder (FORMAT.md sections 3.1, 7.4):
 /// the very one that the open leaf names, or nothing to go by.
-fn opening_of(folder: &Path) -> Option<Hash> {
+fn opening_of(folder: &Path, bytes_min: u64) -> Option<Hash> {
     use std::io::Read;
     let file = durable::open_regular(&folder.join(spool::MAIN_FILE)).ok()?;
+    if file.metadata().ok()?.len() < bytes_min {
+        return None;
+    }
     let most = limits::HEAD_BYTES_MAX.saturating_add(FRAME_HEADER_BYTES);
     let mut bytes = Vec::new();
     file.take(u64::try_from(most).ok()?).read_to_end(&mut bytes).ok()?;

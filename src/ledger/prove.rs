@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use portcullis_recording::merkle::{self, Hash, Range};
+use serde_json::Value;
 
 use crate::durable::{self, DurableError};
 
@@ -43,17 +44,38 @@ pub(super) fn path(dir: &Path, published: &Published, index: u64, entry: &Hash) 
 /// Indices of the events, among the first `size` leaves, whose body names one of `ids`.
 pub(super) fn events_about(dir: &Path, size: u64, ids: &[String]) -> Result<Vec<u64>, LedgerError> {
     let (mut found, mut from) = (Vec::new(), journal::Reader::open(dir)?);
-    while let Ok(Some(frame)) = from.frame()? {
-        if frame.index >= size || found.len() >= EVENTS_ABOUT_MAX {
-            break;
-        }
+    loop {
+        let frame = match from.frame()? {
+            Ok(Some(frame)) if frame.index < size => frame,
+            Ok(Some(_) | None) => return Ok(found),
+            Err(broken) if broken.index >= size => return Ok(found),
+            Err(broken) => return Err(LedgerError::NoLeaf(broken.index)),
+        };
         if let Ok(Body::Event { json, .. }) = Body::decode(&frame.body)
-            && ids.iter().any(|id| json.contains(id.as_str()))
+            && names(&json, ids)
         {
+            if found.len() >= EVENTS_ABOUT_MAX {
+                return Err(LedgerError::TooLong { bytes: found.len() });
+            }
             found.push(frame.index);
         }
     }
-    Ok(found)
+}
+
+/// Whether one of the values of a body, or of a list in it, is one of `ids`:
+/// not whether somebody's words contain it.
+fn names(json: &str, ids: &[String]) -> bool {
+    let Ok(Value::Object(body)) = serde_json::from_str(json) else {
+        return false;
+    };
+    let is_one = |text: &str| ids.iter().any(|id| *id == text);
+    let any = |value: &Value| value.as_str().is_some_and(is_one);
+    body.iter().any(|(key, value)| match value {
+        Value::Array(all) => all.iter().any(any),
+        Value::Object(inner) => inner.values().any(any),
+        Value::String(text) => key != "reason" && is_one(text),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    })
 }
 
 /// The root of the first `size` leaves of what is published.

@@ -52,6 +52,11 @@ impl Recipients {
         }
     }
 
+    /// As they are written.
+    pub fn names(&self) -> Vec<String> {
+        self.0.iter().map(ToString::to_string).collect()
+    }
+
     /// Whether recordings stay in clear.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -19,11 +19,18 @@ use sha2::{Digest, Sha256};
 
 use super::Finished;
 use super::reserve::Reserve;
+use crate::durable;
 use crate::keeper::Keeper;
 use crate::kernel::grant::hex32;
 
 /// Largest redo log, in bytes: tails and one torn chunk.
 const REDO_BYTES_MAX: u64 = 512 * 1024 * 1024;
+/// Longest tail that is read, in bytes: one within its bound (FORMAT.md section
+/// 2.3), and what a write that crossed it left behind.
+const TAIL_FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Most tails that are read; those of finished chunks that were not synced are
+/// among them.
+const TAILS_READ_MAX: usize = 256;
 const DIGEST_BYTES: usize = 32;
 /// Longest file that a power cut can have left without its content, in bytes:
 /// more is synced before anything else happens.
@@ -141,13 +148,17 @@ async fn try_recover(
     if let Some((keep, append)) = read_redo(&redo_path) {
         reserve.with_room(|| apply(&main_path, keep, &append)).map_err(text)?;
     }
-    let main = File::open(&main_path).map_err(text)?;
+    let main = durable::open_regular(&main_path).map_err(|error| error.to_string())?;
     let mut tails = Vec::new();
     let mut tail_paths = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(text)? {
         let entry = entry.map_err(text)?;
         if let Some(index) = entry.file_name().to_str().and_then(parse_tail_file) {
-            tails.push((index, std::fs::read(entry.path()).map_err(text)?));
+            if tails.len() >= TAILS_READ_MAX {
+                return Err("more tails than a spool has".to_owned());
+            }
+            let bytes = durable::read_bounded(&entry.path(), TAIL_FILE_BYTES_MAX).map_err(|error| error.to_string())?;
+            tails.push((index, bytes));
             tail_paths.push(entry.path());
         }
     }
@@ -209,6 +220,10 @@ fn keep_originals(folder: &Path) -> std::io::Result<()> {
     let place = place.ok_or_else(|| std::io::Error::other("too many damaged copies"))?;
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
+        // The key to the content has one place, so that it can be destroyed.
+        if entry.file_name() == ENVELOPE_FILE {
+            continue;
+        }
         let copy = place.join(entry.file_name());
         let mut digest = Sha256::new();
         let mut from = File::open(entry.path())?;
@@ -242,7 +257,14 @@ fn finished(folder: &Path, path: PathBuf, sealed: Sealed) -> Result<Finished, St
 }
 
 fn apply(main: &Path, keep: u64, append: &[u8]) -> std::io::Result<()> {
-    let mut file = File::options().write(true).open(main)?;
+    let flags = rustix::fs::OFlags::NOFOLLOW;
+    let mut file = File::options()
+        .write(true)
+        .custom_flags(i32::from_ne_bytes(flags.bits().to_ne_bytes()))
+        .open(main)?;
+    if keep > file.metadata()?.len() {
+        return Err(std::io::Error::other("the redo log is of another file"));
+    }
     file.set_len(keep)?;
     std::io::Seek::seek(&mut file, std::io::SeekFrom::Start(keep))?;
     file.write_all(append)?;

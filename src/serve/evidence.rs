@@ -214,7 +214,11 @@ impl Watcher {
 /// # Errors
 /// When the ledger does not take it.
 pub async fn note_config(ledger: &Ledger, config: &Config) -> Result<Option<Entry>, LedgerError> {
-    let body = serde_json::json!({ "sha256": hex32::encode(&config.sha256) });
+    // Who can read is in no recording: age does not name its recipients.
+    let body = serde_json::json!({
+        "sha256": hex32::encode(&config.sha256),
+        "recipients": config.recording.recipients.names(),
+    });
     ledger.append_change("config", body).await
 }
 
