@@ -1,7 +1,7 @@
 //! A session's opening, step by step.
 //!
-//! The order is the order of law 8: permit, registry, store row, recording,
-//! ledger leaf (durable), and only then the target is dialled. A crash after
+//! The order is the order of law 8: permit, registry, store row, recording
+//! (its head durable), ledger leaf (durable), and only then the target is dialled. A crash after
 //! any step leaves a row without a seal, a spool that recovery seals, or an
 //! open leaf that `ledger fsck` names; never a silent session.
 #![expect(

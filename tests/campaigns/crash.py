@@ -70,6 +70,14 @@ class World(Rig):
     def alive(self):
         return self.server.poll() is None
 
+    def dies(self):
+        """Whether it is about to be gone."""
+        try:
+            self.server.wait(2)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
     def kill(self):
         self.server.kill()
         self.server.wait()

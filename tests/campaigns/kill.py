@@ -106,10 +106,10 @@ class Campaign:
             try:
                 world.check(seen)
                 seen.clear()
-            except subprocess.CalledProcessError:
+            except subprocess.CalledProcessError as failed:
                 # It came to its call while it was asked; the next start is checked.
-                if world.alive():
-                    raise
+                if not plan or not world.dies():
+                    raise Violation(f"{failed}: {failed.stderr.decode()[:500]}") from failed
         if world.alive():
             phase, over = "under load", threading.Event()
             threads, more = world.load(over)

@@ -135,6 +135,31 @@ fn d24_a_failed_sync_is_never_forgiven() {
     ended_unrecordable(&world, &done);
 }
 
+/// The head is on the disk, its name in the spool included, before the ledger
+/// keeps the opening and the target is dialled: after a power cut no session is
+/// left that nothing can answer for.
+#[test]
+fn nothing_is_dialled_whose_head_is_not_on_the_disk() {
+    let mut world = World::new();
+    let client = world.client();
+    let log = world.bastion.fresh("strace", "");
+    let strace = inject_at(world.bastion.pid(), "fsync:error=EIO", &[world.bastion.spool()], &log);
+    let done = run(&mut client.exec("echo never"), secs(30));
+    strace.signal(nix::sys::signal::Signal::SIGINT);
+    strace.finish(secs(20));
+    assert!(
+        std::fs::read_to_string(&log).unwrap().contains("EIO"),
+        "nothing was injected"
+    );
+    assert_eq!((done.code(), done.out().as_str()), (255, ""));
+    assert!(done.err().contains("cannot be recorded"), "{}", done.err());
+    assert!(!world.sshd.log().contains("Accepted"), "the target was dialled");
+    world.bastion.sigkill();
+    world.bastion.serve();
+    world.bastion.records(1);
+    world.bastion.assert_ledger_clean();
+}
+
 /// A store that is another file than before: sessions end at the next lease renewal.
 #[test]
 fn a_replaced_store_ends_sessions_and_admits_nobody() {
