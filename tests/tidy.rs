@@ -29,11 +29,20 @@ const LINES_LISTED: usize = 600;
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     (
         "api",
-        &["clock", "keeper", "kernel", "layout", "ledger", "store", "telemetry"],
+        &[
+            "clock",
+            "keeper",
+            "kernel",
+            "layout",
+            "ledger",
+            "retention",
+            "store",
+            "telemetry",
+        ],
     ),
     ("archive", &["durable"]),
     ("clock", &[]),
-    ("config", &["kernel", "layout", "witness"]),
+    ("config", &["kernel", "layout", "recorder", "witness"]),
     ("durable", &[]),
     ("entropy", &[]),
     ("issue", &["clock", "durable", "keeper", "kernel"]),
@@ -45,13 +54,15 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         &["archive", "clock", "durable", "keeper", "kernel", "witness"],
     ),
     ("local_helper", &["clock"]),
-    ("recorder", &["clock", "entropy", "keeper", "kernel"]),
+    ("recorder", &["clock", "durable", "entropy", "keeper", "kernel"]),
     ("registry", &["clock", "kernel", "store"]),
+    ("retention", &["archive", "clock", "kernel", "ledger", "store"]),
     (
         "ssh",
         &[
             "archive",
             "clock",
+            "durable",
             "entropy",
             "keeper",
             "kernel",
@@ -65,7 +76,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ),
     ("store", &["kernel"]),
     ("telemetry", &["config"]),
-    ("witness", &["clock", "durable", "entropy"]),
+    ("witness", &["clock", "durable", "entropy", "kernel"]),
 ];
 const SEES_ALL: &[&str] = &["main", "lib", "cli", "serve", "demo"];
 
