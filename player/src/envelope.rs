@@ -130,7 +130,7 @@ pub fn open(
 }
 
 /// What the envelope holds; `None` if that is no content key.
-fn content_key(envelope: &[u8], keyring: &Keyring) -> Result<Option<ContentKey>, DecryptError> {
+pub(crate) fn content_key(envelope: &[u8], keyring: &Keyring) -> Result<Option<ContentKey>, DecryptError> {
     let reader = Decryptor::new(ArmoredReader::new(envelope))?.decrypt(keyring.identities())?;
     // As large as it may get: growing would leave copies behind.
     let mut plain = Zeroizing::new(Vec::with_capacity(PLAIN_BYTES_MAX));
@@ -139,7 +139,7 @@ fn content_key(envelope: &[u8], keyring: &Keyring) -> Result<Option<ContentKey>,
 }
 
 /// How many recipients its header has stanzas for (age-encryption.org/v1).
-fn recipients(envelope: &[u8]) -> Option<usize> {
+pub(crate) fn recipients(envelope: &[u8]) -> Option<usize> {
     let mut bytes = Vec::new();
     ArmoredReader::new(envelope)
         .take(ENVELOPE_BYTES_MAX as u64)

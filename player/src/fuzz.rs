@@ -2,13 +2,15 @@
 //!
 //! Built only for tests and under `--cfg fuzzing`, as in the recording crate.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use portcullis_recording::event::Event;
 
 use crate::asciicast::{Export, Version, write};
+use crate::envelope::{content_key, recipients};
 use crate::grid::{Grid, Stream};
 use crate::import::{Format, Imported, parse};
+use crate::keyring::Keyring;
 use crate::plain;
 use crate::source::{Cursor, Source};
 
@@ -16,7 +18,7 @@ use crate::source::{Cursor, Source};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: &[Target] = &[("import", import), ("screen", screen)];
+pub const TARGETS: &[Target] = &[("age", age), ("import", import), ("screen", screen)];
 
 /// Runs one target.
 ///
@@ -27,6 +29,19 @@ pub fn run(name: &str, bytes: &[u8]) {
     let target = TARGETS.iter().find(|(known, _)| *known == name);
     let (_, target) = target.unwrap_or_else(|| panic!("no fuzz target is called {name}"));
     target(bytes);
+}
+
+/// An envelope: what opens has recipients, and holds a content key or is said to hold none.
+fn age(bytes: &[u8]) {
+    static KEYRING: OnceLock<Keyring> = OnceLock::new();
+    let keyring = KEYRING.get_or_init(|| {
+        let identity = concat!(env!("CARGO_MANIFEST_DIR"), "/../recording/testdata/envelope.identity");
+        Keyring::read(&[identity.into()], &[]).expect("the published identity")
+    });
+    let recipients = recipients(bytes);
+    if content_key(bytes, keyring).is_ok() {
+        assert!(recipients.is_some_and(|count| count > 0), "it opened to nobody");
+    }
 }
 
 /// A file of another tool: times run forward, the title may be shown, and an asciicast of it says the same.

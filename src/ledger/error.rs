@@ -52,6 +52,10 @@ pub enum LedgerError {
     TooLong { bytes: usize },
     #[error("there is no leaf {0} in the ledger")]
     NoLeaf(u64),
+    #[error("the journal cannot be read at leaf {0}: see `portcullis ledger fsck`")]
+    Unreadable(u64),
+    #[error("more than {0} leaves are about it: an answer with some of them would pass for all")]
+    TooMany(usize),
     #[error(
         "the tiles do not lead from leaf {index} to the signed root: restart the server, which makes them again from the journal"
     )]

@@ -49,13 +49,13 @@ pub(super) fn events_about(dir: &Path, size: u64, ids: &[String]) -> Result<Vec<
             Ok(Some(frame)) if frame.index < size => frame,
             Ok(Some(_) | None) => return Ok(found),
             Err(broken) if broken.index >= size => return Ok(found),
-            Err(broken) => return Err(LedgerError::NoLeaf(broken.index)),
+            Err(broken) => return Err(LedgerError::Unreadable(broken.index)),
         };
         if let Ok(Body::Event { json, .. }) = Body::decode(&frame.body)
             && names(&json, ids)
         {
             if found.len() >= EVENTS_ABOUT_MAX {
-                return Err(LedgerError::TooLong { bytes: found.len() });
+                return Err(LedgerError::TooMany(EVENTS_ABOUT_MAX));
             }
             found.push(frame.index);
         }
