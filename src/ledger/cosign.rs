@@ -4,7 +4,8 @@
 //!
 //! A witness that cannot be reached delays nothing but proofs, and those for
 //! a bounded time: sessions never wait for it. One that knows a larger tree
-//! than ours, or another one, is a dispute: at a start the ledger stays shut.
+//! than ours, or another one, is a dispute: at a start the ledger stays shut,
+//! unless enough others cosign this very tree.
 
 use std::path::PathBuf;
 use std::sync::Arc;
