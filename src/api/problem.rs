@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
 use crate::keeper::KeeperError;
+use crate::kernel::access::AnswerRefused;
 use crate::store::StoreError;
 
 /// Why not, by what the caller can do about it. The code is part of the contract.
@@ -20,6 +21,16 @@ pub enum Code {
     Denied,
     /// This peer may not use the API at all.
     PeerRefused,
+    /// Nobody proved who asks: no token, or one that has ended.
+    Unauthenticated,
+    /// The rule that says yes wants a fresh proof first.
+    StepUp,
+    /// Somebody else has to look back at what was done before.
+    ReviewOpen,
+    /// What it is about has changed, or ended, in the meantime.
+    Conflict,
+    /// Too many calls: try again later.
+    RateLimited,
     /// Nothing has that name or id.
     NotFound,
     /// The route exists, the method does not.
@@ -36,11 +47,16 @@ pub enum Code {
 
 impl Code {
     /// Every code, for tables and tests.
-    pub const ALL: [Code; 10] = [
+    pub const ALL: [Code; 15] = [
         Code::Invalid,
         Code::TooLarge,
         Code::Denied,
         Code::PeerRefused,
+        Code::Unauthenticated,
+        Code::StepUp,
+        Code::ReviewOpen,
+        Code::Conflict,
+        Code::RateLimited,
         Code::NotFound,
         Code::MethodNotAllowed,
         Code::Exists,
@@ -56,6 +72,11 @@ impl Code {
             Code::TooLarge => "too-large",
             Code::Denied => "denied",
             Code::PeerRefused => "peer-refused",
+            Code::Unauthenticated => "unauthenticated",
+            Code::StepUp => "step-up",
+            Code::ReviewOpen => "review-open",
+            Code::Conflict => "conflict",
+            Code::RateLimited => "rate-limited",
             Code::NotFound => "not-found",
             Code::MethodNotAllowed => "method-not-allowed",
             Code::Exists => "exists",
@@ -69,10 +90,12 @@ impl Code {
         match self {
             Code::Invalid => StatusCode::UNPROCESSABLE_ENTITY,
             Code::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Code::Denied | Code::PeerRefused => StatusCode::FORBIDDEN,
+            Code::Denied | Code::PeerRefused | Code::StepUp | Code::ReviewOpen => StatusCode::FORBIDDEN,
+            Code::Unauthenticated => StatusCode::UNAUTHORIZED,
+            Code::RateLimited => StatusCode::TOO_MANY_REQUESTS,
             Code::NotFound => StatusCode::NOT_FOUND,
             Code::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Code::Exists | Code::Ambiguous => StatusCode::CONFLICT,
+            Code::Exists | Code::Ambiguous | Code::Conflict => StatusCode::CONFLICT,
             Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             Code::Broken => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -84,6 +107,11 @@ impl Code {
             Code::TooLarge => "The request is too large",
             Code::Denied => "A rule refuses it",
             Code::PeerRefused => "This peer may not use the API",
+            Code::Unauthenticated => "Who asks is not known",
+            Code::StepUp => "A fresh proof is needed",
+            Code::ReviewOpen => "A review is open",
+            Code::Conflict => "It has changed in the meantime",
+            Code::RateLimited => "Too many calls",
             Code::NotFound => "Not found",
             Code::MethodNotAllowed => "No such method here",
             Code::Exists => "It exists already",
@@ -105,6 +133,9 @@ pub struct Problem {
     pub code: Code,
     /// Cause and object, one sentence.
     pub detail: String,
+    /// Ids of the rules that decided, if policy did.
+    #[serde(default, skip_serializing_if = "<[String]>::is_empty")]
+    pub rules: Box<[String]>,
     /// The next thing to do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
@@ -119,6 +150,7 @@ impl Problem {
             status: code.status().as_u16(),
             code,
             detail: detail.into(),
+            rules: Box::default(),
             hint: None,
         }
     }
@@ -152,6 +184,16 @@ impl From<StoreError> for Problem {
             StoreError::Exists(_) => Problem::new(Code::Exists, text),
             StoreError::NotFound(_) => Problem::new(Code::NotFound, text),
             StoreError::GrantNotLive(_) => Problem::denied(text),
+            StoreError::NotOpen(_) => Problem::new(Code::Conflict, text),
+            StoreError::Answer(why) => match why {
+                AnswerRefused::OwnRequest => Problem::denied(text),
+                AnswerRefused::NotPending
+                | AnswerRefused::TooLate
+                | AnswerRefused::Again
+                | AnswerRefused::OtherRequest
+                | AnswerRefused::WindowOver
+                | AnswerRefused::TooMany => Problem::new(Code::Conflict, text),
+            },
             StoreError::Held(_) => {
                 Problem::denied(text).hint("`portcullis recordings release SESSION --reason TEXT` releases it")
             }

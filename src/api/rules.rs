@@ -122,6 +122,9 @@ pub fn identity(request: IdentityRequest, now: WallMs) -> Result<Identity, Probl
         purpose: request.purpose,
         review_by_ms,
         keys,
+        roles: request.roles,
+        groups: request.groups,
+        disabled: false,
     })
 }
 
@@ -258,26 +261,7 @@ pub fn issue(of: &Issuing<'_>) -> Result<(WallMs, WallMs), Problem> {
 
 /// Whether `identity` may hold a grant at `now`.
 fn holder(identity: &Identity, now: WallMs) -> Result<(), Problem> {
-    let accountable = matches!(identity.kind, IdentityKind::Machine | IdentityKind::Agent);
-    let complete = identity.owner.is_some() && identity.purpose.is_some() && identity.review_by_ms.is_some();
-    if accountable && !complete {
-        return Err(Problem::denied(format!(
-            "{} has no owner, purpose or review date, which a machine or agent needs",
-            identity.name
-        )));
-    }
-    match identity.review_by_ms {
-        Some(review) if review <= now => Err(Problem::denied(format!(
-            "the review of {} is overdue since {}",
-            identity.name,
-            super::wire::rfc3339(review)
-        ))
-        .hint(format!(
-            "its owner {} has to review it first",
-            identity.owner.as_deref().unwrap_or("(none)")
-        ))),
-        _ => Ok(()),
-    }
+    identity.may_hold(now).map_err(|why| Problem::denied(why.to_string()))
 }
 
 /// `[now, until)`. Certificates speak whole seconds, so `until` is one: the

@@ -142,6 +142,7 @@ fn target(user: &PublicKey) -> Target {
             proof: HostProof::HostKey(user.to_openssh().unwrap()),
         },
         labels: Vec::new(),
+        disabled: false,
     }
 }
 
@@ -153,6 +154,8 @@ fn alice() -> IdentityRequest {
         purpose: None,
         review_by_ms: None,
         keys: Vec::new(),
+        roles: Default::default(),
+        groups: Default::default(),
     }
 }
 

@@ -1,12 +1,14 @@
 //! What goes over the API, both ways, and what `--json` prints: stable,
 //! versioned by [`SCHEMA`]. Times are RFC 3339 in UTC with ms.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::kernel::grant::{Capability, Cidr, Grant, NotLive, WallMs, hex32};
-use crate::kernel::id::{Destination, GrantId, IdentityName, NodeName, SessionId};
-use crate::kernel::inventory::{Identity, Target};
+use crate::kernel::id::{Destination, GrantId, GroupName, IdentityName, NodeName, SessionId};
+use crate::kernel::inventory::{Identity, Role, Target};
 use crate::store::{RecordingRow, SessionRow};
 
 /// Version of these shapes; fields may be added within one, never changed.
@@ -125,6 +127,10 @@ pub struct IdentityRequest {
     pub review_by_ms: Option<WallMs>,
     #[serde(default)]
     pub keys: Vec<String>,
+    #[serde(default)]
+    pub roles: BTreeSet<Role>,
+    #[serde(default)]
+    pub groups: BTreeSet<GroupName>,
 }
 
 /// `POST /v1/grants`.
@@ -182,17 +188,24 @@ pub struct IdentityView {
     pub purpose: Option<String>,
     pub review_by: Option<String>,
     pub keys: Vec<String>,
+    pub roles: BTreeSet<Role>,
+    pub groups: BTreeSet<GroupName>,
+    pub disabled: bool,
 }
 
 impl From<Identity> for IdentityView {
     fn from(identity: Identity) -> IdentityView {
+        let roles = identity.all_roles();
         IdentityView {
             name: identity.name,
             kind: identity.kind,
             owner: identity.owner,
             purpose: identity.purpose,
             review_by: identity.review_by_ms.map(rfc3339),
+            roles,
             keys: identity.keys,
+            groups: identity.groups,
+            disabled: identity.disabled,
         }
     }
 }

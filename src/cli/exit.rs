@@ -116,7 +116,7 @@ impl From<StoreError> for CliError {
         let exit = match &error {
             StoreError::Unavailable(_) => Exit::TryAgain,
             StoreError::NotFound(_) => Exit::NotFound,
-            StoreError::Held(_) => Exit::Denied,
+            StoreError::Held(_) | StoreError::Answer(_) | StoreError::NotOpen(_) => Exit::Denied,
             StoreError::Corrupt(_) | StoreError::Exists(_) | StoreError::GrantNotLive(_) => Exit::Failed,
         };
         CliError::new(exit, error.to_string())
@@ -127,10 +127,15 @@ impl From<StoreError> for CliError {
 fn exit_of(code: Code) -> Exit {
     match code {
         Code::Invalid | Code::TooLarge | Code::Ambiguous => Exit::Usage,
-        Code::Denied => Exit::Denied,
+        Code::Denied | Code::StepUp | Code::ReviewOpen => Exit::Denied,
         Code::NotFound => Exit::NotFound,
-        Code::Unavailable => Exit::TryAgain,
-        Code::PeerRefused | Code::MethodNotAllowed | Code::Exists | Code::Broken => Exit::Failed,
+        Code::Unavailable | Code::RateLimited => Exit::TryAgain,
+        Code::PeerRefused
+        | Code::Unauthenticated
+        | Code::Conflict
+        | Code::MethodNotAllowed
+        | Code::Exists
+        | Code::Broken => Exit::Failed,
     }
 }
 

@@ -8,8 +8,8 @@ use super::duration::date;
 use super::exit::{CliError, Exit};
 use super::{Common, Session, output, read_text};
 use crate::api::wire::{Identities, IdentityAdded, IdentityRequest, IdentityView};
-use crate::kernel::id::IdentityName;
-use crate::kernel::inventory::IdentityKind;
+use crate::kernel::id::{GroupName, IdentityName};
+use crate::kernel::inventory::{IdentityKind, Role};
 
 /// Largest key file, in bytes.
 const KEY_FILE_BYTES_MAX: u64 = 64 * 1024;
@@ -63,6 +63,12 @@ pub struct AddArgs {
     /// An OpenSSH public key that it proves itself with; may be given several times
     #[arg(long = "key", value_name = "FILE.pub")]
     keys: Vec<PathBuf>,
+    /// What it may do to the bastion: admin, approver, investigator, auditor, sponsor
+    #[arg(long = "role", value_name = "LIST", value_delimiter = ',')]
+    roles: Vec<Role>,
+    /// A group of it, for policy; may be given several times
+    #[arg(long = "group", value_name = "LIST", value_delimiter = ',')]
+    groups: Vec<GroupName>,
 }
 
 pub async fn run(common: &Common, command: IdentityCommand) -> Result<Exit, CliError> {
@@ -85,6 +91,8 @@ async fn add(session: &Session, args: AddArgs) -> Result<Exit, CliError> {
         purpose: args.purpose,
         review_by_ms: args.review_by,
         keys,
+        roles: args.roles.into_iter().collect(),
+        groups: args.groups.into_iter().collect(),
     };
     let added: IdentityAdded = session.client.post("/v1/identities", &request).await?;
     session.output.data(&added, || format!("{}\n", added.identity.name))?;

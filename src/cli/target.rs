@@ -102,6 +102,7 @@ async fn add(session: &Session, args: AddArgs) -> Result<Exit, CliError> {
         logins: args.logins,
         reach,
         labels: args.labels,
+        disabled: false,
     };
     let added: TargetAdded = session.client.post("/v1/targets", &target).await?;
     session.output.data(&added, || format!("{}\n", added.target.name))?;

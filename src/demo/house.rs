@@ -229,6 +229,7 @@ impl Demo {
                 run_as: house.account.name.clone(),
             },
             labels: vec!["env=demo".to_owned()],
+            disabled: false,
         };
         let _: TargetAdded = self.api.post("/v1/targets", &target).await?;
         let person = IdentityRequest {
@@ -238,6 +239,8 @@ impl Demo {
             purpose: None,
             review_by_ms: None,
             keys: Vec::new(),
+            roles: Default::default(),
+            groups: Default::default(),
         };
         let _: IdentityAdded = self.api.post("/v1/identities", &person).await?;
         Ok(())

@@ -81,6 +81,14 @@ id16! {
     /// One grant.
     GrantId
 }
+id16! {
+    /// One request for access.
+    RequestId
+}
+id16! {
+    /// One look back at what was done.
+    ReviewId
+}
 
 macro_rules! name {
     ($(#[$doc:meta])* $name:ident, $what:literal) => {
@@ -131,6 +139,10 @@ name! {
 name! {
     /// The account at the target.
     Login, "login"
+}
+name! {
+    /// Some identities together, for policy.
+    GroupName, "group name"
 }
 name! {
     /// One server process's name among several.

@@ -5,6 +5,7 @@
 //! `portcullis_recording` (and, later, the policy engine and one terminal
 //! emulator); `tests/tidy.rs` checks that.
 
+pub mod access;
 pub mod admit;
 pub mod echo;
 pub mod grant;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::{AnchorRow, Mark, RecordingRow, RevocationScope, SessionRow, Store, StoreError};
 use crate::kernel::grant::{Capability, Grant};
 use crate::kernel::id::{GrantId, SessionId};
-use crate::kernel::inventory::{Identity, IdentityKind, Reach, Target};
+use crate::kernel::inventory::{Identity, IdentityKind, Reach, Role, Target};
 
 const NOW: u64 = 1_800_000_000_000;
 const HOUR: u64 = 3_600_000;
@@ -33,6 +33,9 @@ fn identity(name: &str) -> Identity {
         purpose: None,
         review_by_ms: None,
         keys: vec!["ssh-ed25519 AAAA x".to_owned()],
+        roles: [Role::Approver].into(),
+        groups: ["ops".parse().unwrap()].into(),
+        disabled: false,
     }
 }
 
@@ -45,6 +48,7 @@ fn target(name: &str) -> Target {
             run_as: "nobody".to_owned(),
         },
         labels: vec!["env=test".to_owned()],
+        disabled: false,
     }
 }
 

@@ -13,6 +13,8 @@ fn asks(kind: IdentityKind) -> IdentityRequest {
         purpose: Some("deploys".to_owned()),
         review_by_ms: None,
         keys: vec![format!(" {KEY}\n")],
+        roles: Default::default(),
+        groups: Default::default(),
     }
 }
 
@@ -87,6 +89,7 @@ fn ssh_target() -> Target {
             proof: HostProof::HostKey(KEY.to_owned()),
         },
         labels: vec!["env=prod".to_owned()],
+        disabled: false,
     }
 }
 

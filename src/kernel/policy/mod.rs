@@ -3,6 +3,9 @@
 //! The rules here are the grant's destination and capabilities. A policy
 //! engine replaces the body of [`decide`], not its callers.
 
+pub mod facts;
+pub mod obligations;
+
 use super::admit::Admitted;
 use super::grant::{Capability, WallMs};
 use super::request::{ENV_NAME_BYTES_MAX, ENV_VALUE_BYTES_MAX, Request};

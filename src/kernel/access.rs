@@ -1,0 +1,306 @@
+//! Requests for access and the answers to them, as values: who asked for what,
+//! who said yes, and what became of it.
+//!
+//! The rules of the design stand in [`RequestRow::answer`]: the requester is
+//! never an approver, an approval is bound to the hash of what was asked, a
+//! quorum counts people, an unanswered request ends by itself.
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::grant::{Capabilities, Cidr, WallMs, hex32};
+use super::id::{Destination, GrantId, IdentityName, RequestId};
+use super::policy::facts::Facts;
+use super::policy::obligations::Obligations;
+
+/// How long a request waits for its answer when policy says nothing else, in ms (1 h).
+pub const ANSWER_MS_DEFAULT: u64 = 60 * 60 * 1000;
+/// How far ahead a grant may begin, in ms (30 days).
+pub const BEGIN_MS_MAX: u64 = 30 * 24 * 60 * 60 * 1000;
+/// Most answers that one request takes.
+pub const ANSWERS_MAX: usize = 32;
+/// What the hash of a request begins with, so that it is no other hash.
+const HASH_DOMAIN: &[u8] = b"portcullis access request v1\n";
+
+/// What somebody asks for. Nothing in it changes after it was made: an
+/// approval is bound to its hash.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct AccessRequest {
+    pub id: RequestId,
+    /// Who will hold the grant.
+    pub identity: IdentityName,
+    /// Who asked: the holder, or a sponsor. An identity's name, or a Unix
+    /// account at the server's own socket.
+    pub requested_by: String,
+    pub destination: Destination,
+    pub capabilities: Capabilities,
+    /// Addresses that it may be used from; empty means any.
+    pub sources: Vec<Cidr>,
+    /// Start of the window, if it is not the moment of the last approval.
+    pub begins_ms: Option<WallMs>,
+    /// Length of the window.
+    pub for_ms: u64,
+    pub reason: String,
+    pub ticket: Option<String>,
+    /// The one key that is certified, as an OpenSSH line; none: a fresh key,
+    /// shown when the certificate is collected.
+    pub public_key: Option<String>,
+    /// For one session only.
+    pub single_use: bool,
+    /// The grant that this one prolongs.
+    pub extends: Option<GrantId>,
+    pub made_ms: WallMs,
+    /// From this ms on it takes no answer.
+    pub answer_by_ms: WallMs,
+    /// SHA-256 of the policies that let it be asked.
+    #[serde(with = "hex32")]
+    pub policy_digest: [u8; 32],
+    /// What these policies demand.
+    pub obligations: Obligations,
+}
+
+impl AccessRequest {
+    /// What an approval is bound to: SHA-256 over its JSON with a domain.
+    pub fn sha256(&self) -> [u8; 32] {
+        // A value of these types always has a JSON form.
+        let json = serde_json::to_vec(self).unwrap_or_default();
+        Sha256::new()
+            .chain_update(HASH_DOMAIN)
+            .chain_update(json)
+            .finalize()
+            .into()
+    }
+
+    /// `[from, until)` if the last approval comes at `now`. Certificates speak
+    /// whole seconds, so the end is one.
+    pub fn window(&self, now: WallMs) -> (WallMs, WallMs) {
+        let from = self.begins_ms.map_or(now, |begins| begins.max(now));
+        // A late approval of a window does not move its end.
+        let start = self.begins_ms.unwrap_or(from);
+        let until = start.saturating_add(self.for_ms);
+        (from, until - until % 1000)
+    }
+}
+
+/// Yes or no.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    Approve,
+    Deny,
+}
+
+/// One person's answer.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Approval {
+    pub by: String,
+    pub verdict: Verdict,
+    /// Hash of the request that the approver saw.
+    #[serde(with = "hex32")]
+    pub request_sha256: [u8; 32],
+    pub why: String,
+    /// How the approver proved who it is, such as `ssh-key` or `socket`.
+    pub method: String,
+    pub at_ms: WallMs,
+}
+
+/// What became of a request.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RequestState {
+    /// Waits for answers.
+    Pending,
+    /// Its window is fixed; a certificate may be collected in it.
+    Approved,
+    Denied,
+    /// Nobody answered in time.
+    Expired,
+    /// Taken back by who made it.
+    Withdrawn,
+    /// Approved, then revoked.
+    Revoked,
+}
+
+impl RequestState {
+    /// As in JSON and in the store.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            RequestState::Pending => "pending",
+            RequestState::Approved => "approved",
+            RequestState::Denied => "denied",
+            RequestState::Expired => "expired",
+            RequestState::Withdrawn => "withdrawn",
+            RequestState::Revoked => "revoked",
+        }
+    }
+}
+
+impl std::str::FromStr for RequestState {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Ok(match text {
+            "pending" => RequestState::Pending,
+            "approved" => RequestState::Approved,
+            "denied" => RequestState::Denied,
+            "expired" => RequestState::Expired,
+            "withdrawn" => RequestState::Withdrawn,
+            "revoked" => RequestState::Revoked,
+            _ => return Err(format!("no request is `{text}`")),
+        })
+    }
+}
+
+/// A request with everything that happened to it.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct RequestRow {
+    pub request: AccessRequest,
+    /// What policy looked at, for `policy backtest`.
+    pub facts: Facts,
+    pub state: RequestState,
+    pub answers: Vec<Approval>,
+    /// `[from, until)` once approved.
+    pub window: Option<(WallMs, WallMs)>,
+    /// The grant, once a certificate was collected.
+    pub grant: Option<GrantId>,
+    /// When it left `pending`.
+    pub closed_ms: Option<WallMs>,
+}
+
+/// Why an answer does not count. Codes are stable.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum AnswerRefused {
+    #[error("the request is not pending any more")]
+    NotPending,
+    #[error("the request was not answered in time")]
+    TooLate,
+    #[error("who asked cannot answer")]
+    OwnRequest,
+    #[error("you have answered already")]
+    Again,
+    #[error("the request is not the one that you saw: look at it again")]
+    OtherRequest,
+    #[error("the window of the request is over")]
+    WindowOver,
+    #[error("the request has too many answers")]
+    TooMany,
+}
+
+impl AnswerRefused {
+    pub fn code(self) -> &'static str {
+        match self {
+            AnswerRefused::NotPending => "request_not_pending",
+            AnswerRefused::TooLate => "request_expired",
+            AnswerRefused::OwnRequest => "own_request",
+            AnswerRefused::Again => "answered_already",
+            AnswerRefused::OtherRequest => "request_changed",
+            AnswerRefused::WindowOver => "window_over",
+            AnswerRefused::TooMany => "too_many_answers",
+        }
+    }
+}
+
+impl RequestRow {
+    /// A new request; approved at once if its policies ask for nobody's yes.
+    pub fn new(request: AccessRequest, facts: Facts) -> RequestRow {
+        let mut row = RequestRow {
+            request,
+            facts,
+            state: RequestState::Pending,
+            answers: Vec::new(),
+            window: None,
+            grant: None,
+            closed_ms: None,
+        };
+        if row.request.obligations.approvals == 0 {
+            row.approve(row.request.made_ms);
+        }
+        row
+    }
+
+    fn approve(&mut self, now: WallMs) {
+        self.state = RequestState::Approved;
+        self.window = Some(self.request.window(now));
+        self.closed_ms = Some(now);
+    }
+
+    /// How it stands at `now`: an unanswered one ends by itself.
+    pub fn state_at(&self, now: WallMs) -> RequestState {
+        match self.state {
+            RequestState::Pending if now >= self.request.answer_by_ms => RequestState::Expired,
+            RequestState::Pending
+            | RequestState::Approved
+            | RequestState::Denied
+            | RequestState::Expired
+            | RequestState::Withdrawn
+            | RequestState::Revoked => self.state,
+        }
+    }
+
+    /// Takes one answer. One `deny` ends it; the last `approve` that its
+    /// obligations ask for fixes the window.
+    ///
+    /// # Errors
+    /// Why the answer does not count; nothing changed then.
+    pub fn answer(&mut self, answer: Approval) -> Result<(), AnswerRefused> {
+        let now = answer.at_ms;
+        match self.state_at(now) {
+            RequestState::Pending => {}
+            RequestState::Expired => return Err(AnswerRefused::TooLate),
+            RequestState::Approved | RequestState::Denied | RequestState::Withdrawn | RequestState::Revoked => {
+                return Err(AnswerRefused::NotPending);
+            }
+        }
+        if answer.by == self.request.requested_by || answer.by == self.request.identity.as_str() {
+            return Err(AnswerRefused::OwnRequest);
+        }
+        if answer.request_sha256 != self.request.sha256() {
+            return Err(AnswerRefused::OtherRequest);
+        }
+        if self.answers.iter().any(|given| given.by == answer.by) {
+            return Err(AnswerRefused::Again);
+        }
+        if self.answers.len() >= ANSWERS_MAX {
+            return Err(AnswerRefused::TooMany);
+        }
+        let (from, until) = self.request.window(now);
+        match answer.verdict {
+            Verdict::Approve if until <= from => return Err(AnswerRefused::WindowOver),
+            Verdict::Approve => {
+                self.answers.push(answer);
+                let yes = self.answers.iter().filter(|given| given.verdict == Verdict::Approve);
+                if yes.count() >= self.request.obligations.approvals as usize {
+                    self.approve(now);
+                }
+            }
+            Verdict::Deny => {
+                self.answers.push(answer);
+                self.state = RequestState::Denied;
+                self.closed_ms = Some(now);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes it back.
+    ///
+    /// # Errors
+    /// It is not pending.
+    pub fn withdraw(&mut self, now: WallMs) -> Result<(), AnswerRefused> {
+        if self.state_at(now) != RequestState::Pending {
+            return Err(AnswerRefused::NotPending);
+        }
+        self.state = RequestState::Withdrawn;
+        self.closed_ms = Some(now);
+        Ok(())
+    }
+
+    /// `[from, until)` if a certificate may be collected at `now`: not before
+    /// an hour ahead of its window, never after it.
+    pub fn collectable(&self, now: WallMs) -> Option<(WallMs, WallMs)> {
+        match (self.state, self.window) {
+            (RequestState::Approved, Some((from, until))) if now < until => Some((from, until)),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! What a yes is bound to: annotations of the policies that said it. Where
+//! several say yes, the strictest of each counts, so that a further policy
+//! never loosens what another one demands.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use crate::kernel::id::GroupName;
+
+/// How a session is recorded, from least to most demanding.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RecordMode {
+    /// Everything, as the server's configuration says.
+    #[default]
+    Full,
+    /// Everything, and an Enter waits for the disk.
+    Durable,
+    /// Everything, readable by investigators only; refused where none is configured.
+    Encrypted,
+}
+
+/// What the determining policies demand.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Obligations {
+    /// `@approvals("2")`: so many other people must say yes.
+    #[serde(default)]
+    pub approvals: u32,
+    /// `@approvers("dba")`: at least one of them is of each of these groups.
+    #[serde(default)]
+    pub approvers: BTreeSet<GroupName>,
+    /// `@max("1h")`: longest window, in ms.
+    #[serde(default)]
+    pub max_ms: Option<u64>,
+    /// `@answer_within("30m")`: an unanswered request ends, in ms.
+    #[serde(default)]
+    pub answer_ms: Option<u64>,
+    /// `@step_up("5m")`: a proof over a challenge that names the action, not older than this, in ms.
+    #[serde(default)]
+    pub step_up_ms: Option<u64>,
+    /// `@review`: somebody else looks back at the session.
+    #[serde(default)]
+    pub review: bool,
+    /// `@single_use`: one session.
+    #[serde(default)]
+    pub single_use: bool,
+    /// `@record("full"|"durable"|"encrypted")`.
+    #[serde(default)]
+    pub record: RecordMode,
+    /// `@warn("5m,1m")`: warnings before the end, in ms, beside the configured ones.
+    #[serde(default)]
+    pub warn_ms: BTreeSet<u64>,
+    /// `@end_on_change`: a policy change that no longer admits ends the session.
+    #[serde(default)]
+    pub end_on_change: bool,
+    /// `@grace("2m")`: how long such a session still has, told at once, in ms.
+    #[serde(default)]
+    pub grace_ms: Option<u64>,
+    /// `@notify`: written out loud: log, metric and ledger, as an alarm.
+    #[serde(default)]
+    pub notify: bool,
+}
+
+impl Obligations {
+    /// Both: commutative, associative, idempotent, never looser than either.
+    #[must_use]
+    pub fn meet(&self, other: &Obligations) -> Obligations {
+        let least = |a: Option<u64>, b: Option<u64>| match (a, b) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (one, None) | (None, one) => one,
+        };
+        Obligations {
+            approvals: self.approvals.max(other.approvals),
+            approvers: self.approvers.union(&other.approvers).cloned().collect(),
+            max_ms: least(self.max_ms, other.max_ms),
+            answer_ms: least(self.answer_ms, other.answer_ms),
+            step_up_ms: least(self.step_up_ms, other.step_up_ms),
+            review: self.review || other.review,
+            single_use: self.single_use || other.single_use,
+            record: self.record.max(other.record),
+            warn_ms: self.warn_ms.union(&other.warn_ms).copied().collect(),
+            end_on_change: self.end_on_change || other.end_on_change,
+            grace_ms: least(self.grace_ms, other.grace_ms),
+            notify: self.notify || other.notify,
+        }
+    }
+}
