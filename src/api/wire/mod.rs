@@ -42,6 +42,8 @@ macro_rules! envelope {
     };
 }
 
+pub mod access;
+
 envelope! { /// `GET /v1/targets`.
 Targets { targets: Vec<Target> } }
 envelope! { /// `POST /v1/targets`.
