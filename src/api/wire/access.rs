@@ -248,8 +248,7 @@ impl RequestView {
     pub fn at(row: &RequestRow, now: WallMs) -> RequestView {
         let request = &row.request;
         let state = row.state_at(now);
-        let yes = row.answers.iter().filter(|given| given.verdict == Verdict::Approve);
-        let yes = u32::try_from(yes.count()).unwrap_or(u32::MAX);
+        let missing = row.missing();
         RequestView {
             id: request.id,
             sha256: hex32::encode(&request.sha256()),
@@ -282,7 +281,7 @@ impl RequestView {
                 })
                 .collect(),
             missing: match state {
-                RequestState::Pending => request.obligations.approvals.saturating_sub(yes),
+                RequestState::Pending => missing.map_or(0, |(people, groups)| people.max(u32::try_from(groups.len()).unwrap_or(u32::MAX))),
                 RequestState::Approved
                 | RequestState::Denied
                 | RequestState::Expired
