@@ -5,4 +5,5 @@ pub mod ca;
 pub mod file_keeper;
 pub mod init;
 pub mod keys;
+pub mod sshsig;
 pub mod trust;
