@@ -34,6 +34,21 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     }
 }
 
+/// One page of a listing.
+///
+/// # Errors
+/// A limit of nothing, or above [`PAGE_ROWS_MAX`].
+pub fn page(after: Option<String>, limit: Option<u32>) -> Result<Page, Problem> {
+    match limit {
+        None => Ok(Page {
+            after,
+            limit: PAGE_ROWS_DEFAULT,
+        }),
+        Some(limit) if (1..=PAGE_ROWS_MAX).contains(&limit) => Ok(Page { after, limit }),
+        Some(limit) => Err(Problem::invalid(format!("limit is 1 to {PAGE_ROWS_MAX}, not {limit}"))),
+    }
+}
+
 /// The last piece of the path.
 pub struct Id(pub String);
 

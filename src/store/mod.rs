@@ -148,8 +148,20 @@ pub struct Page {
     pub limit: u32,
 }
 
+impl Page {
+    /// The newest rows, as many as there may be.
+    pub fn first() -> Page {
+        Page {
+            after: None,
+            limit: PAGE_ROWS_MAX,
+        }
+    }
+}
+
 /// Most rows of one page.
 pub const PAGE_ROWS_MAX: u32 = 1000;
+/// Rows of one page when nothing is said.
+pub const PAGE_ROWS_DEFAULT: u32 = 100;
 
 /// Which requests.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
