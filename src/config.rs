@@ -20,12 +20,11 @@ use crate::witness::address::Address;
 
 mod keys;
 mod meant;
-mod nearest;
 mod said;
 
+pub use crate::kernel::nearest::nearest;
 pub use keys::{KEYS, Key};
 use meant::Meaning;
-pub use nearest::nearest;
 use said::Said;
 
 /// Largest configuration file, in bytes.

@@ -2,15 +2,17 @@
 //!
 //! Nothing in this folder reads a clock, a socket, a file or randomness, and
 //! nothing here is async. It may import only the event vocabulary of
-//! `portcullis_recording` (and, later, the policy engine and one terminal
-//! emulator); `tests/tidy.rs` checks that.
+//! `portcullis_recording`, the policy engine and one terminal emulator;
+//! `tests/tidy.rs` checks that.
 
 pub mod access;
 pub mod admit;
+pub mod duration;
 pub mod echo;
 pub mod grant;
 pub mod id;
 pub mod inventory;
+pub mod nearest;
 pub mod policy;
 pub mod request;
 pub mod screen_state;

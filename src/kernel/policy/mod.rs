@@ -3,8 +3,12 @@
 //! The rules here are the grant's destination and capabilities. A policy
 //! engine replaces the body of [`decide`], not its callers.
 
+pub mod annotations;
+pub mod engine;
 pub mod facts;
+pub mod load;
 pub mod obligations;
+mod question;
 
 use super::admit::Admitted;
 use super::grant::{Capability, WallMs};

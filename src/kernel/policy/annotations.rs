@@ -1,0 +1,211 @@
+//! Annotations of a policy, checked and turned into [`Obligations`]: an
+//! annotation that would do nothing is an error.
+
+use std::collections::BTreeSet;
+
+use super::facts::Action;
+use super::obligations::{Obligations, RecordMode};
+use crate::kernel::access::ANSWERS_MAX;
+use crate::kernel::duration;
+use crate::kernel::id::GroupName;
+use crate::kernel::nearest::nearest;
+
+/// Longest id of a policy, in bytes.
+pub const ID_BYTES_MAX: usize = 128;
+/// Longest note, in bytes.
+pub const NOTE_BYTES_MAX: usize = 512;
+/// Most warnings that one policy asks for, and most groups of approvers.
+const LIST_MAX: usize = 8;
+
+/// Where an annotation means something.
+struct Known {
+    name: &'static str,
+    /// On a `forbid` as well.
+    forbid: bool,
+    /// For these actions; none: for all.
+    actions: &'static [Action],
+}
+
+const ENTRY: &[Action] = &[Action::Request, Action::Issue];
+const PROVEN: &[Action] = &[
+    Action::Request,
+    Action::Issue,
+    Action::Approve,
+    Action::Replay,
+    Action::Revoke,
+];
+const SESSION: &[Action] = &[Action::Request, Action::Issue, Action::Connect];
+
+const KNOWN: &[Known] = &[
+    known("id", true, &[]),
+    known("note", true, &[]),
+    known("approvals", false, &[Action::Request]),
+    known("approvers", false, &[Action::Request]),
+    known("answer_within", false, &[Action::Request]),
+    known("max", false, ENTRY),
+    known("single_use", false, ENTRY),
+    known("step_up", false, PROVEN),
+    known("review", false, SESSION),
+    known("record", false, SESSION),
+    known("warn", false, SESSION),
+    known("end_on_change", true, &[Action::Connect]),
+    known("grace", true, &[Action::Connect]),
+    known("notify", true, &[]),
+];
+
+const fn known(name: &'static str, forbid: bool, actions: &'static [Action]) -> Known {
+    Known { name, forbid, actions }
+}
+
+/// What the annotations of one policy say.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Annotated {
+    pub id: String,
+    pub note: Option<String>,
+    pub obligations: Obligations,
+}
+
+/// Reads the annotations of one policy that is about `actions`.
+///
+/// # Errors
+/// Each thing wrong with them, as sentences.
+pub fn read<'a>(
+    given: impl Iterator<Item = (&'a str, &'a str)>,
+    permits: bool,
+    actions: &BTreeSet<Action>,
+) -> Result<Annotated, Vec<String>> {
+    let mut wrong = Vec::new();
+    let mut id = None;
+    let mut note = None;
+    let mut obligations = Obligations::default();
+    for (name, value) in given {
+        let read = fits(name, permits, actions).and_then(|()| match name {
+            "id" => {
+                id = Some(identifier(value)?);
+                Ok(())
+            }
+            "note" => {
+                note = Some(text(value)?);
+                Ok(())
+            }
+            _ => oblige(&mut obligations, name, value),
+        });
+        if let Err(why) = read {
+            wrong.push(format!("@{name}: {why}"));
+        }
+    }
+    if obligations.grace_ms.is_some() && !obligations.end_on_change {
+        wrong.push("@grace: without @end_on_change it does nothing; add that".to_owned());
+    }
+    if id.is_none() && wrong.is_empty() {
+        wrong.push("the policy has no name; begin it with @id(\"…\"): decisions are told by it".to_owned());
+    }
+    match id {
+        Some(id) if wrong.is_empty() => Ok(Annotated { id, note, obligations }),
+        _ => Err(wrong),
+    }
+}
+
+/// Whether the annotation means something where it stands.
+fn fits(name: &str, permits: bool, actions: &BTreeSet<Action>) -> Result<(), String> {
+    let Some(known) = KNOWN.iter().find(|known| known.name == name) else {
+        let names = || KNOWN.iter().map(|known| known.name);
+        return Err(match nearest(name, names()) {
+            Some(near) => format!("there is no such annotation; did you mean @{near}?"),
+            None => format!(
+                "there is no such annotation: {}",
+                names().collect::<Vec<_>>().join(", ")
+            ),
+        });
+    };
+    if !permits && !known.forbid {
+        return Err("on a forbid it does nothing; put it on the permit that it is to bind".to_owned());
+    }
+    if !known.actions.is_empty() && !known.actions.iter().any(|action| actions.contains(action)) {
+        let names: Vec<&str> = known.actions.iter().map(|action| action.as_str()).collect();
+        return Err(format!(
+            "it does nothing for these actions, only for {}",
+            names.join(", ")
+        ));
+    }
+    Ok(())
+}
+
+fn oblige(to: &mut Obligations, name: &str, value: &str) -> Result<(), String> {
+    match name {
+        "approvals" => {
+            let most = u32::try_from(ANSWERS_MAX).unwrap_or(u32::MAX);
+            let count: u32 = value
+                .parse()
+                .map_err(|_| format!("`{value}` is not a number of people"))?;
+            if count > most {
+                return Err(format!("{count} is more than {most}"));
+            }
+            to.approvals = count;
+        }
+        "approvers" => {
+            to.approvers = list(value, |name| {
+                name.parse::<GroupName>().map_err(|error| error.to_string())
+            })?;
+        }
+        "answer_within" => to.answer_ms = Some(duration::ms(value)?),
+        "max" => to.max_ms = Some(duration::ms(value)?),
+        "step_up" => to.step_up_ms = Some(duration::ms(value)?),
+        "grace" => to.grace_ms = Some(duration::ms(value)?),
+        "warn" => to.warn_ms = list(value, duration::ms)?,
+        "record" => {
+            to.record = match value {
+                "full" => RecordMode::Full,
+                "durable" => RecordMode::Durable,
+                "encrypted" => RecordMode::Encrypted,
+                _ => return Err(format!("`{value}` is no way to record: full, durable or encrypted")),
+            }
+        }
+        "review" => to.review = switch(value)?,
+        "single_use" => to.single_use = switch(value)?,
+        "end_on_change" => to.end_on_change = switch(value)?,
+        "notify" => to.notify = switch(value)?,
+        _ => return Err("it is read nowhere".to_owned()),
+    }
+    Ok(())
+}
+
+/// An annotation that is there or not.
+fn switch(value: &str) -> Result<bool, String> {
+    match value {
+        "" => Ok(true),
+        _ => Err(format!(
+            "it takes no value, and `{value}` is one; leave the policy without it to switch it off"
+        )),
+    }
+}
+
+fn list<T: Ord>(value: &str, item: impl Fn(&str) -> Result<T, String>) -> Result<BTreeSet<T>, String> {
+    let items = value
+        .split(',')
+        .map(|text| item(text.trim()))
+        .collect::<Result<BTreeSet<T>, String>>()?;
+    match items.len() > LIST_MAX {
+        true => Err(format!("more than {LIST_MAX}")),
+        false => Ok(items),
+    }
+}
+
+fn identifier(value: &str) -> Result<String, String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/');
+    match !value.is_empty() && value.len() <= ID_BYTES_MAX && value.chars().all(plain) {
+        true => Ok(value.to_owned()),
+        false => Err(format!(
+            "letters, digits and -_./ only, 1 to {ID_BYTES_MAX} of them: it stands in log lines and recordings"
+        )),
+    }
+}
+
+fn text(value: &str) -> Result<String, String> {
+    match value.len() <= NOTE_BYTES_MAX && !value.chars().any(char::is_control) {
+        true => Ok(value.to_owned()),
+        false => Err(format!(
+            "one line of at most {NOTE_BYTES_MAX} bytes, shown to who is refused"
+        )),
+    }
+}
