@@ -222,7 +222,7 @@ impl Notes {
 
     /// What a permitted decision used.
     pub fn used(&self, facts: &Facts) {
-        let mut put = |facet, value: String| {
+        let put = |facet, value: String| {
             self.put(Note::Use {
                 identity: facts.who.name.clone(),
                 facet,

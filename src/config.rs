@@ -82,6 +82,7 @@ pub struct Config {
     pub recording: Recording,
     pub retention: Retention,
     pub ledger: Ledger,
+    pub api: Api,
     pub log: Log,
 }
 
@@ -165,6 +166,51 @@ pub struct Witness {
     pub address: Address,
     pub key: VerifierKey,
 }
+
+/// The API for callers that are not at the server's own socket.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Api {
+    /// None: the socket alone.
+    pub listen: Option<SocketAddr>,
+    /// How others reach it, for links in messages.
+    pub url: Option<String>,
+    /// Certificate chain and key in PEM; made at the first start unless given.
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+    /// Whether they were given, and are not ours to make.
+    pub given: bool,
+    pub token_max: Duration,
+    pub notify: Option<NotifyTo>,
+    pub hooks: Vec<HookSaid>,
+}
+
+/// Whom to tell about requests: a URL, and the file with the secret.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NotifyTo {
+    pub url: String,
+    pub secret_file: PathBuf,
+}
+
+/// A system that may call by signed webhooks.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct HookSaid {
+    pub name: String,
+    pub secret_file: PathBuf,
+    pub may: Vec<HookMay>,
+}
+
+/// What a webhook may do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HookMay {
+    /// End access.
+    Revoke,
+    /// Carry answers to requests.
+    Answer,
+}
+
+/// Most systems that may call by webhook.
+pub const HOOKS_MAX: usize = 32;
 
 /// How the server talks to its operator.
 #[derive(Clone, PartialEq, Debug)]

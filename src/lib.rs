@@ -16,6 +16,7 @@ pub mod kernel;
 pub mod layout;
 pub mod ledger;
 pub mod local_helper;
+pub mod notify;
 pub mod policies;
 pub mod recorder;
 pub mod registry;

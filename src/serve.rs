@@ -16,7 +16,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::api::{self, Api, Cutter};
+use crate::api::{self, Api, Cutter, Door};
 use crate::archive::files::Files;
 use crate::clock::Clock;
 use crate::config::{Config, Kex};
@@ -34,8 +34,10 @@ use crate::store::sqlite::SqliteStore;
 use crate::telemetry::Metrics;
 
 mod evidence;
+mod outside;
 
 pub use evidence::STORE_SOURCE;
+use outside::{hooks, server_view, teller, tls_door};
 
 /// How long a lease renewal may take before the next one is tried.
 const RENEW_WAIT: Duration = Duration::from_millis(LEASE_RENEW_MS);
@@ -83,6 +85,8 @@ impl HostKeys {
 /// A running server.
 pub struct Running {
     pub ssh: SocketAddr,
+    /// The API over TLS, if it is offered.
+    pub https: Option<SocketAddr>,
     gate: Arc<Gate>,
     retention: Arc<Retention>,
     config: Config,
@@ -133,6 +137,7 @@ impl Running {
             ),
             ("[retention]", new.retention == old.retention),
             ("[ledger]", new.ledger == old.ledger),
+            ("[api]", new.api == old.api),
         ] {
             anyhow::ensure!(same, "{key} changes only with a restart");
         }
@@ -199,7 +204,10 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let mut reload = signal(SignalKind::hangup())?;
     let api = config.layout.api_socket();
     let mut running = start(config, Mode::default()).await?;
-    println!("ready ssh={} api={}", running.ssh, api.display());
+    match running.https {
+        Some(https) => println!("ready ssh={} api={} https={https}", running.ssh, api.display()),
+        None => println!("ready ssh={} api={}", running.ssh, api.display()),
+    }
     notify(&[sd_notify::NotifyState::Ready]);
     let mut daily = tokio::time::interval(HOST_CHECK);
     daily.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -353,16 +361,30 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
         journal: ledger.clone(),
         cutter: Arc::new(Cut { gate: gate.clone() }),
         retention: retention.clone(),
-        clock,
+        clock: clock.clone(),
         metrics,
         layout,
         node: config.node.clone(),
-        policy_digest: policy_digest(),
+        rules: rules_in_force.clone(),
+        challenge_key: rand::random(),
+        token_ms_max: ms(config.api.token_max),
+        server: server_view(&config, ssh.port(), &*keeper)?,
+        limits: Arc::default(),
+        hooks: hooks(&config.api.hooks)?.into(),
+        teller: teller(&config.api, &clock)?,
+        url: config.api.url.clone(),
         grant_ms_max: ms(config.session.grant_max),
         local_as_self: mode.local_as_server,
     };
+    let mut doors = vec![Door::Socket(socket)];
+    let mut https = None;
+    if let Some(at) = config.api.listen {
+        let (door, bound) = tls_door(&config, at, &clock).await?;
+        doors.push(door);
+        https = Some(bound);
+    }
     let (api_stop, mut api_stopping) = watch::channel(false);
-    let serving = tokio::spawn(api.serve(socket, async move {
+    let serving = tokio::spawn(api.serve(doors, async move {
         // The sender gone means the same as told.
         api_stopping.wait_for(|stop| *stop).await.ok();
     }));
@@ -396,6 +418,7 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
     });
     Ok(Running {
         ssh,
+        https,
         gate,
         retention,
         config,
@@ -409,12 +432,6 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
 
 fn ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// SHA-256 of the rules in force: until policies are files, of their version.
-fn policy_digest() -> [u8; 32] {
-    use sha2::{Digest, Sha256};
-    Sha256::digest(b"portcullis built-in policy 1: grant destination and capabilities").into()
 }
 
 fn settings(config: &Config, mode: Mode) -> Settings {

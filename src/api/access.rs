@@ -514,6 +514,17 @@ fn not_collectable(row: &RequestRow, now: WallMs) -> Problem {
 }
 
 impl Api {
+    /// Tells whoever was configured what became of a request.
+    fn tell(&self, row: &RequestRow, now: WallMs) {
+        let view = RequestView::at(row, now);
+        let data = json!({
+            "link": self.url.as_ref().map(|url| format!("{url}/v1/requests/{}", view.id)),
+            "approve": format!("portcullis approve {}", view.id),
+            "request": view,
+        });
+        self.teller.tell(&format!("request.{}", view.state.as_str()), &data);
+    }
+
     /// Certifies a key under an approved request: entry, row, answer.
     async fn certify(
         &self,

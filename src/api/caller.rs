@@ -11,6 +11,7 @@ use super::Api;
 use super::peer::Peer;
 use super::problem::{Code, Problem};
 use crate::kernel::grant::WallMs;
+use crate::kernel::id::IdentityName;
 use crate::kernel::inventory::{Identity, IdentityKind, Role};
 use crate::kernel::policy::facts::{Proof, Who};
 
@@ -160,6 +161,38 @@ impl Api {
             },
             source: remote.map(|remote| remote.0.to_canonical()),
             token: Some((sha256, row.expires_ms)),
+        })
+    }
+
+    /// An approver whom a hook vouches for: weaker than a token, so that a rule
+    /// can ask for more.
+    pub(super) async fn vouched(
+        &self,
+        name: &IdentityName,
+        hook: &str,
+        remote: Option<Remote>,
+    ) -> Result<Caller, Problem> {
+        let identity = self.store.identity(name).await?;
+        let identity = identity.ok_or_else(|| Problem::denied(format!("{name} is not an identity")))?;
+        identity
+            .may_hold(self.clock.now().wall_ms)
+            .map_err(|why| Problem::denied(why.to_string()))?;
+        let roles = identity.all_roles();
+        if !roles.contains(&Role::Approver) && !roles.contains(&Role::Admin) {
+            return Err(Problem::denied(format!("{name} does not have the role approver")));
+        }
+        Ok(Caller {
+            name: name.to_string(),
+            // Nothing else of what it may do is vouched for.
+            roles: [Role::Approver].into(),
+            identity: Some(identity),
+            proof: Proof {
+                method: format!("hook:{hook}"),
+                strength: 1,
+                age_ms: 0,
+            },
+            source: remote.map(|remote| remote.0.to_canonical()),
+            token: None,
         })
     }
 

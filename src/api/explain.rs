@@ -65,7 +65,7 @@ pub async fn explain(
     };
     if let Some(at_ms) = asked.at_ms {
         facts.now_ms = at_ms;
-        facts.local = crate::clock::local_time(at_ms, &api.rules.now().place.time_zone);
+        facts.local = crate::policies::local_time(at_ms, &api.rules.now().place.time_zone);
     }
     let policies = api.rules.now().policies;
     let explained = policies.explain(&facts);

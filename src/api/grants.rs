@@ -202,7 +202,7 @@ pub async fn revoke(
 }
 
 impl Api {
-    async fn scope(&self, request: &RevokeRequest) -> Result<RevocationScope, Problem> {
+    pub(super) async fn scope(&self, request: &RevokeRequest) -> Result<RevocationScope, Problem> {
         let id = match (request.what, request.id.as_deref()) {
             (What::All, None) => return Ok(RevocationScope::All),
             (What::All, Some(id)) => {

@@ -25,6 +25,7 @@ use crate::clock::Clock;
 use crate::keeper::Keeper;
 use crate::kernel::id::{NodeName, SessionId};
 use crate::layout::{Layout, SOCKET_PATH_BYTES_MAX};
+use crate::notify::Teller;
 use crate::policies::InForce;
 use crate::retention::Retention;
 use crate::store::Store;
@@ -37,6 +38,7 @@ mod challenge;
 pub mod client;
 mod explain;
 mod grants;
+pub mod hooks;
 mod idempotency;
 mod inventory;
 mod limits;
@@ -56,6 +58,7 @@ pub mod tls;
 pub mod wire;
 
 use caller::Remote;
+pub use hooks::Hook;
 pub use limits::Limits;
 use problem::{Code, Problem};
 pub use table::table;
@@ -131,6 +134,12 @@ pub struct Api {
     /// Where and by what keys clients reach the SSH listener.
     pub server: ServerView,
     pub limits: Arc<Limits>,
+    /// Systems that may call by signed webhooks.
+    pub hooks: Arc<[Hook]>,
+    /// Tells somebody's chat that a request waits.
+    pub teller: Teller,
+    /// How others reach this API, for links in messages.
+    pub url: Option<String>,
     /// Longest grant, in ms (`session.grant_max_mins`).
     pub grant_ms_max: u64,
     /// Whether local targets may run as the server's own user: only in a demo.

@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 
 use super::problem::{Code, Problem};
 use super::{BODY_BYTES_MAX, REQUEST_MS_MAX};
+use crate::store::{PAGE_ROWS_DEFAULT, PAGE_ROWS_MAX, Page};
 
 /// A JSON body.
 pub struct Body<T>(pub T);

@@ -8,7 +8,7 @@ use super::routes::{May, Route};
 use super::wire::access::*;
 use super::wire::inventory::{Applied, Apply, Inventory};
 use super::wire::*;
-use super::{access, explain, grants, inventory, login, read, recordings, reviews, state};
+use super::{access, explain, grants, hooks, inventory, login, read, recordings, reviews, state};
 use crate::kernel::inventory::{Role, Target};
 
 const ADMIN: May = May::Roles(&[Role::Admin]);
@@ -137,6 +137,10 @@ fn requests() -> Vec<Route> {
             .says("Close one, by somebody else than who is reviewed")
             .takes::<CloseReview>()
             .gives::<OneReview>(),
+        Route::new(Method::POST, "/v1/hooks/{name}", May::Anybody, post(hooks::call))
+            .says("A signed webhook: ends access, or carries an answer")
+            .takes::<hooks::Called>()
+            .gives::<Nothing>(),
     ]
 }
 

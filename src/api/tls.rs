@@ -1,6 +1,5 @@
 //! TLS 1.3 for callers that are not at the server's own socket.
 
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -85,7 +84,7 @@ pub fn make_own(certificate: &Path, key: &Path, names: &[String], now_ms: u64) -
     wanted.distinguished_name.push(rcgen::DnType::CommonName, "portcullis API");
     let pair = rcgen::KeyPair::generate().map_err(failed)?;
     let signed = wanted.self_signed(&pair).map_err(failed)?;
-    let write = |path: &Path, text: String, mode| -> io::Result<()> {
+    let write = |path: &Path, text: String, mode| {
         let staging = path.with_extension("new");
         durable::replace(path, text.as_bytes(), mode, &staging)
     };

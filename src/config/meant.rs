@@ -6,14 +6,17 @@ use std::time::Duration;
 use portcullis_recording::note::{KeyKind, VerifierKey};
 use sha2::{Digest, Sha256};
 
-use super::said::{Said, SaidLedger, SaidRecording, SaidRetention, SaidSession, SaidSsh, SaidWitness};
+use super::said::{Said, SaidApi, SaidLedger, SaidRecording, SaidRetention, SaidSession, SaidSsh, SaidWitness};
 use super::{
-    Config, ConfigError, HOST_NAMES_MAX, Kex, Ledger, Log, LogFormat, Recording, Retention, Session, Ssh,
+    Api, Config, ConfigError, HOOKS_MAX, HOST_NAMES_MAX, HookSaid, Kex, NotifyTo, Ledger, Log, LogFormat, Recording, Retention, Session, Ssh,
     WITNESSES_MAX, Witness, host_name_ok,
 };
 use crate::kernel::id::NodeName;
 use crate::layout::Layout;
 use crate::recorder::Recipients;
+
+/// Longest URL, in bytes.
+const URL_BYTES_MAX: usize = 1024;
 
 /// Turns what was said into what is meant, with the file's path for errors
 /// and its text for the digest.
@@ -94,6 +97,7 @@ impl Meaning<'_> {
             recording: self.recording(&said.recording)?,
             retention: self.retention(&said.retention)?,
             ledger: self.ledger(said.ledger)?,
+            api: self.api(said.api, folder)?,
             log: Log {
                 format: said.log.format.unwrap_or(LogFormat::Text),
                 filter: said.log.filter.unwrap_or_else(|| "info".to_owned()),
@@ -192,6 +196,65 @@ impl Meaning<'_> {
             overflow_bytes_max: mib("recording.overflow_max_mib", said.overflow_max_mib, 1024, 1)?,
             recipients: Recipients::parse(said.recipients.as_deref().unwrap_or_default())
                 .map_err(|why| self.bad("recording.recipients", why))?,
+        })
+    }
+
+    fn api(&self, said: SaidApi, folder: &Path) -> Result<Api, ConfigError> {
+        let listen = said.listen.map(|text| {
+            text.parse()
+                .map_err(|_| self.bad("api.listen", format!("`{text}` is not an address with a port")))
+        });
+        let url = |key, text: String| {
+            let good = text.starts_with("https://") || text.starts_with("http://");
+            let plain = text.len() <= URL_BYTES_MAX && text.bytes().all(|b| b.is_ascii_graphic());
+            match good && plain {
+                true => Ok(text.trim_end_matches('/').to_owned()),
+                false => Err(self.bad(key, "it does not begin with https:// or http://")),
+            }
+        };
+        let (certificate, key, given) = match (said.certificate_file, said.key_file) {
+            (Some(certificate), Some(key)) => (folder.join(certificate), folder.join(key), true),
+            (None, None) => (folder.join("keys/api.crt"), folder.join("keys/api.key"), false),
+            (Some(_), None) => return Err(self.bad("api.key_file", "the certificate's key is not named")),
+            (None, Some(_)) => return Err(self.bad("api.certificate_file", "the key's certificate is not named")),
+        };
+        let notify = match (said.notify_url, said.notify_secret_file) {
+            (None, None) => None,
+            (Some(to), Some(secret)) => Some(NotifyTo {
+                url: url("api.notify_url", to)?,
+                secret_file: folder.join(secret),
+            }),
+            (Some(_), None) => return Err(self.bad("api.notify_secret_file", "messages are always signed")),
+            (None, Some(_)) => return Err(self.bad("api.notify_url", "there is a secret, and nobody to tell")),
+        };
+        let said_hooks = said.hooks.unwrap_or_default();
+        if said_hooks.len() > HOOKS_MAX {
+            return Err(self.bad("api.hooks", format!("more than {HOOKS_MAX}")));
+        }
+        let mut hooks: Vec<HookSaid> = Vec::with_capacity(said_hooks.len());
+        for hook in said_hooks {
+            let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
+            if hook.name.is_empty() || hook.name.len() > 64 || !hook.name.bytes().all(plain) {
+                return Err(self.bad("api.hooks", format!("`{}` is not a name of letters, digits and -", hook.name)));
+            }
+            if hooks.iter().any(|known| known.name == hook.name) {
+                return Err(self.bad("api.hooks", format!("`{}` is there twice", hook.name)));
+            }
+            hooks.push(HookSaid {
+                name: hook.name,
+                secret_file: folder.join(hook.secret_file),
+                may: hook.may,
+            });
+        }
+        Ok(Api {
+            listen: listen.transpose()?,
+            url: said.url.map(|text| url("api.url", text)).transpose()?,
+            certificate,
+            key,
+            given,
+            token_max: self.mins("api.token_max_mins", said.token_max_mins, 480, (1, 24 * 60))?,
+            notify,
+            hooks,
         })
     }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::{ConfigError, Kex, LogFormat, nearest};
+use super::{ConfigError, HookMay, Kex, LogFormat, nearest};
 
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
@@ -16,6 +16,7 @@ pub(super) struct Said {
     pub(super) recording: SaidRecording,
     pub(super) retention: SaidRetention,
     pub(super) ledger: SaidLedger,
+    pub(super) api: SaidApi,
     pub(super) log: SaidLog,
 }
 
@@ -76,6 +77,27 @@ pub(super) struct SaidLedger {
 pub(super) struct SaidWitness {
     pub(super) url: String,
     pub(super) key: String,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct SaidApi {
+    pub(super) listen: Option<String>,
+    pub(super) url: Option<String>,
+    pub(super) certificate_file: Option<PathBuf>,
+    pub(super) key_file: Option<PathBuf>,
+    pub(super) token_max_mins: Option<u64>,
+    pub(super) notify_url: Option<String>,
+    pub(super) notify_secret_file: Option<PathBuf>,
+    pub(super) hooks: Option<Vec<SaidHook>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SaidHook {
+    pub(super) name: String,
+    pub(super) secret_file: PathBuf,
+    pub(super) may: Vec<HookMay>,
 }
 
 #[derive(Deserialize, Default)]

@@ -9,7 +9,7 @@ use std::pin::Pin;
 use serde::{Deserialize, Serialize};
 
 use crate::kernel::access::{AnswerRefused, Approval, RequestRow, RequestState};
-use crate::kernel::grant::{Grant, WallMs};
+use crate::kernel::grant::{Cidr, Grant, WallMs};
 use crate::kernel::id::{Destination, GrantId, IdentityName, NodeName, RequestId, ReviewId, SessionId, TargetName};
 use crate::kernel::inventory::{Identity, Role, Target};
 use crate::kernel::policy::facts::Facts;
@@ -77,6 +77,8 @@ pub enum RevocationScope {
     Session(SessionId),
     Identity(IdentityName),
     Target(TargetName),
+    Source(Cidr),
+    Purpose(String),
     All,
 }
 

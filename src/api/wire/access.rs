@@ -193,6 +193,7 @@ pub struct ExplainRequest {
     pub action: Action,
     pub destination: Destination,
     #[serde(default)]
+    #[schema(value_type = Option<String>)]
     pub source: Option<std::net::IpAddr>,
     /// ms since the epoch; none: now.
     #[serde(default)]

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
+use utoipa::ToSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::kernel::grant::{Capability, Cidr, Grant, NotLive, WallMs, hex32};

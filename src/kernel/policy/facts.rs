@@ -182,6 +182,7 @@ pub struct Facts {
     pub local: LocalTime,
     /// Where the connection or the call came from; none at the server's own socket.
     #[serde(default)]
+    #[schema(value_type = Option<String>)]
     pub source: Option<IpAddr>,
     /// Names of the configured zones that hold the source.
     #[serde(default)]
