@@ -20,6 +20,7 @@ use zeroize::Zeroizing;
 use super::problem::Problem;
 use tls::Remote;
 
+pub mod post;
 pub mod tls;
 
 /// Time to reach the server at its own socket, in ms.

@@ -8,6 +8,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
 
+use super::client::tls::Pin;
 use crate::durable;
 
 /// Largest certificate or key file, in bytes.
@@ -92,21 +93,12 @@ pub fn make_own(certificate: &Path, key: &Path, names: &[String], now_ms: u64) -
     write(certificate, signed.pem(), 0o644).map_err(|error| at(certificate, error))
 }
 
-/// SHA-256 over the certificate's public key (SubjectPublicKeyInfo, RFC 7469
-/// section 2.4), as clients pin it: `sha256:` and hexadecimal.
+/// What clients pin.
 ///
 /// # Errors
 /// A file without a certificate.
-pub fn pin_of(certificate: &Path) -> Result<String, TlsError> {
-    let der = CertificateDer::from_pem_slice(&read(certificate)?)
-        .map_err(|error| at(certificate, format!("{error:?}")))?;
-    spki_pin(&der).ok_or_else(|| at(certificate, "its public key cannot be read"))
-}
-
-/// [`pin_of`] for a certificate in hand.
-pub fn spki_pin(certificate: &CertificateDer<'_>) -> Option<String> {
-    use sha2::{Digest, Sha256};
-    let parsed = rustls::server::ParsedCertificate::try_from(certificate).ok()?;
-    let digest: [u8; 32] = Sha256::digest(parsed.subject_public_key_info().as_ref()).into();
-    Some(format!("sha256:{}", crate::kernel::grant::hex32::encode(&digest)))
+pub fn pin_of(certificate: &Path) -> Result<Pin, TlsError> {
+    let der =
+        CertificateDer::from_pem_slice(&read(certificate)?).map_err(|error| at(certificate, format!("{error:?}")))?;
+    Pin::of(&der).ok_or_else(|| at(certificate, "its public key cannot be read"))
 }

@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use tokio::net::TcpListener;
 
 use crate::api::wire::access::ServerView;
+use crate::api::client::post::{Poster, in_clear_to_others};
 use crate::api::{Door, Hook, tls};
 use crate::clock::Clock;
 use crate::config::{self, Config, HookMay, HookSaid};
@@ -35,7 +36,7 @@ pub async fn tls_door(config: &Config, at: SocketAddr, clock: &Clock) -> anyhow:
     let bound = listener.local_addr()?;
     if !api.given {
         let pin = tls::pin_of(&api.certificate)?;
-        tracing::info!(%bound, pin, "clients log in with: portcullis login --server https://HOST:PORT --pin PIN");
+        tracing::info!(%bound, %pin, "clients log in with: portcullis login --server https://HOST:PORT --pin PIN");
     }
     Ok((Door::Tls(listener, acceptor), bound))
 }
@@ -91,9 +92,13 @@ pub fn teller(api: &config::Api, clock: &Clock) -> anyhow::Result<Teller> {
     let Some(to) = &api.notify else {
         return Ok(Teller::mute(clock.clone()));
     };
+    anyhow::ensure!(
+        !in_clear_to_others(&to.url),
+        "api.notify_url: messages leave this machine only over https"
+    );
     let to = Notify {
         url: to.url.clone(),
         secret: secret(&to.secret_file)?,
     };
-    Ok(Teller::start(to, Arc::new(crate::api::client::Poster), clock.clone()))
+    Ok(Teller::start(to, Arc::new(Poster), clock.clone()))
 }
