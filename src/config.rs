@@ -12,6 +12,7 @@ use std::time::Duration;
 use portcullis_recording::note::VerifierKey;
 use serde::Deserialize;
 
+use crate::issue::places::Places;
 use crate::kernel::grant::Cidr;
 use crate::kernel::id::NodeName;
 use crate::layout::Layout;
@@ -78,6 +79,8 @@ pub struct Config {
     pub node: NodeName,
     pub layout: Layout,
     pub ssh: Ssh,
+    /// Where the authorities' keys are.
+    pub keys: Places,
     pub session: Session,
     pub recording: Recording,
     pub retention: Retention,
@@ -115,6 +118,8 @@ pub struct Ssh {
     pub keepalive_misses_max: u32,
     pub kex: Kex,
     pub target_connect_timeout: Duration,
+    /// What targets see us come from; none: the address of each dialled socket.
+    pub target_source_address: Vec<Cidr>,
 }
 
 /// How long things last.

@@ -21,6 +21,7 @@ use crate::archive::files::Files;
 use crate::clock::Clock;
 use crate::config::{Config, Kex};
 use crate::issue::file_keeper::{FileKeeper, Rules};
+use crate::issue::signer::Authorities;
 use crate::issue::{init, keys};
 use crate::keeper::Keeper;
 use crate::kernel::admit::AdmissionTrust;
@@ -88,6 +89,7 @@ pub struct Running {
     /// The API over TLS, if it is offered.
     pub https: Option<SocketAddr>,
     gate: Arc<Gate>,
+    keeper: Arc<FileKeeper>,
     retention: Arc<Retention>,
     config: Config,
     mode: Mode,
@@ -138,14 +140,34 @@ impl Running {
             ("[retention]", new.retention == old.retention),
             ("[ledger]", new.ledger == old.ledger),
             ("[api]", new.api == old.api),
+            ("keys.agent", new.keys.agent == old.keys.agent),
+            ("[keys.pkcs11]", new.keys.pkcs11 == old.keys.pkcs11),
         ] {
             anyhow::ensure!(same, "{key} changes only with a restart");
         }
+        let authorities = authorities(&self.keeper, &new).await?;
+        let trust = admission_trust(&authorities, &new)?;
         // Entry before effect, as for a grant.
         evidence::note_config(&self.gate.ledger, &new)
             .await
             .context("the ledger does not take the new configuration")?;
-        let keys = HostKeys::of(self.keys.key.clone(), &self.gate, &new).await?;
+        evidence::note_keys(
+            &self.gate.ledger,
+            &authorities,
+            &*self.keeper,
+            self.keys.key.public_key(),
+        )
+        .await
+        .context("the ledger does not take the keys in use")?;
+        let before = self.keeper.put(authorities);
+        let keys = match HostKeys::of(self.keys.key.clone(), &self.gate, &new).await {
+            Ok(keys) => keys,
+            Err(error) => {
+                self.keeper.put(before);
+                return Err(error);
+            }
+        };
+        self.gate.set_trust(trust);
         self.gate.recorders.encrypt_to(new.recording.recipients.clone());
         self.gate.set_settings(settings(&new, self.mode));
         self.config = new;
@@ -275,7 +297,11 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
         // A certificate begins a little before its grant.
         grant_ms_max: ms(config.session.grant_max).saturating_add(api::rules::BACKDATE_MS),
     };
-    let keeper: Arc<dyn Keeper> = Arc::new(FileKeeper::load(&layout.keys(), rules, clock.clone()).context("the keys")?);
+    let held = FileKeeper::load_from(&layout.keys(), &config.keys, rules, clock.clone()).context("the keys")?;
+    let held = Arc::new(held);
+    let authorities = held.authorities();
+    authorities.check().await.context("the keys")?;
+    let keeper: Arc<dyn Keeper> = held.clone();
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&layout.store()).await.context("the store")?);
     let trusted = evidence::update_trust(&config, &*keeper, &clock)?;
     let ledger = Arc::new(evidence::open(&config, &*store, keeper.clone(), clock.clone()).await?);
@@ -310,10 +336,7 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
         recorders,
         ledger: ledger.clone(),
         archive,
-        trust: AdmissionTrust {
-            ca_keys: vec![keeper.admission_ca().to_bytes().context("the admission CA's key")?],
-            lifetime_secs_max: config.session.grant_max.as_secs(),
-        },
+        trust: RwLock::new(Arc::new(admission_trust(&authorities, &config)?)),
         settings: RwLock::new(Arc::new(settings(&config, mode))),
         refusals: Mutex::default(),
         metrics: metrics.clone(),
@@ -326,7 +349,7 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
         .await
         .context("the ledger does not take the start")?;
     let host_key = keys::load_ssh_host(&layout.keys()).context("the SSH host key")?;
-    evidence::note_keys(&ledger, &*keeper, host_key.public_key())
+    evidence::note_keys(&ledger, &authorities, &*keeper, host_key.public_key())
         .await
         .context("the ledger does not take the keys in use")?;
     evidence::note_trust(&ledger, &trusted)
@@ -420,6 +443,7 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
         ssh,
         https,
         gate,
+        keeper: held,
         retention,
         config,
         mode,
@@ -427,6 +451,27 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
         russh,
         stop,
         task,
+    })
+}
+
+/// The authorities' keys as they lie in the folder now, each known to be held
+/// by whom the configuration says.
+async fn authorities(keeper: &Arc<FileKeeper>, config: &Config) -> anyhow::Result<Arc<Authorities>> {
+    let (keeper, dir, places) = (keeper.clone(), config.layout.keys(), config.keys.clone());
+    // Passphrases cost time on purpose.
+    let read = tokio::task::spawn_blocking(move || keeper.read(&dir, &places));
+    let authorities = read.await.context("reading the keys")?.context("the keys")?;
+    authorities.check().await.context("the keys")?;
+    Ok(Arc::new(authorities))
+}
+
+/// Whose certificates admit: the admission CA's, and the one's before it until it is retired.
+fn admission_trust(authorities: &Authorities, config: &Config) -> anyhow::Result<AdmissionTrust> {
+    let keys = authorities.admission_cas();
+    let blobs: Result<_, _> = keys.iter().map(|key| key.to_bytes()).collect();
+    Ok(AdmissionTrust {
+        ca_keys: blobs.context("the admission CA's key")?,
+        lifetime_secs_max: config.session.grant_max.as_secs(),
     })
 }
 
@@ -456,6 +501,7 @@ fn settings(config: &Config, mode: Mode) -> Settings {
         session_ms_max: ms(config.session.session_max),
         backlog_bytes_max: config.recording.overflow_bytes_max,
         target_timeout: ssh.target_connect_timeout,
+        target_sources: ssh.target_source_address.clone(),
         durable: config.recording.durable,
         local_as_server: mode.local_as_server,
         denied_to_local: vec![config.layout.root().to_owned()],

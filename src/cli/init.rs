@@ -6,11 +6,11 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 
 use clap::Args;
-use russh::keys::ssh_key::PublicKey;
 use serde::Serialize;
 
 use super::Common;
 use super::exit::{CliError, Exit};
+use super::keys::line;
 use crate::api::wire::SCHEMA;
 use crate::clock::Clock;
 use crate::config::{self, Config, ledger_origin};
@@ -161,7 +161,7 @@ fn host_names(node: &NodeName, machine: &str, listen: SocketAddr) -> Vec<String>
 }
 
 /// The names as known_hosts has them for this port.
-fn pattern(names: &[String], port: u16) -> String {
+pub(super) fn pattern(names: &[String], port: u16) -> String {
     let names: Vec<String> = names
         .iter()
         .map(|name| {
@@ -220,14 +220,6 @@ fn listen_default() -> SocketAddr {
         Ok(_) => ([0u16; 8], 2222).into(),
         Err(_) => ([0u8; 4], 2222).into(),
     }
-}
-
-/// One key as a line, without its comment.
-fn line(key: &PublicKey) -> Result<String, CliError> {
-    PublicKey::new(key.key_data().clone(), "")
-        .to_openssh()
-        .map(|line| line.trim_end().to_owned())
-        .map_err(|error| CliError::failed(error.to_string()))
 }
 
 #[cfg(test)]

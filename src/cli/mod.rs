@@ -25,6 +25,7 @@ mod duration;
 mod grant;
 mod identity;
 mod keys;
+mod krl;
 mod ledger;
 mod player;
 mod recordings;
@@ -105,7 +106,7 @@ pub enum Command {
     /// What a verifier needs
     #[command(subcommand)]
     Trust(trust::TrustCommand),
-    /// Replace the server's own keys
+    /// See, replace and encrypt the server's own keys
     #[command(subcommand)]
     Keys(keys::KeysCommand),
     /// The transparency log
@@ -207,7 +208,7 @@ async fn dispatch(common: &Common, command: Command) -> Result<Exit, CliError> {
         Command::Demo(args) => demo::run(common, &args).await,
         Command::Init(args) => init::run(common, &args).await,
         Command::Serve(args) => serve::run(common, &args).await,
-        Command::Check => check::run(common),
+        Command::Check => check::run(common).await,
         Command::Target(command) => target::run(common, command).await,
         Command::Identity(command) => identity::run(common, command).await,
         Command::Grant(command) => grant::run(common, command).await,
@@ -216,8 +217,8 @@ async fn dispatch(common: &Common, command: Command) -> Result<Exit, CliError> {
         Command::Sessions(args) => sessions::run(common, &args).await,
         Command::Recordings { command } => recordings::run(common, command.as_ref()).await,
         Command::Evidence(args) => evidence::run(common, &args).await,
-        Command::Trust(command) => trust::run(common, &command),
-        Command::Keys(command) => keys::run(common, &command),
+        Command::Trust(command) => trust::run(common, &command).await,
+        Command::Keys(command) => keys::run(common, &command).await,
         Command::Ledger(command) => ledger::run(common, &command).await,
         Command::Witness(args) => witness::run(common, &args).await,
         // Run without a server's runtime, see `run`.

@@ -1,16 +1,21 @@
 //! From what was said to what is meant: defaults filled in, ranges held to.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use portcullis_recording::note::{KeyKind, VerifierKey};
 use sha2::{Digest, Sha256};
 
-use super::said::{Said, SaidApi, SaidLedger, SaidRecording, SaidRetention, SaidSession, SaidSsh, SaidWitness};
+use super::said::{
+    Said, SaidApi, SaidKeys, SaidLedger, SaidRecording, SaidRetention, SaidSession, SaidSsh, SaidWitness,
+};
 use super::{
     Api, Config, ConfigError, HOOKS_MAX, HOST_NAMES_MAX, HookSaid, Kex, NotifyTo, Ledger, Log, LogFormat, Recording, Retention, Session, Ssh,
     WITNESSES_MAX, Witness, host_name_ok,
 };
+use crate::issue::ca::SOURCE_BLOCKS_MAX;
+use crate::issue::places::{Pkcs11, Place, Places};
+use crate::kernel::grant::Cidr;
 use crate::kernel::id::NodeName;
 use crate::layout::Layout;
 use crate::recorder::Recipients;
@@ -91,6 +96,7 @@ impl Meaning<'_> {
             path: self.path.to_owned(),
             sha256: Sha256::digest(self.text).into(),
             ssh: self.ssh(said.ssh, &node)?,
+            keys: self.keys(said.keys, folder)?,
             node,
             layout: Layout::new(root),
             session: self.session(said.session)?,
@@ -115,6 +121,10 @@ impl Meaning<'_> {
         }
         let listen = said.listen.unwrap_or_else(|| "[::]:2222".to_owned());
         let networks = said.exempt_networks.unwrap_or_default();
+        let sources = said.target_source_address.unwrap_or_default();
+        if sources.len() > SOURCE_BLOCKS_MAX {
+            return Err(self.bad("ssh.target_source_address", format!("more than {SOURCE_BLOCKS_MAX}")));
+        }
         Ok(Ssh {
             listen: listen
                 .parse()
@@ -145,7 +155,68 @@ impl Meaning<'_> {
                 10,
                 (1, 300),
             )?,
+            target_source_address: sources
+                .iter()
+                .map(|block| {
+                    let block: Cidr = block.parse()?;
+                    // Targets refuse a certificate with anything else.
+                    match block.is_exact() {
+                        true => Ok(block),
+                        false => Err(format!("`{block}` has host bits set: say the network's own address")),
+                    }
+                })
+                .collect::<Result<_, String>>()
+                .map_err(|message| self.bad("ssh.target_source_address", message))?,
         })
+    }
+
+    /// Where keys are. Relative names count from the folder of the file.
+    fn keys(&self, said: SaidKeys, folder: &Path) -> Result<Places, ConfigError> {
+        let given = |path: Option<PathBuf>| path.filter(|path| !path.as_os_str().is_empty());
+        let beside = |path: Option<PathBuf>| given(path).map(|path| folder.join(path));
+        let places = Places {
+            admission_ca: said.admission_ca.unwrap_or_default(),
+            target_ca: said.target_ca.unwrap_or_default(),
+            host_ca: said.host_ca.unwrap_or_default(),
+            passphrase_file: beside(said.passphrase_file),
+            agent: beside(said.agent),
+            pkcs11: match (
+                beside(said.pkcs11.module),
+                said.pkcs11.token.filter(|token| !token.is_empty()),
+                beside(said.pkcs11.pin_file),
+            ) {
+                (None, None, None) => None,
+                (Some(module), Some(token), Some(pin_file)) => Some(Pkcs11 {
+                    module,
+                    token,
+                    pin_file,
+                }),
+                (_, _, _) => {
+                    return Err(self.bad(
+                        "keys.pkcs11.module",
+                        "`module`, `token` and `pin_file` are given together or not at all",
+                    ));
+                }
+            },
+        };
+        for (key, place) in [
+            ("keys.admission_ca", places.admission_ca),
+            ("keys.target_ca", places.target_ca),
+            ("keys.host_ca", places.host_ca),
+        ] {
+            let missing = match place {
+                Place::File => None,
+                Place::Agent => places.agent.is_none().then_some("`keys.agent` names no socket"),
+                Place::Pkcs11 if !cfg!(feature = "pkcs11") => {
+                    Some("this program was built without the feature `pkcs11`")
+                }
+                Place::Pkcs11 => places.pkcs11.is_none().then_some("`[keys.pkcs11]` names no token"),
+            };
+            if let Some(missing) = missing {
+                return Err(self.bad(key, format!("it is \"{}\", and {missing}", place.as_str())));
+            }
+        }
+        Ok(places)
     }
 
     fn env_allow(&self, said: Option<Vec<String>>) -> Result<Vec<String>, ConfigError> {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::{ConfigError, HookMay, Kex, LogFormat, nearest};
+use crate::issue::places::Place;
 
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
@@ -12,6 +13,7 @@ pub(super) struct Said {
     pub(super) node: Option<String>,
     pub(super) state: Option<PathBuf>,
     pub(super) ssh: SaidSsh,
+    pub(super) keys: SaidKeys,
     pub(super) session: SaidSession,
     pub(super) recording: SaidRecording,
     pub(super) retention: SaidRetention,
@@ -38,6 +40,26 @@ pub(super) struct SaidSsh {
     pub(super) keepalive_misses_max: Option<u64>,
     pub(super) kex: Option<Kex>,
     pub(super) target_connect_timeout_secs: Option<u64>,
+    pub(super) target_source_address: Option<Vec<String>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct SaidKeys {
+    pub(super) admission_ca: Option<Place>,
+    pub(super) target_ca: Option<Place>,
+    pub(super) host_ca: Option<Place>,
+    pub(super) passphrase_file: Option<PathBuf>,
+    pub(super) agent: Option<PathBuf>,
+    pub(super) pkcs11: SaidPkcs11,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct SaidPkcs11 {
+    pub(super) module: Option<PathBuf>,
+    pub(super) token: Option<String>,
+    pub(super) pin_file: Option<PathBuf>,
 }
 
 #[derive(Deserialize, Default)]

@@ -33,7 +33,16 @@ fn an_empty_file_means_the_documented_defaults() {
 #[test]
 fn every_key_of_the_file_is_documented() {
     // serde lists the keys it knows when it meets one it does not.
-    for section in ["", "ssh", "session", "recording", "ledger", "log"] {
+    for section in [
+        "",
+        "ssh",
+        "keys",
+        "keys.pkcs11",
+        "session",
+        "recording",
+        "ledger",
+        "log",
+    ] {
         let text = if section.is_empty() {
             "zzzzzzzzzzzz = 1".to_owned()
         } else {
@@ -42,7 +51,12 @@ fn every_key_of_the_file_is_documented() {
         let hint = parse(&text).unwrap_err().hint().unwrap();
         for key in hint.strip_prefix("keys here: ").unwrap().split(", ") {
             let documented = KEYS.iter().any(|known| known.section == section && known.key == key);
-            let a_section = section.is_empty() && KEYS.iter().any(|known| known.section == key);
+            let named = if section.is_empty() {
+                key.to_owned()
+            } else {
+                format!("{section}.{key}")
+            };
+            let a_section = KEYS.iter().any(|known| known.section == named);
             assert!(documented || a_section, "{section}.{key}");
         }
     }
@@ -114,6 +128,26 @@ fn mistakes_are_told_with_place_and_next_step() {
         ),
         ("[retention]\nkeep_days = 99999999", "retention.keep_days", ""),
         (
+            "[ssh]\ntarget_source_address = [\"10.0.0.1/8\"]",
+            "ssh.target_source_address: `10.0.0.1/8` has host bits set",
+            "behind NAT",
+        ),
+        (
+            "[keys]\ntarget_ca = \"agent\"",
+            "keys.target_ca: it is \"agent\", and `keys.agent` names no socket",
+            "",
+        ),
+        (
+            "[keys]\nhost_ca = \"pkcs11\"",
+            "keys.host_ca: it is \"pkcs11\", and",
+            "",
+        ),
+        (
+            "[keys.pkcs11]\ntoken = \"gate\"",
+            "keys.pkcs11.module: `module`, `token` and `pin_file` are given together",
+            "",
+        ),
+        (
             "[recording]\nspool_reserve_mib = 99999999999",
             "recording.spool_reserve_mib",
             "",
@@ -139,6 +173,14 @@ fn places_count_characters_and_state_folders_from_the_file() {
     assert!(error.contains(":2:1:"), "{error}");
     assert_eq!(parse("state = \"data\"").unwrap().layout, Layout::new("/srv/gate/data"));
     assert_eq!(parse("state = \"/var/x\"").unwrap().layout, Layout::new("/var/x"));
+}
+
+#[test]
+fn keys_are_where_the_file_says_and_names_count_from_it() {
+    let config = parse("[keys]\nadmission_ca = \"agent\"\nagent = \"agent.sock\"\npassphrase_file = \"/p\"").unwrap();
+    assert_eq!(config.keys.agent, Some("/srv/gate/agent.sock".into()));
+    assert_eq!(config.keys.passphrase_file, Some("/p".into()));
+    assert_eq!(config.keys.target_ca, crate::issue::places::Place::File);
 }
 
 #[test]
