@@ -222,13 +222,18 @@ impl Api {
     }
 }
 
+/// Until it is told to stop; the sender gone means the same.
+async fn told(stopped: &mut watch::Receiver<bool>) {
+    stopped.wait_for(|stop| *stop).await.ok();
+}
+
 /// One door: accepts until it is told to stop.
 async fn stand(door: Door, router: Router, mut stopped: watch::Receiver<bool>) {
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
     loop {
         let entered = tokio::select! {
-            _ = stopped.wait_for(|stop| *stop) => break,
+            () = told(&mut stopped) => break,
             Some(_) = connections.join_next(), if !connections.is_empty() => continue,
             entered = enter(&door, &room) => entered,
         };
@@ -332,7 +337,7 @@ async fn connection(
     let mut serving = std::pin::pin!(serving);
     let ended = tokio::select! {
         ended = &mut serving => ended,
-        _ = stopped.wait_for(|stop| *stop) => {
+        () = told(&mut stopped) => {
             serving.as_mut().graceful_shutdown();
             serving.await
         }
