@@ -29,8 +29,7 @@ use crate::recorder::{LeftOver, Recorders, Recovered, recover_all};
 use crate::registry::{LEASE_RENEW_MS, Registry};
 use crate::retention::Retention;
 use crate::ssh::{Gate, KeyExchange, Settings, listen};
-use crate::store::Store;
-use crate::store::sqlite::SqliteStore;
+use crate::store::{self, Store};
 use crate::telemetry::Metrics;
 
 mod evidence;
@@ -105,6 +104,7 @@ impl Running {
         for (key, same) in [
             ("node", new.node == old.node),
             ("state", new.layout == old.layout),
+            ("[store]", new.store == old.store),
             ("ssh.listen", new.ssh.listen == old.ssh.listen),
             (
                 "ssh.connections_max",
@@ -268,7 +268,7 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
         grant_ms_max: ms(config.session.grant_max).saturating_add(api::rules::BACKDATE_MS),
     };
     let keeper: Arc<dyn Keeper> = Arc::new(FileKeeper::load(&layout.keys(), rules, clock.clone()).context("the keys")?);
-    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&layout.store()).await.context("the store")?);
+    let store: Arc<dyn Store> = store::open(&config.store).await.context("the store")?;
     let trusted = evidence::update_trust(&config, &*keeper, &clock)?;
     let ledger = Arc::new(evidence::open(&config, &*store, keeper.clone(), clock.clone()).await?);
     let archive = Arc::new(Files::open(&layout.archive()).context("the archive")?);

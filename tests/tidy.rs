@@ -42,7 +42,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ),
     ("archive", &["durable"]),
     ("clock", &[]),
-    ("config", &["kernel", "layout", "recorder", "witness"]),
+    ("config", &["kernel", "layout", "recorder", "store", "witness"]),
     ("durable", &[]),
     ("entropy", &[]),
     ("issue", &["clock", "durable", "keeper", "kernel"]),

@@ -84,6 +84,8 @@ pub async fn issue(
         sources: request.sources,
         capabilities: request.allow.into_iter().collect(),
         reason: request.reason,
+        ticket: None,
+        request: None,
         issued_by: peer.name,
         policy_digest: api.policy_digest,
         certificate_sha256: Sha256::digest(&blob).into(),

@@ -12,6 +12,7 @@ use crate::api::wire::SCHEMA;
 use crate::config::Config;
 use crate::issue::keys::{self, CaSource};
 use crate::layout::{Layout, SOCKET_PATH_BYTES_MAX};
+use crate::store::{self, Place};
 
 #[derive(Serialize)]
 struct Checked {
@@ -38,7 +39,7 @@ impl Finding {
     }
 }
 
-pub fn run(common: &Common) -> Result<Exit, CliError> {
+pub async fn run(common: &Common) -> Result<Exit, CliError> {
     let path = common.config_path()?;
     let findings = match Config::load(&path) {
         Err(error) => {
@@ -52,6 +53,7 @@ pub fn run(common: &Common) -> Result<Exit, CliError> {
         Ok(config) => {
             let mut findings = vec![Finding::of(path.display().to_string(), Ok(()))];
             findings.extend(state(&config.layout));
+            findings.push(Finding::of(config.store.to_string(), stored(&config.store).await));
             findings
         }
     };
@@ -85,8 +87,6 @@ fn state(layout: &Layout) -> Vec<Finding> {
         layout.trust().display().to_string(),
         super::trust::check(layout),
     ));
-    let store = private(&layout.store(), 0o600).and_then(|()| database(&layout.store()));
-    findings.push(Finding::of(layout.store().display().to_string(), store));
     findings.push(Finding::of(layout.api_socket().display().to_string(), socket(layout)));
     findings
 }
@@ -109,6 +109,17 @@ fn private(path: &Path, mode_max: u32) -> Result<(), String> {
         return Err(format!("belongs to uid {}, not to uid {me} who checks", meta.uid()));
     }
     Ok(())
+}
+
+/// Whether the store can be opened.
+async fn stored(place: &Place) -> Result<(), String> {
+    match place {
+        Place::File(path) => private(path, 0o600).and_then(|()| database(path)),
+        Place::UrlFile(_) | Place::Url(_) => {
+            let looked = store::look(place).await;
+            looked.map(drop).map_err(|error| error.to_string())
+        }
+    }
 }
 
 /// The first bytes of every SQLite file, https://sqlite.org/fileformat.html.
@@ -137,9 +148,11 @@ fn socket(layout: &Layout) -> Result<(), String> {
 mod tests {
     use super::*;
 
-    fn bad(layout: &Layout) -> Vec<String> {
-        state(layout)
-            .into_iter()
+    async fn bad(layout: &Layout) -> Vec<String> {
+        let place = Place::File(layout.store());
+        let store = Finding::of(place.to_string(), stored(&place).await);
+        let findings = state(layout).into_iter().chain([store]);
+        findings
             .filter(|finding| !finding.ok)
             .map(|finding| finding.what)
             .collect()
@@ -153,21 +166,21 @@ mod tests {
         super::super::init::create(&layout, &new, &crate::clock::Clock::system())
             .await
             .unwrap();
-        assert_eq!(bad(&layout), Vec::<String>::new());
+        assert_eq!(bad(&layout).await, Vec::<String>::new());
 
         let mode = |path: &Path, mode| {
             std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
         };
         mode(&layout.store(), 0o644);
-        assert_eq!(bad(&layout), [layout.store().display().to_string()]);
+        assert_eq!(bad(&layout).await, [layout.store().display().to_string()]);
         mode(&layout.store(), 0o600);
         mode(&layout.keys().join("node_key"), 0o640);
-        assert_eq!(bad(&layout), ["private keys"]);
+        assert_eq!(bad(&layout).await, ["private keys"]);
         mode(&layout.keys().join("node_key"), 0o600);
         std::fs::write(layout.store(), "x".repeat(100)).unwrap();
         std::fs::write(layout.trust(), "nonsense").unwrap();
         std::fs::remove_dir(layout.spool()).unwrap();
         let want = [layout.spool(), layout.trust(), layout.store()].map(|path| path.display().to_string());
-        assert_eq!(bad(&layout), want);
+        assert_eq!(bad(&layout).await, want);
     }
 }

@@ -207,7 +207,7 @@ async fn dispatch(common: &Common, command: Command) -> Result<Exit, CliError> {
         Command::Demo(args) => demo::run(common, &args).await,
         Command::Init(args) => init::run(common, &args).await,
         Command::Serve(args) => serve::run(common, &args).await,
-        Command::Check => check::run(common),
+        Command::Check => check::run(common).await,
         Command::Target(command) => target::run(common, command).await,
         Command::Identity(command) => identity::run(common, command).await,
         Command::Grant(command) => grant::run(common, command).await,

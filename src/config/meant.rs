@@ -14,6 +14,7 @@ use super::{
 use crate::kernel::id::NodeName;
 use crate::layout::Layout;
 use crate::recorder::Recipients;
+use crate::store::Place;
 
 /// Turns what was said into what is meant, with the file's path for errors
 /// and its text for the digest.
@@ -78,6 +79,7 @@ impl Meaning<'_> {
             Some(state) => folder.join(state),
             None => folder.to_owned(),
         };
+        let layout = Layout::new(root);
         let node: NodeName = said
             .node
             .as_deref()
@@ -89,7 +91,11 @@ impl Meaning<'_> {
             sha256: Sha256::digest(self.text).into(),
             ssh: self.ssh(said.ssh, &node)?,
             node,
-            layout: Layout::new(root),
+            store: match said.store.url_file.filter(|file| !file.as_os_str().is_empty()) {
+                Some(file) => Place::UrlFile(folder.join(file)),
+                None => Place::File(layout.store()),
+            },
+            layout,
             session: self.session(said.session)?,
             recording: self.recording(&said.recording)?,
             retention: self.retention(&said.retention)?,

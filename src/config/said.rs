@@ -11,12 +11,19 @@ use super::{ConfigError, Kex, LogFormat, nearest};
 pub(super) struct Said {
     pub(super) node: Option<String>,
     pub(super) state: Option<PathBuf>,
+    pub(super) store: SaidStore,
     pub(super) ssh: SaidSsh,
     pub(super) session: SaidSession,
     pub(super) recording: SaidRecording,
     pub(super) retention: SaidRetention,
     pub(super) ledger: SaidLedger,
     pub(super) log: SaidLog,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct SaidStore {
+    pub(super) url_file: Option<PathBuf>,
 }
 
 #[derive(Deserialize, Default)]
