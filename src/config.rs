@@ -17,6 +17,7 @@ use crate::kernel::grant::Cidr;
 use crate::kernel::id::NodeName;
 use crate::layout::Layout;
 use crate::recorder::Recipients;
+use crate::store::Place;
 use crate::witness::address::Address;
 
 mod keys;
@@ -78,6 +79,8 @@ pub struct Config {
     pub sha256: [u8; 32],
     pub node: NodeName,
     pub layout: Layout,
+    /// Where relational state is kept.
+    pub store: Place,
     pub ssh: Ssh,
     /// Where the authorities' keys are.
     pub keys: Places,
@@ -285,6 +288,9 @@ impl Config {
         let mut config = Config::parse(&whole, &text)?;
         if let Ok(filter) = std::env::var("PORTCULLIS_LOG") {
             config.log.filter = filter;
+        }
+        if let Some(place) = Place::of_environment() {
+            config.store = place;
         }
         Ok(config)
     }

@@ -5,6 +5,7 @@
 //! store's journal, the one mechanism that ends sessions, also across nodes.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -47,6 +48,11 @@ pub struct Entry {
     pub grant: GrantId,
     pub identity: IdentityName,
     pub destination: Destination,
+    /// Where its client is.
+    pub source: IpAddr,
+    /// What it was granted for.
+    pub reason: String,
+    pub ticket: Option<String>,
     pub until: Until,
     /// Boot time at which it is older than any session may be.
     pub oldest_boot_ms: u64,
@@ -419,6 +425,8 @@ fn matches(scope: &RevocationScope, entry: &Entry) -> bool {
         RevocationScope::Session(id) => entry.id == *id,
         RevocationScope::Identity(name) => entry.identity == *name,
         RevocationScope::Target(name) => entry.destination.target == *name,
+        RevocationScope::Source(block) => block.contains(entry.source),
+        RevocationScope::Purpose(text) => entry.reason == *text || entry.ticket.as_ref() == Some(text),
         RevocationScope::All => true,
     }
 }
@@ -448,129 +456,5 @@ impl Drop for Ticket {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[derive(Default)]
-    struct Probe {
-        ended: Mutex<Vec<&'static str>>,
-        warned: Mutex<Vec<u64>>,
-        stepped: AtomicBool,
-        active: AtomicU64,
-    }
-
-    impl Held for Probe {
-        fn end(&self, reason: EndReason) {
-            self.ended.lock().unwrap().push(reason.code());
-        }
-        fn warn(&self, ms: u64) {
-            self.warned.lock().unwrap().push(ms);
-        }
-        fn clock_stepped(&self, _: WallMs, _: WallMs) {
-            self.stepped.store(true, Ordering::SeqCst);
-        }
-        fn last_activity_boot_ms(&self) -> u64 {
-            self.active.load(Ordering::SeqCst)
-        }
-    }
-
-    const START: Now = Now {
-        wall_ms: 1_000_000,
-        boot_ms: 5_000,
-    };
-
-    fn inside(registry: &Arc<Registry>, minutes: u64, id: u8) -> (Arc<Probe>, Ticket) {
-        registry.lease_until.store(u64::MAX, Ordering::SeqCst);
-        let probe = Arc::new(Probe::default());
-        probe.active.store(START.boot_ms, Ordering::SeqCst);
-        let now = registry.clock.now();
-        let ticket = registry
-            .enter(Entry {
-                id: SessionId([id; 16]),
-                grant: GrantId([id; 16]),
-                identity: "alice".parse().unwrap(),
-                destination: "root@db1".parse().unwrap(),
-                until: Until::new(now.wall_ms + minutes * 60_000, now.wall_ms, now.boot_ms),
-                oldest_boot_ms: u64::MAX,
-                held: probe.clone(),
-            })
-            .unwrap_or_else(|closed| panic!("{closed:?}"));
-        (probe, ticket)
-    }
-
-    #[test]
-    fn a_session_is_warned_and_ends_on_its_very_ms() {
-        let clock = Clock::manual(START);
-        let registry = Registry::new(clock.clone(), None, vec![300_000, 60_000]);
-        let (probe, _ticket) = inside(&registry, 10, 1);
-        clock.advance(5 * 60_000);
-        registry.tick();
-        clock.advance(4 * 60_000);
-        registry.tick();
-        assert_eq!(*probe.warned.lock().unwrap(), [300_000, 60_000]);
-        clock.advance(59_999);
-        assert_eq!(registry.tick(), 1);
-        assert!(probe.ended.lock().unwrap().is_empty());
-        clock.advance(1);
-        registry.tick();
-        registry.tick();
-        assert_eq!(*probe.ended.lock().unwrap(), ["grant_expired"], "once");
-    }
-
-    #[test]
-    fn d14_a_wall_step_back_does_not_lengthen_and_is_told() {
-        let clock = Clock::manual(START);
-        let registry = Registry::new(clock.clone(), None, vec![300_000, 60_000]);
-        let (probe, _ticket) = inside(&registry, 10, 1);
-        clock.step_wall(0);
-        registry.tick();
-        assert!(probe.stepped.load(Ordering::SeqCst));
-        clock.advance(10 * 60_000);
-        registry.tick();
-        assert_eq!(*probe.ended.lock().unwrap(), ["grant_expired"]);
-    }
-
-    #[test]
-    fn d14_a_wall_step_forward_ends_at_once() {
-        let clock = Clock::manual(START);
-        let registry = Registry::new(clock.clone(), None, vec![300_000, 60_000]);
-        let (probe, _ticket) = inside(&registry, 10, 1);
-        clock.step_wall(START.wall_ms + 3_600_000);
-        registry.tick();
-        assert_eq!(*probe.ended.lock().unwrap(), ["grant_expired"]);
-    }
-
-    #[test]
-    fn idle_and_lease_loss_end() {
-        let clock = Clock::manual(START);
-        let registry = Registry::new(clock.clone(), Some(60_000), Vec::new());
-        let (probe, _one) = inside(&registry, 10, 1);
-        clock.advance(60_000);
-        registry.tick();
-        assert_eq!(*probe.ended.lock().unwrap(), ["idle"]);
-
-        let registry = Registry::new(clock.clone(), None, vec![300_000, 60_000]);
-        let (probe, _two) = inside(&registry, 10, 2);
-        registry.lease_held.store(true, Ordering::SeqCst);
-        registry
-            .lease_until
-            .store(clock.now().boot_ms + LEASE_MS, Ordering::SeqCst);
-        clock.advance(LEASE_MS - 1);
-        registry.tick();
-        assert!(probe.ended.lock().unwrap().is_empty());
-        clock.advance(1);
-        registry.tick();
-        assert_eq!(*probe.ended.lock().unwrap(), ["lease_lost"]);
-    }
-
-    #[test]
-    fn nobody_enters_without_a_lease_or_while_draining() {
-        let clock = Clock::manual(START);
-        let registry = Registry::new(clock.clone(), None, vec![300_000, 60_000]);
-        let (_probe, ticket) = inside(&registry, 10, 1);
-        drop(ticket);
-        assert_eq!(registry.count(), 0);
-        registry.drain(true);
-        assert!(registry.draining());
-    }
-}
+#[path = "registry_tests.rs"]
+mod tests;

@@ -30,8 +30,7 @@ use crate::recorder::{LeftOver, Recorders, Recovered, recover_all};
 use crate::registry::{LEASE_RENEW_MS, Registry};
 use crate::retention::Retention;
 use crate::ssh::{Gate, KeyExchange, Settings, listen};
-use crate::store::Store;
-use crate::store::sqlite::SqliteStore;
+use crate::store::{self, Store};
 use crate::telemetry::Metrics;
 
 mod evidence;
@@ -111,6 +110,7 @@ impl Running {
         for (key, same) in [
             ("node", new.node == old.node),
             ("state", new.layout == old.layout),
+            ("[store]", new.store == old.store),
             ("ssh.listen", new.ssh.listen == old.ssh.listen),
             (
                 "ssh.connections_max",
@@ -302,7 +302,7 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
     let authorities = held.authorities();
     authorities.check().await.context("the keys")?;
     let keeper: Arc<dyn Keeper> = held.clone();
-    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&layout.store()).await.context("the store")?);
+    let store: Arc<dyn Store> = store::open(&config.store).await.context("the store")?;
     let trusted = evidence::update_trust(&config, &*keeper, &clock)?;
     let ledger = Arc::new(evidence::open(&config, &*store, keeper.clone(), clock.clone()).await?);
     let archive = Arc::new(Files::open(&layout.archive()).context("the archive")?);

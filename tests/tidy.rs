@@ -42,7 +42,10 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ),
     ("archive", &["durable"]),
     ("clock", &[]),
-    ("config", &["issue", "kernel", "layout", "recorder", "witness"]),
+    (
+        "config",
+        &["issue", "kernel", "layout", "recorder", "store", "witness"],
+    ),
     ("durable", &[]),
     ("entropy", &[]),
     ("issue", &["clock", "durable", "keeper", "kernel"]),

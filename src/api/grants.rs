@@ -154,6 +154,8 @@ pub async fn issue(
         sources: request.sources,
         capabilities: request.allow.into_iter().collect(),
         reason: request.reason,
+        ticket: None,
+        request: None,
         issued_by: caller.name().to_owned(),
         policy_digest: yes.policy_digest(),
         certificate_sha256: Sha256::digest(&blob).into(),
@@ -162,8 +164,6 @@ pub async fn issue(
         used_at_ms: None,
         revoked_at_ms: None,
         revoked_why: None,
-        ticket: None,
-        request: None,
     };
     api.note_grant(&grant, &line, now).await?;
     api.store.add_grant(&grant).await?;

@@ -195,7 +195,8 @@ impl World {
             ended_ms: None,
             end_code: None,
         };
-        self.store.open_session(&row, NOW).await.unwrap();
+        let certificate = self.store.grant(grant.id).await.unwrap().unwrap().certificate_sha256;
+        self.store.open_session(&row, certificate, NOW).await.unwrap();
         row
     }
 

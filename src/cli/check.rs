@@ -14,6 +14,7 @@ use crate::config::Config;
 use crate::issue::file_keeper::{FileKeeper, Rules};
 use crate::issue::places::Places;
 use crate::layout::{Layout, SOCKET_PATH_BYTES_MAX};
+use crate::store::{self, Place};
 
 #[derive(Serialize)]
 struct Checked {
@@ -54,6 +55,7 @@ pub async fn run(common: &Common) -> Result<Exit, CliError> {
         Ok(config) => {
             let mut findings = vec![Finding::of(path.display().to_string(), Ok(()))];
             findings.extend(state(&config.layout, &config.keys).await);
+            findings.push(Finding::of(config.store.to_string(), stored(&config.store).await));
             findings
         }
     };
@@ -84,8 +86,6 @@ async fn state(layout: &Layout, places: &Places) -> Vec<Finding> {
         layout.trust().display().to_string(),
         super::trust::check(layout),
     ));
-    let store = private(&layout.store(), 0o600).and_then(|()| database(&layout.store()));
-    findings.push(Finding::of(layout.store().display().to_string(), store));
     findings.push(Finding::of(layout.api_socket().display().to_string(), socket(layout)));
     findings
 }
@@ -117,6 +117,17 @@ fn private(path: &Path, mode_max: u32) -> Result<(), String> {
     Ok(())
 }
 
+/// Whether the store can be opened.
+async fn stored(place: &Place) -> Result<(), String> {
+    match place {
+        Place::File(path) => private(path, 0o600).and_then(|()| database(path)),
+        Place::UrlFile(_) | Place::Url(_) => {
+            let looked = store::look(place).await;
+            looked.map(drop).map_err(|error| error.to_string())
+        }
+    }
+}
+
 /// The first bytes of every SQLite file, https://sqlite.org/fileformat.html.
 /// Not opened: that would write to it beside a running server.
 fn database(path: &Path) -> Result<(), String> {
@@ -144,9 +155,10 @@ mod tests {
     use super::*;
 
     async fn bad(layout: &Layout) -> Vec<String> {
-        state(layout, &Places::default())
-            .await
-            .into_iter()
+        let place = Place::File(layout.store());
+        let store = Finding::of(place.to_string(), stored(&place).await);
+        let findings = state(layout, &Places::default()).await.into_iter().chain([store]);
+        findings
             .filter(|finding| !finding.ok)
             .map(|finding| finding.what)
             .collect()

@@ -3,7 +3,7 @@
 use std::fs::{DirBuilder, Permissions};
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Serialize;
@@ -21,7 +21,7 @@ use crate::issue::trust;
 use crate::kernel::id::NodeName;
 use crate::layout::Layout;
 use crate::ledger::Ledger;
-use crate::store::sqlite::SqliteStore;
+use crate::store::{self, Place};
 
 /// `init`'s arguments.
 #[derive(Args, Debug)]
@@ -36,6 +36,9 @@ pub struct InitArgs {
     /// Default: the node's name, the machine's and the listener's address
     #[arg(long = "host-name", value_name = "NAME")]
     host_names: Vec<String>,
+    /// Keep the state in PostgreSQL: a file, mode 600, with a postgres:// URL
+    #[arg(long, value_name = "FILE")]
+    store_url_file: Option<PathBuf>,
 }
 
 #[derive(Serialize)]
@@ -73,11 +76,14 @@ pub async fn run(common: &Common, args: &InitArgs) -> Result<Exit, CliError> {
     if let Some(bad) = host_names.iter().find(|name| !config::host_name_ok(name)) {
         return Err(CliError::usage(format!("`{bad}` is not a host name or an address")));
     }
+    let store_url_file = args.store_url_file.as_deref().map(std::path::absolute).transpose();
+    let store_url_file = store_url_file.map_err(|error| CliError::failed(error.to_string()))?;
     let layout = Layout::new(&state);
     let new = New {
         node,
         listen,
         host_names,
+        store_url_file,
     };
     create(&layout, &new, &Clock::system()).await?;
 
@@ -114,6 +120,9 @@ pub struct New {
     pub listen: SocketAddr,
     /// Names that clients reach it by: what its host certificate is good for.
     pub host_names: Vec<String>,
+    /// Names the PostgreSQL database to use; none: the one of the environment,
+    /// or an SQLite file.
+    pub store_url_file: Option<PathBuf>,
 }
 
 /// Makes everything. The configuration comes last: a folder without one is an
@@ -135,13 +144,22 @@ pub async fn create(layout: &Layout, new: &New, clock: &Clock) -> Result<(), Cli
         .await
         .map_err(|error| failed(&error))?;
     Ledger::create(&layout.ledger(), &origin).map_err(|error| failed(&error))?;
-    SqliteStore::create(&layout.store()).await?.close().await;
+    let place = match &new.store_url_file {
+        Some(file) => Place::UrlFile(file.clone()),
+        None => Place::of_environment().unwrap_or_else(|| Place::File(layout.store())),
+    };
+    store::create(&place).await?;
     let names: Vec<String> = new.host_names.iter().map(|name| format!("\"{name}\"")).collect();
-    let text = Config::template(&[
+    let mut set = vec![
         ("node", format!("\"{}\"", new.node)),
         ("ssh.listen", format!("\"{}\"", new.listen)),
         ("ssh.host_names", format!("[{}]", names.join(", "))),
-    ]);
+    ];
+    if let Some(file) = &new.store_url_file {
+        let file = toml::Value::String(file.display().to_string());
+        set.push(("store.url_file", file.to_string()));
+    }
+    let text = Config::template(&set);
     durable::write_new(&layout.config(), text.as_bytes(), 0o600).map_err(|error| failed(&error))
 }
 
@@ -228,6 +246,7 @@ pub fn new_for_tests() -> New {
         node: "gate1".parse().unwrap(),
         listen: "127.0.0.1:2222".parse().unwrap(),
         host_names: vec!["gate1".to_owned(), "127.0.0.1".to_owned()],
+        store_url_file: None,
     }
 }
 

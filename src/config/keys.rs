@@ -44,6 +44,12 @@ pub const KEYS: &[Key] = &[
         "\".\"",
         "State folder; a relative one counts from the folder of this file",
     ),
+    key(
+        "store",
+        "url_file",
+        "\"\"",
+        "A file that nobody else may read with a postgres:// URL, for several servers with one state; PORTCULLIS_STORE_URL wins over it; none: store.db in the state folder",
+    ),
     key("ssh", "listen", "\"[::]:2222\"", "Address and port of the SSH listener"),
     key(
         "ssh",

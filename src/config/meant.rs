@@ -19,6 +19,7 @@ use crate::kernel::grant::Cidr;
 use crate::kernel::id::NodeName;
 use crate::layout::Layout;
 use crate::recorder::Recipients;
+use crate::store::Place;
 
 /// Longest URL, in bytes.
 const URL_BYTES_MAX: usize = 1024;
@@ -86,6 +87,7 @@ impl Meaning<'_> {
             Some(state) => folder.join(state),
             None => folder.to_owned(),
         };
+        let layout = Layout::new(root);
         let node: NodeName = said
             .node
             .as_deref()
@@ -98,7 +100,11 @@ impl Meaning<'_> {
             ssh: self.ssh(said.ssh, &node)?,
             keys: self.keys(said.keys, folder)?,
             node,
-            layout: Layout::new(root),
+            store: match said.store.url_file.filter(|file| !file.as_os_str().is_empty()) {
+                Some(file) => Place::UrlFile(folder.join(file)),
+                None => Place::File(layout.store()),
+            },
+            layout,
             session: self.session(said.session)?,
             recording: self.recording(&said.recording)?,
             retention: self.retention(&said.retention)?,

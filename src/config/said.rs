@@ -12,6 +12,7 @@ use crate::issue::places::Place;
 pub(super) struct Said {
     pub(super) node: Option<String>,
     pub(super) state: Option<PathBuf>,
+    pub(super) store: SaidStore,
     pub(super) ssh: SaidSsh,
     pub(super) keys: SaidKeys,
     pub(super) session: SaidSession,
@@ -20,6 +21,12 @@ pub(super) struct Said {
     pub(super) ledger: SaidLedger,
     pub(super) api: SaidApi,
     pub(super) log: SaidLog,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct SaidStore {
+    pub(super) url_file: Option<PathBuf>,
 }
 
 #[derive(Deserialize, Default)]

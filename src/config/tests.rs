@@ -21,6 +21,9 @@ fn an_empty_file_means_the_documented_defaults() {
     assert_eq!(aloud, empty, "{said}");
     assert_eq!(said.lines().filter(|line| line.contains(" = ")).count(), KEYS.len());
     assert_eq!(empty.layout, Layout::new("/srv/gate"));
+    assert_eq!(empty.store, Place::File(empty.layout.store()));
+    let elsewhere = parse("[store]\nurl_file = \"db.url\"").unwrap();
+    assert_eq!(elsewhere.store, Place::UrlFile("/srv/gate/db.url".into()));
     assert_eq!(empty.ssh.listen, "[::]:2222".parse().unwrap());
     assert_eq!(
         empty.session.warn_before,
@@ -35,12 +38,14 @@ fn every_key_of_the_file_is_documented() {
     // serde lists the keys it knows when it meets one it does not.
     for section in [
         "",
+        "store",
         "ssh",
         "keys",
         "keys.pkcs11",
         "session",
         "recording",
         "ledger",
+        "api",
         "log",
     ] {
         let text = if section.is_empty() {

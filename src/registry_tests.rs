@@ -1,0 +1,160 @@
+use super::*;
+
+#[derive(Default)]
+struct Probe {
+    ended: Mutex<Vec<&'static str>>,
+    warned: Mutex<Vec<u64>>,
+    stepped: AtomicBool,
+    active: AtomicU64,
+}
+
+impl Held for Probe {
+    fn end(&self, reason: EndReason) {
+        self.ended.lock().unwrap().push(reason.code());
+    }
+    fn warn(&self, ms: u64) {
+        self.warned.lock().unwrap().push(ms);
+    }
+    fn clock_stepped(&self, _: WallMs, _: WallMs) {
+        self.stepped.store(true, Ordering::SeqCst);
+    }
+    fn last_activity_boot_ms(&self) -> u64 {
+        self.active.load(Ordering::SeqCst)
+    }
+}
+
+const START: Now = Now {
+    wall_ms: 1_000_000,
+    boot_ms: 5_000,
+};
+
+fn inside(registry: &Arc<Registry>, minutes: u64, id: u8) -> (Arc<Probe>, Ticket) {
+    registry.lease_until.store(u64::MAX, Ordering::SeqCst);
+    let probe = Arc::new(Probe::default());
+    probe.active.store(START.boot_ms, Ordering::SeqCst);
+    let now = registry.clock.now();
+    let ticket = registry
+        .enter(Entry {
+            id: SessionId([id; 16]),
+            grant: GrantId([id; 16]),
+            identity: "alice".parse().unwrap(),
+            destination: "root@db1".parse().unwrap(),
+            source: "::ffff:10.1.2.3".parse().unwrap(),
+            reason: "disk full".to_owned(),
+            ticket: Some("INC-42".to_owned()),
+            until: Until::new(now.wall_ms + minutes * 60_000, now.wall_ms, now.boot_ms),
+            oldest_boot_ms: u64::MAX,
+            held: probe.clone(),
+        })
+        .unwrap_or_else(|closed| panic!("{closed:?}"));
+    (probe, ticket)
+}
+
+#[test]
+fn a_session_is_warned_and_ends_on_its_very_ms() {
+    let clock = Clock::manual(START);
+    let registry = Registry::new(clock.clone(), None, vec![300_000, 60_000]);
+    let (probe, _ticket) = inside(&registry, 10, 1);
+    clock.advance(5 * 60_000);
+    registry.tick();
+    clock.advance(4 * 60_000);
+    registry.tick();
+    assert_eq!(*probe.warned.lock().unwrap(), [300_000, 60_000]);
+    clock.advance(59_999);
+    assert_eq!(registry.tick(), 1);
+    assert!(probe.ended.lock().unwrap().is_empty());
+    clock.advance(1);
+    registry.tick();
+    registry.tick();
+    assert_eq!(*probe.ended.lock().unwrap(), ["grant_expired"], "once");
+}
+
+#[test]
+fn d14_a_wall_step_back_does_not_lengthen_and_is_told() {
+    let clock = Clock::manual(START);
+    let registry = Registry::new(clock.clone(), None, vec![300_000, 60_000]);
+    let (probe, _ticket) = inside(&registry, 10, 1);
+    clock.step_wall(0);
+    registry.tick();
+    assert!(probe.stepped.load(Ordering::SeqCst));
+    clock.advance(10 * 60_000);
+    registry.tick();
+    assert_eq!(*probe.ended.lock().unwrap(), ["grant_expired"]);
+}
+
+#[test]
+fn d14_a_wall_step_forward_ends_at_once() {
+    let clock = Clock::manual(START);
+    let registry = Registry::new(clock.clone(), None, vec![300_000, 60_000]);
+    let (probe, _ticket) = inside(&registry, 10, 1);
+    clock.step_wall(START.wall_ms + 3_600_000);
+    registry.tick();
+    assert_eq!(*probe.ended.lock().unwrap(), ["grant_expired"]);
+}
+
+#[test]
+fn idle_and_lease_loss_end() {
+    let clock = Clock::manual(START);
+    let registry = Registry::new(clock.clone(), Some(60_000), Vec::new());
+    let (probe, _one) = inside(&registry, 10, 1);
+    clock.advance(60_000);
+    registry.tick();
+    assert_eq!(*probe.ended.lock().unwrap(), ["idle"]);
+
+    let registry = Registry::new(clock.clone(), None, vec![300_000, 60_000]);
+    let (probe, _two) = inside(&registry, 10, 2);
+    registry.lease_held.store(true, Ordering::SeqCst);
+    registry
+        .lease_until
+        .store(clock.now().boot_ms + LEASE_MS, Ordering::SeqCst);
+    clock.advance(LEASE_MS - 1);
+    registry.tick();
+    assert!(probe.ended.lock().unwrap().is_empty());
+    clock.advance(1);
+    registry.tick();
+    assert_eq!(*probe.ended.lock().unwrap(), ["lease_lost"]);
+}
+
+#[test]
+fn a_revocation_ends_whom_it_names_and_nobody_else() {
+    use RevocationScope::{All, Grant, Identity, Purpose, Session, Source, Target};
+    let scopes = [
+        (Grant(GrantId([1; 16])), true),
+        (Grant(GrantId([2; 16])), false),
+        (Session(SessionId([1; 16])), true),
+        (Session(SessionId([2; 16])), false),
+        (Identity("alice".parse().unwrap()), true),
+        (Identity("bob".parse().unwrap()), false),
+        (Target("db1".parse().unwrap()), true),
+        (Target("db2".parse().unwrap()), false),
+        (Source("10.0.0.0/8".parse().unwrap()), true),
+        (Source("10.2.0.0/16".parse().unwrap()), false),
+        (Purpose("INC-42".to_owned()), true),
+        (Purpose("disk full".to_owned()), true),
+        (Purpose("INC-4".to_owned()), false),
+        (All, true),
+    ];
+    for (scope, hit) in scopes {
+        let registry = Registry::new(Clock::manual(START), None, Vec::new());
+        let (probe, _ticket) = inside(&registry, 10, 1);
+        registry.apply(&Revocation {
+            seq: 1,
+            scope: scope.clone(),
+            by: "root".to_owned(),
+            why: "test".to_owned(),
+            at_ms: START.wall_ms,
+        });
+        assert_eq!(*probe.ended.lock().unwrap(), vec!["revoked"; usize::from(hit)], "{scope:?}");
+    }
+}
+
+#[test]
+fn nobody_enters_without_a_lease_or_while_draining() {
+    let clock = Clock::manual(START);
+    let registry = Registry::new(clock.clone(), None, vec![300_000, 60_000]);
+    let (_probe, ticket) = inside(&registry, 10, 1);
+    drop(ticket);
+    assert_eq!(registry.count(), 0);
+    registry.drain(true);
+    assert!(registry.draining());
+}
