@@ -15,6 +15,7 @@ pub mod kernel;
 pub mod layout;
 pub mod ledger;
 pub mod local_helper;
+pub mod policies;
 pub mod recorder;
 pub mod registry;
 pub mod retention;

@@ -14,6 +14,9 @@ use tokio::sync::Notify;
 use crate::clock::{Clock, Now};
 use crate::kernel::grant::WallMs;
 use crate::kernel::id::{Destination, GrantId, IdentityName, NodeName, SessionId};
+use crate::kernel::policy::facts::Facts;
+use crate::kernel::policy::obligations::Obligations;
+use crate::kernel::policy::recheck::Ending;
 use crate::kernel::session::{EndReason, Until, Warnings};
 use crate::store::{Revocation, RevocationScope, Store, StoreError};
 
@@ -35,6 +38,8 @@ pub trait Held: Send + Sync + 'static {
     fn end(&self, reason: EndReason);
     /// The grant ends in so many ms.
     fn warn(&self, ms: u64);
+    /// The session ends in so many ms, because this rule of changed policies refuses it.
+    fn policy_ends(&self, rule: &str, ms: u64);
     /// The wall clock was stepped from `before` to `after`.
     fn clock_stepped(&self, before: WallMs, after: WallMs);
     /// Boot time of the last byte in either direction.
@@ -50,12 +55,18 @@ pub struct Entry {
     pub until: Until,
     /// Boot time at which it is older than any session may be.
     pub oldest_boot_ms: u64,
+    /// What `connect` was decided on.
+    pub facts: Facts,
+    /// What the policies that let it in demand.
+    pub held_to: Obligations,
     pub held: Arc<dyn Held>,
 }
 
 struct Inside {
-    entry: Entry,
+    entry: Arc<Entry>,
     warnings: Warnings,
+    /// Boot time at which changed policies end it, and the rule.
+    policy_end: Option<(u64, String)>,
     /// An end order was given.
     ordered: bool,
     /// Both pumps have stopped for good.
@@ -186,10 +197,13 @@ impl Registry {
                 let idle_left = self
                     .idle_ms
                     .map(|idle| (entry.held.last_activity_boot_ms().saturating_add(idle)).saturating_sub(now.boot_ms));
+                let policy_left = inside.policy_end.as_ref().map(|(at, _)| at.saturating_sub(now.boot_ms));
                 let reason = if left == 0 {
                     Some(EndReason::GrantExpired)
                 } else if lease_lost {
                     Some(EndReason::LeaseLost)
+                } else if let Some((_, rule)) = inside.policy_end.as_ref().filter(|_| policy_left == Some(0)) {
+                    Some(EndReason::Policy(rule.clone()))
                 } else if age_left == 0 {
                     Some(EndReason::MaxDuration)
                 } else if idle_left == Some(0) {
@@ -207,6 +221,7 @@ impl Registry {
                             warnings.push((entry.held.clone(), before));
                         }
                         next = next.min(left).min(age_left).min(idle_left.unwrap_or(u64::MAX));
+                        next = next.min(policy_left.unwrap_or(u64::MAX));
                         next = next.min(inside.warnings.next_in_ms(left).unwrap_or(u64::MAX));
                     }
                 }
@@ -243,11 +258,13 @@ impl Registry {
             state.last = now;
         }
         let left = entry.until.left_ms(now.wall_ms, now.boot_ms);
+        let warn_ms: Vec<u64> = self.warn_ms.iter().chain(&entry.held_to.warn_ms).copied().collect();
         state.inside.insert(
             id,
             Inside {
-                entry,
-                warnings: Warnings::new(&self.warn_ms, left),
+                entry: Arc::new(entry),
+                warnings: Warnings::new(&warn_ms, left),
+                policy_end: None,
                 ordered: false,
                 cut: false,
             },
@@ -340,6 +357,45 @@ impl Registry {
         for held in hit {
             held.end(EndReason::Revoked(row.why.clone()));
         }
+    }
+
+    /// Asks about every session that is in, after the policies changed: at
+    /// once, or told now and ended after its grace. What is allowed again goes
+    /// on. Answers with how many are to end.
+    pub fn recheck(&self, ask: impl Fn(&Entry) -> Option<Ending>) -> usize {
+        // Policies are asked without the lock: the gate's thread needs it.
+        let inside: Vec<Arc<Entry>> = self.lock().inside.values().map(|inside| inside.entry.clone()).collect();
+        let answers: Vec<(Arc<Entry>, Option<Ending>)> = inside
+            .into_iter()
+            .map(|entry| {
+                let answer = ask(&entry);
+                (entry, answer)
+            })
+            .collect();
+        let now = self.clock.now();
+        let mut told = Vec::new();
+        {
+            let mut state = self.lock();
+            for (entry, answer) in answers {
+                let Some(inside) = state.inside.get_mut(&entry.id).filter(|inside| !inside.ordered) else {
+                    continue;
+                };
+                inside.policy_end = answer.map(|ending| {
+                    let at = now.boot_ms.saturating_add(ending.grace_ms);
+                    // A further change does not lengthen what was told.
+                    let at = inside.policy_end.as_ref().map_or(at, |(earlier, _)| at.min(*earlier));
+                    told.push((entry.held.clone(), ending.rule.clone(), at.saturating_sub(now.boot_ms)));
+                    (at, ending.rule)
+                });
+            }
+        }
+        let count = told.len();
+        for (held, rule, ms) in told.into_iter().filter(|(_, _, ms)| *ms > 0) {
+            held.policy_ends(&rule, ms);
+        }
+        self.tick();
+        self.wake.notify_all();
+        count
     }
 
     /// Refuses new sessions and ends those that are in.
@@ -448,129 +504,4 @@ impl Drop for Ticket {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[derive(Default)]
-    struct Probe {
-        ended: Mutex<Vec<&'static str>>,
-        warned: Mutex<Vec<u64>>,
-        stepped: AtomicBool,
-        active: AtomicU64,
-    }
-
-    impl Held for Probe {
-        fn end(&self, reason: EndReason) {
-            self.ended.lock().unwrap().push(reason.code());
-        }
-        fn warn(&self, ms: u64) {
-            self.warned.lock().unwrap().push(ms);
-        }
-        fn clock_stepped(&self, _: WallMs, _: WallMs) {
-            self.stepped.store(true, Ordering::SeqCst);
-        }
-        fn last_activity_boot_ms(&self) -> u64 {
-            self.active.load(Ordering::SeqCst)
-        }
-    }
-
-    const START: Now = Now {
-        wall_ms: 1_000_000,
-        boot_ms: 5_000,
-    };
-
-    fn inside(registry: &Arc<Registry>, minutes: u64, id: u8) -> (Arc<Probe>, Ticket) {
-        registry.lease_until.store(u64::MAX, Ordering::SeqCst);
-        let probe = Arc::new(Probe::default());
-        probe.active.store(START.boot_ms, Ordering::SeqCst);
-        let now = registry.clock.now();
-        let ticket = registry
-            .enter(Entry {
-                id: SessionId([id; 16]),
-                grant: GrantId([id; 16]),
-                identity: "alice".parse().unwrap(),
-                destination: "root@db1".parse().unwrap(),
-                until: Until::new(now.wall_ms + minutes * 60_000, now.wall_ms, now.boot_ms),
-                oldest_boot_ms: u64::MAX,
-                held: probe.clone(),
-            })
-            .unwrap_or_else(|closed| panic!("{closed:?}"));
-        (probe, ticket)
-    }
-
-    #[test]
-    fn a_session_is_warned_and_ends_on_its_very_ms() {
-        let clock = Clock::manual(START);
-        let registry = Registry::new(clock.clone(), None, vec![300_000, 60_000]);
-        let (probe, _ticket) = inside(&registry, 10, 1);
-        clock.advance(5 * 60_000);
-        registry.tick();
-        clock.advance(4 * 60_000);
-        registry.tick();
-        assert_eq!(*probe.warned.lock().unwrap(), [300_000, 60_000]);
-        clock.advance(59_999);
-        assert_eq!(registry.tick(), 1);
-        assert!(probe.ended.lock().unwrap().is_empty());
-        clock.advance(1);
-        registry.tick();
-        registry.tick();
-        assert_eq!(*probe.ended.lock().unwrap(), ["grant_expired"], "once");
-    }
-
-    #[test]
-    fn d14_a_wall_step_back_does_not_lengthen_and_is_told() {
-        let clock = Clock::manual(START);
-        let registry = Registry::new(clock.clone(), None, vec![300_000, 60_000]);
-        let (probe, _ticket) = inside(&registry, 10, 1);
-        clock.step_wall(0);
-        registry.tick();
-        assert!(probe.stepped.load(Ordering::SeqCst));
-        clock.advance(10 * 60_000);
-        registry.tick();
-        assert_eq!(*probe.ended.lock().unwrap(), ["grant_expired"]);
-    }
-
-    #[test]
-    fn d14_a_wall_step_forward_ends_at_once() {
-        let clock = Clock::manual(START);
-        let registry = Registry::new(clock.clone(), None, vec![300_000, 60_000]);
-        let (probe, _ticket) = inside(&registry, 10, 1);
-        clock.step_wall(START.wall_ms + 3_600_000);
-        registry.tick();
-        assert_eq!(*probe.ended.lock().unwrap(), ["grant_expired"]);
-    }
-
-    #[test]
-    fn idle_and_lease_loss_end() {
-        let clock = Clock::manual(START);
-        let registry = Registry::new(clock.clone(), Some(60_000), Vec::new());
-        let (probe, _one) = inside(&registry, 10, 1);
-        clock.advance(60_000);
-        registry.tick();
-        assert_eq!(*probe.ended.lock().unwrap(), ["idle"]);
-
-        let registry = Registry::new(clock.clone(), None, vec![300_000, 60_000]);
-        let (probe, _two) = inside(&registry, 10, 2);
-        registry.lease_held.store(true, Ordering::SeqCst);
-        registry
-            .lease_until
-            .store(clock.now().boot_ms + LEASE_MS, Ordering::SeqCst);
-        clock.advance(LEASE_MS - 1);
-        registry.tick();
-        assert!(probe.ended.lock().unwrap().is_empty());
-        clock.advance(1);
-        registry.tick();
-        assert_eq!(*probe.ended.lock().unwrap(), ["lease_lost"]);
-    }
-
-    #[test]
-    fn nobody_enters_without_a_lease_or_while_draining() {
-        let clock = Clock::manual(START);
-        let registry = Registry::new(clock.clone(), None, vec![300_000, 60_000]);
-        let (_probe, ticket) = inside(&registry, 10, 1);
-        drop(ticket);
-        assert_eq!(registry.count(), 0);
-        registry.drain(true);
-        assert!(registry.draining());
-    }
-}
+mod tests;

@@ -25,6 +25,7 @@ use crate::issue::{init, keys};
 use crate::keeper::Keeper;
 use crate::kernel::admit::AdmissionTrust;
 use crate::kernel::id::SessionId;
+use crate::policies::{self, InForce};
 use crate::recorder::{LeftOver, Recorders, Recovered, recover_all};
 use crate::registry::{LEASE_RENEW_MS, Registry};
 use crate::retention::Retention;
@@ -101,6 +102,7 @@ impl Running {
     /// What only a restart can change, or what the file has wrong.
     pub async fn reload(&mut self) -> anyhow::Result<()> {
         let new = Config::load(&self.config.path)?;
+        let policies = policies::load(&new.policy.dir, new.policy.dir_named)?;
         let old = &self.config;
         for (key, same) in [
             ("node", new.node == old.node),
@@ -133,6 +135,7 @@ impl Running {
             ),
             ("[retention]", new.retention == old.retention),
             ("[ledger]", new.ledger == old.ledger),
+            ("policy.dir", new.policy.dir == old.policy.dir),
         ] {
             anyhow::ensure!(same, "{key} changes only with a restart");
         }
@@ -140,9 +143,16 @@ impl Running {
         evidence::note_config(&self.gate.ledger, &new)
             .await
             .context("the ledger does not take the new configuration")?;
+        evidence::note_policies(&self.gate.ledger, &policies)
+            .await
+            .context("the ledger does not take the new policies")?;
         let keys = HostKeys::of(self.keys.key.clone(), &self.gate, &new).await?;
         self.gate.recorders.encrypt_to(new.recording.recipients.clone());
         self.gate.set_settings(settings(&new, self.mode));
+        let ending = self.gate.set_policies(policies);
+        if ending > 0 {
+            tracing::info!(sessions = ending, "to end: the policies in force now do not allow them");
+        }
         self.config = new;
         self.show(keys);
         Ok(())
@@ -269,6 +279,7 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
     };
     let keeper: Arc<dyn Keeper> = Arc::new(FileKeeper::load(&layout.keys(), rules, clock.clone()).context("the keys")?);
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&layout.store()).await.context("the store")?);
+    let in_force = InForce::new(policies::load(&config.policy.dir, config.policy.dir_named)?);
     let trusted = evidence::update_trust(&config, &*keeper, &clock)?;
     let ledger = Arc::new(evidence::open(&config, &*store, keeper.clone(), clock.clone()).await?);
     let archive = Arc::new(Files::open(&layout.archive()).context("the archive")?);
@@ -307,6 +318,7 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
             lifetime_secs_max: config.session.grant_max.as_secs(),
         },
         settings: RwLock::new(Arc::new(settings(&config, mode))),
+        policies: in_force.clone(),
         refusals: Mutex::default(),
         metrics: metrics.clone(),
     });
@@ -327,6 +339,9 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
     evidence::note_config(&ledger, &config)
         .await
         .context("the ledger does not take the configuration in force")?;
+    evidence::note_policies(&ledger, &gate.policies())
+        .await
+        .context("the ledger does not take the policies in force")?;
     let watcher = evidence::Watcher::new(&gate, &config);
     let watching = tokio::spawn(async move { watcher.run().await });
     recovered(&gate, left_over).await;
@@ -357,7 +372,7 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
         metrics,
         layout,
         node: config.node.clone(),
-        policy_digest: policy_digest(),
+        policies: in_force,
         grant_ms_max: ms(config.session.grant_max),
         local_as_self: mode.local_as_server,
     };
@@ -411,12 +426,6 @@ fn ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// SHA-256 of the rules in force: until policies are files, of their version.
-fn policy_digest() -> [u8; 32] {
-    use sha2::{Digest, Sha256};
-    Sha256::digest(b"portcullis built-in policy 1: grant destination and capabilities").into()
-}
-
 fn settings(config: &Config, mode: Mode) -> Settings {
     let ssh = &config.ssh;
     Settings {
@@ -442,6 +451,8 @@ fn settings(config: &Config, mode: Mode) -> Settings {
         durable: config.recording.durable,
         local_as_server: mode.local_as_server,
         denied_to_local: vec![config.layout.root().to_owned()],
+        time_zone: config.policy.time_zone.clone(),
+        zones: config.policy.zones.clone(),
     }
 }
 

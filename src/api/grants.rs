@@ -85,7 +85,7 @@ pub async fn issue(
         capabilities: request.allow.into_iter().collect(),
         reason: request.reason,
         issued_by: peer.name,
-        policy_digest: api.policy_digest,
+        policy_digest: api.policies.now().digest(),
         certificate_sha256: Sha256::digest(&blob).into(),
         certificate_serial: serial,
         single_use: request.single_use,

@@ -24,6 +24,7 @@ use crate::clock::Clock;
 use crate::keeper::Keeper;
 use crate::kernel::id::{NodeName, SessionId};
 use crate::layout::{Layout, SOCKET_PATH_BYTES_MAX};
+use crate::policies::InForce;
 use crate::retention::Retention;
 use crate::store::Store;
 use crate::telemetry::Metrics;
@@ -103,8 +104,8 @@ pub struct Api {
     pub metrics: Arc<Metrics>,
     pub layout: Layout,
     pub node: NodeName,
-    /// SHA-256 of the policies in force, for the grants issued under them.
-    pub policy_digest: [u8; 32],
+    /// The policies in force; grants carry their digest.
+    pub policies: Arc<InForce>,
     /// Longest grant, in ms (`session.grant_max_mins`).
     pub grant_ms_max: u64,
     /// Whether local targets may run as the server's own user: only in a demo.

@@ -44,6 +44,12 @@ pub const KEYS: &[Key] = &[
         "\".\"",
         "State folder; a relative one counts from the folder of this file",
     ),
+    key(
+        "",
+        "zone",
+        "[]",
+        "Networks under a name, for policies, such as {name=\"office\", networks=[\"10.0.0.0/8\"]}; [[zone]] at the end of the file does as well",
+    ),
     key("ssh", "listen", "\"[::]:2222\"", "Address and port of the SSH listener"),
     key(
         "ssh",
@@ -200,6 +206,18 @@ pub const KEYS: &[Key] = &[
         "quorum",
         "0",
         "How many of them a proof must carry, for everybody who verifies with this server's trust file",
+    ),
+    key(
+        "policy",
+        "dir",
+        "\"policies\"",
+        "Folder of the policies (*.cedar); a relative one counts from the state folder",
+    ),
+    key(
+        "policy",
+        "time_zone",
+        "\"UTC\"",
+        "Where policies' weekdays and hours are told, such as \"Europe/Berlin\"",
     ),
     key(
         "log",

@@ -6,12 +6,15 @@ use std::time::Duration;
 use portcullis_recording::note::{KeyKind, VerifierKey};
 use sha2::{Digest, Sha256};
 
-use super::said::{Said, SaidLedger, SaidRecording, SaidRetention, SaidSession, SaidSsh, SaidWitness};
+use super::said::{
+    Said, SaidLedger, SaidPolicy, SaidRecording, SaidRetention, SaidSession, SaidSsh, SaidWitness, SaidZone,
+};
 use super::{
-    Config, ConfigError, HOST_NAMES_MAX, Kex, Ledger, Log, LogFormat, Recording, Retention, Session, Ssh,
-    WITNESSES_MAX, Witness, host_name_ok,
+    Config, ConfigError, HOST_NAMES_MAX, Kex, Ledger, Log, LogFormat, Policy, Recording, Retention, Session, Ssh,
+    WITNESSES_MAX, Witness, ZONES_MAX, host_name_ok,
 };
 use crate::kernel::id::NodeName;
+use crate::kernel::policy::place::Zone;
 use crate::layout::Layout;
 use crate::recorder::Recipients;
 
@@ -89,6 +92,7 @@ impl Meaning<'_> {
             sha256: Sha256::digest(self.text).into(),
             ssh: self.ssh(said.ssh, &node)?,
             node,
+            policy: self.policy(said.policy, said.zone, &root)?,
             layout: Layout::new(root),
             session: self.session(said.session)?,
             recording: self.recording(&said.recording)?,
@@ -200,6 +204,36 @@ impl Meaning<'_> {
         let days = self.number("retention.keep_days", said.keep_days, 0, (0, DAYS_MAX))?;
         Ok(Retention {
             keep: (days > 0).then(|| Duration::from_secs(days.saturating_mul(86_400))),
+        })
+    }
+
+    fn policy(&self, said: SaidPolicy, zones: Option<Vec<SaidZone>>, root: &Path) -> Result<Policy, ConfigError> {
+        const ZONE: &str = "zone";
+        let name = said.time_zone.as_deref().unwrap_or("UTC");
+        let usual = Layout::new(root).policies();
+        let dir = said.dir.map_or_else(|| usual.clone(), |dir| root.join(dir));
+        let said_zones = zones.unwrap_or_default();
+        if said_zones.len() > ZONES_MAX {
+            return Err(self.bad(ZONE, format!("more than {ZONES_MAX}")));
+        }
+        let mut zones: Vec<Zone> = Vec::with_capacity(said_zones.len());
+        for SaidZone { name, networks } in said_zones {
+            if name.is_empty() || zones.iter().any(|known| known.name == name) {
+                return Err(self.bad(ZONE, format!("`{name}` is no name, or stands there twice")));
+            }
+            let networks = networks
+                .iter()
+                .map(|block| block.parse())
+                .collect::<Result<_, String>>();
+            let networks = networks.map_err(|why| self.bad(ZONE, format!("{name}: {why}")))?;
+            zones.push(Zone { name, networks });
+        }
+        Ok(Policy {
+            dir_named: dir != usual,
+            dir,
+            time_zone: jiff::tz::TimeZone::get(name)
+                .map_err(|error| self.bad("policy.time_zone", error.to_string()))?,
+            zones,
         })
     }
 

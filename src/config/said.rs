@@ -16,6 +16,8 @@ pub(super) struct Said {
     pub(super) recording: SaidRecording,
     pub(super) retention: SaidRetention,
     pub(super) ledger: SaidLedger,
+    pub(super) policy: SaidPolicy,
+    pub(super) zone: Option<Vec<SaidZone>>,
     pub(super) log: SaidLog,
 }
 
@@ -76,6 +78,20 @@ pub(super) struct SaidLedger {
 pub(super) struct SaidWitness {
     pub(super) url: String,
     pub(super) key: String,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct SaidPolicy {
+    pub(super) dir: Option<PathBuf>,
+    pub(super) time_zone: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SaidZone {
+    pub(super) name: String,
+    pub(super) networks: Vec<String>,
 }
 
 #[derive(Deserialize, Default)]

@@ -1,0 +1,193 @@
+use super::*;
+use crate::kernel::inventory::IdentityKind;
+use crate::kernel::policy::facts::{Action, Who};
+
+#[derive(Default)]
+struct Probe {
+    ended: Mutex<Vec<&'static str>>,
+    warned: Mutex<Vec<u64>>,
+    told: Mutex<Vec<(String, u64)>>,
+    stepped: AtomicBool,
+    active: AtomicU64,
+}
+
+impl Held for Probe {
+    fn end(&self, reason: EndReason) {
+        self.ended.lock().unwrap().push(reason.code());
+    }
+    fn warn(&self, ms: u64) {
+        self.warned.lock().unwrap().push(ms);
+    }
+    fn policy_ends(&self, rule: &str, ms: u64) {
+        self.told.lock().unwrap().push((rule.to_owned(), ms));
+    }
+    fn clock_stepped(&self, _: WallMs, _: WallMs) {
+        self.stepped.store(true, Ordering::SeqCst);
+    }
+    fn last_activity_boot_ms(&self) -> u64 {
+        self.active.load(Ordering::SeqCst)
+    }
+}
+
+const START: Now = Now {
+    wall_ms: 1_000_000,
+    boot_ms: 5_000,
+};
+
+fn nobody() -> Who {
+    Who {
+        name: "alice".parse().unwrap(),
+        kind: IdentityKind::Person,
+        roles: [].into(),
+        groups: [].into(),
+        owner: None,
+        purpose: None,
+    }
+}
+
+fn inside(registry: &Arc<Registry>, minutes: u64, id: u8) -> (Arc<Probe>, Ticket) {
+    registry.lease_until.store(u64::MAX, Ordering::SeqCst);
+    let probe = Arc::new(Probe::default());
+    probe.active.store(START.boot_ms, Ordering::SeqCst);
+    let now = registry.clock.now();
+    let ticket = registry
+        .enter(Entry {
+            id: SessionId([id; 16]),
+            grant: GrantId([id; 16]),
+            identity: "alice".parse().unwrap(),
+            destination: "root@db1".parse().unwrap(),
+            until: Until::new(now.wall_ms + minutes * 60_000, now.wall_ms, now.boot_ms),
+            oldest_boot_ms: u64::MAX,
+            facts: Facts::new(Action::Connect, nobody(), None, now.wall_ms),
+            held_to: Obligations {
+                warn_ms: [30_000].into(),
+                ..Obligations::default()
+            },
+            held: probe.clone(),
+        })
+        .unwrap_or_else(|closed| panic!("{closed:?}"));
+    (probe, ticket)
+}
+
+#[test]
+fn a_session_is_warned_and_ends_on_its_very_ms() {
+    let clock = Clock::manual(START);
+    let registry = Registry::new(clock.clone(), None, vec![300_000, 60_000]);
+    let (probe, _ticket) = inside(&registry, 10, 1);
+    clock.advance(5 * 60_000);
+    registry.tick();
+    clock.advance(4 * 60_000);
+    registry.tick();
+    assert_eq!(*probe.warned.lock().unwrap(), [300_000, 60_000]);
+    clock.advance(59_999);
+    assert_eq!(registry.tick(), 1);
+    assert!(probe.ended.lock().unwrap().is_empty());
+    clock.advance(1);
+    registry.tick();
+    registry.tick();
+    assert_eq!(*probe.ended.lock().unwrap(), ["grant_expired"], "once");
+}
+
+#[test]
+fn d14_a_wall_step_back_does_not_lengthen_and_is_told() {
+    let clock = Clock::manual(START);
+    let registry = Registry::new(clock.clone(), None, vec![300_000, 60_000]);
+    let (probe, _ticket) = inside(&registry, 10, 1);
+    clock.step_wall(0);
+    registry.tick();
+    assert!(probe.stepped.load(Ordering::SeqCst));
+    clock.advance(10 * 60_000);
+    registry.tick();
+    assert_eq!(*probe.ended.lock().unwrap(), ["grant_expired"]);
+}
+
+#[test]
+fn d14_a_wall_step_forward_ends_at_once() {
+    let clock = Clock::manual(START);
+    let registry = Registry::new(clock.clone(), None, vec![300_000, 60_000]);
+    let (probe, _ticket) = inside(&registry, 10, 1);
+    clock.step_wall(START.wall_ms + 3_600_000);
+    registry.tick();
+    assert_eq!(*probe.ended.lock().unwrap(), ["grant_expired"]);
+}
+
+#[test]
+fn idle_and_lease_loss_end() {
+    let clock = Clock::manual(START);
+    let registry = Registry::new(clock.clone(), Some(60_000), Vec::new());
+    let (probe, _one) = inside(&registry, 10, 1);
+    clock.advance(60_000);
+    registry.tick();
+    assert_eq!(*probe.ended.lock().unwrap(), ["idle"]);
+
+    let registry = Registry::new(clock.clone(), None, vec![300_000, 60_000]);
+    let (probe, _two) = inside(&registry, 10, 2);
+    registry.lease_held.store(true, Ordering::SeqCst);
+    registry
+        .lease_until
+        .store(clock.now().boot_ms + LEASE_MS, Ordering::SeqCst);
+    clock.advance(LEASE_MS - 1);
+    registry.tick();
+    assert!(probe.ended.lock().unwrap().is_empty());
+    clock.advance(1);
+    registry.tick();
+    assert_eq!(*probe.ended.lock().unwrap(), ["lease_lost"]);
+}
+
+#[test]
+fn changed_policies_end_at_once_or_after_a_grace_that_never_grows() {
+    let clock = Clock::manual(START);
+    let registry = Registry::new(clock.clone(), None, Vec::new());
+    let (hit, _one) = inside(&registry, 10, 1);
+    let (graced, _two) = inside(&registry, 10, 2);
+    let (spared, _three) = inside(&registry, 10, 3);
+    let ending = |grace_ms| {
+        Some(Ending {
+            rule: "no-more".into(),
+            grace_ms,
+        })
+    };
+    let ask = |grace_ms| {
+        move |entry: &Entry| match entry.id.0[0] {
+            1 => ending(0),
+            2 => ending(grace_ms),
+            _ => None,
+        }
+    };
+    assert_eq!(registry.recheck(ask(60_000)), 2);
+    assert_eq!(*hit.ended.lock().unwrap(), ["policy_changed"]);
+    assert!(hit.told.lock().unwrap().is_empty());
+    assert_eq!(*graced.told.lock().unwrap(), [("no-more".to_owned(), 60_000)]);
+    clock.advance(50_000);
+    assert_eq!(
+        registry.recheck(ask(60_000)),
+        1,
+        "who is ordered out is not asked again"
+    );
+    clock.advance(9_999);
+    assert_eq!(registry.tick(), 1);
+    assert!(graced.ended.lock().unwrap().is_empty());
+    clock.advance(1);
+    registry.tick();
+    assert_eq!(*graced.ended.lock().unwrap(), ["policy_changed"]);
+    assert!(spared.ended.lock().unwrap().is_empty());
+
+    // Allowed again in time: it goes on.
+    let (again, _four) = inside(&registry, 10, 2);
+    registry.recheck(ask(60_000));
+    registry.recheck(|_| None);
+    clock.advance(120_000);
+    registry.tick();
+    assert!(again.ended.lock().unwrap().is_empty());
+}
+
+#[test]
+fn nobody_enters_without_a_lease_or_while_draining() {
+    let clock = Clock::manual(START);
+    let registry = Registry::new(clock.clone(), None, vec![300_000, 60_000]);
+    let (_probe, ticket) = inside(&registry, 10, 1);
+    drop(ticket);
+    assert_eq!(registry.count(), 0);
+    registry.drain(true);
+    assert!(registry.draining());
+}
