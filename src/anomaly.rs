@@ -40,7 +40,10 @@ pub struct Unusual(Vec<Found>);
 impl Unusual {
     /// 0 to 100.
     pub fn risk(&self) -> u8 {
-        self.0.iter().fold(0u8, |sum, found| sum.saturating_add(found.risk)).min(100)
+        self.0
+            .iter()
+            .fold(0u8, |sum, found| sum.saturating_add(found.risk))
+            .min(100)
     }
 
     /// Kinds, for policy.
@@ -115,7 +118,11 @@ impl History {
             if let Some(source) = facts.source
                 && !self.knows("source", &network(source))
             {
-                first("first-source", format!("{name} never came from {}", network(source)), 25);
+                first(
+                    "first-source",
+                    format!("{name} never came from {}", network(source)),
+                    25,
+                );
             }
             if let Some(target) = &facts.target
                 && !self.knows("target", target.name.as_str())
@@ -279,7 +286,7 @@ impl Notes {
 mod tests {
     use super::*;
     use crate::kernel::inventory::IdentityKind;
-    use crate::kernel::policy::facts::{LocalTime, Who, Whereto};
+    use crate::kernel::policy::facts::{LocalTime, Whereto, Who};
 
     fn facts(kind: IdentityKind, source: &str, target: &str, hour: u16) -> Facts {
         let who = Who {
@@ -343,7 +350,10 @@ mod tests {
         ];
         for (source, target, hour, kinds) in cases {
             let unusual = history(HISTORY_MIN).judge(&facts(person, source, target, hour));
-            assert!(unusual.names().iter().map(String::as_str).eq(kinds.iter().copied()), "{unusual:?}");
+            assert!(
+                unusual.names().iter().map(String::as_str).eq(kinds.iter().copied()),
+                "{unusual:?}"
+            );
             let fresh = history(HISTORY_MIN - 1).judge(&facts(person, source, target, hour));
             assert_eq!(fresh, Unusual::default(), "too little to tell");
         }

@@ -6,7 +6,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use rustix::time::{ClockId, clock_gettime};
+
+use crate::kernel::policy::facts::LocalTime;
 
 /// One reading of both clocks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -71,6 +75,25 @@ impl Clock {
     }
 }
 
+/// The time of day at `wall_ms` in this zone.
+pub fn local(wall_ms: u64, zone: &TimeZone) -> LocalTime {
+    let at = i64::try_from(wall_ms)
+        .ok()
+        .and_then(|ms| Timestamp::from_millisecond(ms).ok());
+    let Some(at) = at else {
+        // No weekday at all: no rule about hours holds then.
+        return LocalTime::default();
+    };
+    let there = at.to_zoned(zone.clone());
+    let minutes = i32::from(there.hour())
+        .saturating_mul(60)
+        .saturating_add(there.minute().into());
+    LocalTime {
+        weekday: u8::try_from(there.weekday().to_monday_one_offset()).unwrap_or(0),
+        minute: u16::try_from(minutes).unwrap_or(0),
+    }
+}
+
 /// A reading of the clock that waits go by; a paused one in tests.
 pub type Tick = tokio::time::Instant;
 
@@ -85,4 +108,23 @@ fn read_ms(id: ClockId) -> u64 {
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     let nanos = u64::try_from(time.tv_nsec).unwrap_or(0);
     seconds.saturating_mul(1000).saturating_add(nanos / 1_000_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hours_are_those_of_the_zone() {
+        // 2026-11-20T23:30:00Z, a Friday.
+        let at = 1_795_217_400_000;
+        let told = |zone: &TimeZone| {
+            let local = local(at, zone);
+            (local.weekday, local.minute)
+        };
+        assert_eq!(told(&TimeZone::UTC), (5, 23 * 60 + 30));
+        let berlin = TimeZone::posix("CET-1CEST,M3.5.0,M10.5.0/3").unwrap();
+        assert_eq!(told(&berlin), (6, 30));
+        assert_eq!(local(u64::MAX, &TimeZone::UTC), LocalTime::default());
+    }
 }

@@ -15,6 +15,7 @@ use serde::Deserialize;
 use crate::issue::places::Places;
 use crate::kernel::grant::Cidr;
 use crate::kernel::id::NodeName;
+use crate::kernel::policy::place::Zone;
 use crate::layout::Layout;
 use crate::recorder::Recipients;
 use crate::store::Place;
@@ -34,6 +35,9 @@ pub const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
 
 /// Most witnesses of the ledger.
 pub const WITNESSES_MAX: usize = 16;
+
+/// Most zones for policies.
+pub const ZONES_MAX: usize = 64;
 
 /// Most names of the host certificate.
 pub const HOST_NAMES_MAX: usize = 32;
@@ -89,6 +93,7 @@ pub struct Config {
     pub retention: Retention,
     pub ledger: Ledger,
     pub api: Api,
+    pub policy: Policy,
     pub log: Log,
 }
 
@@ -219,6 +224,18 @@ pub enum HookMay {
 
 /// Most systems that may call by webhook.
 pub const HOOKS_MAX: usize = 32;
+
+/// What the policies go by.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Policy {
+    /// Folder of the policies.
+    pub dir: PathBuf,
+    /// Whether it is another than the usual one: then it has to be there.
+    pub dir_named: bool,
+    /// Where the policies' time of day is told.
+    pub time_zone: jiff::tz::TimeZone,
+    pub zones: Vec<Zone>,
+}
 
 /// How the server talks to its operator.
 #[derive(Clone, PartialEq, Debug)]

@@ -57,6 +57,11 @@ impl Layout {
         self.root.join("ledger")
     }
 
+    /// Policies in Cedar. Trusted: who can write them decides who gets in.
+    pub fn policies(&self) -> PathBuf {
+        self.root.join("policies")
+    }
+
     /// The API's Unix socket, mode 0600.
     pub fn api_socket(&self) -> PathBuf {
         self.root.join("api.sock")

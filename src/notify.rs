@@ -194,7 +194,9 @@ mod tests {
         // The example of the specification's reference libraries.
         let secret = Secret::parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
         let body = br#"{"test": 2432232314}"#;
-        let signature = secret.sign("msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, body).unwrap();
+        let signature = secret
+            .sign("msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, body)
+            .unwrap();
         assert_eq!(signature, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
         let verifies = |id: &str, secs, body: &[u8], text: &str| secret.verifies(id, secs, body, text);
         let id = "msg_p5jXN8AQM9LWM0D4loKWxJek";

@@ -154,6 +154,15 @@ impl Recorders {
         *self.recipients.lock().unwrap_or_else(PoisonError::into_inner) = recipients;
     }
 
+    /// Whether recordings are encrypted, from now on.
+    pub fn encrypts(&self) -> bool {
+        !self
+            .recipients
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_empty()
+    }
+
     /// Where spools and overflow files lie.
     pub fn spool_folder(&self) -> PathBuf {
         self.folder.clone()

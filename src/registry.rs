@@ -15,6 +15,9 @@ use tokio::sync::Notify;
 use crate::clock::{Clock, Now};
 use crate::kernel::grant::WallMs;
 use crate::kernel::id::{Destination, GrantId, IdentityName, NodeName, SessionId};
+use crate::kernel::policy::facts::Facts;
+use crate::kernel::policy::obligations::Obligations;
+use crate::kernel::policy::recheck::Ending;
 use crate::kernel::session::{EndReason, Until, Warnings};
 use crate::store::{Revocation, RevocationScope, Store, StoreError};
 
@@ -36,6 +39,8 @@ pub trait Held: Send + Sync + 'static {
     fn end(&self, reason: EndReason);
     /// The grant ends in so many ms.
     fn warn(&self, ms: u64);
+    /// The session ends in so many ms, because this rule of changed policies refuses it.
+    fn policy_ends(&self, rule: &str, ms: u64);
     /// The wall clock was stepped from `before` to `after`.
     fn clock_stepped(&self, before: WallMs, after: WallMs);
     /// Boot time of the last byte in either direction.
@@ -56,12 +61,18 @@ pub struct Entry {
     pub until: Until,
     /// Boot time at which it is older than any session may be.
     pub oldest_boot_ms: u64,
+    /// What `connect` was decided on.
+    pub facts: Facts,
+    /// What the policies that let it in demand.
+    pub held_to: Obligations,
     pub held: Arc<dyn Held>,
 }
 
 struct Inside {
-    entry: Entry,
+    entry: Arc<Entry>,
     warnings: Warnings,
+    /// Boot time at which changed policies end it, and the rule.
+    policy_end: Option<(u64, String)>,
     /// An end order was given.
     ordered: bool,
     /// Both pumps have stopped for good.
@@ -192,10 +203,13 @@ impl Registry {
                 let idle_left = self
                     .idle_ms
                     .map(|idle| (entry.held.last_activity_boot_ms().saturating_add(idle)).saturating_sub(now.boot_ms));
+                let policy_left = inside.policy_end.as_ref().map(|(at, _)| at.saturating_sub(now.boot_ms));
                 let reason = if left == 0 {
                     Some(EndReason::GrantExpired)
                 } else if lease_lost {
                     Some(EndReason::LeaseLost)
+                } else if let Some((_, rule)) = inside.policy_end.as_ref().filter(|_| policy_left == Some(0)) {
+                    Some(EndReason::Policy(rule.clone()))
                 } else if age_left == 0 {
                     Some(EndReason::MaxDuration)
                 } else if idle_left == Some(0) {
@@ -213,6 +227,7 @@ impl Registry {
                             warnings.push((entry.held.clone(), before));
                         }
                         next = next.min(left).min(age_left).min(idle_left.unwrap_or(u64::MAX));
+                        next = next.min(policy_left.unwrap_or(u64::MAX));
                         next = next.min(inside.warnings.next_in_ms(left).unwrap_or(u64::MAX));
                     }
                 }
@@ -249,11 +264,13 @@ impl Registry {
             state.last = now;
         }
         let left = entry.until.left_ms(now.wall_ms, now.boot_ms);
+        let warn_ms: Vec<u64> = self.warn_ms.iter().chain(&entry.held_to.warn_ms).copied().collect();
         state.inside.insert(
             id,
             Inside {
-                entry,
-                warnings: Warnings::new(&self.warn_ms, left),
+                entry: Arc::new(entry),
+                warnings: Warnings::new(&warn_ms, left),
+                policy_end: None,
                 ordered: false,
                 cut: false,
             },
@@ -346,6 +363,45 @@ impl Registry {
         for held in hit {
             held.end(EndReason::Revoked(row.why.clone()));
         }
+    }
+
+    /// Asks about every session that is in, after the policies changed: at
+    /// once, or told now and ended after its grace. What is allowed again goes
+    /// on. Answers with how many are to end.
+    pub fn recheck(&self, ask: impl Fn(&Entry) -> Option<Ending>) -> usize {
+        // Policies are asked without the lock: the gate's thread needs it.
+        let inside: Vec<Arc<Entry>> = self.lock().inside.values().map(|inside| inside.entry.clone()).collect();
+        let answers: Vec<(Arc<Entry>, Option<Ending>)> = inside
+            .into_iter()
+            .map(|entry| {
+                let answer = ask(&entry);
+                (entry, answer)
+            })
+            .collect();
+        let now = self.clock.now();
+        let mut told = Vec::new();
+        {
+            let mut state = self.lock();
+            for (entry, answer) in answers {
+                let Some(inside) = state.inside.get_mut(&entry.id).filter(|inside| !inside.ordered) else {
+                    continue;
+                };
+                inside.policy_end = answer.map(|ending| {
+                    let at = now.boot_ms.saturating_add(ending.grace_ms);
+                    // A further change does not lengthen what was told.
+                    let at = inside.policy_end.as_ref().map_or(at, |(earlier, _)| at.min(*earlier));
+                    told.push((entry.held.clone(), ending.rule.clone(), at.saturating_sub(now.boot_ms)));
+                    (at, ending.rule)
+                });
+            }
+        }
+        let count = told.len();
+        for (held, rule, ms) in told.into_iter().filter(|(_, _, ms)| *ms > 0) {
+            held.policy_ends(&rule, ms);
+        }
+        self.tick();
+        self.wake.notify_all();
+        count
     }
 
     /// Refuses new sessions and ends those that are in.
@@ -456,5 +512,4 @@ impl Drop for Ticket {
 }
 
 #[cfg(test)]
-#[path = "registry_tests.rs"]
 mod tests;

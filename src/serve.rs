@@ -26,6 +26,7 @@ use crate::issue::{init, keys};
 use crate::keeper::Keeper;
 use crate::kernel::admit::AdmissionTrust;
 use crate::kernel::id::SessionId;
+use crate::policies::{self, InForce};
 use crate::recorder::{LeftOver, Recorders, Recovered, recover_all};
 use crate::registry::{LEASE_RENEW_MS, Registry};
 use crate::retention::Retention;
@@ -106,6 +107,7 @@ impl Running {
     /// What only a restart can change, or what the file has wrong.
     pub async fn reload(&mut self) -> anyhow::Result<()> {
         let new = Config::load(&self.config.path)?;
+        let policies = policies::load(&new.policy.dir, new.policy.dir_named)?;
         let old = &self.config;
         for (key, same) in [
             ("node", new.node == old.node),
@@ -142,6 +144,7 @@ impl Running {
             ("[api]", new.api == old.api),
             ("keys.agent", new.keys.agent == old.keys.agent),
             ("[keys.pkcs11]", new.keys.pkcs11 == old.keys.pkcs11),
+            ("policy.dir", new.policy.dir == old.policy.dir),
         ] {
             anyhow::ensure!(same, "{key} changes only with a restart");
         }
@@ -151,6 +154,9 @@ impl Running {
         evidence::note_config(&self.gate.ledger, &new)
             .await
             .context("the ledger does not take the new configuration")?;
+        evidence::note_policies(&self.gate.ledger, &policies)
+            .await
+            .context("the ledger does not take the new policies")?;
         evidence::note_keys(
             &self.gate.ledger,
             &authorities,
@@ -170,6 +176,11 @@ impl Running {
         self.gate.set_trust(trust);
         self.gate.recorders.encrypt_to(new.recording.recipients.clone());
         self.gate.set_settings(settings(&new, self.mode));
+        self.gate.policies.put_place(place(&new));
+        let ending = self.gate.set_policies(policies);
+        if ending > 0 {
+            tracing::info!(sessions = ending, "to end: the policies in force now do not allow them");
+        }
         self.config = new;
         self.show(keys);
         Ok(())
@@ -303,6 +314,11 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
     authorities.check().await.context("the keys")?;
     let keeper: Arc<dyn Keeper> = held.clone();
     let store: Arc<dyn Store> = store::open(&config.store).await.context("the store")?;
+    let in_force = InForce::new(
+        policies::load(&config.policy.dir, config.policy.dir_named)?,
+        place(&config),
+        clock.clone(),
+    );
     let trusted = evidence::update_trust(&config, &*keeper, &clock)?;
     let ledger = Arc::new(evidence::open(&config, &*store, keeper.clone(), clock.clone()).await?);
     let archive = Arc::new(Files::open(&layout.archive()).context("the archive")?);
@@ -338,6 +354,7 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
         archive,
         trust: RwLock::new(Arc::new(admission_trust(&authorities, &config)?)),
         settings: RwLock::new(Arc::new(settings(&config, mode))),
+        policies: in_force.clone(),
         refusals: Mutex::default(),
         metrics: metrics.clone(),
     });
@@ -358,6 +375,9 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
     evidence::note_config(&ledger, &config)
         .await
         .context("the ledger does not take the configuration in force")?;
+    evidence::note_policies(&ledger, &gate.policies())
+        .await
+        .context("the ledger does not take the policies in force")?;
     let watcher = evidence::Watcher::new(&gate, &config);
     let watching = tokio::spawn(async move { watcher.run().await });
     recovered(&gate, left_over).await;
@@ -388,7 +408,7 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
         metrics,
         layout,
         node: config.node.clone(),
-        rules: rules_in_force.clone(),
+        policies: in_force,
         challenge_key: rand::random(),
         token_ms_max: ms(config.api.token_max),
         server: server_view(&config, ssh.port(), &*keeper)?,
@@ -475,6 +495,13 @@ fn admission_trust(authorities: &Authorities, config: &Config) -> anyhow::Result
     })
 }
 
+fn place(config: &Config) -> policies::Place {
+    policies::Place {
+        zones: config.policy.zones.clone(),
+        time_zone: config.policy.time_zone.clone(),
+    }
+}
+
 fn ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
@@ -505,6 +532,8 @@ fn settings(config: &Config, mode: Mode) -> Settings {
         durable: config.recording.durable,
         local_as_server: mode.local_as_server,
         denied_to_local: vec![config.layout.root().to_owned()],
+        time_zone: config.policy.time_zone.clone(),
+        zones: config.policy.zones.clone(),
     }
 }
 

@@ -68,6 +68,8 @@ pub struct Metrics {
     pub ledger_disputed: Gauge,
     /// `portcullis_sessions_unsealed`: opened before this start, neither running nor sealed.
     pub sessions_unsealed: Gauge,
+    /// `portcullis_policy_alarms_total`: decisions by rules with `@notify`.
+    pub policy_alarms: Counter,
     decisions: Family<DecisionLabels, Counter>,
 }
 
@@ -90,6 +92,7 @@ impl Metrics {
         let ledger_uncosigned = Gauge::default();
         let ledger_disputed = Gauge::default();
         let sessions_unsealed = Gauge::default();
+        let policy_alarms = Counter::default();
         let decisions = Family::<DecisionLabels, Counter>::default();
         registry.register("sessions_active", "Sessions running now", sessions_active.clone());
         registry.register("sessions", "Sessions opened", sessions.clone());
@@ -129,6 +132,11 @@ impl Metrics {
             sessions_unsealed.clone(),
         );
         registry.register("decisions", "Policy decisions", decisions.clone());
+        registry.register(
+            "policy_alarms",
+            "Decisions by rules that carry @notify",
+            policy_alarms.clone(),
+        );
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "The running program", build);
         Metrics {
@@ -142,6 +150,7 @@ impl Metrics {
             ledger_uncosigned,
             ledger_disputed,
             sessions_unsealed,
+            policy_alarms,
             decisions,
         }
     }

@@ -18,7 +18,9 @@ use super::wire::access::{
 use super::wire::{GrantView, Issued};
 use super::{Api, rules};
 use crate::keeper::AdmissionCertificate;
-use crate::kernel::access::{ANSWER_MS_DEFAULT, AccessRequest, Approval, BEGIN_MS_MAX, RequestRow, RequestState, Verdict};
+use crate::kernel::access::{
+    ANSWER_MS_DEFAULT, AccessRequest, Approval, BEGIN_MS_MAX, RequestRow, RequestState, Verdict,
+};
 use crate::kernel::grant::{Capability, Grant, WallMs, hex32};
 use crate::kernel::id::{GrantId, IdentityName, RequestId};
 use crate::kernel::inventory::{Identity, Role, Target};
@@ -112,10 +114,9 @@ impl Api {
     async fn holder(&self, caller: &Caller, named: Option<&IdentityName>) -> Result<Identity, Problem> {
         let name = match named {
             Some(name) => name.clone(),
-            None => caller
-                .name()
-                .parse()
-                .map_err(|_| Problem::invalid(format!("`{}` is no identity: name one with --identity", caller.name())))?,
+            None => caller.name().parse().map_err(|_| {
+                Problem::invalid(format!("`{}` is no identity: name one with --identity", caller.name()))
+            })?,
         };
         let own = name.as_str() == caller.name();
         if !own && !caller.has(Role::Sponsor) && !caller.has(Role::Admin) {
@@ -230,10 +231,15 @@ pub async fn make(
         .hint("withdraw one: portcullis withdraw ID"));
     }
 
-    let facts = api.facts_of(&caller, Action::Request, Who::from(&identity), Some(&target)).await?;
+    let facts = api
+        .facts_of(&caller, Action::Request, Who::from(&identity), Some(&target))
+        .await?;
     let yes = api.ask(asked_for(facts, &new, &caller, now)).await?;
     let obligations = yes.obligations();
-    if obligations.max_ms.is_some_and(|max| new.for_secs.saturating_mul(1000) > max) {
+    if obligations
+        .max_ms
+        .is_some_and(|max| new.for_secs.saturating_mul(1000) > max)
+    {
         let most = obligations.max_ms.unwrap_or_default() / 60_000;
         let mut problem = Problem::denied(format!("rule {} gives at most {most} min", yes.rules().join(", ")))
             .hint(format!("ask for less: --for {most}m"));
@@ -396,7 +402,10 @@ impl Api {
         let now = self.clock.now().wall_ms;
         let approval = Approval {
             by: caller.name().to_owned(),
-            groups: caller.identity().map(|identity| identity.groups.clone()).unwrap_or_default(),
+            groups: caller
+                .identity()
+                .map(|identity| identity.groups.clone())
+                .unwrap_or_default(),
             verdict,
             request_sha256,
             why: given.reason,
@@ -407,8 +416,11 @@ impl Api {
         // the store decides again, in its transaction.
         let mut tried = row.clone();
         tried.answer(approval.clone()).map_err(crate::store::StoreError::from)?;
-        self.note("answer", &json!({ "request": request.id, "answer": approval, "rules": yes.rules() }))
-            .await?;
+        self.note(
+            "answer",
+            &json!({ "request": request.id, "answer": approval, "rules": yes.rules() }),
+        )
+        .await?;
         let row = self.store.answer_request(request.id, &approval).await?;
         tracing::info!(request = %row.request.id, by = approval.by, verdict = ?verdict, state = row.state.as_str(), "request answered");
         self.tell(&row, now);
@@ -424,7 +436,9 @@ pub async fn withdraw(
 ) -> Result<Json<OneRequest>, Problem> {
     let row = api.seen(&caller, &id).await?;
     if !is_party(&caller, &row.request) && !caller.has(Role::Admin) {
-        return Err(Problem::denied("only who asked, who would hold it, or an admin takes a request back"));
+        return Err(Problem::denied(
+            "only who asked, who would hold it, or an admin takes a request back",
+        ));
     }
     let now = api.clock.now().wall_ms;
     api.note("withdraw", &json!({ "request": row.request.id, "by": caller.name() }))
@@ -451,7 +465,12 @@ pub async fn collect(
         (None, Some(fresh)) if request.identity.as_str() == caller.name() => fresh,
         (Some(_), Some(_)) => return Err(Problem::denied("the request was approved for another key")),
         (None, None) => return Err(Problem::invalid("no key was named").hint("send public_key")),
-        (_, _) => return Err(Problem::denied(format!("only {} collects this certificate", request.identity))),
+        (_, _) => {
+            return Err(Problem::denied(format!(
+                "only {} collects this certificate",
+                request.identity
+            )));
+        }
     };
     let public_key = rules::public_key(key)?;
     let Some((from, until)) = row.collectable(now) else {
@@ -462,7 +481,9 @@ pub async fn collect(
     api.no_open_review(&identity.name, &target).await?;
     // Asked again with what is true now: an approval is no way around a rule
     // that came after it.
-    let facts = api.facts_of(&caller, Action::Request, Who::from(&identity), Some(&target)).await?;
+    let facts = api
+        .facts_of(&caller, Action::Request, Who::from(&identity), Some(&target))
+        .await?;
     let facts = Facts {
         login: request.destination.login.to_string(),
         reason: request.reason.clone(),
@@ -482,12 +503,21 @@ pub async fn collect(
         let groups: Vec<String> = groups.iter().map(ToString::to_string).collect();
         return Err(Problem::denied(format!(
             "the policies changed since it was approved: {people} more must say yes{}",
-            if groups.is_empty() { String::new() } else { format!(" (of {})", groups.join(", ")) }
+            if groups.is_empty() {
+                String::new()
+            } else {
+                format!(" (of {})", groups.join(", "))
+            }
         ))
         .hint("ask again"));
     }
-    api.step_up(&yes, &identity, &ChallengeFor::Collect(request.id), given.proof.as_ref())
-        .await?;
+    api.step_up(
+        &yes,
+        &identity,
+        &ChallengeFor::Collect(request.id),
+        given.proof.as_ref(),
+    )
+    .await?;
     let issued = api.certify(&row, public_key, (from, until), &yes, now).await?;
     Ok(Json(issued))
 }

@@ -7,7 +7,7 @@ use super::wire::access::{ChallengeFor, SignedChallenge};
 use crate::kernel::grant::hex32;
 use crate::kernel::id::TargetName;
 use crate::kernel::inventory::{Identity, Target};
-use crate::kernel::policy::facts::{Action, Facts, Who, Whereto};
+use crate::kernel::policy::facts::{Action, Facts, Whereto, Who};
 use crate::kernel::policy::obligations::Obligations;
 use crate::store::DecisionRow;
 
@@ -57,7 +57,9 @@ impl Api {
         who: Who,
         target: Option<&Target>,
     ) -> Result<Facts, Problem> {
-        let mut facts = self.rules.facts(action, who, target.map(Whereto::from), caller.source());
+        let mut facts = self
+            .policies
+            .facts(action, who, target.map(Whereto::from), caller.source());
         facts.proof = caller.proof().clone();
         let unusual = crate::anomaly::look(&*self.store, &facts).await?;
         facts.risk = unusual.risk();
@@ -70,7 +72,7 @@ impl Api {
     /// # Errors
     /// [`Code::Denied`] with the rules that said no, and what to do.
     pub(super) async fn ask(&self, facts: Facts) -> Result<Yes, Problem> {
-        let policies = self.rules.now().policies;
+        let policies = self.policies.now();
         let explained = policies.explain(&facts);
         let verdict = explained.verdict;
         self.metrics.decision(facts.action.as_str(), verdict.allowed);
@@ -141,7 +143,9 @@ impl Api {
             Some(target) if !target.disabled => Ok(target),
             Some(_) if caller.oversees() => Err(Problem::denied(format!("target {name} is disabled"))),
             None if caller.oversees() => Err(Problem::new(Code::NotFound, format!("there is no target `{name}`"))
-                .hint(format!("add it with `portcullis target add {name}`, or see `portcullis target list`"))),
+                .hint(format!(
+                    "add it with `portcullis target add {name}`, or see `portcullis target list`"
+                ))),
             Some(_) | None => Err(Problem::denied(format!(
                 "no rule lets {} ask for {name}",
                 caller.name()

@@ -89,10 +89,9 @@ impl Caller {
                 ..Who::from(identity)
             }),
             None => Ok(Who {
-                name: self
-                    .name
-                    .parse()
-                    .map_err(|_| Problem::denied(format!("the account `{}` has no name that policy could use", self.name)))?,
+                name: self.name.parse().map_err(|_| {
+                    Problem::denied(format!("the account `{}` has no name that policy could use", self.name))
+                })?,
                 kind: IdentityKind::Person,
                 roles: self.roles.clone(),
                 groups: BTreeSet::new(),
@@ -117,7 +116,8 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
         return None;
     }
     let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
-    let good = scheme.eq_ignore_ascii_case("bearer") && token.len() <= TOKEN_TEXT_MAX && token.starts_with(TOKEN_PREFIX);
+    let good =
+        scheme.eq_ignore_ascii_case("bearer") && token.len() <= TOKEN_TEXT_MAX && token.starts_with(TOKEN_PREFIX);
     good.then_some(token)
 }
 
@@ -146,9 +146,7 @@ impl Api {
         let row = row.ok_or_else(|| nobody("the token is not known, or has ended"))?;
         let identity = self.store.identity(&row.identity).await?;
         let identity = identity.ok_or_else(|| nobody("the token's identity is not in the inventory any more"))?;
-        identity
-            .may_hold(now)
-            .map_err(|why| Problem::denied(why.to_string()))?;
+        identity.may_hold(now).map_err(|why| Problem::denied(why.to_string()))?;
         let theirs = identity.all_roles();
         Ok(Caller {
             name: identity.name.to_string(),

@@ -9,10 +9,10 @@ use super::Api;
 use super::caller::Caller;
 use super::problem::{Code, Problem};
 use super::request::{Asked, Body, Json};
-use super::wire::access::{Decisions, Explained, ExplainRequest, PoliciesInForce, RuleView};
+use super::wire::access::{Decisions, ExplainRequest, Explained, PoliciesInForce, RuleView};
 use crate::kernel::grant::hex32;
 use crate::kernel::policy::engine::Told;
-use crate::kernel::policy::facts::{Facts, Who, Whereto};
+use crate::kernel::policy::facts::{Facts, Whereto, Who};
 
 /// Most decisions in one answer.
 const DECISIONS_MAX: u32 = 10_000;
@@ -40,10 +40,11 @@ pub async fn explain(
         return Err(Problem::denied(format!("{} asks only about itself", caller.name())));
     }
     let identity = api.store.identity(&asked.identity).await?;
-    let identity = identity
-        .ok_or_else(|| Problem::new(Code::NotFound, format!("there is no identity `{}`", asked.identity)))?;
+    let identity =
+        identity.ok_or_else(|| Problem::new(Code::NotFound, format!("there is no identity `{}`", asked.identity)))?;
     let target = api.target_for(&caller, &asked.destination.target).await?;
     let source = asked.source.or(caller.source());
+    let policies = api.policies.now();
     let mut facts = Facts {
         login: asked.destination.login.to_string(),
         for_ms: asked.for_secs.saturating_mul(1000),
@@ -53,21 +54,19 @@ pub async fn explain(
         labels: asked
             .command
             .as_deref()
-            .map(crate::kernel::labels::labels_of)
+            .map(|command| policies.labels().of(command))
             .unwrap_or_default(),
         command: asked.command,
         subsystem: asked.subsystem,
         risk: asked.risk,
         requested_by: Some(identity.name.to_string()),
         ..api
-            .rules
+            .policies
             .facts(asked.action, Who::from(&identity), Some(Whereto::from(&target)), source)
     };
     if let Some(at_ms) = asked.at_ms {
-        facts.now_ms = at_ms;
-        facts.local = crate::policies::local_time(at_ms, &api.rules.now().place.time_zone);
+        facts = api.policies.at(at_ms, facts);
     }
-    let policies = api.rules.now().policies;
     let explained = policies.explain(&facts);
     let rules = match explained.verdict.allowed || !explained.rules.is_empty() {
         true => explained.rules,
@@ -85,7 +84,7 @@ pub async fn explain(
 
 /// `GET /v1/policies`: what is in force.
 pub async fn policies(State(api): State<Arc<Api>>) -> Json<PoliciesInForce> {
-    let policies = api.rules.now().policies;
+    let policies = api.policies.now();
     let rules = policies.rules().into_iter().map(RuleView::from).collect();
     Json(PoliciesInForce::new(hex32::encode(&policies.digest()), rules))
 }

@@ -120,7 +120,11 @@ pub async fn issue(
                 .hint("let somebody else issue it, or ask for it: portcullis request"),
         );
     }
-    if yes.obligations().max_ms.is_some_and(|max| until_ms.saturating_sub(from_ms) > max.saturating_add(999)) {
+    if yes
+        .obligations()
+        .max_ms
+        .is_some_and(|max| until_ms.saturating_sub(from_ms) > max.saturating_add(999))
+    {
         return Err(Problem::denied(format!(
             "rule {} gives at most {} min",
             yes.rules().join(", "),

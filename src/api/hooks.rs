@@ -95,7 +95,11 @@ pub async fn call(
     let until = secs.saturating_add(2 * SKEW_SECS_MAX).saturating_mul(1000);
     // A message that is sent again because our answer got lost had its effect.
     let key = Sha256::digest(format!("hook {name} {id}")).into();
-    match api.store.remember(key, Sha256::digest(&bytes).into(), now, until).await? {
+    match api
+        .store
+        .remember(key, Sha256::digest(&bytes).into(), now, until)
+        .await?
+    {
         Remembered::New => {}
         Remembered::Answered(_, _) => return Ok(Json(Nothing::new())),
         Remembered::Running => return Err(Problem::new(Code::Conflict, "the same message is still being seen to")),
@@ -117,7 +121,8 @@ impl Api {
                 super::rules::reason(&reason)?;
                 let request = RevokeRequest { what, id, reason };
                 let scope = self.scope(&request).await?;
-                self.end(&scope, &format!("hook:{}", hook.name), &request.reason).await?;
+                self.end(&scope, &format!("hook:{}", hook.name), &request.reason)
+                    .await?;
                 Ok(())
             }
             Called::Answer { .. } if !hook.may_answer => may_not("answer requests"),

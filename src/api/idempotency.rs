@@ -74,14 +74,20 @@ async fn once(api: &Api, key: Key, request: Request, next: Next) -> Result<Respo
     let body = to_bytes(body, BODY_BYTES_MAX).await.map_err(too_large)?;
     let now = api.clock.now().wall_ms;
     let call = Sha256::digest(&body).into();
-    match api.store.remember(key.0, call, now, now.saturating_add(KEEP_MS)).await? {
+    match api
+        .store
+        .remember(key.0, call, now, now.saturating_add(KEEP_MS))
+        .await?
+    {
         Remembered::New => {}
         Remembered::Running => {
             return Err(Problem::new(Code::Conflict, "the same call is still running").hint("ask again in a moment"));
         }
         Remembered::Other => {
-            return Err(Problem::new(Code::Conflict, "this Idempotency-Key was used for another call")
-                .hint("take a new key for each call"));
+            return Err(
+                Problem::new(Code::Conflict, "this Idempotency-Key was used for another call")
+                    .hint("take a new key for each call"),
+            );
         }
         Remembered::Answered(status, body) => {
             let status = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);

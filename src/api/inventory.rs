@@ -15,7 +15,7 @@ use super::{Api, rules};
 use crate::kernel::grant::Capability;
 use crate::kernel::id::{IdentityName, TargetName};
 use crate::kernel::inventory::{Identity, Reach, Target};
-use crate::kernel::policy::facts::{Action, Facts, Who, Whereto};
+use crate::kernel::policy::facts::{Action, Facts, Whereto, Who};
 
 /// Uses that count as recent, in ms (90 days).
 pub const RECENT_MS: u64 = 90 * 24 * 60 * 60 * 1000;
@@ -28,7 +28,7 @@ pub async fn targets(
     let mut targets = api.store.targets().await?;
     if !caller.oversees() {
         let who = caller.who()?;
-        let policies = api.rules.now().policies;
+        let policies = api.policies.now();
         targets.retain(|target| {
             let facts = may_ask(&api, who.clone(), target, caller.source());
             !target.disabled && policies.decide(&facts).allowed
@@ -49,7 +49,9 @@ fn may_ask(api: &Api, who: Who, target: &Target, source: Option<std::net::IpAddr
         for_ms: 60_000,
         capabilities,
         requested_by: Some(who.name.to_string()),
-        ..api.rules.facts(Action::Request, who, Some(Whereto::from(target)), source)
+        ..api
+            .policies
+            .facts(Action::Request, who, Some(Whereto::from(target)), source)
     }
 }
 
@@ -57,11 +59,10 @@ fn may_ask(api: &Api, who: Who, target: &Target, source: Option<std::net::IpAddr
 pub async fn add_target(State(api): State<Arc<Api>>, Body(target): Body<Target>) -> Result<Json<TargetAdded>, Problem> {
     api.check_target(&target).await?;
     if api.store.target(&target.name).await?.is_some() {
-        return Err(Problem::new(
-            Code::Exists,
-            format!("target {} exists already", target.name),
-        )
-        .hint("to change it: portcullis apply -f FILE"));
+        return Err(
+            Problem::new(Code::Exists, format!("target {} exists already", target.name))
+                .hint("to change it: portcullis apply -f FILE"),
+        );
     }
     // Entry before effect: an entry without effect misleads nobody, an
     // effect without an entry would.
@@ -130,11 +131,10 @@ pub async fn add_identity(
         }
     }
     if api.store.identity(&identity.name).await?.is_some() {
-        return Err(Problem::new(
-            Code::Exists,
-            format!("identity {} exists already", identity.name),
-        )
-        .hint("to change it: portcullis apply -f FILE"));
+        return Err(
+            Problem::new(Code::Exists, format!("identity {} exists already", identity.name))
+                .hint("to change it: portcullis apply -f FILE"),
+        );
     }
     api.note("identity", &identity).await?;
     api.store.add_identity(&identity).await?;
@@ -245,7 +245,7 @@ pub async fn inventory(State(api): State<Arc<Api>>) -> Result<Json<Inventory>, P
     }
     // Identities times targets decisions: not on the threads that serve.
     let rows = tokio::task::spawn_blocking(move || {
-        let policies = api.rules.now().policies;
+        let policies = api.policies.now();
         let mut rows: Vec<InventoryRow> = identities
             .into_iter()
             .map(|identity| {
@@ -266,7 +266,9 @@ pub async fn inventory(State(api): State<Arc<Api>>) -> Result<Json<Inventory>, P
         rows.sort_by_key(|row| (row.attention.is_empty(), row.identity.name.clone()));
         rows
     });
-    let rows = rows.await.map_err(|error| Problem::new(Code::Broken, error.to_string()))?;
+    let rows = rows
+        .await
+        .map_err(|error| Problem::new(Code::Broken, error.to_string()))?;
     Ok(Json(Inventory::new(rows)))
 }
 

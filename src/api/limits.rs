@@ -27,7 +27,8 @@ impl Default for Limits {
     fn default() -> Limits {
         let quota = |burst: u32, per_sec: u32| {
             let one = NonZeroU32::MIN;
-            Quota::per_second(NonZeroU32::new(per_sec).unwrap_or(one)).allow_burst(NonZeroU32::new(burst).unwrap_or(one))
+            Quota::per_second(NonZeroU32::new(per_sec).unwrap_or(one))
+                .allow_burst(NonZeroU32::new(burst).unwrap_or(one))
         };
         Limits {
             strangers: RateLimiter::keyed(quota(STRANGER_BURST, STRANGER_PER_SEC)),

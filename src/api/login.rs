@@ -78,7 +78,8 @@ impl Api {
             return Err(refused("too large"));
         }
         let now = self.clock.now().wall_ms;
-        let said = challenge::read(&self.challenge_key, &signed.challenge, now).map_err(|why| refused(&why.to_string()))?;
+        let said =
+            challenge::read(&self.challenge_key, &signed.challenge, now).map_err(|why| refused(&why.to_string()))?;
         if said.node != self.node || said.purpose != *purpose || whose.is_some_and(|name| *name != said.identity) {
             return Err(refused("a challenge for something else"));
         }
@@ -92,9 +93,7 @@ impl Api {
         if !enrolled {
             return Err(refused("a key that is not enrolled"));
         }
-        identity
-            .may_hold(now)
-            .map_err(|why| Problem::denied(why.to_string()))?;
+        identity.may_hold(now).map_err(|why| Problem::denied(why.to_string()))?;
         // Taken last, so that nobody else can use a challenge up.
         let first = self.store.claim("challenge", &said.nonce, now, said.expires_ms).await?;
         if !first {
@@ -120,7 +119,10 @@ pub async fn login(State(api): State<Arc<Api>>, Body(request): Body<LoginRequest
     let (identity, proof) = api.prove(&request.proof, &ChallengeFor::Login, None).await?;
     let theirs = identity.all_roles();
     if let Some(role) = request.roles.iter().find(|role| !theirs.contains(role)) {
-        return Err(Problem::denied(format!("{} does not have the role {role}", identity.name)));
+        return Err(Problem::denied(format!(
+            "{} does not have the role {role}",
+            identity.name
+        )));
     }
     let roles: Vec<Role> = match request.roles.is_empty() {
         true => theirs.into_iter().collect(),
@@ -158,7 +160,10 @@ pub async fn login(State(api): State<Arc<Api>>, Body(request): Body<LoginRequest
 }
 
 /// `POST /v1/logout`: the token that was sent ends.
-pub async fn logout(State(api): State<Arc<Api>>, Extension(caller): Extension<Caller>) -> Result<Json<Nothing>, Problem> {
+pub async fn logout(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+) -> Result<Json<Nothing>, Problem> {
     if let Some((sha256, _)) = caller.token() {
         api.store.drop_token(sha256).await?;
     }

@@ -125,8 +125,8 @@ pub struct Api {
     pub metrics: Arc<Metrics>,
     pub layout: Layout,
     pub node: NodeName,
-    /// The policies in force.
-    pub rules: Arc<InForce>,
+    /// The policies in force; grants carry their digest.
+    pub policies: Arc<InForce>,
     /// What challenges are made with: of this process, never stored.
     pub challenge_key: [u8; 32],
     /// Longest life of a token, in ms (`api.token_max_mins`).

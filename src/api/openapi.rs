@@ -125,11 +125,10 @@ fn operation(route: &Route) -> Value {
         None => json!({ "description": "Done", "content": { "*/*": {} } }),
     };
     responses.insert("200".to_owned(), success);
-    for status in ["400", "401", "403", "404", "405", "409", "413", "422", "429", "500", "503"] {
-        responses.insert(
-            status.to_owned(),
-            json!({ "$ref": "#/components/responses/Problem" }),
-        );
+    for status in [
+        "400", "401", "403", "404", "405", "409", "413", "422", "429", "500", "503",
+    ] {
+        responses.insert(status.to_owned(), json!({ "$ref": "#/components/responses/Problem" }));
     }
     let mut operation = json!({
         "summary": route.summary,
@@ -158,7 +157,10 @@ fn operation(route: &Route) -> Value {
         }
         match route.may {
             May::Anybody => map.insert("security".to_owned(), json!([])),
-            May::Anyone => map.insert("description".to_owned(), json!("For anybody who has proved an identity.")),
+            May::Anyone => map.insert(
+                "description".to_owned(),
+                json!("For anybody who has proved an identity."),
+            ),
             May::Roles(roles) => {
                 let names: Vec<&str> = roles.iter().map(|role| role.as_str()).collect();
                 map.insert(
@@ -172,7 +174,10 @@ fn operation(route: &Route) -> Value {
 }
 
 fn operation_id(route: &Route) -> String {
-    let words = route.path.split(['/', '{', '}']).filter(|word| !word.is_empty() && *word != "v1");
+    let words = route
+        .path
+        .split(['/', '{', '}'])
+        .filter(|word| !word.is_empty() && *word != "v1");
     let mut id = route.method.as_str().to_lowercase();
     for word in words {
         id.push('-');

@@ -53,7 +53,13 @@ enum Mark {
 }
 
 impl Api {
-    async fn mark(&self, caller: &Caller, id: &str, request: ReasonRequest, mark: Mark) -> Result<Json<Noted>, Problem> {
+    async fn mark(
+        &self,
+        caller: &Caller,
+        id: &str,
+        request: ReasonRequest,
+        mark: Mark,
+    ) -> Result<Json<Noted>, Problem> {
         rules::reason(&request.reason)?;
         let session = self.recorded(id).await?.session;
         let (by, why) = (caller.name(), request.reason.as_str());

@@ -56,11 +56,17 @@ pub async fn close(
     };
     let now = api.clock.now().wall_ms;
     let open = api.store.reviews(true).await?;
-    if open.iter().any(|row| row.id == id && row.identity.as_str() == caller.name()) {
+    if open
+        .iter()
+        .any(|row| row.id == id && row.identity.as_str() == caller.name())
+    {
         return Err(Problem::denied("nobody closes the review of what he did himself"));
     }
-    api.note("review", &json!({ "review": id, "closed_by": caller.name(), "note": given.note }))
-        .await?;
+    api.note(
+        "review",
+        &json!({ "review": id, "closed_by": caller.name(), "note": given.note }),
+    )
+    .await?;
     let row = api.store.close_review(id, caller.name(), &given.note, now).await?;
     Ok(Json(OneReview::new(row.into())))
 }

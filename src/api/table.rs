@@ -78,10 +78,15 @@ fn requests() -> Vec<Route> {
         Route::new(Method::GET, "/v1/requests/{id}", May::Anyone, get(access::one))
             .says("One request")
             .gives::<OneRequest>(),
-        Route::new(Method::POST, "/v1/requests/{id}/approve", ANSWERS, post(access::approve))
-            .says("Say yes to it, as it was seen")
-            .takes::<AnswerRequest>()
-            .gives::<OneRequest>(),
+        Route::new(
+            Method::POST,
+            "/v1/requests/{id}/approve",
+            ANSWERS,
+            post(access::approve),
+        )
+        .says("Say yes to it, as it was seen")
+        .takes::<AnswerRequest>()
+        .gives::<OneRequest>(),
         Route::new(Method::POST, "/v1/requests/{id}/deny", ANSWERS, post(access::deny))
             .says("Say no to it, as it was seen")
             .takes::<AnswerRequest>()

@@ -15,6 +15,7 @@ use crate::issue::file_keeper::{FileKeeper, Rules};
 use crate::issue::keys::{self, CaHome};
 use crate::kernel::grant::{Capability, hex32};
 use crate::kernel::inventory::{HostProof, IdentityKind, Reach, Target};
+use crate::kernel::policy::engine::Policies;
 use crate::ledger::{Ledger, Options};
 use crate::store::SessionRow;
 use crate::store::sqlite::SqliteStore;
@@ -107,7 +108,7 @@ async fn world_with(stubborn: Option<SessionId>) -> World {
         metrics: Arc::new(Metrics::new()),
         layout: layout.clone(),
         node: "node1".parse().unwrap(),
-        policy_digest: [9; 32],
+        policies: InForce::new(Policies::builtin().unwrap()),
         grant_ms_max: 3_600_000,
         local_as_self: false,
     };
@@ -234,7 +235,10 @@ async fn a_grant_is_issued_for_one_purpose() {
         (NOW, NOW + 600_000),
         "the grant is not back-dated"
     );
-    assert_eq!((row.single_use, row.policy_digest), (true, [9; 32]));
+    assert_eq!(
+        (row.single_use, row.policy_digest),
+        (true, Policies::builtin().unwrap().digest())
+    );
     assert_eq!(row.issued_by, peer::account(peer::own().uid));
     assert_eq!(issued.grant.state, GrantState::Live);
     assert_eq!(world.journal.kinds(), ["target", "identity", "grant"]);

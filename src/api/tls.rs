@@ -82,7 +82,9 @@ pub fn make_own(certificate: &Path, key: &Path, names: &[String], now_ms: u64) -
     };
     wanted.not_before = day(-1);
     wanted.not_after = day(OWN_DAYS);
-    wanted.distinguished_name.push(rcgen::DnType::CommonName, "portcullis API");
+    wanted
+        .distinguished_name
+        .push(rcgen::DnType::CommonName, "portcullis API");
     let pair = rcgen::KeyPair::generate().map_err(failed)?;
     let signed = wanted.self_signed(&pair).map_err(failed)?;
     let write = |path: &Path, text: String, mode| {

@@ -21,6 +21,7 @@ use crate::issue::trust;
 use crate::kernel::id::NodeName;
 use crate::layout::Layout;
 use crate::ledger::Ledger;
+use crate::policies;
 use crate::store::{self, Place};
 
 /// `init`'s arguments.
@@ -149,6 +150,11 @@ pub async fn create(layout: &Layout, new: &New, clock: &Clock) -> Result<(), Cli
         None => Place::of_environment().unwrap_or_else(|| Place::File(layout.store())),
     };
     store::create(&place).await?;
+    make_folder(&layout.policies())?;
+    for (name, text) in policies::default_files() {
+        let file = layout.policies().join(name);
+        durable::write_new(&file, text.as_bytes(), 0o600).map_err(|error| failed(&error))?;
+    }
     let names: Vec<String> = new.host_names.iter().map(|name| format!("\"{name}\"")).collect();
     let mut set = vec![
         ("node", format!("\"{}\"", new.node)),
@@ -295,6 +301,9 @@ mod tests {
             let mode = std::fs::metadata(&folder).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o700, "{}", folder.display());
         }
+        let written = policies::load(&layout.policies(), true).unwrap().digest();
+        let builtin = policies::load(&dir.path().join("none"), false).unwrap().digest();
+        assert_eq!(written, builtin, "a folder without policies and a new one decide alike");
         let again = create().await.unwrap_err();
         assert!(again.hint.unwrap().contains("serve --config"), "{}", again.message);
         std::fs::remove_file(layout.config()).unwrap();

@@ -9,8 +9,10 @@ use super::*;
 use crate::api::{Answer, Api, Cutter, bind};
 use crate::issue::file_keeper::{FileKeeper, Rules};
 use crate::kernel::id::SessionId;
+use crate::kernel::policy::engine::Policies;
 use crate::layout::Layout;
 use crate::ledger::Ledger;
+use crate::policies::InForce;
 use crate::retention::Retention;
 use crate::store::Store;
 use crate::store::sqlite::SqliteStore;
@@ -188,7 +190,7 @@ async fn from_an_empty_folder_to_a_certificate_and_its_end() {
         metrics: Arc::new(Metrics::new()),
         layout: layout.clone(),
         node: "gate1".parse().unwrap(),
-        policy_digest: [0; 32],
+        policies: InForce::new(Policies::builtin().unwrap()),
         grant_ms_max: 3_600_000,
         local_as_self: false,
     };

@@ -45,6 +45,12 @@ pub const KEYS: &[Key] = &[
         "State folder; a relative one counts from the folder of this file",
     ),
     key(
+        "",
+        "zone",
+        "[]",
+        "Networks under a name, for policies, such as {name=\"office\", networks=[\"10.0.0.0/8\"]}; [[zone]] at the end of the file does as well",
+    ),
+    key(
         "store",
         "url_file",
         "\"\"",
@@ -274,7 +280,12 @@ pub const KEYS: &[Key] = &[
         "\"keys/api.crt\"",
         "Its certificate chain in PEM; without one the first start makes a certificate that clients pin",
     ),
-    key("api", "key_file", "\"keys/api.key\"", "The key of that certificate in PEM"),
+    key(
+        "api",
+        "key_file",
+        "\"keys/api.key\"",
+        "The key of that certificate in PEM",
+    ),
     key("api", "token_max_mins", "480", "Longest life of a login, in minutes"),
     key(
         "api",
@@ -293,6 +304,18 @@ pub const KEYS: &[Key] = &[
         "hooks",
         "[]",
         "Systems that may call by signed webhooks, such as {name=\"pager\", secret_file=\"pager.secret\", may=[\"revoke\", \"answer\"]}",
+    ),
+    key(
+        "policy",
+        "dir",
+        "\"policies\"",
+        "Folder of the policies (*.cedar); a relative one counts from the state folder",
+    ),
+    key(
+        "policy",
+        "time_zone",
+        "\"UTC\"",
+        "Where policies' weekdays and hours are told, such as \"Europe/Berlin\"",
     ),
     key(
         "log",

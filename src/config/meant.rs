@@ -7,19 +7,21 @@ use portcullis_recording::note::{KeyKind, VerifierKey};
 use sha2::{Digest, Sha256};
 
 use super::said::{
-    Said, SaidApi, SaidKeys, SaidLedger, SaidRecording, SaidRetention, SaidSession, SaidSsh, SaidWitness,
+    Said, SaidApi, SaidKeys, SaidLedger, SaidPolicy, SaidRecording, SaidRetention, SaidSession, SaidSsh, SaidWitness,
+    SaidZone,
 };
 use super::{
-    Api, Config, ConfigError, HOOKS_MAX, HOST_NAMES_MAX, HookSaid, Kex, NotifyTo, Ledger, Log, LogFormat, Recording, Retention, Session, Ssh,
-    WITNESSES_MAX, Witness, host_name_ok,
+    Api, Config, ConfigError, HOOKS_MAX, HOST_NAMES_MAX, HookSaid, Kex, Ledger, Log, LogFormat, NotifyTo, Policy,
+    Recording, Retention, Session, Ssh, WITNESSES_MAX, Witness, ZONES_MAX, host_name_ok,
 };
 use crate::issue::ca::SOURCE_BLOCKS_MAX;
 use crate::issue::places::{Pkcs11, Place, Places};
 use crate::kernel::grant::Cidr;
 use crate::kernel::id::NodeName;
+use crate::kernel::policy::place::Zone;
 use crate::layout::Layout;
 use crate::recorder::Recipients;
-use crate::store::Place;
+use crate::store;
 
 /// Longest URL, in bytes.
 const URL_BYTES_MAX: usize = 1024;
@@ -101,9 +103,10 @@ impl Meaning<'_> {
             keys: self.keys(said.keys, folder)?,
             node,
             store: match said.store.url_file.filter(|file| !file.as_os_str().is_empty()) {
-                Some(file) => Place::UrlFile(folder.join(file)),
-                None => Place::File(layout.store()),
+                Some(file) => store::Place::UrlFile(folder.join(file)),
+                None => store::Place::File(layout.store()),
             },
+            policy: self.policy(said.policy, said.zone, layout.root())?,
             layout,
             session: self.session(said.session)?,
             recording: self.recording(&said.recording)?,
@@ -312,7 +315,10 @@ impl Meaning<'_> {
         for hook in said_hooks {
             let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
             if hook.name.is_empty() || hook.name.len() > 64 || !hook.name.bytes().all(plain) {
-                return Err(self.bad("api.hooks", format!("`{}` is not a name of letters, digits and -", hook.name)));
+                return Err(self.bad(
+                    "api.hooks",
+                    format!("`{}` is not a name of letters, digits and -", hook.name),
+                ));
             }
             if hooks.iter().any(|known| known.name == hook.name) {
                 return Err(self.bad("api.hooks", format!("`{}` is there twice", hook.name)));
@@ -340,6 +346,36 @@ impl Meaning<'_> {
         let days = self.number("retention.keep_days", said.keep_days, 0, (0, DAYS_MAX))?;
         Ok(Retention {
             keep: (days > 0).then(|| Duration::from_secs(days.saturating_mul(86_400))),
+        })
+    }
+
+    fn policy(&self, said: SaidPolicy, zones: Option<Vec<SaidZone>>, root: &Path) -> Result<Policy, ConfigError> {
+        const ZONE: &str = "zone";
+        let name = said.time_zone.as_deref().unwrap_or("UTC");
+        let usual = Layout::new(root).policies();
+        let dir = said.dir.map_or_else(|| usual.clone(), |dir| root.join(dir));
+        let said_zones = zones.unwrap_or_default();
+        if said_zones.len() > ZONES_MAX {
+            return Err(self.bad(ZONE, format!("more than {ZONES_MAX}")));
+        }
+        let mut zones: Vec<Zone> = Vec::with_capacity(said_zones.len());
+        for SaidZone { name, networks } in said_zones {
+            if name.is_empty() || zones.iter().any(|known| known.name == name) {
+                return Err(self.bad(ZONE, format!("`{name}` is no name, or stands there twice")));
+            }
+            let networks = networks
+                .iter()
+                .map(|block| block.parse())
+                .collect::<Result<_, String>>();
+            let networks = networks.map_err(|why| self.bad(ZONE, format!("{name}: {why}")))?;
+            zones.push(Zone { name, networks });
+        }
+        Ok(Policy {
+            dir_named: dir != usual,
+            dir,
+            time_zone: jiff::tz::TimeZone::get(name)
+                .map_err(|error| self.bad("policy.time_zone", error.to_string()))?,
+            zones,
         })
     }
 

@@ -20,6 +20,8 @@ pub(super) struct Said {
     pub(super) retention: SaidRetention,
     pub(super) ledger: SaidLedger,
     pub(super) api: SaidApi,
+    pub(super) policy: SaidPolicy,
+    pub(super) zone: Option<Vec<SaidZone>>,
     pub(super) log: SaidLog,
 }
 
@@ -121,12 +123,26 @@ pub(super) struct SaidApi {
     pub(super) hooks: Option<Vec<SaidHook>>,
 }
 
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct SaidPolicy {
+    pub(super) dir: Option<PathBuf>,
+    pub(super) time_zone: Option<String>,
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SaidHook {
     pub(super) name: String,
     pub(super) secret_file: PathBuf,
     pub(super) may: Vec<HookMay>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SaidZone {
+    pub(super) name: String,
+    pub(super) networks: Vec<String>,
 }
 
 #[derive(Deserialize, Default)]

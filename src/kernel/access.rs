@@ -391,7 +391,11 @@ mod tests {
         assert_eq!((row.state, row.collectable(NOW)), (RequestState::Pending, None));
         row.answer(yes(&row, "carol", NOW + 7)).unwrap();
         let until = NOW + 1_800_000;
-        assert_eq!(row.collectable(NOW + 7), Some((NOW + 7, until)), "ends at a full second");
+        assert_eq!(
+            row.collectable(NOW + 7),
+            Some((NOW + 7, until)),
+            "ends at a full second"
+        );
         assert_eq!(row.collectable(until), None, "half-open");
         assert_eq!(row.answer(yes(&row, "dan", NOW)), Err(AnswerRefused::NotPending));
     }

@@ -12,6 +12,7 @@ pub mod echo;
 pub mod grant;
 pub mod id;
 pub mod inventory;
+pub mod labels;
 pub mod nearest;
 pub mod policy;
 pub mod request;

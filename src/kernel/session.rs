@@ -30,6 +30,8 @@ pub enum EndReason {
     Backlog,
     /// The peer broke the protocol or a bound.
     Protocol(String),
+    /// Policies changed, and this rule of theirs refuses what runs.
+    Policy(String),
 }
 
 impl EndReason {
@@ -48,6 +50,7 @@ impl EndReason {
             EndReason::LeaseLost => "lease_lost",
             EndReason::Backlog => "backlog",
             EndReason::Protocol(_) => "protocol",
+            EndReason::Policy(_) => "policy_changed",
         }
     }
 
@@ -69,6 +72,7 @@ impl EndReason {
             EndReason::LeaseLost => "the gate cannot check grants any more".into(),
             EndReason::Backlog => "too much output was waiting for a reader that stopped".into(),
             EndReason::Protocol(why) => format!("protocol error: {why}"),
+            EndReason::Policy(rule) => format!("the policies changed, and rule {rule} does not allow this session"),
         }
     }
 
@@ -84,7 +88,8 @@ impl EndReason {
             | EndReason::RecorderFailed(_)
             | EndReason::LeaseLost
             | EndReason::Backlog
-            | EndReason::Protocol(_) => true,
+            | EndReason::Protocol(_)
+            | EndReason::Policy(_) => true,
         }
     }
 }

@@ -22,6 +22,7 @@ use crate::issue::signer::Authorities;
 use crate::issue::trust::{self, Signers};
 use crate::keeper::Keeper;
 use crate::kernel::grant::hex32;
+use crate::kernel::policy::engine::Policies;
 use crate::ledger::cosign::{WitnessAt, Witnesses};
 use crate::ledger::renew::{Renewed, renew};
 use crate::ledger::standing::Standing;
@@ -222,6 +223,15 @@ pub async fn note_config(ledger: &Ledger, config: &Config) -> Result<Option<Entr
         "recipients": config.recording.recipients.names(),
     });
     ledger.append_change("config", body).await
+}
+
+/// Logs the policies in force, if they are others than were logged last.
+///
+/// # Errors
+/// When the ledger does not take it.
+pub async fn note_policies(ledger: &Ledger, policies: &Policies) -> Result<Option<Entry>, LedgerError> {
+    let body = serde_json::json!({ "sha256": hex32::encode(&policies.digest()), "policies": policies.count() });
+    ledger.append_change("policy", body).await
 }
 
 /// Logs the fingerprints of every key in use and of those that are trusted

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use tokio::net::TcpListener;
 
-use crate::api::wire::access::ServerView;
 use crate::api::client::post::{Poster, in_clear_to_others};
+use crate::api::wire::access::ServerView;
 use crate::api::{Door, Hook, tls};
 use crate::clock::Clock;
 use crate::config::{self, Config, HookMay, HookSaid};
@@ -68,7 +68,11 @@ fn secret(path: &Path) -> anyhow::Result<Secret> {
         "the secret {} can be read by others: chmod 600 it",
         path.display()
     );
-    anyhow::ensure!(meta.len() <= SECRET_BYTES_MAX, "the secret {} is too large", path.display());
+    anyhow::ensure!(
+        meta.len() <= SECRET_BYTES_MAX,
+        "the secret {} is too large",
+        path.display()
+    );
     let text = std::fs::read_to_string(path).with_context(named)?;
     Secret::parse(&text).map_err(|why| anyhow::anyhow!("the secret {}: {why}", path.display()))
 }

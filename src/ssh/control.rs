@@ -26,6 +26,7 @@ pub struct Control {
 #[derive(Debug)]
 pub enum Order {
     Warn(u64),
+    PolicyEnds(String, u64),
     ClockStep(WallMs, WallMs),
 }
 
@@ -71,6 +72,9 @@ impl Held for Control {
     }
     fn warn(&self, ms: u64) {
         self.order(Order::Warn(ms));
+    }
+    fn policy_ends(&self, rule: &str, ms: u64) {
+        self.order(Order::PolicyEnds(rule.to_owned(), ms));
     }
     fn clock_stepped(&self, before: WallMs, after: WallMs) {
         self.order(Order::ClockStep(before, after));

@@ -7,13 +7,18 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use crate::archive::Archive;
-use crate::clock::Clock;
+use crate::clock::{self, Clock};
 use crate::keeper::Keeper;
 use crate::kernel::admit::AdmissionTrust;
 use crate::kernel::grant::Cidr;
 use crate::kernel::id::NodeName;
+use crate::kernel::policy::engine::Policies;
+use crate::kernel::policy::facts::Facts;
+use crate::kernel::policy::place::Zone;
+use crate::kernel::policy::recheck::recheck;
 use crate::ledger::Ledger;
 use crate::ledger::refusals::{self, Refusals};
+use crate::policies::InForce;
 use crate::recorder::Recorders;
 use crate::registry::Registry;
 use crate::store::Store;
@@ -78,6 +83,10 @@ pub struct Settings {
     pub local_as_server: bool,
     /// Folders that local targets must not reach.
     pub denied_to_local: Vec<PathBuf>,
+    /// Where policies' time of day is told.
+    pub time_zone: jiff::tz::TimeZone,
+    /// Networks by name, for policies.
+    pub zones: Vec<Zone>,
 }
 
 /// Everything a session needs of the house.
@@ -94,6 +103,8 @@ pub struct Gate {
     pub trust: RwLock<Arc<AdmissionTrust>>,
     /// Swapped whole by a reload; what is running keeps what it began with.
     pub settings: RwLock<Arc<Settings>>,
+    /// Swapped whole; what is running is asked by those in force then.
+    pub policies: Arc<InForce>,
     pub refusals: Mutex<Refusals>,
     pub metrics: Arc<Metrics>,
 }
@@ -117,6 +128,39 @@ impl Gate {
     /// Trusts other authorities, for logins from now on.
     pub fn set_trust(&self, trust: AdmissionTrust) {
         *self.trust.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(trust);
+    }
+
+    /// The policies in force now.
+    pub fn policies(&self) -> Arc<Policies> {
+        self.policies.now()
+    }
+
+    /// Puts other policies in force and asks about every session that is in.
+    /// Answers with how many of them are to end.
+    pub fn set_policies(&self, policies: Policies) -> usize {
+        self.policies.put(policies);
+        let policies = self.policies();
+        let (now, zone) = (self.clock.now().wall_ms, self.settings().time_zone.clone());
+        self.registry.recheck(|entry| {
+            let facts = Facts {
+                now_ms: now,
+                local: clock::local(now, &zone),
+                ..entry.facts.clone()
+            };
+            recheck(&policies, &facts, &entry.held_to)
+        })
+    }
+
+    /// Says out loud what a rule with `@notify` decided: log and ledger.
+    pub fn notify(self: &Arc<Self>, body: serde_json::Value) {
+        tracing::warn!(%body, "a rule with @notify has decided");
+        self.metrics.policy_alarms.inc();
+        let gate = self.clone();
+        tokio::spawn(async move {
+            if let Err(error) = gate.ledger.append_event("alarm", body).await {
+                tracing::error!(%error, "an alarm is not in the ledger");
+            }
+        });
     }
 
     /// Counts a refusal before login; each minute's counts become ledger leaves.

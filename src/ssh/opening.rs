@@ -15,14 +15,18 @@ use std::time::Duration;
 
 use portcullis_recording::{Head, head};
 
-use super::Gate;
 use super::control::Control;
 use super::gated::Kill;
-use super::session::Live;
-use crate::clock::Now;
+use super::session::{Live, Opened};
+use super::{Gate, Settings};
+use crate::clock::{self, Now};
 use crate::kernel::admit::Admitted;
+use crate::kernel::grant::{Grant, WallMs};
 use crate::kernel::id::SessionId;
-use crate::kernel::inventory::{Reach, Target};
+use crate::kernel::inventory::{Identity, Reach, Target};
+use crate::kernel::policy::facts::{Action, Facts, Proof, Whereto, Who};
+use crate::kernel::policy::obligations::RecordMode;
+use crate::kernel::policy::place::zones_of;
 use crate::kernel::policy::{self, Context};
 use crate::kernel::request::Request;
 use crate::kernel::session::{EndReason, Until};
@@ -30,6 +34,8 @@ use crate::recorder::{Recorder, RecorderError};
 use crate::registry::{Closed, Entry};
 use crate::store::{SessionRow, StoreError};
 
+/// How strong a certificate proves who shows it: a key, see [`Proof`].
+const PROOF_BY_KEY: u8 = 2;
 /// How long the store may take in the path of an opening or an end.
 const STORE_WAIT: Duration = Duration::from_secs(5);
 
@@ -55,6 +61,27 @@ pub async fn open(
     let refused = |code, sentence: String| NotOpened { code, sentence };
     let now = gate.clock.now();
     let settings = gate.settings();
+    let unavailable = |error: StoreError| refused("store_unavailable", error.to_string());
+    let (target, identity, grant) = tokio::join!(
+        bounded(gate.store.target(&admitted.destination().target)),
+        bounded(gate.store.identity(admitted.identity())),
+        bounded(gate.store.grant(admitted.grant())),
+    );
+    let gone = |what: &str| format!("the {what} is not in the inventory any more");
+    let target = target
+        .map_err(unavailable)?
+        .filter(|target| !target.disabled)
+        .ok_or_else(|| refused("target_unknown", gone("target")))?;
+    let identity = identity
+        .map_err(unavailable)?
+        .ok_or_else(|| refused("identity_unknown", gone("identity")))?;
+    identity
+        .may_hold(now.wall_ms)
+        .map_err(|why| refused("identity_refused", why.to_string()))?;
+    let grant = grant
+        .map_err(unavailable)?
+        .ok_or_else(|| refused("grant_unknown", "the grant is not in the store any more".into()))?;
+    let facts = facts(&admitted, &identity, &target, &grant, peer, now.wall_ms, &settings);
     let permit = policy::decide(
         &admitted,
         Request::Connect,
@@ -62,13 +89,32 @@ pub async fn open(
             now: now.wall_ms,
             env_allowed: &settings.env_allow,
             store_alive: gate.registry.store_alive(),
+            policies: &gate.policies(),
+            facts: &facts,
         },
-    )
-    .map_err(|denial| refused(denial.code, denial.sentence))?;
-    let target = bounded(gate.store.target(&admitted.destination().target))
-        .await
-        .map_err(|e| refused("store_unavailable", e.to_string()))?
-        .ok_or_else(|| refused("target_unknown", "the target is not in the inventory any more".into()))?;
+    );
+    let (allowed, rule, notify) = match &permit {
+        Ok(permit) => (true, permit.rule(), permit.obligations().notify),
+        Err(denial) => (false, denial.rule.as_str(), denial.notify),
+    };
+    if notify {
+        gate.notify(serde_json::json!({
+            "identity": admitted.identity(), "destination": admitted.destination(), "source": peer,
+            "action": "connect", "allowed": allowed, "rule": rule,
+        }));
+    }
+    let permit = permit.map_err(|denial| refused(denial.code, denial.sentence))?;
+    let held_to = permit.obligations().clone();
+    if held_to.record == RecordMode::Encrypted && !gate.recorders.encrypts() {
+        return Err(refused(
+            "recording_not_encrypted",
+            format!(
+                "rule {} asks for an encrypted recording, and this server has nobody to encrypt to: \
+                 its admin names investigators in recording.recipients",
+                permit.rule()
+            ),
+        ));
+    }
     if !target.logins.contains(&admitted.destination().login) {
         return Err(refused(
             "login_unknown",
@@ -90,6 +136,8 @@ pub async fn open(
             ticket: admitted.ticket().map(str::to_owned),
             until: Until::new(admitted.until_ms(), now.wall_ms, now.boot_ms),
             oldest_boot_ms: now.boot_ms.saturating_add(gate.settings().session_ms_max),
+            facts: facts.clone(),
+            held_to: held_to.clone(),
             held: control.clone(),
         })
         .map_err(|closed| match closed {
@@ -109,12 +157,15 @@ pub async fn open(
         ended_ms: None,
         end_code: None,
     };
-    bounded(gate.store.open_session(&row, admitted.certificate_sha256(), now.wall_ms))
-        .await
-        .map_err(|error| match error {
-            StoreError::GrantNotLive(why) => refused(why, format!("the grant is not live any more ({why})")),
-            other => refused("store_unavailable", other.to_string()),
-        })?;
+    bounded(
+        gate.store
+            .open_session(&row, admitted.certificate_sha256(), now.wall_ms),
+    )
+    .await
+    .map_err(|error| match error {
+        StoreError::GrantNotLive(why) => refused(why, format!("the grant is not live any more ({why})")),
+        other => refused("store_unavailable", other.to_string()),
+    })?;
 
     let recorder = match record(&gate, &admitted, &target, id, peer, client_id, now, &control).await {
         Ok(recorder) => recorder,
@@ -127,7 +178,14 @@ pub async fn open(
         }
     };
 
-    let live = Live::new(id, gate, admitted, control, recorder, kill, target);
+    let opened = Opened {
+        id,
+        admitted,
+        target,
+        facts,
+        held_to,
+    };
+    let live = Live::new(opened, gate, control, recorder, kill);
     tracing::info!(session = %live.id, identity = %live.admitted.identity(),
         destination = %live.admitted.destination(), source = %peer, "session opened");
     live.gate.metrics.sessions.inc();
@@ -150,6 +208,35 @@ pub async fn open(
             live.control.end_now(reason);
             Err(refused(code, sentence))
         }
+    }
+}
+
+/// What policy knows of a session, whatever is asked in it.
+fn facts(
+    admitted: &Admitted,
+    identity: &Identity,
+    target: &Target,
+    grant: &Grant,
+    peer: IpAddr,
+    now: WallMs,
+    settings: &Settings,
+) -> Facts {
+    let source = peer.to_canonical();
+    Facts {
+        login: admitted.destination().login.to_string(),
+        local: clock::local(now, &settings.time_zone),
+        source: Some(source),
+        zones: zones_of(source, &settings.zones),
+        reason: grant.reason.clone(),
+        proof: Proof {
+            method: "certificate".to_owned(),
+            strength: PROOF_BY_KEY,
+            age_ms: now.saturating_sub(grant.from_ms),
+        },
+        capabilities: admitted.capabilities().clone(),
+        single_use: grant.single_use,
+        requested_by: Some(grant.issued_by.clone()).filter(|by| by != identity.name.as_str()),
+        ..Facts::new(Action::Connect, Who::from(identity), Some(Whereto::from(target)), now)
     }
 }
 

@@ -381,7 +381,7 @@ async fn record_input(live: &Live, channel: &Channel, batch: &[Entry<Up>]) -> Re
         }
         take.done().map_err(|error| error.to_string())?;
     }
-    if enter && live.gate.settings().durable {
+    if enter && live.durable() {
         live.recorder.sync().await.map_err(|error| error.to_string())?;
     }
     Ok(())

@@ -17,10 +17,13 @@ use super::local;
 use super::opening::bounded;
 use super::pump::{self, ClientEnd};
 use super::target::{self, Dial, Dialled};
+use crate::clock;
 use crate::kernel::admit::Admitted;
 use crate::kernel::grant::WallMs;
 use crate::kernel::id::SessionId;
 use crate::kernel::inventory::{Reach, Target};
+use crate::kernel::policy::facts::Facts;
+use crate::kernel::policy::obligations::{Obligations, RecordMode};
 use crate::kernel::policy::{self, Context, Denial, Permit};
 use crate::kernel::request::Request;
 use crate::kernel::session::EndReason;
@@ -49,6 +52,10 @@ pub struct Live {
     /// Cuts the client's stream and, as its children, the targets'.
     pub kill: Kill,
     target: Target,
+    /// What policy knows of the session, whatever is asked in it.
+    facts: Facts,
+    /// What the policies that let it in demand.
+    held_to: Obligations,
     next_channel: AtomicU32,
     channels: Mutex<Channels>,
     /// Logged in already, for the first channel.
@@ -60,6 +67,15 @@ pub struct Live {
 /// Counts a running pump; the end waits for all of them.
 pub struct PumpGuard(Arc<Live>);
 
+/// `1 minute`, `5 minutes`, `90 seconds`.
+fn in_words(ms: u64) -> String {
+    match ms.div_ceil(1000) {
+        60 => "1 minute".to_owned(),
+        secs if secs % 60 == 0 => format!("{} minutes", secs / 60),
+        secs => format!("{secs} seconds"),
+    }
+}
+
 impl Drop for PumpGuard {
     fn drop(&mut self) {
         self.0.pumps.fetch_sub(1, Ordering::SeqCst);
@@ -67,25 +83,28 @@ impl Drop for PumpGuard {
     }
 }
 
+/// What a session opens with, beside its recording.
+pub struct Opened {
+    pub id: SessionId,
+    pub admitted: Admitted,
+    pub target: Target,
+    pub facts: Facts,
+    pub held_to: Obligations,
+}
+
 impl Live {
     /// A session whose target is not dialled yet.
-    pub fn new(
-        id: SessionId,
-        gate: Arc<Gate>,
-        admitted: Admitted,
-        control: Arc<Control>,
-        recorder: Recorder,
-        kill: Kill,
-        target: Target,
-    ) -> Arc<Live> {
+    pub fn new(opened: Opened, gate: Arc<Gate>, control: Arc<Control>, recorder: Recorder, kill: Kill) -> Arc<Live> {
         Arc::new(Live {
-            id,
+            id: opened.id,
             gate,
-            admitted,
+            admitted: opened.admitted,
             control,
             recorder,
             kill,
-            target,
+            target: opened.target,
+            facts: opened.facts,
+            held_to: opened.held_to,
             next_channel: AtomicU32::new(1),
             channels: Mutex::new(BTreeMap::new()),
             spare: Mutex::new(None),
@@ -130,20 +149,37 @@ impl Live {
             },
         );
         let settings = self.gate.settings();
+        let now = self.gate.clock.now().wall_ms;
+        let facts = Facts {
+            local: clock::local(now, &settings.time_zone),
+            terminal: self
+                .channels()
+                .get(&channel)
+                .is_some_and(|(open, _)| open.is_terminal()),
+            ..self.facts.clone()
+        };
         let decision = policy::decide(
             &self.admitted,
             request,
             &Context {
-                now: self.gate.clock.now().wall_ms,
+                now,
                 env_allowed: &settings.env_allow,
                 store_alive: self.gate.registry.store_alive(),
+                policies: &self.gate.policies(),
+                facts: &facts,
             },
         );
-        let (allowed, rule, code) = match &decision {
-            Ok(permit) => (true, permit.rule(), "permitted"),
-            Err(denial) => (false, denial.rule, denial.code),
+        let (allowed, rule, code, notify) = match &decision {
+            Ok(permit) => (true, permit.rule(), "permitted", permit.obligations().notify),
+            Err(denial) => (false, denial.rule.as_str(), denial.code, denial.notify),
         };
         self.gate.metrics.decision(action, allowed);
+        if notify {
+            self.gate.notify(serde_json::json!({
+                "session": self.id, "identity": self.admitted.identity(), "destination": self.admitted.destination(),
+                "action": action, "allowed": allowed, "rule": rule,
+            }));
+        }
         let recorded = self.record(
             channel,
             Event::Decision {
@@ -155,12 +191,18 @@ impl Live {
         );
         if !recorded {
             return Err(Denial {
-                rule: "gate.recorder",
+                rule: "gate.recorder".to_owned(),
                 code: "recorder_failed",
                 sentence: "the session cannot be recorded any more".into(),
+                notify: false,
             });
         }
         decision
+    }
+
+    /// Whether an Enter waits for the disk.
+    pub fn durable(&self) -> bool {
+        self.held_to.record >= RecordMode::Durable || self.gate.settings().durable
     }
 
     /// Records a request that is not even put before policy, because of what
@@ -332,7 +374,11 @@ impl Live {
             let orders = self.control.take_orders();
             for order in orders {
                 match order {
-                    Order::Warn(left_ms) => self.warn(left_ms),
+                    Order::Warn(left_ms) => self.tell(&format!("this grant ends in {}", in_words(left_ms))),
+                    Order::PolicyEnds(rule, left_ms) => self.tell(&format!(
+                        "the policies changed: by rule {rule} this session ends in {}",
+                        in_words(left_ms)
+                    )),
                     Order::ClockStep(before, after) => {
                         self.record(
                             0,
@@ -382,15 +428,11 @@ impl Live {
         }
     }
 
-    fn warn(&self, left_ms: u64) {
-        let text = match left_ms.div_ceil(1000) {
-            60 => "this grant ends in 1 minute".to_owned(),
-            secs if secs % 60 == 0 => format!("this grant ends in {} minutes", secs / 60),
-            secs => format!("this grant ends in {secs} seconds"),
-        };
+    /// One line on every terminal.
+    fn tell(&self, text: &str) {
         for (channel, _) in self.channels().values() {
             if channel.is_terminal() && !channel.stop.fired() {
-                channel.down.control(Down::Notice(text.clone())).ok();
+                channel.down.control(Down::Notice(text.to_owned())).ok();
             }
         }
     }

@@ -137,10 +137,12 @@ impl PostgresDatabase {
     }
 
     async fn has_tables(&self) -> Result<bool, StoreError> {
-        sqlx::query_scalar("SELECT to_regclass('_sqlx_migrations') IS NOT NULL OR to_regclass('access_grant') IS NOT NULL")
-            .fetch_one(&self.reader)
-            .await
-            .map_err(failed)
+        sqlx::query_scalar(
+            "SELECT to_regclass('_sqlx_migrations') IS NOT NULL OR to_regclass('access_grant') IS NOT NULL",
+        )
+        .fetch_one(&self.reader)
+        .await
+        .map_err(failed)
     }
 
     async fn needs_tables(&self) -> Result<(), StoreError> {
@@ -240,7 +242,11 @@ fn migrations() -> Migrator {
     let one = |version, name: &'static str, sql: &'static str| {
         Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
     };
-    Migrator::with_migrations(vec![one(1, "first", include_str!("migrations/postgres/0001_first.sql"))])
+    Migrator::with_migrations(vec![one(
+        1,
+        "first",
+        include_str!("migrations/postgres/0001_first.sql"),
+    )])
 }
 
 #[cfg(test)]

@@ -44,7 +44,9 @@ pub fn in_clear_to_others(url: &str) -> bool {
 
 async fn connect(tls: bool, authority: &str) -> Result<Box<dyn Stream>, String> {
     if tls {
-        let url: ServerUrl = format!("https://{authority}").parse().map_err(|error| format!("{error}"))?;
+        let url: ServerUrl = format!("https://{authority}")
+            .parse()
+            .map_err(|error| format!("{error}"))?;
         let remote = Remote::new(url, &Anchor::System).map_err(|error| error.to_string())?;
         let stream = remote.connect().await.map_err(|error| error.to_string())?;
         return Ok(Box::new(stream));

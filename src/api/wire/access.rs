@@ -327,7 +327,9 @@ impl RequestView {
                 })
                 .collect(),
             missing: match state {
-                RequestState::Pending => missing.map_or(0, |(people, groups)| people.max(u32::try_from(groups.len()).unwrap_or(u32::MAX))),
+                RequestState::Pending => missing.map_or(0, |(people, groups)| {
+                    people.max(u32::try_from(groups.len()).unwrap_or(u32::MAX))
+                }),
                 RequestState::Approved
                 | RequestState::Denied
                 | RequestState::Expired

@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
-use utoipa::ToSchema;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::kernel::grant::{Capability, Cidr, Grant, NotLive, WallMs, hex32};
 use crate::kernel::id::{Destination, GrantId, GroupName, IdentityName, NodeName, SessionId};

@@ -106,6 +106,18 @@ pub fn read<'a>(
     }
 }
 
+/// What these annotations demand, whatever they stand on.
+///
+/// # Errors
+/// The first that is none, or has a value that is none.
+pub fn obligations<'a>(given: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Obligations, String> {
+    let mut obligations = Obligations::default();
+    for (name, value) in given {
+        oblige(&mut obligations, name, value).map_err(|why| format!("@{name}: {why}"))?;
+    }
+    Ok(obligations)
+}
+
 /// Whether the annotation means something where it stands.
 fn fits(name: &str, permits: bool, actions: &BTreeSet<Action>) -> Result<(), String> {
     let Some(known) = KNOWN.iter().find(|known| known.name == name) else {
@@ -165,7 +177,7 @@ fn oblige(to: &mut Obligations, name: &str, value: &str) -> Result<(), String> {
         "single_use" => to.single_use = switch(value)?,
         "end_on_change" => to.end_on_change = switch(value)?,
         "notify" => to.notify = switch(value)?,
-        _ => return Err("it is read nowhere".to_owned()),
+        _ => return Err("it demands nothing".to_owned()),
     }
     Ok(())
 }

@@ -13,11 +13,14 @@ use super::facts::{Action, Facts};
 use super::load::{self, PolicyError, Rule};
 use super::obligations::Obligations;
 use super::question::{Names, Question};
+use crate::kernel::labels::{self, Labels};
 
 /// Name of the file that a new state folder begins with.
 pub const DEFAULT_FILE: &str = "default.cedar";
 /// The policies of a new state folder, and of one that has none.
 pub const DEFAULT: &str = include_str!("default.cedar");
+/// File beside the policies that says what commands are about.
+pub const LABELS_FILE: &str = "labels.toml";
 /// Most permits that an explanation names as near.
 pub const NEAREST_MAX: usize = 5;
 /// What the digest of policies begins with, so that it is no other hash.
@@ -66,6 +69,7 @@ type ByResource = HashMap<Option<EntityUid>, PolicySet>;
 /// Policies, validated and sorted.
 pub struct Policies {
     names: Names,
+    labels: Labels,
     authorizer: Authorizer,
     rules: HashMap<String, Rule>,
     sorted: BTreeMap<Action, HashMap<Option<EntityUid>, ByResource>>,
@@ -79,22 +83,18 @@ impl std::fmt::Debug for Policies {
 }
 
 impl Policies {
-    /// Reads, validates and sorts the policies of these files (name, text).
+    /// Reads, validates and sorts the policies of these files (name, text). A
+    /// file called [`LABELS_FILE`] replaces the built-in labels of commands.
     ///
     /// # Errors
     /// Each thing wrong, by file and line.
     pub fn load(files: &[(String, String)]) -> Result<Policies, Vec<PolicyError>> {
-        let broken = |message: String| {
-            vec![PolicyError {
-                file: "policies".to_owned(),
-                line: 0,
-                column: 0,
-                message,
-                hint: None,
-            }]
-        };
+        let broken = |message: String| vec![PolicyError::whole("policies", message)];
         let names = Names::new().map_err(broken)?;
-        let rules = load::rules(files, &names)?;
+        let (own, cedar): (Vec<_>, Vec<_>) = files.iter().cloned().partition(|(name, _)| name == LABELS_FILE);
+        let labels = own.first().map_or(labels::BUILTIN, |(_, text)| text);
+        let labels = Labels::load(labels).map_err(|why| vec![PolicyError::whole(LABELS_FILE, why)])?;
+        let rules = load::rules(&cedar, &names)?;
         let mut sorted: BTreeMap<Action, HashMap<Option<EntityUid>, ByResource>> = BTreeMap::new();
         for rule in &rules {
             for action in &rule.actions {
@@ -110,6 +110,7 @@ impl Policies {
         }
         Ok(Policies {
             names,
+            labels,
             authorizer: Authorizer::new(),
             rules: rules.into_iter().map(|rule| (rule.id.clone(), rule)).collect(),
             sorted,
@@ -142,9 +143,14 @@ impl Policies {
         rules
     }
 
+    /// What is known of commands. A decision adds these labels by itself.
+    pub fn labels(&self) -> &Labels {
+        &self.labels
+    }
+
     /// Decides.
     pub fn decide(&self, facts: &Facts) -> Verdict {
-        match self.names.question(facts) {
+        match self.names.question(facts, &self.labels) {
             Ok(question) => self.answer(facts.action, &question),
             Err(why) => Verdict {
                 allowed: false,
@@ -231,7 +237,7 @@ impl Policies {
 
     /// Permits of the action, those whose scope fits first.
     fn nearest(&self, facts: &Facts) -> Vec<Told> {
-        let (principals, resources) = match self.names.question(facts) {
+        let (principals, resources) = match self.names.question(facts, &self.labels) {
             Ok(question) => (question.principals, question.resources),
             Err(_) => (Vec::new(), Vec::new()),
         };

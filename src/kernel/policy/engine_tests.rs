@@ -42,6 +42,7 @@ fn facts(action: Action) -> Facts {
 fn every_action_asks_in_the_words_of_the_schema() {
     let (schema, _) = Schema::from_cedarschema_str(SCHEMA).unwrap();
     let names = Names::new().unwrap();
+    let labels = Labels::load(labels::BUILTIN).unwrap();
     for action in Action::ALL {
         for full in [false, true] {
             let mut facts = facts(action);
@@ -64,7 +65,7 @@ fn every_action_asks_in_the_words_of_the_schema() {
                     port: 5432,
                 });
             }
-            let question = names.question(&facts).unwrap();
+            let question = names.question(&facts, &labels).unwrap();
             let request = &question.request;
             let checked = cedar_policy::Request::new(
                 request.principal().unwrap().clone(),

@@ -237,6 +237,12 @@ pub struct Facts {
 }
 
 impl Facts {
+    /// From there.
+    #[must_use]
+    pub fn from(self, source: Option<IpAddr>) -> Facts {
+        Facts { source, ..self }
+    }
+
     /// The least that is ever known; everything else is empty.
     pub fn new(action: Action, who: Who, target: Option<Whereto>, now_ms: WallMs) -> Facts {
         Facts {

@@ -55,6 +55,19 @@ impl fmt::Display for PolicyError {
     }
 }
 
+impl PolicyError {
+    /// About a file as a whole.
+    pub(super) fn whole(file: &str, message: String) -> PolicyError {
+        PolicyError {
+            file: file.to_owned(),
+            line: 0,
+            column: 0,
+            message,
+            hint: None,
+        }
+    }
+}
+
 /// One policy, ready to be asked.
 pub struct Rule {
     pub policy: Policy,
@@ -75,13 +88,7 @@ pub struct Rule {
 /// # Errors
 /// Each thing wrong, by file and line.
 pub fn rules(files: &[(String, String)], names: &Names) -> Result<Vec<Rule>, Vec<PolicyError>> {
-    let whole = |file: &str, message: String| PolicyError {
-        file: file.to_owned(),
-        line: 0,
-        column: 0,
-        message,
-        hint: None,
-    };
+    let whole = PolicyError::whole;
     if files.len() > FILES_MAX {
         return Err(vec![whole(
             "policies",

@@ -1,34 +1,54 @@
 //! Policy: asked for every request, with the context of that moment.
 //!
-//! The rules here are the grant's destination and capabilities. A policy
-//! engine replaces the body of [`decide`], not its callers.
+//! First the gate's own rules: the grant's window, destination and
+//! capabilities, what the certificate permits, what is carried at all. What
+//! they let pass, and is an action of the policies, is put before the
+//! [`engine::Policies`] in force; both must say yes.
 
 pub mod annotations;
+pub mod backtest;
+pub mod cases;
 pub mod engine;
 pub mod facts;
 pub mod load;
 pub mod obligations;
+pub mod place;
 mod question;
+pub mod recheck;
 
 use super::admit::Admitted;
 use super::grant::{Capability, WallMs};
 use super::request::{ENV_NAME_BYTES_MAX, ENV_VALUE_BYTES_MAX, Request};
+use engine::{Policies, Verdict};
+use facts::{Action, Facts, ForwardTo};
+use obligations::Obligations;
 
 /// A yes to one request. Only [`decide`] makes one.
 #[derive(Debug)]
 #[must_use]
 pub struct Permit {
     request: Request,
-    rule: &'static str,
+    rule: String,
+    rules: Vec<String>,
+    obligations: Obligations,
 }
 
 impl Permit {
     pub fn request(&self) -> &Request {
         &self.request
     }
-    /// Id of the rule that said yes.
-    pub fn rule(&self) -> &'static str {
-        self.rule
+    /// Id of the rule that said yes: a policy's where policies were asked,
+    /// else the gate's own.
+    pub fn rule(&self) -> &str {
+        &self.rule
+    }
+    /// Ids of all policies that said yes.
+    pub fn rules(&self) -> &[String] {
+        &self.rules
+    }
+    /// What they demand.
+    pub fn obligations(&self) -> &Obligations {
+        &self.obligations
     }
 }
 
@@ -36,11 +56,13 @@ impl Permit {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Denial {
     /// Id of the rule that said no.
-    pub rule: &'static str,
+    pub rule: String,
     /// Stable code.
     pub code: &'static str,
     /// One sentence for the user.
     pub sentence: String,
+    /// To be told as an alarm: the rule carries `@notify`.
+    pub notify: bool,
 }
 
 /// What a decision may look at beside the request.
@@ -51,6 +73,10 @@ pub struct Context<'a> {
     pub env_allowed: &'a [String],
     /// A lease or a store failure forbids new things while it lasts.
     pub store_alive: bool,
+    /// The policies in force.
+    pub policies: &'a Policies,
+    /// What is known of the session; action and request are filled in here.
+    pub facts: &'a Facts,
 }
 
 /// Decides one request of an admitted holder.
@@ -58,7 +84,102 @@ pub struct Context<'a> {
 /// # Errors
 /// A [`Denial`] with the rule that made it.
 pub fn decide(admitted: &Admitted, request: Request, context: &Context<'_>) -> Result<Permit, Denial> {
-    let deny = |rule, code, sentence: String| Err(Denial { rule, code, sentence });
+    let gate = gate_rule(admitted, &request, context)?;
+    let Some(facts) = facts_of(admitted, &request, context) else {
+        return Ok(Permit {
+            request,
+            rule: gate.to_owned(),
+            rules: Vec::new(),
+            obligations: Obligations::default(),
+        });
+    };
+    let told = context.policies.decide(&facts);
+    match told.allowed {
+        true => Ok(Permit {
+            request,
+            rule: told.rules.first().cloned().unwrap_or_else(|| gate.to_owned()),
+            rules: told.rules,
+            obligations: told.obligations,
+        }),
+        false => Err(denial(context.policies, &facts, &told)),
+    }
+}
+
+/// Rule of a no that no policy made: nothing permits it.
+pub const NOTHING_PERMITS: &str = "policy.none";
+
+fn denial(policies: &Policies, facts: &Facts, verdict: &Verdict) -> Denial {
+    let explained = policies.explain(facts);
+    Denial {
+        rule: verdict
+            .rules
+            .first()
+            .cloned()
+            .unwrap_or_else(|| NOTHING_PERMITS.to_owned()),
+        code: "policy_denied",
+        sentence: explained.sentence,
+        notify: verdict.obligations.notify,
+    }
+}
+
+/// The facts of one request, if it is an action of the policies.
+fn facts_of(admitted: &Admitted, request: &Request, context: &Context<'_>) -> Option<Facts> {
+    let forward = |direction: &str, host: &str, port| ForwardTo {
+        direction: direction.to_owned(),
+        host: host.to_owned(),
+        port,
+    };
+    let mut facts = Facts {
+        now_ms: context.now,
+        ..context.facts.clone()
+    };
+    let command = |facts: &mut Facts, command: String| {
+        facts.action = Action::Exec;
+        facts.command = Some(command);
+    };
+    match request {
+        Request::Connect => facts.action = Action::Connect,
+        // What runs is what policy is asked about.
+        Request::Shell | Request::Exec { .. } | Request::Subsystem { .. } if admitted.force_command().is_some() => {
+            command(&mut facts, admitted.force_command().unwrap_or_default().to_owned());
+        }
+        Request::Shell => facts.action = Action::Shell,
+        Request::Exec { command: bytes } => command(&mut facts, String::from_utf8_lossy(bytes).into_owned()),
+        Request::Subsystem { name } => {
+            facts.action = Action::Subsystem;
+            facts.subsystem = Some(name.clone());
+        }
+        Request::DirectTcpip { host, port } => facts.forward = Some(forward("local", host, *port)),
+        Request::TcpipForward { host, port } => facts.forward = Some(forward("remote", host, *port)),
+        Request::DirectStreamlocal { path } => facts.forward = Some(forward("local", path, 0)),
+        Request::StreamlocalForward { path } => facts.forward = Some(forward("remote", path, 0)),
+        Request::Agent => facts.forward = Some(forward("agent", "", 0)),
+        Request::X11 => facts.forward = Some(forward("x11", "", 0)),
+        // Part of what was permitted already: a channel without a program, a
+        // terminal for it, its size, its variables, signals to it.
+        Request::Channel
+        | Request::Pty
+        | Request::Env { .. }
+        | Request::WindowChange
+        | Request::Signal { .. }
+        | Request::Unknown { .. } => return None,
+    }
+    if facts.forward.is_some() {
+        facts.action = Action::Forward;
+    }
+    Some(facts)
+}
+
+/// The gate's own rules.
+fn gate_rule(admitted: &Admitted, request: &Request, context: &Context<'_>) -> Result<&'static str, Denial> {
+    let deny = |rule: &str, code, sentence: String| {
+        Err(Denial {
+            rule: rule.to_owned(),
+            code,
+            sentence,
+            notify: false,
+        })
+    };
     if context.now >= admitted.until_ms() {
         return deny("grant.window", "grant_expired", "the grant has ended".into());
     }
@@ -71,11 +192,12 @@ pub fn decide(admitted: &Admitted, request: Request, context: &Context<'_>) -> R
     }
     let has = |capability| admitted.capabilities().contains(&capability);
     let lacks = |capability: Capability| Denial {
-        rule: "grant.capabilities",
+        rule: "grant.capabilities".to_owned(),
         code: "capability_missing",
         sentence: format!("the grant does not allow {capability}; ask for one with --allow {capability}"),
+        notify: false,
     };
-    let rule = match &request {
+    let rule = match request {
         Request::Connect => "grant.destination",
         Request::Channel | Request::WindowChange | Request::Signal { .. } => "grant.session",
         Request::Env { name, value_bytes } => {
@@ -150,7 +272,7 @@ pub fn decide(admitted: &Admitted, request: Request, context: &Context<'_>) -> R
             return deny("gate.unknown", "request_unknown", format!("`{kind}` is not carried"));
         }
     };
-    Ok(Permit { request, rule })
+    Ok(rule)
 }
 
 /// Whether a name can be a variable's: a pattern with `*` lets nothing else in.

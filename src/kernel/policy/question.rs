@@ -8,6 +8,7 @@ use cedar_policy::{
 };
 
 use super::facts::{Action, Facts};
+use crate::kernel::labels::Labels;
 
 /// Names of the entity types, each parsed once.
 #[derive(Clone, Debug)]
@@ -59,11 +60,11 @@ impl Names {
         found.map(|(action, _)| *action)
     }
 
-    /// Puts the facts as a question.
+    /// Puts the facts as a question, a command with what is `known` of it.
     ///
     /// # Errors
     /// What of them the engine cannot hold, such as a time past the year 9999.
-    pub fn question(&self, facts: &Facts) -> Result<Question, String> {
+    pub fn question(&self, facts: &Facts, known: &Labels) -> Result<Question, String> {
         let who = &facts.who;
         let identity = uid(&self.identity, who.name.as_str());
         let mut groups = vec![uid(&self.kind, who.kind.as_str())];
@@ -104,7 +105,7 @@ impl Names {
             .map_err(|error| failed(&error))?,
         ];
         let action = self.actions.get(&facts.action).ok_or("the action has no name")?;
-        let context = Context::from_pairs(context(facts)?).map_err(|error| failed(&error))?;
+        let context = Context::from_pairs(context(facts, known)?).map_err(|error| failed(&error))?;
         let request = Request::new(identity.clone(), action.clone(), target.clone(), context, None);
         let mut principals = vec![identity];
         principals.append(&mut groups);
@@ -146,7 +147,7 @@ fn record<const N: usize>(fields: [(&str, Value); N]) -> Result<Value, String> {
 }
 
 /// The context of the facts' action, as the schema has it.
-fn context(facts: &Facts) -> Result<Vec<(String, Value)>, String> {
+fn context(facts: &Facts, known: &Labels) -> Result<Vec<(String, Value)>, String> {
     let now = i64::try_from(facts.now_ms)
         .ok()
         .and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok())
@@ -204,8 +205,10 @@ fn context(facts: &Facts) -> Result<Vec<(String, Value)>, String> {
         Action::Connect | Action::Shell => fields.extend([single_use, terminal]),
         Action::Exec | Action::Command => {
             fields.extend([single_use, terminal]);
-            fields.push(("command", text(facts.command.as_deref().unwrap_or_default())));
-            fields.push(("labels", texts(facts.labels.iter().map(String::as_str))));
+            let command = facts.command.as_deref().unwrap_or_default();
+            let labels = &facts.labels | &known.of(command);
+            fields.push(("command", text(command)));
+            fields.push(("labels", texts(labels.iter().map(String::as_str))));
         }
         Action::Subsystem => {
             fields.extend([single_use, terminal]);

@@ -1,9 +1,12 @@
 use super::*;
+use crate::kernel::inventory::IdentityKind;
+use crate::kernel::policy::facts::{Action, Who};
 
 #[derive(Default)]
 struct Probe {
     ended: Mutex<Vec<&'static str>>,
     warned: Mutex<Vec<u64>>,
+    told: Mutex<Vec<(String, u64)>>,
     stepped: AtomicBool,
     active: AtomicU64,
 }
@@ -14,6 +17,9 @@ impl Held for Probe {
     }
     fn warn(&self, ms: u64) {
         self.warned.lock().unwrap().push(ms);
+    }
+    fn policy_ends(&self, rule: &str, ms: u64) {
+        self.told.lock().unwrap().push((rule.to_owned(), ms));
     }
     fn clock_stepped(&self, _: WallMs, _: WallMs) {
         self.stepped.store(true, Ordering::SeqCst);
@@ -28,6 +34,17 @@ const START: Now = Now {
     boot_ms: 5_000,
 };
 
+fn nobody() -> Who {
+    Who {
+        name: "alice".parse().unwrap(),
+        kind: IdentityKind::Person,
+        roles: [].into(),
+        groups: [].into(),
+        owner: None,
+        purpose: None,
+    }
+}
+
 fn inside(registry: &Arc<Registry>, minutes: u64, id: u8) -> (Arc<Probe>, Ticket) {
     registry.lease_until.store(u64::MAX, Ordering::SeqCst);
     let probe = Arc::new(Probe::default());
@@ -39,11 +56,13 @@ fn inside(registry: &Arc<Registry>, minutes: u64, id: u8) -> (Arc<Probe>, Ticket
             grant: GrantId([id; 16]),
             identity: "alice".parse().unwrap(),
             destination: "root@db1".parse().unwrap(),
-            source: "::ffff:10.1.2.3".parse().unwrap(),
-            reason: "disk full".to_owned(),
-            ticket: Some("INC-42".to_owned()),
             until: Until::new(now.wall_ms + minutes * 60_000, now.wall_ms, now.boot_ms),
             oldest_boot_ms: u64::MAX,
+            facts: Facts::new(Action::Connect, nobody(), None, now.wall_ms),
+            held_to: Obligations {
+                warn_ms: [30_000].into(),
+                ..Obligations::default()
+            },
             held: probe.clone(),
         })
         .unwrap_or_else(|closed| panic!("{closed:?}"));
@@ -116,36 +135,50 @@ fn idle_and_lease_loss_end() {
 }
 
 #[test]
-fn a_revocation_ends_whom_it_names_and_nobody_else() {
-    use RevocationScope::{All, Grant, Identity, Purpose, Session, Source, Target};
-    let scopes = [
-        (Grant(GrantId([1; 16])), true),
-        (Grant(GrantId([2; 16])), false),
-        (Session(SessionId([1; 16])), true),
-        (Session(SessionId([2; 16])), false),
-        (Identity("alice".parse().unwrap()), true),
-        (Identity("bob".parse().unwrap()), false),
-        (Target("db1".parse().unwrap()), true),
-        (Target("db2".parse().unwrap()), false),
-        (Source("10.0.0.0/8".parse().unwrap()), true),
-        (Source("10.2.0.0/16".parse().unwrap()), false),
-        (Purpose("INC-42".to_owned()), true),
-        (Purpose("disk full".to_owned()), true),
-        (Purpose("INC-4".to_owned()), false),
-        (All, true),
-    ];
-    for (scope, hit) in scopes {
-        let registry = Registry::new(Clock::manual(START), None, Vec::new());
-        let (probe, _ticket) = inside(&registry, 10, 1);
-        registry.apply(&Revocation {
-            seq: 1,
-            scope: scope.clone(),
-            by: "root".to_owned(),
-            why: "test".to_owned(),
-            at_ms: START.wall_ms,
-        });
-        assert_eq!(*probe.ended.lock().unwrap(), vec!["revoked"; usize::from(hit)], "{scope:?}");
-    }
+fn changed_policies_end_at_once_or_after_a_grace_that_never_grows() {
+    let clock = Clock::manual(START);
+    let registry = Registry::new(clock.clone(), None, Vec::new());
+    let (hit, _one) = inside(&registry, 10, 1);
+    let (graced, _two) = inside(&registry, 10, 2);
+    let (spared, _three) = inside(&registry, 10, 3);
+    let ending = |grace_ms| {
+        Some(Ending {
+            rule: "no-more".into(),
+            grace_ms,
+        })
+    };
+    let ask = |grace_ms| {
+        move |entry: &Entry| match entry.id.0[0] {
+            1 => ending(0),
+            2 => ending(grace_ms),
+            _ => None,
+        }
+    };
+    assert_eq!(registry.recheck(ask(60_000)), 2);
+    assert_eq!(*hit.ended.lock().unwrap(), ["policy_changed"]);
+    assert!(hit.told.lock().unwrap().is_empty());
+    assert_eq!(*graced.told.lock().unwrap(), [("no-more".to_owned(), 60_000)]);
+    clock.advance(50_000);
+    assert_eq!(
+        registry.recheck(ask(60_000)),
+        1,
+        "who is ordered out is not asked again"
+    );
+    clock.advance(9_999);
+    assert_eq!(registry.tick(), 1);
+    assert!(graced.ended.lock().unwrap().is_empty());
+    clock.advance(1);
+    registry.tick();
+    assert_eq!(*graced.ended.lock().unwrap(), ["policy_changed"]);
+    assert!(spared.ended.lock().unwrap().is_empty());
+
+    // Allowed again in time: it goes on.
+    let (again, _four) = inside(&registry, 10, 2);
+    registry.recheck(ask(60_000));
+    registry.recheck(|_| None);
+    clock.advance(120_000);
+    registry.tick();
+    assert!(again.ended.lock().unwrap().is_empty());
 }
 
 #[test]
