@@ -101,7 +101,14 @@ mod tests {
             rules: Vec::new(),
             policy_digest: String::new(),
         };
-        let decisions = [Action::Request, Action::Connect, Action::Shell, Action::Exec, Action::Replay].map(past);
+        let decisions = [
+            Action::Request,
+            Action::Connect,
+            Action::Shell,
+            Action::Exec,
+            Action::Replay,
+        ]
+        .map(past);
         let told: Vec<(usize, Change)> = backtest(&old, &new, &decisions)
             .into_iter()
             .map(|difference| (difference.index, difference.change))

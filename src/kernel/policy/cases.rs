@@ -26,7 +26,7 @@ use toml::{Table, Value};
 use super::NOTHING_PERMITS;
 use super::annotations;
 use super::engine::Policies;
-use super::facts::{Action, Facts, ForwardTo, LocalTime, Proof, Who, Whereto};
+use super::facts::{Action, Facts, ForwardTo, LocalTime, Proof, Whereto, Who};
 use crate::kernel::duration;
 use crate::kernel::grant::Capability;
 use crate::kernel::id::{GroupName, IdError, IdentityName, TargetName};
@@ -171,7 +171,9 @@ pub fn run(policies: &Policies, text: &str) -> Result<Vec<Outcome>, String> {
             };
             let mut whole = file.default.clone();
             whole.extend(case);
-            let said: Said = whole.try_into().map_err(|error: toml::de::Error| format!("{named}: {}", error.message()))?;
+            let said: Said = whole
+                .try_into()
+                .map_err(|error: toml::de::Error| format!("{named}: {}", error.message()))?;
             one(policies, said).map_err(|why| format!("{named}: {why}"))
         })
         .collect()
@@ -199,7 +201,9 @@ fn one(policies: &Policies, said: Said) -> Result<Outcome, String> {
     }
     if let Some(said) = obligations {
         let wanted = said.iter().map(|(name, value)| {
-            let value = value.as_str().ok_or_else(|| format!("obligations.{name} is no text, as an annotation is"));
+            let value = value
+                .as_str()
+                .ok_or_else(|| format!("obligations.{name} is no text, as an annotation is"));
             value.map(|value| (name.as_str(), value))
         });
         let wanted = annotations::obligations(wanted.collect::<Result<Vec<_>, _>>()?)?;
@@ -219,7 +223,9 @@ fn facts(said: Said) -> Result<Facts, String> {
     let written = Pieces::parse(&said.at).map_err(|error| format!("at: {error}"))?;
     let time = written.time().unwrap_or_default();
     let weekday = written.date().weekday().to_monday_one_offset();
-    let minute = i32::from(time.hour()).saturating_mul(60).saturating_add(time.minute().into());
+    let minute = i32::from(time.hour())
+        .saturating_mul(60)
+        .saturating_add(time.minute().into());
     let ms = |name: &str, said: &Option<String>| match said {
         Some(text) => duration::ms(text).map_err(|why| format!("{name}: {why}")),
         None => Ok(0),
@@ -317,11 +323,22 @@ mod tests {
             assert!(failed.is_empty(), "{name}: {failed:#?}");
             // Each rule of an example is shown at work.
             for rule in policies.rules().iter().filter(|rule| rule.file == *name) {
-                assert!(cases.contains(&format!("rule = \"{}\"", rule.id)), "{name}: no case shows {}", rule.id);
+                assert!(
+                    cases.contains(&format!("rule = \"{}\"", rule.id)),
+                    "{name}: no case shows {}",
+                    rule.id
+                );
             }
-            assert!(cases.contains("\"permit\"") && cases.contains("\"forbid\""), "{name} shows one side only");
+            assert!(
+                cases.contains("\"permit\"") && cases.contains("\"forbid\""),
+                "{name} shows one side only"
+            );
         }
-        let all: Vec<(String, String)> = examples.into_iter().map(|(name, text, _)| (name, text)).chain([default]).collect();
+        let all: Vec<(String, String)> = examples
+            .into_iter()
+            .map(|(name, text, _)| (name, text))
+            .chain([default])
+            .collect();
         load(&all);
     }
 
@@ -376,7 +393,10 @@ mod tests {
             (case("at = 'noon'"), "at: "),
             (case("obligations = { approvals = 1 }"), "no text"),
             (case("obligations = { aprovals = '1' }"), "aprovals"),
-            ("[[case]]\nname = 'x'\naction = 'fly'\nexpect = 'permit'".to_owned(), "fly"),
+            (
+                "[[case]]\nname = 'x'\naction = 'fly'\nexpect = 'permit'".to_owned(),
+                "fly",
+            ),
         ] {
             let why = run(&policies, &text).unwrap_err();
             assert!(why.contains(said), "{text}\n{why}");
@@ -387,7 +407,13 @@ mod tests {
     fn the_local_time_is_the_one_that_is_written() {
         let case = "name = 'x'\naction = 'exec'\nexpect = 'permit'\nat = '2026-11-20T23:30:00-05:00'";
         let facts = facts(toml::from_str(case).unwrap()).unwrap();
-        assert_eq!(facts.local, LocalTime { weekday: 5, minute: 23 * 60 + 30 });
+        assert_eq!(
+            facts.local,
+            LocalTime {
+                weekday: 5,
+                minute: 23 * 60 + 30
+            }
+        );
         assert_eq!(facts.now_ms, 1_795_235_400_000);
     }
 }
