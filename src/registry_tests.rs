@@ -144,7 +144,11 @@ fn a_revocation_ends_whom_it_names_and_nobody_else() {
             why: "test".to_owned(),
             at_ms: START.wall_ms,
         });
-        assert_eq!(*probe.ended.lock().unwrap(), vec!["revoked"; usize::from(hit)], "{scope:?}");
+        assert_eq!(
+            *probe.ended.lock().unwrap(),
+            vec!["revoked"; usize::from(hit)],
+            "{scope:?}"
+        );
     }
 }
 

@@ -109,12 +109,15 @@ pub async fn open(
         ended_ms: None,
         end_code: None,
     };
-    bounded(gate.store.open_session(&row, admitted.certificate_sha256(), now.wall_ms))
-        .await
-        .map_err(|error| match error {
-            StoreError::GrantNotLive(why) => refused(why, format!("the grant is not live any more ({why})")),
-            other => refused("store_unavailable", other.to_string()),
-        })?;
+    bounded(
+        gate.store
+            .open_session(&row, admitted.certificate_sha256(), now.wall_ms),
+    )
+    .await
+    .map_err(|error| match error {
+        StoreError::GrantNotLive(why) => refused(why, format!("the grant is not live any more ({why})")),
+        other => refused("store_unavailable", other.to_string()),
+    })?;
 
     let recorder = match record(&gate, &admitted, &target, id, peer, client_id, now, &control).await {
         Ok(recorder) => recorder,

@@ -46,7 +46,9 @@ impl StoreUrl {
             )));
         }
         let mut text = Zeroizing::new(String::new());
-        file.take(URL_FILE_BYTES_MAX).read_to_string(&mut text).map_err(unread)?;
+        file.take(URL_FILE_BYTES_MAX)
+            .read_to_string(&mut text)
+            .map_err(unread)?;
         let line = text.trim();
         if !line.starts_with("postgres://") && !line.starts_with("postgresql://") || line.contains('\n') {
             return Err(StoreError::Corrupt(format!(

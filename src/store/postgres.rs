@@ -19,7 +19,7 @@ use super::{StoreError, StoreUrl, Waits};
 /// Read connections; reads never wait for the writer.
 const READERS: u32 = 4;
 /// The advisory lock of who writes: "portcull" in ASCII.
-const WRITE_LOCK: i64 = 0x706f_7274_6375_6c6c;
+pub(super) const WRITE_LOCK: i64 = 0x706f_7274_6375_6c6c;
 
 /// Which database is open, wherever its address leads later.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -137,10 +137,12 @@ impl PostgresDatabase {
     }
 
     async fn has_tables(&self) -> Result<bool, StoreError> {
-        sqlx::query_scalar("SELECT to_regclass('_sqlx_migrations') IS NOT NULL OR to_regclass('access_grant') IS NOT NULL")
-            .fetch_one(&self.reader)
-            .await
-            .map_err(failed)
+        sqlx::query_scalar(
+            "SELECT to_regclass('_sqlx_migrations') IS NOT NULL OR to_regclass('access_grant') IS NOT NULL",
+        )
+        .fetch_one(&self.reader)
+        .await
+        .map_err(failed)
     }
 
     async fn needs_tables(&self) -> Result<(), StoreError> {
@@ -240,7 +242,11 @@ fn migrations() -> Migrator {
     let one = |version, name: &'static str, sql: &'static str| {
         Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
     };
-    Migrator::with_migrations(vec![one(1, "first", include_str!("migrations/postgres/0001_first.sql"))])
+    Migrator::with_migrations(vec![one(
+        1,
+        "first",
+        include_str!("migrations/postgres/0001_first.sql"),
+    )])
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::{
     AnchorRow, AnomalyRow, Answer, Approval, DecisionRow, Grant, GrantId, Identity, IdentityName, Mark, NodeName, Page,
     RecordingRow, Remembered, RequestFilter, RequestId, RequestRow, ReviewId, ReviewRow, Revocation, RevocationScope,
-    SessionId, SessionRow, Store, StoreError, Target, TargetName, TokenRow, UseRow, WallMs, Waits,
+    SessionId, SessionRow, Store, StoreError, Target, TargetName, TokenRow, UseRow, Waits, WallMs,
 };
 
 mod decisions;

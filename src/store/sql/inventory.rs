@@ -32,9 +32,7 @@ pub(super) async fn add_identity(link: &mut Link, identity: &Identity) -> Result
 }
 
 pub(super) async fn identities(link: &mut Link) -> Result<Vec<Identity>, StoreError> {
-    let rows = link
-        .rows("SELECT body FROM identity ORDER BY name", values![])
-        .await?;
+    let rows = link.rows("SELECT body FROM identity ORDER BY name", values![]).await?;
     rows.iter().map(|row| row.json("body")).collect()
 }
 

@@ -113,11 +113,7 @@ impl Link {
         }
     }
 
-    async fn execute(
-        &mut self,
-        sql: &'static str,
-        values: Vec<Value>,
-    ) -> Result<Result<u64, sqlx::Error>, StoreError> {
+    async fn execute(&mut self, sql: &'static str, values: Vec<Value>) -> Result<Result<u64, sqlx::Error>, StoreError> {
         Ok(match self.connection() {
             Connection::Sqlite(on) => bound!(sql, values).execute(on).await.map(|done| done.rows_affected()),
             Connection::Postgres(on) => bound!(sql, values).execute(on).await.map(|done| done.rows_affected()),

@@ -3,7 +3,12 @@
 use super::super::{AnchorRow, NodeName, StoreError, WallMs};
 use super::link::{Link, values};
 
-pub(super) async fn renew_lease(link: &mut Link, node: &NodeName, now: WallMs, until: WallMs) -> Result<(), StoreError> {
+pub(super) async fn renew_lease(
+    link: &mut Link,
+    node: &NodeName,
+    now: WallMs,
+    until: WallMs,
+) -> Result<(), StoreError> {
     link.run(
         "INSERT INTO lease (node, renewed_ms, until_ms) VALUES ($1, $2, $3)
          ON CONFLICT (node) DO UPDATE SET renewed_ms = excluded.renewed_ms, until_ms = excluded.until_ms",

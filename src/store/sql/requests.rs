@@ -152,12 +152,7 @@ fn fits(row: &RequestRow, grant: &Grant, (from, until): (WallMs, WallMs)) -> boo
 
 /// The one way from a yes to a certificate that admits. A revocation before it
 /// closed the request; one after it finds the grant.
-pub(super) async fn collect(
-    link: &mut Link,
-    id: RequestId,
-    grant: &Grant,
-    now: WallMs,
-) -> Result<Grant, StoreError> {
+pub(super) async fn collect(link: &mut Link, id: RequestId, grant: &Grant, now: WallMs) -> Result<Grant, StoreError> {
     let row = known(link, id).await?;
     let window = row.collectable(now).ok_or_else(|| {
         StoreError::NotOpen(match row.state_at(now) {

@@ -105,12 +105,7 @@ const PURPOSE: Hit = hit!(
 const ALL: Hit = hit!(grants "$3 IS NULL", requests "$2 IS NULL", sessions "$1 IS NULL");
 
 /// Marks what `scope` hits; answers with the live sessions that it ends.
-async fn mark(
-    link: &mut Link,
-    scope: &RevocationScope,
-    why: &str,
-    now: WallMs,
-) -> Result<Vec<SessionRow>, StoreError> {
+async fn mark(link: &mut Link, scope: &RevocationScope, why: &str, now: WallMs) -> Result<Vec<SessionRow>, StoreError> {
     let hit = match scope {
         RevocationScope::Grant(_) => GRANT,
         RevocationScope::Identity(_) => IDENTITY,
@@ -132,12 +127,7 @@ async fn mark(
 }
 
 /// The same for a block of addresses, which no database compares alike.
-async fn mark_source(
-    link: &mut Link,
-    block: &Cidr,
-    why: &str,
-    now: WallMs,
-) -> Result<Vec<SessionRow>, StoreError> {
+async fn mark_source(link: &mut Link, block: &Cidr, why: &str, now: WallMs) -> Result<Vec<SessionRow>, StoreError> {
     let bound = |row: &Row| -> Result<Option<String>, StoreError> {
         let sources: Vec<Cidr> = row.json("sources")?;
         let inside = !sources.is_empty() && sources.iter().all(|source| block.covers(source));
