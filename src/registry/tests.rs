@@ -182,6 +182,43 @@ fn changed_policies_end_at_once_or_after_a_grace_that_never_grows() {
 }
 
 #[test]
+fn a_revocation_ends_whom_it_names_and_nobody_else() {
+    use RevocationScope::{All, Grant, Identity, Purpose, Session, Source, Target};
+    let scopes = [
+        (Grant(GrantId([1; 16])), true),
+        (Grant(GrantId([2; 16])), false),
+        (Session(SessionId([1; 16])), true),
+        (Session(SessionId([2; 16])), false),
+        (Identity("alice".parse().unwrap()), true),
+        (Identity("bob".parse().unwrap()), false),
+        (Target("db1".parse().unwrap()), true),
+        (Target("db2".parse().unwrap()), false),
+        (Source("10.0.0.0/8".parse().unwrap()), true),
+        (Source("10.2.0.0/16".parse().unwrap()), false),
+        (Purpose("INC-42".to_owned()), true),
+        (Purpose("disk full".to_owned()), true),
+        (Purpose("INC-4".to_owned()), false),
+        (All, true),
+    ];
+    for (scope, hit) in scopes {
+        let registry = Registry::new(Clock::manual(START), None, Vec::new());
+        let (probe, _ticket) = inside(&registry, 10, 1);
+        registry.apply(&Revocation {
+            seq: 1,
+            scope: scope.clone(),
+            by: "root".to_owned(),
+            why: "test".to_owned(),
+            at_ms: START.wall_ms,
+        });
+        assert_eq!(
+            *probe.ended.lock().unwrap(),
+            vec!["revoked"; usize::from(hit)],
+            "{scope:?}"
+        );
+    }
+}
+
+#[test]
 fn nobody_enters_without_a_lease_or_while_draining() {
     let clock = Clock::manual(START);
     let registry = Registry::new(clock.clone(), None, vec![300_000, 60_000]);

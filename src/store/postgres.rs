@@ -19,7 +19,7 @@ use super::{StoreError, StoreUrl, Waits};
 /// Read connections; reads never wait for the writer.
 const READERS: u32 = 4;
 /// The advisory lock of who writes: "portcull" in ASCII.
-const WRITE_LOCK: i64 = 0x706f_7274_6375_6c6c;
+pub(super) const WRITE_LOCK: i64 = 0x706f_7274_6375_6c6c;
 
 /// Which database is open, wherever its address leads later.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
