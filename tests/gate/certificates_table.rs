@@ -174,7 +174,9 @@ const SHAPES: &[Value<Presented>] = &[
     ("too large", Some("cert_oversized"), |c| {
         c.blob_bytes = CERTIFICATE_BYTES_MAX + 1
     }),
-    ("NUL in the key id", Some("cert_malformed"), |c| c.key_id = "alice\0".into()),
+    ("NUL in the key id", Some("cert_malformed"), |c| {
+        c.key_id = "alice\0".into()
+    }),
     ("a flag with data", Some("cert_malformed"), |c| {
         c.extensions[0].1 = "x".into()
     }),
@@ -262,16 +264,7 @@ fn grant() -> Grant {
 }
 
 /// Each axis of the certificate, in no order that matters.
-const AXES: [&[Value<Presented>]; 8] = [
-    KINDS,
-    KEYS,
-    AUTHORITIES,
-    SIGNATURES,
-    PRINCIPALS,
-    TIMES,
-    OPTIONS,
-    SHAPES,
-];
+const AXES: [&[Value<Presented>]; 8] = [KINDS, KEYS, AUTHORITIES, SIGNATURES, PRINCIPALS, TIMES, OPTIONS, SHAPES];
 
 #[test]
 fn d05_to_d12_every_combination_of_certificate_and_grant() {
