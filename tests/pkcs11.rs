@@ -240,6 +240,7 @@ fn a_token_that_was_taken_out_is_found_again() {
 fn keys_that_it_does_not_hold_and_pins_that_it_refuses_are_told() {
     let token = Token::new();
     let mut bastion = token.bastion();
+    token.admin(&bastion, &["keys", "retire", "target-ca"]).ok();
     // An ed25519 key is in no token, and a stranger's P-256 key not in this one.
     for (kind, why) in [
         ("ed25519", "use ecdsa-sha2-nistp256"),
@@ -249,7 +250,6 @@ fn keys_that_it_does_not_hold_and_pins_that_it_refuses_are_told() {
         let mut keygen = Command::new("ssh-keygen");
         run(keygen.args(["-q", "-t", kind, "-N", "", "-f"]).arg(&key), secs(20)).ok();
         let public = key.with_extension("pub");
-        token.admin(&bastion, &["keys", "retire", "target-ca"]);
         let rotate = ["keys", "rotate", "target-ca", "--public-key", public.to_str().unwrap()];
         token.admin(&bastion, &rotate).ok();
         let done = token.admin(&bastion, &["keys", "activate", "target-ca"]);
