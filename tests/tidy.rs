@@ -41,6 +41,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         ],
     ),
     ("archive", &["durable"]),
+    ("client", &["api", "durable", "issue", "kernel"]),
     ("clock", &[]),
     ("config", &["kernel", "layout", "recorder", "witness"]),
     ("durable", &[]),

@@ -1,6 +1,7 @@
 //! Shapes of logins, requests, answers, reviews and explanations.
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use super::{SCHEMA, rfc3339};
 use crate::kernel::access::{RequestRow, RequestState, Verdict};
@@ -130,6 +131,22 @@ pub struct AccessRequestNew {
     /// For a rule that asks for a fresh proof.
     #[serde(default)]
     pub proof: Option<SignedChallenge>,
+}
+
+impl AccessRequestNew {
+    /// What a step-up for it names: SHA-256 over its JSON without the proof.
+    pub fn sha256(&self) -> [u8; 32] {
+        let bare = AccessRequestNew {
+            proof: None,
+            ..self.clone()
+        };
+        let json = serde_json::to_vec(&bare).unwrap_or_default();
+        Sha256::new()
+            .chain_update(b"portcullis request\n")
+            .chain_update(json)
+            .finalize()
+            .into()
+    }
 }
 
 /// `POST /v1/requests/{id}/approve` and `…/deny`.
