@@ -355,6 +355,7 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
         trust: RwLock::new(Arc::new(admission_trust(&authorities, &config)?)),
         settings: RwLock::new(Arc::new(settings(&config, mode))),
         policies: in_force.clone(),
+        notes: crate::anomaly::Notes::start(store.clone()),
         refusals: Mutex::default(),
         metrics: metrics.clone(),
     });
@@ -532,8 +533,6 @@ fn settings(config: &Config, mode: Mode) -> Settings {
         durable: config.recording.durable,
         local_as_server: mode.local_as_server,
         denied_to_local: vec![config.layout.root().to_owned()],
-        time_zone: config.policy.time_zone.clone(),
-        zones: config.policy.zones.clone(),
     }
 }
 
