@@ -27,6 +27,7 @@ mod identity;
 mod keys;
 mod ledger;
 mod player;
+mod policy;
 mod recordings;
 mod revoke;
 mod serve;
@@ -102,6 +103,9 @@ pub enum Command {
     },
     /// Everything about one session in one file that anybody can verify
     Evidence(evidence::EvidenceArgs),
+    /// Policies: check, try on cases, list, hold the past against new ones
+    #[command(subcommand)]
+    Policy(policy::PolicyCommand),
     /// What a verifier needs
     #[command(subcommand)]
     Trust(trust::TrustCommand),
@@ -216,6 +220,7 @@ async fn dispatch(common: &Common, command: Command) -> Result<Exit, CliError> {
         Command::Sessions(args) => sessions::run(common, &args).await,
         Command::Recordings { command } => recordings::run(common, command.as_ref()).await,
         Command::Evidence(args) => evidence::run(common, &args).await,
+        Command::Policy(command) => policy::run(common, &command).await,
         Command::Trust(command) => trust::run(common, &command),
         Command::Keys(command) => keys::run(common, &command),
         Command::Ledger(command) => ledger::run(common, &command).await,
