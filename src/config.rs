@@ -12,11 +12,13 @@ use std::time::Duration;
 use portcullis_recording::note::VerifierKey;
 use serde::Deserialize;
 
+use crate::issue::places::Places;
 use crate::kernel::grant::Cidr;
 use crate::kernel::id::NodeName;
 use crate::kernel::policy::place::Zone;
 use crate::layout::Layout;
 use crate::recorder::Recipients;
+use crate::store::Place;
 use crate::witness::address::Address;
 
 mod keys;
@@ -81,11 +83,16 @@ pub struct Config {
     pub sha256: [u8; 32],
     pub node: NodeName,
     pub layout: Layout,
+    /// Where relational state is kept.
+    pub store: Place,
     pub ssh: Ssh,
+    /// Where the authorities' keys are.
+    pub keys: Places,
     pub session: Session,
     pub recording: Recording,
     pub retention: Retention,
     pub ledger: Ledger,
+    pub api: Api,
     pub policy: Policy,
     pub log: Log,
 }
@@ -119,6 +126,8 @@ pub struct Ssh {
     pub keepalive_misses_max: u32,
     pub kex: Kex,
     pub target_connect_timeout: Duration,
+    /// What targets see us come from; none: the address of each dialled socket.
+    pub target_source_address: Vec<Cidr>,
 }
 
 /// How long things last.
@@ -170,6 +179,51 @@ pub struct Witness {
     pub address: Address,
     pub key: VerifierKey,
 }
+
+/// The API for callers that are not at the server's own socket.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Api {
+    /// None: the socket alone.
+    pub listen: Option<SocketAddr>,
+    /// How others reach it, for links in messages.
+    pub url: Option<String>,
+    /// Certificate chain and key in PEM; made at the first start unless given.
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+    /// Whether they were given, and are not ours to make.
+    pub given: bool,
+    pub token_max: Duration,
+    pub notify: Option<NotifyTo>,
+    pub hooks: Vec<HookSaid>,
+}
+
+/// Whom to tell about requests: a URL, and the file with the secret.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NotifyTo {
+    pub url: String,
+    pub secret_file: PathBuf,
+}
+
+/// A system that may call by signed webhooks.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct HookSaid {
+    pub name: String,
+    pub secret_file: PathBuf,
+    pub may: Vec<HookMay>,
+}
+
+/// What a webhook may do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HookMay {
+    /// End access.
+    Revoke,
+    /// Carry answers to requests.
+    Answer,
+}
+
+/// Most systems that may call by webhook.
+pub const HOOKS_MAX: usize = 32;
 
 /// What the policies go by.
 #[derive(Clone, PartialEq, Debug)]
@@ -251,6 +305,9 @@ impl Config {
         let mut config = Config::parse(&whole, &text)?;
         if let Ok(filter) = std::env::var("PORTCULLIS_LOG") {
             config.log.filter = filter;
+        }
+        if let Some(place) = Place::of_environment() {
+            config.store = place;
         }
         Ok(config)
     }

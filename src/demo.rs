@@ -107,10 +107,7 @@ async fn open(state: Option<&Path>) -> anyhow::Result<(Demo, Running)> {
     let (talk, house) = (&demo.talk, &demo.house);
     talk.say("Portcullis demo: one gate, one target, one person, all on this machine.");
     talk.line("state", &house.root().display().to_string());
-    talk.line(
-        "server",
-        &format!("{} (ssh), {} (api)", running.ssh, demo.api.socket().display()),
-    );
+    talk.line("server", &format!("{} (ssh), {} (api)", running.ssh, demo.api.server()));
     talk.line("client", &ssh);
     talk.line(
         "target",

@@ -1,6 +1,7 @@
 //! Portcullis: a privileged session recorder and SSH jump host.
 #![forbid(unsafe_code)]
 
+pub mod anomaly;
 pub mod api;
 pub mod archive;
 pub mod cli;
@@ -15,6 +16,7 @@ pub mod kernel;
 pub mod layout;
 pub mod ledger;
 pub mod local_helper;
+pub mod notify;
 pub mod policies;
 pub mod recorder;
 pub mod registry;

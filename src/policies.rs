@@ -1,11 +1,18 @@
 //! The folder of policies, and the policies in force. `kernel/policy/` says
 //! what they mean.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use jiff::tz::TimeZone;
+
+use crate::clock::{self, Clock};
+use crate::kernel::grant::WallMs;
 use crate::kernel::policy::engine::{DEFAULT, DEFAULT_FILE, LABELS_FILE, Policies};
+use crate::kernel::policy::facts::{Action, Facts, Whereto, Who};
 use crate::kernel::policy::load::{FILE_BYTES_MAX, FILES_MAX, PolicyError};
+use crate::kernel::policy::place::{Zone, zones_of};
 
 /// How the name of a file of policies ends.
 const ENDING: &str = ".cedar";
@@ -83,24 +90,67 @@ pub fn load(dir: &Path, named: bool) -> Result<Policies, Unusable> {
     })
 }
 
-/// The policies in force, swapped whole. A decision works to its end with
-/// those that it began with.
-pub struct InForce(RwLock<Arc<Policies>>);
+/// Where and when the policies mean.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Place {
+    /// Networks by name.
+    pub zones: Vec<Zone>,
+    /// Where the time of day is told.
+    pub time_zone: TimeZone,
+}
+
+/// The policies in force and their place, each swapped whole. A decision
+/// works to its end with those that it began with.
+pub struct InForce {
+    clock: Clock,
+    policies: RwLock<Arc<Policies>>,
+    place: RwLock<Arc<Place>>,
+}
 
 impl InForce {
     /// Begins with these.
-    pub fn new(policies: Policies) -> Arc<InForce> {
-        Arc::new(InForce(RwLock::new(Arc::new(policies))))
+    pub fn new(policies: Policies, place: Place, clock: Clock) -> Arc<InForce> {
+        Arc::new(InForce {
+            clock,
+            policies: RwLock::new(Arc::new(policies)),
+            place: RwLock::new(Arc::new(place)),
+        })
     }
 
     /// Those in force now.
     pub fn now(&self) -> Arc<Policies> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.policies.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Puts others in force.
     pub fn put(&self, policies: Policies) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(policies);
+        *self.policies.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(policies);
+    }
+
+    /// Puts them into another place.
+    pub fn put_place(&self, place: Place) {
+        *self.place.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(place);
+    }
+
+    /// What is known wherever a decision is asked for: who, where to, from
+    /// where, and the time.
+    pub fn facts(&self, action: Action, who: Who, target: Option<Whereto>, source: Option<IpAddr>) -> Facts {
+        let now_ms = self.clock.now().wall_ms;
+        self.at(now_ms, Facts::new(action, who, target, now_ms).from(source))
+    }
+
+    /// The same facts at another time, and from where they are in this place.
+    pub fn at(&self, now_ms: WallMs, facts: Facts) -> Facts {
+        let place = self.place.read().unwrap_or_else(PoisonError::into_inner).clone();
+        Facts {
+            now_ms,
+            local: clock::local(now_ms, &place.time_zone),
+            zones: facts
+                .source
+                .map(|source| zones_of(source, &place.zones))
+                .unwrap_or_default(),
+            ..facts
+        }
     }
 }
 

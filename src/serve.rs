@@ -16,11 +16,12 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::api::{self, Api, Cutter};
+use crate::api::{self, Api, Cutter, Door};
 use crate::archive::files::Files;
 use crate::clock::Clock;
 use crate::config::{Config, Kex};
 use crate::issue::file_keeper::{FileKeeper, Rules};
+use crate::issue::signer::Authorities;
 use crate::issue::{init, keys};
 use crate::keeper::Keeper;
 use crate::kernel::admit::AdmissionTrust;
@@ -30,13 +31,14 @@ use crate::recorder::{LeftOver, Recorders, Recovered, recover_all};
 use crate::registry::{LEASE_RENEW_MS, Registry};
 use crate::retention::Retention;
 use crate::ssh::{Gate, KeyExchange, Settings, listen};
-use crate::store::Store;
-use crate::store::sqlite::SqliteStore;
+use crate::store::{self, Store};
 use crate::telemetry::Metrics;
 
 mod evidence;
+mod outside;
 
 pub use evidence::STORE_SOURCE;
+use outside::{hooks, server_view, teller, tls_door};
 
 /// How long a lease renewal may take before the next one is tried.
 const RENEW_WAIT: Duration = Duration::from_millis(LEASE_RENEW_MS);
@@ -84,7 +86,10 @@ impl HostKeys {
 /// A running server.
 pub struct Running {
     pub ssh: SocketAddr,
+    /// The API over TLS, if it is offered.
+    pub https: Option<SocketAddr>,
     gate: Arc<Gate>,
+    keeper: Arc<FileKeeper>,
     retention: Arc<Retention>,
     config: Config,
     mode: Mode,
@@ -107,6 +112,7 @@ impl Running {
         for (key, same) in [
             ("node", new.node == old.node),
             ("state", new.layout == old.layout),
+            ("[store]", new.store == old.store),
             ("ssh.listen", new.ssh.listen == old.ssh.listen),
             (
                 "ssh.connections_max",
@@ -135,10 +141,15 @@ impl Running {
             ),
             ("[retention]", new.retention == old.retention),
             ("[ledger]", new.ledger == old.ledger),
+            ("[api]", new.api == old.api),
+            ("keys.agent", new.keys.agent == old.keys.agent),
+            ("[keys.pkcs11]", new.keys.pkcs11 == old.keys.pkcs11),
             ("policy.dir", new.policy.dir == old.policy.dir),
         ] {
             anyhow::ensure!(same, "{key} changes only with a restart");
         }
+        let authorities = authorities(&self.keeper, &new).await?;
+        let trust = admission_trust(&authorities, &new)?;
         // Entry before effect, as for a grant.
         evidence::note_config(&self.gate.ledger, &new)
             .await
@@ -146,9 +157,26 @@ impl Running {
         evidence::note_policies(&self.gate.ledger, &policies)
             .await
             .context("the ledger does not take the new policies")?;
-        let keys = HostKeys::of(self.keys.key.clone(), &self.gate, &new).await?;
+        evidence::note_keys(
+            &self.gate.ledger,
+            &authorities,
+            &*self.keeper,
+            self.keys.key.public_key(),
+        )
+        .await
+        .context("the ledger does not take the keys in use")?;
+        let before = self.keeper.put(authorities);
+        let keys = match HostKeys::of(self.keys.key.clone(), &self.gate, &new).await {
+            Ok(keys) => keys,
+            Err(error) => {
+                self.keeper.put(before);
+                return Err(error);
+            }
+        };
+        self.gate.set_trust(trust);
         self.gate.recorders.encrypt_to(new.recording.recipients.clone());
         self.gate.set_settings(settings(&new, self.mode));
+        self.gate.policies.put_place(place(&new));
         let ending = self.gate.set_policies(policies);
         if ending > 0 {
             tracing::info!(sessions = ending, "to end: the policies in force now do not allow them");
@@ -209,7 +237,10 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let mut reload = signal(SignalKind::hangup())?;
     let api = config.layout.api_socket();
     let mut running = start(config, Mode::default()).await?;
-    println!("ready ssh={} api={}", running.ssh, api.display());
+    match running.https {
+        Some(https) => println!("ready ssh={} api={} https={https}", running.ssh, api.display()),
+        None => println!("ready ssh={} api={}", running.ssh, api.display()),
+    }
     notify(&[sd_notify::NotifyState::Ready]);
     let mut daily = tokio::time::interval(HOST_CHECK);
     daily.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -277,9 +308,17 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
         // A certificate begins a little before its grant.
         grant_ms_max: ms(config.session.grant_max).saturating_add(api::rules::BACKDATE_MS),
     };
-    let keeper: Arc<dyn Keeper> = Arc::new(FileKeeper::load(&layout.keys(), rules, clock.clone()).context("the keys")?);
-    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&layout.store()).await.context("the store")?);
-    let in_force = InForce::new(policies::load(&config.policy.dir, config.policy.dir_named)?);
+    let held = FileKeeper::load_from(&layout.keys(), &config.keys, rules, clock.clone()).context("the keys")?;
+    let held = Arc::new(held);
+    let authorities = held.authorities();
+    authorities.check().await.context("the keys")?;
+    let keeper: Arc<dyn Keeper> = held.clone();
+    let store: Arc<dyn Store> = store::open(&config.store).await.context("the store")?;
+    let in_force = InForce::new(
+        policies::load(&config.policy.dir, config.policy.dir_named)?,
+        place(&config),
+        clock.clone(),
+    );
     let trusted = evidence::update_trust(&config, &*keeper, &clock)?;
     let ledger = Arc::new(evidence::open(&config, &*store, keeper.clone(), clock.clone()).await?);
     let archive = Arc::new(Files::open(&layout.archive()).context("the archive")?);
@@ -313,10 +352,7 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
         recorders,
         ledger: ledger.clone(),
         archive,
-        trust: AdmissionTrust {
-            ca_keys: vec![keeper.admission_ca().to_bytes().context("the admission CA's key")?],
-            lifetime_secs_max: config.session.grant_max.as_secs(),
-        },
+        trust: RwLock::new(Arc::new(admission_trust(&authorities, &config)?)),
         settings: RwLock::new(Arc::new(settings(&config, mode))),
         policies: in_force.clone(),
         refusals: Mutex::default(),
@@ -330,7 +366,7 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
         .await
         .context("the ledger does not take the start")?;
     let host_key = keys::load_ssh_host(&layout.keys()).context("the SSH host key")?;
-    evidence::note_keys(&ledger, &*keeper, host_key.public_key())
+    evidence::note_keys(&ledger, &authorities, &*keeper, host_key.public_key())
         .await
         .context("the ledger does not take the keys in use")?;
     evidence::note_trust(&ledger, &trusted)
@@ -368,16 +404,30 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
         journal: ledger.clone(),
         cutter: Arc::new(Cut { gate: gate.clone() }),
         retention: retention.clone(),
-        clock,
+        clock: clock.clone(),
         metrics,
         layout,
         node: config.node.clone(),
         policies: in_force,
+        challenge_key: rand::random(),
+        token_ms_max: ms(config.api.token_max),
+        server: server_view(&config, ssh.port(), &*keeper)?,
+        limits: Arc::default(),
+        hooks: hooks(&config.api.hooks)?.into(),
+        teller: teller(&config.api, &clock)?,
+        url: config.api.url.clone(),
         grant_ms_max: ms(config.session.grant_max),
         local_as_self: mode.local_as_server,
     };
+    let mut doors = vec![Door::Socket(socket)];
+    let mut https = None;
+    if let Some(at) = config.api.listen {
+        let (door, bound) = tls_door(&config, at, &clock).await?;
+        doors.push(door);
+        https = Some(bound);
+    }
     let (api_stop, mut api_stopping) = watch::channel(false);
-    let serving = tokio::spawn(api.serve(socket, async move {
+    let serving = tokio::spawn(api.serve(doors, async move {
         // The sender gone means the same as told.
         api_stopping.wait_for(|stop| *stop).await.ok();
     }));
@@ -411,7 +461,9 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
     });
     Ok(Running {
         ssh,
+        https,
         gate,
+        keeper: held,
         retention,
         config,
         mode,
@@ -420,6 +472,34 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
         stop,
         task,
     })
+}
+
+/// The authorities' keys as they lie in the folder now, each known to be held
+/// by whom the configuration says.
+async fn authorities(keeper: &Arc<FileKeeper>, config: &Config) -> anyhow::Result<Arc<Authorities>> {
+    let (keeper, dir, places) = (keeper.clone(), config.layout.keys(), config.keys.clone());
+    // Passphrases cost time on purpose.
+    let read = tokio::task::spawn_blocking(move || keeper.read(&dir, &places));
+    let authorities = read.await.context("reading the keys")?.context("the keys")?;
+    authorities.check().await.context("the keys")?;
+    Ok(Arc::new(authorities))
+}
+
+/// Whose certificates admit: the admission CA's, and the one's before it until it is retired.
+fn admission_trust(authorities: &Authorities, config: &Config) -> anyhow::Result<AdmissionTrust> {
+    let keys = authorities.admission_cas();
+    let blobs: Result<_, _> = keys.iter().map(|key| key.to_bytes()).collect();
+    Ok(AdmissionTrust {
+        ca_keys: blobs.context("the admission CA's key")?,
+        lifetime_secs_max: config.session.grant_max.as_secs(),
+    })
+}
+
+fn place(config: &Config) -> policies::Place {
+    policies::Place {
+        zones: config.policy.zones.clone(),
+        time_zone: config.policy.time_zone.clone(),
+    }
 }
 
 fn ms(duration: Duration) -> u64 {
@@ -448,6 +528,7 @@ fn settings(config: &Config, mode: Mode) -> Settings {
         session_ms_max: ms(config.session.session_max),
         backlog_bytes_max: config.recording.overflow_bytes_max,
         target_timeout: ssh.target_connect_timeout,
+        target_sources: ssh.target_source_address.clone(),
         durable: config.recording.durable,
         local_as_server: mode.local_as_server,
         denied_to_local: vec![config.layout.root().to_owned()],

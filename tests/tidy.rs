@@ -43,7 +43,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ),
     ("archive", &["durable"]),
     ("clock", &["kernel"]),
-    ("config", &["kernel", "layout", "recorder", "witness"]),
+    ("config", &["issue", "kernel", "layout", "recorder", "store", "witness"]),
     ("durable", &[]),
     ("entropy", &[]),
     ("issue", &["clock", "durable", "keeper", "kernel"]),

@@ -1,21 +1,32 @@
 //! The other end of the API: what the command line speaks through.
 
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
-use hyper::{Method, Request, header};
+use hyper::header::{self, HeaderValue};
+use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
+use zeroize::Zeroizing;
 
 use super::problem::Problem;
+use tls::Remote;
 
-/// Time to reach the server, in ms.
+pub mod post;
+pub mod tls;
+
+/// Time to reach the server at its own socket, in ms.
 pub const CONNECT_MS_MAX: u64 = 2_000;
+/// Time to reach it over a network, names and TLS included, in ms.
+pub const CONNECT_REMOTE_MS_MAX: u64 = 10_000;
 /// Time for a whole answer, in ms: longer than a revocation waits for sessions.
 pub const ANSWER_MS_MAX: u64 = 30_000;
 /// Largest answer, in bytes.
@@ -24,9 +35,9 @@ pub const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// Nobody listens at the socket.
-    #[error("no server answers at {socket}: {error}", socket = socket.display())]
-    Unreachable { socket: PathBuf, error: io::Error },
+    /// Nobody listens there, or somebody else than who is trusted.
+    #[error("no server answers at {server}: {error}")]
+    Unreachable { server: Server, error: io::Error },
     /// The server took longer than it may.
     #[error("the server did not answer within {ANSWER_MS_MAX} ms")]
     Late,
@@ -38,21 +49,92 @@ pub enum ClientError {
     Unreadable(String),
 }
 
-/// One server's API, by its socket. Each call is a connection of its own.
+/// What bytes of the API go over.
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
+
+type BoxedConnect<'a> = Pin<Box<dyn Future<Output = io::Result<Box<dyn Stream>>> + Send + 'a>>;
+
+/// Where an API is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Server {
+    /// At its own Unix socket.
+    Socket(PathBuf),
+    /// Over TLS.
+    Url(String),
+}
+
+impl fmt::Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Server::Socket(path) => path.display().fmt(f),
+            Server::Url(url) => f.write_str(url),
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
+enum Way {
+    Socket(PathBuf),
+    Tls(Box<Remote>),
+}
+
+/// One server's API. Each call is a connection of its own.
+#[derive(Clone)]
 pub struct ApiClient {
-    socket: PathBuf,
+    way: Way,
+    token: Option<Zeroizing<String>>,
+}
+
+impl fmt::Debug for ApiClient {
+    /// Shows no token.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ApiClient")
+            .field("way", &self.way)
+            .finish_non_exhaustive()
+    }
 }
 
 impl ApiClient {
     /// The API at `socket`; nothing is opened yet.
     pub fn new(socket: impl Into<PathBuf>) -> ApiClient {
-        ApiClient { socket: socket.into() }
+        ApiClient {
+            way: Way::Socket(socket.into()),
+            token: None,
+        }
     }
 
-    /// The socket's path.
-    pub fn socket(&self) -> &Path {
-        &self.socket
+    /// The API over TLS; nothing is opened yet.
+    pub fn remote(remote: Remote) -> ApiClient {
+        ApiClient {
+            way: Way::Tls(Box::new(remote)),
+            token: None,
+        }
+    }
+
+    /// The same with a bearer token (RFC 6750), which only TLS carries.
+    #[must_use]
+    pub fn with_token(self, token: Zeroizing<String>) -> ApiClient {
+        ApiClient {
+            token: Some(token),
+            ..self
+        }
+    }
+
+    /// Where it is.
+    pub fn server(&self) -> Server {
+        match &self.way {
+            Way::Socket(path) => Server::Socket(path.clone()),
+            Way::Tls(remote) => Server::Url(remote.url().to_string()),
+        }
+    }
+
+    /// The socket's path, if it is one.
+    pub fn socket(&self) -> Option<&Path> {
+        match &self.way {
+            Way::Socket(path) => Some(path),
+            Way::Tls(_) => None,
+        }
     }
 
     /// Reads `path`.
@@ -90,32 +172,56 @@ impl ApiClient {
             .map_err(|_| ClientError::Late)?
     }
 
-    async fn connect(&self) -> Result<UnixStream, ClientError> {
-        let connecting = UnixStream::connect(&self.socket);
-        let within = Duration::from_millis(CONNECT_MS_MAX);
-        let stream = match tokio::time::timeout(within, connecting).await {
+    async fn connect(&self) -> Result<Box<dyn Stream>, ClientError> {
+        let (within, connecting): (u64, BoxedConnect<'_>) = match &self.way {
+            Way::Socket(path) => (
+                CONNECT_MS_MAX,
+                Box::pin(async move { Ok(Box::new(UnixStream::connect(path).await?) as Box<dyn Stream>) }),
+            ),
+            Way::Tls(remote) => (
+                CONNECT_REMOTE_MS_MAX,
+                Box::pin(async move { Ok(Box::new(remote.connect().await?) as Box<dyn Stream>) }),
+            ),
+        };
+        let stream = match tokio::time::timeout(Duration::from_millis(within), connecting).await {
             Ok(stream) => stream,
             Err(_) => Err(io::ErrorKind::TimedOut.into()),
         };
         stream.map_err(|error| ClientError::Unreachable {
-            socket: self.socket.clone(),
+            server: self.server(),
             error,
         })
     }
 
+    fn request(&self, method: Method, path: &str, body: Vec<u8>) -> Result<Request<Full<Bytes>>, ClientError> {
+        let unreadable = |error: String| ClientError::Unreadable(error);
+        let host = match &self.way {
+            Way::Socket(_) => "portcullis".to_owned(),
+            Way::Tls(remote) => remote.url().authority(),
+        };
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, host)
+            .header(header::CONTENT_TYPE, "application/json");
+        if let (Way::Tls(_), Some(token)) = (&self.way, &self.token) {
+            let text = Zeroizing::new(format!("Bearer {}", token.as_str()));
+            let mut value = HeaderValue::from_str(&text).map_err(|error| unreadable(error.to_string()))?;
+            value.set_sensitive(true);
+            request = request.header(header::AUTHORIZATION, value);
+        }
+        request
+            .body(Full::new(Bytes::from(body)))
+            .map_err(|error| unreadable(error.to_string()))
+    }
+
     async fn call(&self, method: Method, path: &str, body: Vec<u8>) -> Result<Bytes, ClientError> {
         let unreadable = |error: hyper::Error| ClientError::Unreadable(error.to_string());
+        let request = self.request(method, path, body)?;
         let stream = self.connect().await?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .map_err(unreadable)?;
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header(header::HOST, "portcullis")
-            .header(header::CONTENT_TYPE, "application/json")
-            .body(Full::new(Bytes::from(body)))
-            .map_err(|error| ClientError::Unreadable(error.to_string()))?;
         let exchange = async {
             let answer = sender.send_request(request).await.map_err(unreadable)?;
             let status = answer.status();

@@ -8,18 +8,20 @@ use axum::extract::State;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use super::peer::Peer;
+use super::caller::Caller;
 use super::problem::{Code, Problem};
-use super::request::{Asked, Body, Id, Json, LiveQuery};
+use super::request::{Asked, Body, Id, Json, page};
 use super::rules::{self, Issuing};
 use super::wire::{
     GrantView, Grants, IssueRequest, Issued, ReasonRequest, RevokeRequest, Revoked, SessionView, What, rfc3339,
 };
 use super::{Api, CUT_MS_MAX};
 use crate::keeper::AdmissionCertificate;
-use crate::kernel::grant::{Cidr, Grant};
+use crate::kernel::grant::{Cidr, Grant, WallMs};
 use crate::kernel::id::GrantId;
-use crate::store::RevocationScope;
+use crate::kernel::inventory::Role;
+use crate::kernel::policy::facts::{Action, Facts};
+use crate::store::{Page, RequestFilter, RevocationScope};
 
 impl Api {
     /// Writes one event to the ledger.
@@ -32,17 +34,62 @@ impl Api {
     }
 }
 
-pub async fn list(State(api): State<Arc<Api>>, Asked(query): Asked<LiveQuery>) -> Result<Json<Grants>, Problem> {
+/// `GET /v1/grants`' query.
+#[derive(serde::Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub struct GrantsQuery {
+    #[serde(default)]
+    live: bool,
+    /// Only those that the caller holds.
+    #[serde(default)]
+    mine: bool,
+    #[serde(default)]
+    after: Option<GrantId>,
+    #[serde(default)]
+    limit: Option<u32>,
+}
+
+/// `GET /v1/grants`. Who does not oversee sees those that it holds or asked for.
+pub async fn list(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+    Asked(query): Asked<GrantsQuery>,
+) -> Result<Json<Grants>, Problem> {
     let now = api.clock.now().wall_ms;
-    let grants = api.store.grants(query.live.then_some(now)).await?;
+    let live = |grant: &Grant| !query.live || grant.live(now).is_ok();
+    if caller.oversees() && !query.mine {
+        let grants = match (query.after, query.limit) {
+            // Everything: what the command line shows.
+            (None, None) => api.store.grants(query.live.then_some(now)).await?,
+            (after, limit) => {
+                let page = page(after.map(|id| id.to_string()), limit)?;
+                api.store.grants_page(query.live.then_some(now), &page).await?
+            }
+        };
+        return Ok(Json(Grants::new(
+            grants.iter().map(|grant| GrantView::at(grant, now)).collect(),
+        )));
+    }
+    let mut own = match caller.identity() {
+        Some(identity) => api.store.grants_of(&identity.name, 0).await?,
+        None => Vec::new(),
+    };
+    if !query.mine {
+        for id in api.sponsored(&caller).await? {
+            own.extend(api.store.grant(id).await?);
+        }
+    }
+    own.retain(live);
+    own.sort_by_key(|grant| std::cmp::Reverse(grant.certificate_serial));
+    own.dedup_by_key(|grant| grant.id);
     Ok(Json(Grants::new(
-        grants.iter().map(|grant| GrantView::at(grant, now)).collect(),
+        own.iter().map(|grant| GrantView::at(grant, now)).collect(),
     )))
 }
 
 pub async fn issue(
     State(api): State<Arc<Api>>,
-    Extension(peer): Extension<Peer>,
+    Extension(caller): Extension<Caller>,
     Body(request): Body<IssueRequest>,
 ) -> Result<Json<Issued>, Problem> {
     let public_key = rules::public_key(&request.public_key)?;
@@ -53,10 +100,37 @@ pub async fn issue(
         request: &request,
         identity: identity.as_ref(),
         target: target.as_ref(),
-        issuer: &peer.name,
         now,
         grant_ms_max: api.grant_ms_max,
     })?;
+    let facts = Facts {
+        login: request.destination.login.to_string(),
+        reason: request.reason.clone(),
+        capabilities: request.allow.iter().copied().collect(),
+        for_ms: request.for_secs.saturating_mul(1000),
+        single_use: request.single_use,
+        holder: Some(request.identity.to_string()),
+        ..api.facts(&caller, Action::Issue, target.as_ref()).await?
+    };
+    let yes = api.ask(facts).await?;
+    if request.identity.as_str() == caller.name() && !yes.obligations().review {
+        // Even where a rule forgot about it.
+        return Err(
+            Problem::denied(format!("{} cannot issue a grant to itself", caller.name()))
+                .hint("let somebody else issue it, or ask for it: portcullis request"),
+        );
+    }
+    if yes
+        .obligations()
+        .max_ms
+        .is_some_and(|max| until_ms.saturating_sub(from_ms) > max.saturating_add(999))
+    {
+        return Err(Problem::denied(format!(
+            "rule {} gives at most {} min",
+            yes.rules().join(", "),
+            yes.obligations().max_ms.unwrap_or_default() / 60_000
+        )));
+    }
     let id = GrantId(rand::random());
     let serial = api.store.next_serial().await?;
     let certificate = api
@@ -84,24 +158,18 @@ pub async fn issue(
         sources: request.sources,
         capabilities: request.allow.into_iter().collect(),
         reason: request.reason,
-        issued_by: peer.name,
-        policy_digest: api.policies.now().digest(),
+        ticket: None,
+        request: None,
+        issued_by: caller.name().to_owned(),
+        policy_digest: yes.policy_digest(),
         certificate_sha256: Sha256::digest(&blob).into(),
         certificate_serial: serial,
-        single_use: request.single_use,
+        single_use: request.single_use || yes.obligations().single_use,
         used_at_ms: None,
         revoked_at_ms: None,
         revoked_why: None,
     };
-    // Entry before effect. A crash between the two leaves an entry for a
-    // grant that admits nobody, and a certificate that nobody was given.
-    let mut entry = serde_json::to_value(GrantView::at(&grant, now))
-        .map_err(|error| Problem::new(Code::Broken, error.to_string()))?;
-    if let Some(entry) = entry.as_object_mut() {
-        // For evidence: what the session's head names by its hash.
-        entry.insert("certificate".to_owned(), line.clone().into());
-    }
-    api.note("grant", &entry).await?;
+    api.note_grant(&grant, &line, now).await?;
     api.store.add_grant(&grant).await?;
     api.metrics.certificates_issued.inc();
     tracing::info!(grant = %grant.id, identity = %grant.identity, destination = %grant.destination,
@@ -110,14 +178,14 @@ pub async fn issue(
 }
 
 /// As `source-address` wants it.
-fn source_address(sources: &[Cidr]) -> Option<String> {
+pub(super) fn source_address(sources: &[Cidr]) -> Option<String> {
     let blocks: Vec<String> = sources.iter().map(Cidr::to_string).collect();
     (!blocks.is_empty()).then(|| blocks.join(","))
 }
 
 pub async fn revoke_one(
     State(api): State<Arc<Api>>,
-    Extension(peer): Extension<Peer>,
+    Extension(caller): Extension<Caller>,
     Id(id): Id,
     Body(request): Body<ReasonRequest>,
 ) -> Result<Json<Revoked>, Problem> {
@@ -126,19 +194,19 @@ pub async fn revoke_one(
         id: Some(id),
         reason: request.reason,
     };
-    api.revoke(&peer, request).await.map(Json)
+    api.revoke(&caller, request).await.map(Json)
 }
 
 pub async fn revoke(
     State(api): State<Arc<Api>>,
-    Extension(peer): Extension<Peer>,
+    Extension(caller): Extension<Caller>,
     Body(request): Body<RevokeRequest>,
 ) -> Result<Json<Revoked>, Problem> {
-    api.revoke(&peer, request).await.map(Json)
+    api.revoke(&caller, request).await.map(Json)
 }
 
 impl Api {
-    async fn scope(&self, request: &RevokeRequest) -> Result<RevocationScope, Problem> {
+    pub(super) async fn scope(&self, request: &RevokeRequest) -> Result<RevocationScope, Problem> {
         let id = match (request.what, request.id.as_deref()) {
             (What::All, None) => return Ok(RevocationScope::All),
             (What::All, Some(id)) => {
@@ -155,11 +223,16 @@ impl Api {
             What::Session => RevocationScope::Session(self.session_id(id).await?),
             What::Identity => RevocationScope::Identity(id.parse().map_err(bad)?),
             What::Target => RevocationScope::Target(id.parse().map_err(bad)?),
+            What::Source => RevocationScope::Source(id.parse().map_err(Problem::invalid)?),
+            What::Purpose => {
+                rules::words("purpose", id)?;
+                RevocationScope::Purpose(id.to_owned())
+            }
             What::All => RevocationScope::All,
         })
     }
 
-    async fn grant_id(&self, prefix: &str) -> Result<GrantId, Problem> {
+    pub(super) async fn grant_id(&self, prefix: &str) -> Result<GrantId, Problem> {
         // A whole id needs no listing, and works however long the history is.
         match prefix.parse() {
             Ok(id) => Ok(id),
@@ -170,14 +243,86 @@ impl Api {
         }
     }
 
-    async fn revoke(&self, peer: &Peer, request: RevokeRequest) -> Result<Revoked, Problem> {
+    /// Writes one grant with its certificate to the ledger: entry before
+    /// effect. A crash between the two leaves an entry for a grant that admits
+    /// nobody, and a certificate that nobody was given.
+    pub(super) async fn note_grant(&self, grant: &Grant, certificate: &str, now: WallMs) -> Result<(), Problem> {
+        let mut entry = serde_json::to_value(GrantView::at(grant, now))
+            .map_err(|error| Problem::new(Code::Broken, error.to_string()))?;
+        if let Some(entry) = entry.as_object_mut() {
+            // For evidence: what the session's head names by its hash.
+            entry.insert("certificate".to_owned(), certificate.into());
+        }
+        self.note("grant", &entry).await?;
+        Ok(())
+    }
+
+    /// Grants under requests that the caller made for somebody else.
+    pub(super) async fn sponsored(&self, caller: &Caller) -> Result<Vec<GrantId>, Problem> {
+        let made = RequestFilter {
+            requested_by: Some(caller.name().to_owned()),
+            ..RequestFilter::default()
+        };
+        let rows = self.store.requests(&made, &Page::first()).await?;
+        Ok(rows.into_iter().filter_map(|row| row.grant).collect())
+    }
+
+    /// Whether a caller who keeps nobody's access may end this: what it holds
+    /// or asked for. An admin is never asked for a rule: ending access is what
+    /// must work when policies do not.
+    async fn may_revoke(&self, caller: &Caller, scope: &RevocationScope, why: &str) -> Result<(), Problem> {
+        if caller.has(Role::Admin) {
+            return Ok(());
+        }
+        let grant = match scope {
+            RevocationScope::Grant(id) => self.store.grant(*id).await?,
+            RevocationScope::Session(id) => match self.store.session(*id).await? {
+                Some(session) => self.store.grant(session.grant).await?,
+                None => None,
+            },
+            RevocationScope::Identity(_)
+            | RevocationScope::Target(_)
+            | RevocationScope::Source(_)
+            | RevocationScope::Purpose(_)
+            | RevocationScope::All => None,
+        };
+        let requested_by = match grant.as_ref().and_then(|grant| grant.request) {
+            Some(id) => self.store.request(id).await?.map(|row| row.request.requested_by),
+            None => None,
+        };
+        let target = match (&grant, scope) {
+            (Some(grant), _) => self.store.target(&grant.destination.target).await?,
+            (None, RevocationScope::Target(name)) => self.store.target(name).await?,
+            (None, _) => None,
+        };
+        let holder = match (&grant, scope) {
+            (Some(grant), _) => Some(grant.identity.to_string()),
+            (None, RevocationScope::Identity(name)) => Some(name.to_string()),
+            (None, _) => None,
+        };
+        let facts = Facts {
+            reason: why.to_owned(),
+            holder,
+            requested_by,
+            ..self.facts(caller, Action::Revoke, target.as_ref()).await?
+        };
+        self.ask(facts).await.map(drop)
+    }
+
+    pub(super) async fn revoke(&self, caller: &Caller, request: RevokeRequest) -> Result<Revoked, Problem> {
         rules::reason(&request.reason)?;
         let scope = self.scope(&request).await?;
+        self.may_revoke(caller, &scope, &request.reason).await?;
+        self.end(&scope, caller.name(), &request.reason).await
+    }
+
+    /// Ends access: the store first, then the sessions, then the ledger.
+    pub(super) async fn end(&self, scope: &RevocationScope, by: &str, why: &str) -> Result<Revoked, Problem> {
         let now = self.clock.now().wall_ms;
         // Effect before entry, the other way round than for a grant: a
         // ledger in trouble must not keep the gate open.
-        let (revocation, hit) = self.store.revoke(&scope, &peer.name, &request.reason, now).await?;
-        tracing::info!(seq = revocation.seq, ?scope, by = %peer.name, sessions = hit.len(), "revoked");
+        let (revocation, hit) = self.store.revoke(scope, by, why, now).await?;
+        tracing::info!(seq = revocation.seq, ?scope, by, sessions = hit.len(), "revoked");
         let ids: Vec<_> = hit.iter().map(|session| session.id).collect();
         let cutting = async {
             match ids.is_empty() {

@@ -1,41 +1,90 @@
-//! Targets and identities.
+//! Targets and identities: what is declared, and what of it is used.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::State;
 
+use super::caller::Caller;
 use super::problem::{Code, Problem};
 use super::request::{Body, Json};
-use super::wire::{Identities, IdentityAdded, IdentityRequest, IdentityView, TargetAdded, Targets};
+use super::wire::inventory::{Applied, Apply, Change, Inventory, InventoryRow, What};
+use super::wire::{Identities, IdentityAdded, IdentityRequest, IdentityView, TargetAdded, Targets, rfc3339};
 use super::{Api, rules};
-use crate::kernel::inventory::{Reach, Target};
+use crate::kernel::grant::Capability;
+use crate::kernel::id::{IdentityName, TargetName};
+use crate::kernel::inventory::{Identity, Reach, Target};
+use crate::kernel::policy::facts::{Action, Facts, Whereto, Who};
 
-pub async fn targets(State(api): State<Arc<Api>>) -> Result<Json<Targets>, Problem> {
-    Ok(Json(Targets::new(api.store.targets().await?)))
+/// Uses that count as recent, in ms (90 days).
+pub const RECENT_MS: u64 = 90 * 24 * 60 * 60 * 1000;
+
+/// `GET /v1/targets`. Who does not oversee sees what it may ask for.
+pub async fn targets(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+) -> Result<Json<Targets>, Problem> {
+    let mut targets = api.store.targets().await?;
+    if !caller.oversees() {
+        let who = caller.who()?;
+        let policies = api.policies.now();
+        targets.retain(|target| {
+            let facts = may_ask(&api, who.clone(), target, caller.source());
+            !target.disabled && policies.decide(&facts).allowed
+        });
+    }
+    Ok(Json(Targets::new(targets)))
 }
 
-pub async fn add_target(State(api): State<Arc<Api>>, Body(target): Body<Target>) -> Result<Json<TargetAdded>, Problem> {
-    rules::target(&target)?;
-    if let Reach::Local { run_as, .. } = &target.reach {
-        let uid = uid_of(run_as.clone()).await?;
-        if uid == super::peer::own().uid && !api.local_as_self {
-            return Err(Problem::denied(format!(
-                "`{run_as}` is the server's own user: a command run as it could read the keys"
-            ))
-            .hint("name another account with --run-as"));
-        }
+/// Whether somebody may ask for a target at all: for a shell, with everything
+/// else in its favour that only the asking itself would tell.
+fn may_ask(api: &Api, who: Who, target: &Target, source: Option<std::net::IpAddr>) -> Facts {
+    let capabilities = match who.kind.is_accountable() {
+        true => [Capability::Exec].into(),
+        false => [Capability::Shell, Capability::Exec, Capability::Sftp].into(),
+    };
+    Facts {
+        login: target.logins.first().map(ToString::to_string).unwrap_or_default(),
+        for_ms: 60_000,
+        capabilities,
+        requested_by: Some(who.name.to_string()),
+        ..api
+            .policies
+            .facts(Action::Request, who, Some(Whereto::from(target)), source)
     }
+}
+
+/// `POST /v1/targets`.
+pub async fn add_target(State(api): State<Arc<Api>>, Body(target): Body<Target>) -> Result<Json<TargetAdded>, Problem> {
+    api.check_target(&target).await?;
     if api.store.target(&target.name).await?.is_some() {
-        return Err(Problem::new(
-            Code::Exists,
-            format!("target {} exists already", target.name),
-        ));
+        return Err(
+            Problem::new(Code::Exists, format!("target {} exists already", target.name))
+                .hint("to change it: portcullis apply -f FILE"),
+        );
     }
     // Entry before effect: an entry without effect misleads nobody, an
     // effect without an entry would.
     api.note("target", &target).await?;
     api.store.add_target(&target).await?;
     Ok(Json(TargetAdded::new(target)))
+}
+
+impl Api {
+    async fn check_target(&self, target: &Target) -> Result<(), Problem> {
+        rules::target(target)?;
+        if let Reach::Local { run_as, .. } = &target.reach {
+            let uid = uid_of(run_as.clone()).await?;
+            if uid == super::peer::own().uid && !self.local_as_self {
+                return Err(Problem::denied(format!(
+                    "`{run_as}` is the server's own user: a command run as it could read the keys"
+                ))
+                .hint("name another account with --run-as"));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The uid of a Unix account that exists.
@@ -56,6 +105,7 @@ async fn uid_of(name: String) -> Result<u32, Problem> {
     }
 }
 
+/// `GET /v1/identities`.
 pub async fn identities(State(api): State<Arc<Api>>) -> Result<Json<Identities>, Problem> {
     let identities = api.store.identities().await?;
     Ok(Json(Identities::new(
@@ -63,6 +113,7 @@ pub async fn identities(State(api): State<Arc<Api>>) -> Result<Json<Identities>,
     )))
 }
 
+/// `POST /v1/identities`.
 pub async fn add_identity(
     State(api): State<Arc<Api>>,
     Body(request): Body<IdentityRequest>,
@@ -80,12 +131,183 @@ pub async fn add_identity(
         }
     }
     if api.store.identity(&identity.name).await?.is_some() {
-        return Err(Problem::new(
-            Code::Exists,
-            format!("identity {} exists already", identity.name),
-        ));
+        return Err(
+            Problem::new(Code::Exists, format!("identity {} exists already", identity.name))
+                .hint("to change it: portcullis apply -f FILE"),
+        );
     }
     api.note("identity", &identity).await?;
     api.store.add_identity(&identity).await?;
     Ok(Json(IdentityAdded::new(identity.into())))
+}
+
+/// `POST /v1/inventory`: makes the inventory say what the file says. What the
+/// file does not name stays as it is; nothing is deleted, only disabled.
+pub async fn apply(State(api): State<Arc<Api>>, Body(file): Body<Apply>) -> Result<Json<Applied>, Problem> {
+    let now = api.clock.now().wall_ms;
+    let known_targets = by_name(api.store.targets().await?, |target| target.name.clone());
+    let known = by_name(api.store.identities().await?, |identity| identity.name.clone());
+    let mut changes = Vec::new();
+    let mut targets = Vec::new();
+    for target in file.targets {
+        api.check_target(&target).await?;
+        let before = known_targets.get(&target.name);
+        if before != Some(&target) {
+            changes.push(change(What::Target, target.name.as_str(), before, &target)?);
+            targets.push(target);
+        }
+    }
+    let mut identities: Vec<Identity> = Vec::new();
+    for request in file.identities {
+        let disabled = request.disabled;
+        let before = known.get(&request.identity.name);
+        let mut identity = rules::identity(request.identity, now)?;
+        identity.disabled = disabled;
+        if let Some(before) = before
+            && identity.review_by_ms.is_some()
+            && identity.kind.is_accountable()
+            && !request.review_given
+        {
+            // A default of "90 days from now" is not a change each time.
+            identity.review_by_ms = before.review_by_ms;
+        }
+        if before != Some(&identity) {
+            changes.push(change(What::Identity, identity.name.as_str(), before, &identity)?);
+            identities.push(identity);
+        }
+    }
+    let declared: BTreeSet<IdentityName> = identities.iter().map(|identity| identity.name.clone()).collect();
+    for identity in &identities {
+        let Some(owner) = &identity.owner else { continue };
+        let name: IdentityName = owner
+            .parse()
+            .map_err(|error| Problem::invalid(format!("owner: {error}")))?;
+        if !known.contains_key(&name) && !declared.contains(&name) {
+            return Err(Problem::new(
+                Code::NotFound,
+                format!("the owner `{owner}` of {} is not an identity", identity.name),
+            ));
+        }
+    }
+    if !file.dry_run && !changes.is_empty() {
+        api.note("inventory", &changes).await?;
+        api.store.put_inventory(&targets, &identities).await?;
+        for identity in identities.iter().filter(|identity| identity.disabled) {
+            // What it has is over as well, and its sessions.
+            let scope = crate::store::RevocationScope::Identity(identity.name.clone());
+            api.end(&scope, "apply", "disabled in the inventory").await?;
+        }
+        for target in targets.iter().filter(|target| target.disabled) {
+            let scope = crate::store::RevocationScope::Target(target.name.clone());
+            api.end(&scope, "apply", "disabled in the inventory").await?;
+        }
+    }
+    Ok(Json(Applied::new(file.dry_run, changes)))
+}
+
+fn by_name<T, N: Ord>(all: Vec<T>, name: impl Fn(&T) -> N) -> BTreeMap<N, T> {
+    all.into_iter().map(|one| (name(&one), one)).collect()
+}
+
+/// What becomes different, key by key.
+fn change<T: serde::Serialize>(what: What, name: &str, before: Option<&T>, after: &T) -> Result<Change, Problem> {
+    let broken = |error: serde_json::Error| Problem::new(Code::Broken, error.to_string());
+    let after = serde_json::to_value(after).map_err(broken)?;
+    let before = before.map(serde_json::to_value).transpose().map_err(broken)?;
+    let mut keys = BTreeMap::new();
+    if let Some(fields) = after.as_object() {
+        for (key, now) in fields {
+            let was = before.as_ref().and_then(|before| before.get(key));
+            if was != Some(now) {
+                keys.insert(key.clone(), [was.cloned().unwrap_or_default(), now.clone()]);
+            }
+        }
+    }
+    Ok(Change {
+        what,
+        name: name.to_owned(),
+        new: before.is_none(),
+        keys,
+    })
+}
+
+/// `GET /v1/inventory`: each identity with what it may reach and what it used;
+/// those that need somebody's attention first.
+pub async fn inventory(State(api): State<Arc<Api>>) -> Result<Json<Inventory>, Problem> {
+    let now = api.clock.now().wall_ms;
+    let identities = api.store.identities().await?;
+    let targets = api.store.targets().await?;
+    let mut used: BTreeMap<IdentityName, Vec<crate::store::UseRow>> = BTreeMap::new();
+    for row in api.store.uses(None).await? {
+        if row.last_ms.saturating_add(RECENT_MS) > now {
+            used.entry(row.identity.clone()).or_default().push(row);
+        }
+    }
+    // Identities times targets decisions: not on the threads that serve.
+    let rows = tokio::task::spawn_blocking(move || {
+        let policies = api.policies.now();
+        let mut rows: Vec<InventoryRow> = identities
+            .into_iter()
+            .map(|identity| {
+                let reach: BTreeSet<TargetName> = targets
+                    .iter()
+                    .filter(|target| {
+                        !target.disabled
+                            && policies
+                                .decide(&may_ask(&api, Who::from(&identity), target, None))
+                                .allowed
+                    })
+                    .map(|target| target.name.clone())
+                    .collect();
+                let uses = used.get(&identity.name).map(Vec::as_slice).unwrap_or_default();
+                row(identity, reach, uses, now)
+            })
+            .collect();
+        rows.sort_by_key(|row| (row.attention.is_empty(), row.identity.name.clone()));
+        rows
+    });
+    let rows = rows
+        .await
+        .map_err(|error| Problem::new(Code::Broken, error.to_string()))?;
+    Ok(Json(Inventory::new(rows)))
+}
+
+fn row(identity: Identity, may_reach: BTreeSet<TargetName>, uses: &[crate::store::UseRow], now: u64) -> InventoryRow {
+    let facet = |facet: &str| -> BTreeSet<String> {
+        uses.iter()
+            .filter(|row| row.facet == facet)
+            .map(|row| row.value.clone())
+            .collect()
+    };
+    let used_targets = facet("target");
+    let used_capabilities = facet("capability");
+    let mut attention = Vec::new();
+    if let Err(why) = identity.may_hold(now) {
+        attention.push(why.to_string());
+    }
+    if identity.kind.is_accountable() && identity.owner.is_none() {
+        attention.push("nobody owns it".to_owned());
+    }
+    let last_ms = uses.iter().map(|row| row.last_ms).max();
+    if last_ms.is_none() && !may_reach.is_empty() {
+        attention.push("not used for 90 days".to_owned());
+    }
+    InventoryRow {
+        never_targets: may_reach
+            .iter()
+            .filter(|name| !used_targets.contains(name.as_str()))
+            .cloned()
+            .collect(),
+        never_capabilities: ["shell", "write", "forward"]
+            .into_iter()
+            .filter(|name| !used_capabilities.contains(*name))
+            .map(str::to_owned)
+            .collect(),
+        may_reach: may_reach.into_iter().collect(),
+        used_targets: used_targets.into_iter().collect(),
+        used_capabilities: used_capabilities.into_iter().collect(),
+        last_used: last_ms.map(rfc3339),
+        attention,
+        identity: identity.into(),
+    }
 }

@@ -1,5 +1,5 @@
 //! The HTTP API: the control channel of the command line, on a Unix socket in
-//! the state folder.
+//! the state folder for the server's own people, over TLS for everybody else.
 //!
 //! It ends a session only by writing a revocation to the store; the registry
 //! carries that to the session. Nothing here knows SSH connections.
@@ -13,35 +13,56 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::routing::{get, post};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{UnixListener, UnixStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 
 use crate::clock::Clock;
 use crate::keeper::Keeper;
 use crate::kernel::id::{NodeName, SessionId};
 use crate::layout::{Layout, SOCKET_PATH_BYTES_MAX};
+use crate::notify::Teller;
 use crate::policies::InForce;
 use crate::retention::Retention;
 use crate::store::Store;
 use crate::telemetry::Metrics;
 
+mod access;
+mod asking;
+pub mod caller;
+mod challenge;
 pub mod client;
+mod explain;
 mod grants;
+pub mod hooks;
+mod idempotency;
 mod inventory;
+mod limits;
+mod login;
+pub mod openapi;
 pub mod peer;
 pub mod problem;
 mod read;
 mod recordings;
 mod request;
+mod reviews;
+pub mod routes;
 pub mod rules;
 mod state;
+mod table;
+pub mod tls;
 pub mod wire;
 
+use caller::Remote;
+pub use hooks::Hook;
+pub use limits::Limits;
 use problem::{Code, Problem};
+pub use table::table;
+use wire::access::ServerView;
 
 /// Largest request body, in bytes.
 pub const BODY_BYTES_MAX: usize = 64 * 1024;
@@ -106,6 +127,19 @@ pub struct Api {
     pub node: NodeName,
     /// The policies in force; grants carry their digest.
     pub policies: Arc<InForce>,
+    /// What challenges are made with: of this process, never stored.
+    pub challenge_key: [u8; 32],
+    /// Longest life of a token, in ms (`api.token_max_mins`).
+    pub token_ms_max: u64,
+    /// Where and by what keys clients reach the SSH listener.
+    pub server: ServerView,
+    pub limits: Arc<Limits>,
+    /// Systems that may call by signed webhooks.
+    pub hooks: Arc<[Hook]>,
+    /// Tells somebody's chat that a request waits.
+    pub teller: Teller,
+    /// How others reach this API, for links in messages.
+    pub url: Option<String>,
     /// Longest grant, in ms (`session.grant_max_mins`).
     pub grant_ms_max: u64,
     /// Whether local targets may run as the server's own user: only in a demo.
@@ -164,102 +198,135 @@ pub fn bind(path: &Path) -> io::Result<UnixListener> {
 
 const STAGING_SUFFIX: &str = ".new";
 
+/// Where callers come in.
+pub enum Door {
+    /// The server's own people.
+    Socket(UnixListener),
+    /// Everybody else, with a token.
+    Tls(TcpListener, TlsAcceptor),
+}
+
 impl Api {
-    /// Serves `listener` until `shutdown` resolves; running requests then get
-    /// [`CLOSE_MS_MAX`].
-    pub async fn serve(self, listener: UnixListener, shutdown: impl Future<Output = ()> + Send) {
-        let router = self.router();
-        let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    /// Serves each of `doors` until `shutdown` resolves; running requests then
+    /// get [`CLOSE_MS_MAX`].
+    pub async fn serve(self, doors: Vec<Door>, shutdown: impl Future<Output = ()> + Send) {
+        let router = routes::router(Arc::new(self), table());
         let (stop, stopped) = watch::channel(false);
-        let mut connections = JoinSet::new();
-        let mut shutdown = std::pin::pin!(shutdown);
-        loop {
-            let accepted = tokio::select! {
-                () = &mut shutdown => break,
-                Some(_) = connections.join_next(), if !connections.is_empty() => continue,
-                accepted = next(&listener, &room) => accepted,
-            };
-            match accepted {
-                Ok((stream, place)) => {
-                    let (router, stopped) = (router.clone(), stopped.clone());
-                    connections.spawn(async move {
+        let mut serving = JoinSet::new();
+        for door in doors {
+            serving.spawn(stand(door, router.clone(), stopped.clone()));
+        }
+        shutdown.await;
+        stop.send_replace(true);
+        while serving.join_next().await.is_some() {}
+    }
+}
+
+/// Until it is told to stop; the sender gone means the same.
+async fn told(stopped: &mut watch::Receiver<bool>) {
+    stopped.wait_for(|stop| *stop).await.ok();
+}
+
+/// One door: accepts until it is told to stop.
+async fn stand(door: Door, router: Router, mut stopped: watch::Receiver<bool>) {
+    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut connections = JoinSet::new();
+    loop {
+        let entered = tokio::select! {
+            () = told(&mut stopped) => break,
+            Some(_) = connections.join_next(), if !connections.is_empty() => continue,
+            entered = enter(&door, &room) => entered,
+        };
+        match entered {
+            Ok((entered, place)) => {
+                let (router, stopped) = (router.clone(), stopped.clone());
+                connections.spawn(async move {
+                    entered.serve(router, stopped).await;
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                // Out of descriptors, mostly: they come back as
+                // connections end, so wait a little instead of spinning.
+                tracing::warn!(%error, "the API cannot accept a connection");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+    let rest = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(Duration::from_millis(CLOSE_MS_MAX), rest)
+        .await
+        .is_err()
+    {
+        tracing::warn!("API requests were still running at shutdown and are dropped");
+    }
+}
+
+/// A connection that came in, not served yet.
+enum Entered {
+    Socket(UnixStream),
+    Tls(tokio::net::TcpStream, std::net::IpAddr, TlsAcceptor),
+}
+
+async fn enter(door: &Door, room: &Arc<Semaphore>) -> io::Result<(Entered, tokio::sync::OwnedSemaphorePermit)> {
+    let place = room.clone().acquire_owned().await.map_err(io::Error::other)?;
+    let entered = match door {
+        Door::Socket(listener) => Entered::Socket(listener.accept().await?.0),
+        Door::Tls(listener, acceptor) => {
+            let (stream, from) = listener.accept().await?;
+            Entered::Tls(stream, from.ip(), acceptor.clone())
+        }
+    };
+    Ok((entered, place))
+}
+
+impl Entered {
+    /// First who it is, then what it asks.
+    async fn serve(self, router: Router, stopped: watch::Receiver<bool>) {
+        match self {
+            Entered::Socket(stream) => {
+                let router = known(&stream, router).await;
+                connection(stream, router, stopped).await;
+            }
+            Entered::Tls(stream, from, acceptor) => {
+                let shaking = acceptor.accept(stream);
+                match tokio::time::timeout(Duration::from_millis(REQUEST_MS_MAX), shaking).await {
+                    Ok(Ok(stream)) => {
+                        let router = router.layer(axum::Extension(Remote(from)));
                         connection(stream, router, stopped).await;
-                        drop(place);
-                    });
-                }
-                Err(error) => {
-                    // Out of descriptors, mostly: they come back as
-                    // connections end, so wait a little instead of spinning.
-                    tracing::warn!(%error, "the API cannot accept a connection");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    }
+                    Ok(Err(error)) => tracing::debug!(%from, %error, "no TLS handshake"),
+                    Err(_) => tracing::debug!(%from, "the TLS handshake took too long"),
                 }
             }
         }
-        stop.send_replace(true);
-        let rest = async { while connections.join_next().await.is_some() {} };
-        if tokio::time::timeout(Duration::from_millis(CLOSE_MS_MAX), rest)
-            .await
-            .is_err()
-        {
-            tracing::warn!("API requests were still running at shutdown and are dropped");
-        }
-    }
-
-    /// Every route.
-    fn router(self) -> Router {
-        Router::new()
-            .route("/v1/targets", get(inventory::targets).post(inventory::add_target))
-            .route(
-                "/v1/identities",
-                get(inventory::identities).post(inventory::add_identity),
-            )
-            .route("/v1/grants", get(grants::list).post(grants::issue))
-            .route("/v1/grants/{id}/revoke", post(grants::revoke_one))
-            .route("/v1/revoke", post(grants::revoke))
-            .route("/v1/sessions", get(read::sessions))
-            .route("/v1/sessions/{id}", get(read::session))
-            .route("/v1/sessions/{id}/statements", get(recordings::statements))
-            .route("/v1/recordings", get(read::recordings))
-            .route("/v1/recordings/expire", post(recordings::expire))
-            .route("/v1/recordings/{id}/hold", post(recordings::hold))
-            .route("/v1/recordings/{id}/release", post(recordings::release))
-            .route("/v1/recordings/{id}/shred", post(recordings::shred))
-            .route("/v1/recordings/{id}/read", post(recordings::read))
-            .route("/v1/trust", get(state::trust))
-            .route("/v1/health", get(state::health))
-            .route("/healthz", get(state::healthz))
-            .route("/metrics", get(state::metrics))
-            .method_not_allowed_fallback(async || Problem::new(Code::MethodNotAllowed, "that route has other methods"))
-            .fallback(async || Problem::new(Code::NotFound, "there is no such route"))
-            .with_state(Arc::new(self))
     }
 }
 
-async fn next(
-    listener: &UnixListener,
-    room: &Arc<Semaphore>,
-) -> io::Result<(UnixStream, tokio::sync::OwnedSemaphorePermit)> {
-    let place = room.clone().acquire_owned().await.map_err(io::Error::other)?;
-    let (stream, _) = listener.accept().await?;
-    Ok((stream, place))
-}
-
-/// Serves one connection: first who it is, then what it asks.
-async fn connection(stream: UnixStream, router: Router, mut stopped: watch::Receiver<bool>) {
+/// The router for the process at the other end of the socket.
+async fn known(stream: &UnixStream, router: Router) -> Router {
     let credentials = stream.peer_cred().map(|ucred| peer::Credentials {
         uid: ucred.uid(),
         pid: ucred.pid().and_then(|pid| u32::try_from(pid).ok()),
     });
     // /proc and the account database may block.
     let admitted = tokio::task::spawn_blocking(move || peer::admit(credentials)).await;
-    let router = match admitted {
+    match admitted {
         Ok(Ok(peer)) => router.layer(axum::Extension(peer)),
         Ok(Err(why)) => {
             tracing::warn!(reason = %why, "a peer was refused at the API");
             refuse_all(why)
         }
         Err(_) => refuse_all(peer::Refused::Unknown),
-    };
+    }
+}
+
+/// Serves one connection to its end.
+async fn connection(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    router: Router,
+    mut stopped: watch::Receiver<bool>,
+) {
     let mut builder = hyper::server::conn::http1::Builder::new();
     builder
         .timer(TokioTimer::new())
@@ -270,7 +337,7 @@ async fn connection(stream: UnixStream, router: Router, mut stopped: watch::Rece
     let mut serving = std::pin::pin!(serving);
     let ended = tokio::select! {
         ended = &mut serving => ended,
-        _ = stopped.changed() => {
+        () = told(&mut stopped) => {
             serving.as_mut().graceful_shutdown();
             serving.await
         }

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::State;
 
+use super::caller::Caller;
 use super::problem::{Code, Problem};
 use super::request::{Asked, Id, Json, LiveQuery};
 use super::wire::{GrantView, OneSession, RecordingView, Recordings, SessionView, Sessions};
@@ -23,20 +25,44 @@ impl Api {
     }
 }
 
-pub async fn sessions(State(api): State<Arc<Api>>, Asked(query): Asked<LiveQuery>) -> Result<Json<Sessions>, Problem> {
-    let sessions = api.store.sessions(query.live).await?;
+/// `GET /v1/sessions`. Who does not oversee sees its own, and those of whom it
+/// asked for.
+pub async fn sessions(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+    Asked(query): Asked<LiveQuery>,
+) -> Result<Json<Sessions>, Problem> {
+    let mut sessions = api.store.sessions(query.live).await?;
+    if !caller.oversees() {
+        let sponsored = api.sponsored(&caller).await?;
+        sessions.retain(|row| row.identity.as_str() == caller.name() || sponsored.contains(&row.grant));
+    }
     Ok(Json(Sessions::new(
         sessions.into_iter().map(SessionView::from).collect(),
     )))
 }
 
-pub async fn session(State(api): State<Arc<Api>>, Id(id): Id) -> Result<Json<OneSession>, Problem> {
-    let id = api.session_id(&id).await?;
-    let row = api
-        .store
-        .session(id)
-        .await?
-        .ok_or_else(|| Problem::new(Code::NotFound, format!("there is no session {id}")))?;
+/// `GET /v1/sessions/{id}`.
+pub async fn session(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+    Id(id): Id,
+) -> Result<Json<OneSession>, Problem> {
+    let missing = || Problem::new(Code::NotFound, format!("there is no session {id}"));
+    let whole = match id.parse() {
+        Ok(whole) => whole,
+        // What a prefix fits is told to nobody who would not see it.
+        Err(_) if !caller.oversees() => return Err(missing()),
+        Err(_) => api.session_id(&id).await?,
+    };
+    let row = api.store.session(whole).await?.ok_or_else(missing)?;
+    let id = whole;
+    if !caller.oversees()
+        && row.identity.as_str() != caller.name()
+        && !api.sponsored(&caller).await?.contains(&row.grant)
+    {
+        return Err(Problem::new(Code::NotFound, format!("there is no session {id}")));
+    }
     let now = api.clock.now().wall_ms;
     let grant = api
         .store

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use axum::Extension;
 use axum::extract::State;
 
-use super::peer::Peer;
+use super::caller::Caller;
 use super::problem::{Code, Problem};
 use super::request::{Body, Id, Json};
 use super::wire::{ExpireRequest, Expired, Noted, ReadRequest, ReasonRequest, Statements};
 use super::{Api, rules};
 use crate::kernel::id::SessionId;
+use crate::kernel::policy::facts::{Action, Facts};
 use crate::retention::RetentionError;
 use crate::store::RecordingRow;
 
@@ -43,43 +44,62 @@ impl Api {
     }
 }
 
+/// What is done with one recording for a reason.
+#[derive(Clone, Copy)]
+enum Mark {
+    Hold,
+    Release,
+    Shred,
+}
+
+impl Api {
+    async fn mark(
+        &self,
+        caller: &Caller,
+        id: &str,
+        request: ReasonRequest,
+        mark: Mark,
+    ) -> Result<Json<Noted>, Problem> {
+        rules::reason(&request.reason)?;
+        let session = self.recorded(id).await?.session;
+        let (by, why) = (caller.name(), request.reason.as_str());
+        match mark {
+            Mark::Hold => self.retention.hold(session, by, why).await?,
+            Mark::Release => self.retention.release(session, by, why).await?,
+            Mark::Shred => self.retention.shred(session, by, why).await?,
+        }
+        Ok(Json(Noted::new(session)))
+    }
+}
+
 /// `POST /v1/recordings/{id}/hold`
 pub async fn hold(
     State(api): State<Arc<Api>>,
-    Extension(peer): Extension<Peer>,
+    Extension(caller): Extension<Caller>,
     Id(id): Id,
     Body(request): Body<ReasonRequest>,
 ) -> Result<Json<Noted>, Problem> {
-    rules::reason(&request.reason)?;
-    let session = api.recorded(&id).await?.session;
-    api.retention.hold(session, &peer.name, &request.reason).await?;
-    Ok(Json(Noted::new(session)))
+    api.mark(&caller, &id, request, Mark::Hold).await
 }
 
 /// `POST /v1/recordings/{id}/release`
 pub async fn release(
     State(api): State<Arc<Api>>,
-    Extension(peer): Extension<Peer>,
+    Extension(caller): Extension<Caller>,
     Id(id): Id,
     Body(request): Body<ReasonRequest>,
 ) -> Result<Json<Noted>, Problem> {
-    rules::reason(&request.reason)?;
-    let session = api.recorded(&id).await?.session;
-    api.retention.release(session, &peer.name, &request.reason).await?;
-    Ok(Json(Noted::new(session)))
+    api.mark(&caller, &id, request, Mark::Release).await
 }
 
 /// `POST /v1/recordings/{id}/shred`
 pub async fn shred(
     State(api): State<Arc<Api>>,
-    Extension(peer): Extension<Peer>,
+    Extension(caller): Extension<Caller>,
     Id(id): Id,
     Body(request): Body<ReasonRequest>,
 ) -> Result<Json<Noted>, Problem> {
-    rules::reason(&request.reason)?;
-    let session = api.recorded(&id).await?.session;
-    api.retention.shred(session, &peer.name, &request.reason).await?;
-    Ok(Json(Noted::new(session)))
+    api.mark(&caller, &id, request, Mark::Shred).await
 }
 
 /// `POST /v1/recordings/expire`: those whose time is over; with `dry_run` only
@@ -99,15 +119,27 @@ pub async fn expire(State(api): State<Arc<Api>>, Body(request): Body<ExpireReque
 /// give it away. The answer is the leaf that says so, with its proof.
 pub async fn read(
     State(api): State<Arc<Api>>,
-    Extension(peer): Extension<Peer>,
+    Extension(caller): Extension<Caller>,
     Id(id): Id,
     Body(request): Body<ReadRequest>,
 ) -> Result<Json<Statements>, Problem> {
     rules::reason(&request.reason)?;
     let row = api.recorded(&id).await?;
+    let session = api.store.session(row.session).await?;
+    let target = match &session {
+        Some(session) => api.store.target(&session.destination.target).await?,
+        None => None,
+    };
+    let facts = Facts {
+        reason: request.reason.clone(),
+        holder: session.map(|session| session.identity.to_string()),
+        ..api.facts(&caller, Action::Replay, target.as_ref()).await?
+    };
+    let yes = api.ask(facts).await?;
     let body = serde_json::json!({
         "session": row.session,
-        "by": peer.name,
+        "by": caller.name(),
+        "rules": yes.rules(),
         "reason": request.reason,
         "manifest_sha256": request.manifest_sha256,
     });

@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 
 use super::problem::{Code, Problem};
 use super::{BODY_BYTES_MAX, REQUEST_MS_MAX};
+use crate::store::{PAGE_ROWS_DEFAULT, PAGE_ROWS_MAX, Page};
 
 /// A JSON body.
 pub struct Body<T>(pub T);
@@ -31,6 +32,21 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
         serde_json::from_slice(&bytes)
             .map(Body)
             .map_err(|error| Problem::invalid(format!("the body is not what this route takes: {error}")))
+    }
+}
+
+/// One page of a listing.
+///
+/// # Errors
+/// A limit of nothing, or above [`PAGE_ROWS_MAX`].
+pub fn page(after: Option<String>, limit: Option<u32>) -> Result<Page, Problem> {
+    match limit {
+        None => Ok(Page {
+            after,
+            limit: PAGE_ROWS_DEFAULT,
+        }),
+        Some(limit) if (1..=PAGE_ROWS_MAX).contains(&limit) => Ok(Page { after, limit }),
+        Some(limit) => Err(Problem::invalid(format!("limit is 1 to {PAGE_ROWS_MAX}, not {limit}"))),
     }
 }
 

@@ -34,7 +34,10 @@ pub const REVIEW_MS: u64 = 90 * 24 * 60 * 60 * 1000;
 
 /// A sentence of somebody's own words: present, bounded, one line, nothing
 /// that a terminal would act on.
-fn words(what: &str, text: &str) -> Result<(), Problem> {
+///
+/// # Errors
+/// What is wrong with it.
+pub fn words(what: &str, text: &str) -> Result<(), Problem> {
     if text.trim().is_empty() {
         return Err(Problem::invalid(format!("the {what} is empty")));
     }
@@ -212,7 +215,6 @@ pub struct Issuing<'a> {
     pub request: &'a IssueRequest,
     pub identity: Option<&'a Identity>,
     pub target: Option<&'a Target>,
-    pub issuer: &'a str,
     pub now: WallMs,
     pub grant_ms_max: u64,
 }
@@ -244,10 +246,8 @@ pub fn issue(of: &Issuing<'_>) -> Result<(WallMs, WallMs), Problem> {
             logins.join(", ")
         )));
     }
-    if identity.name.as_str() == of.issuer {
-        return Err(
-            Problem::denied(format!("{} cannot issue a grant to itself", of.issuer)).hint("let somebody else issue it")
-        );
+    if target.disabled {
+        return Err(Problem::denied(format!("target {} is disabled", target.name)));
     }
     holder(identity, of.now)?;
     if request.allow.is_empty() {

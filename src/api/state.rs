@@ -42,3 +42,8 @@ pub async fn metrics(State(api): State<Arc<Api>>) -> impl IntoResponse {
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], api.metrics.text())
 }
+
+/// The API's description (OpenAPI 3.1).
+pub async fn openapi() -> impl IntoResponse {
+    axum::Json(super::openapi::document(&super::table()))
+}

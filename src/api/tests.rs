@@ -196,7 +196,8 @@ impl World {
             ended_ms: None,
             end_code: None,
         };
-        self.store.open_session(&row, NOW).await.unwrap();
+        let certificate = self.store.grant(grant.id).await.unwrap().unwrap().certificate_sha256;
+        self.store.open_session(&row, certificate, NOW).await.unwrap();
         row
     }
 
@@ -405,7 +406,7 @@ async fn bad_requests_are_problems() {
     let query = world.client.get::<Grants>("/v1/grants?alive=1").await;
     assert!(matches!(query, Err(ClientError::Refused(problem)) if problem.code == Code::Invalid));
 
-    let socket = world.client.socket();
+    let socket = world.client.socket().unwrap();
     for bytes in [
         &b"\x16\x03\x01\x02\x00\x01\x00"[..],
         b"GET / HTTP/9.9\r\n\r\n",
@@ -460,7 +461,7 @@ async fn a_process_that_the_server_started_gets_nothing() {
     let world = world().await;
     let output = tokio::process::Command::new(std::env::current_exe().unwrap())
         .args(["--exact", OWN_NAME])
-        .env(SOCKET, world.client.socket())
+        .env(SOCKET, world.client.socket().unwrap())
         .output()
         .await
         .unwrap();
@@ -471,7 +472,7 @@ async fn a_process_that_the_server_started_gets_nothing() {
 #[tokio::test]
 async fn the_socket_is_private_and_has_one_server() {
     let mut world = world().await;
-    let socket = world.client.socket().to_owned();
+    let socket = world.client.socket().unwrap().to_owned();
     let mode = std::fs::metadata(&socket).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     assert_eq!(bind(&socket).unwrap_err().kind(), io::ErrorKind::AddrInUse);

@@ -9,9 +9,12 @@ use serde::Serialize;
 use super::Common;
 use super::exit::{CliError, Exit};
 use crate::api::wire::SCHEMA;
+use crate::clock::Clock;
 use crate::config::Config;
-use crate::issue::keys::{self, CaSource};
+use crate::issue::file_keeper::{FileKeeper, Rules};
+use crate::issue::places::Places;
 use crate::layout::{Layout, SOCKET_PATH_BYTES_MAX};
+use crate::store::{self, Place};
 
 #[derive(Serialize)]
 struct Checked {
@@ -38,7 +41,7 @@ impl Finding {
     }
 }
 
-pub fn run(common: &Common) -> Result<Exit, CliError> {
+pub async fn run(common: &Common) -> Result<Exit, CliError> {
     let path = common.config_path()?;
     let findings = match Config::load(&path) {
         Err(error) => {
@@ -51,7 +54,8 @@ pub fn run(common: &Common) -> Result<Exit, CliError> {
         }
         Ok(config) => {
             let mut findings = vec![Finding::of(path.display().to_string(), Ok(()))];
-            findings.extend(state(&config.layout));
+            findings.extend(state(&config.layout, &config.keys).await);
+            findings.push(Finding::of(config.store.to_string(), stored(&config.store).await));
             findings
         }
     };
@@ -72,23 +76,25 @@ pub fn run(common: &Common) -> Result<Exit, CliError> {
 }
 
 /// Everything in the state folder.
-fn state(layout: &Layout) -> Vec<Finding> {
+async fn state(layout: &Layout, places: &Places) -> Vec<Finding> {
     let mut findings = Vec::new();
     for folder in layout.folders() {
         findings.push(Finding::of(folder.display().to_string(), private(&folder, 0o700)));
     }
-    let keys = keys::load(&layout.keys(), CaSource::Files)
-        .map(drop)
-        .map_err(|error| error.to_string());
-    findings.push(Finding::of("private keys", keys));
+    findings.push(Finding::of("private keys", keys(layout, places).await));
     findings.push(Finding::of(
         layout.trust().display().to_string(),
         super::trust::check(layout),
     ));
-    let store = private(&layout.store(), 0o600).and_then(|()| database(&layout.store()));
-    findings.push(Finding::of(layout.store().display().to_string(), store));
     findings.push(Finding::of(layout.api_socket().display().to_string(), socket(layout)));
     findings
+}
+
+/// Every key can be used from where it is.
+async fn keys(layout: &Layout, places: &Places) -> Result<(), String> {
+    let keeper = FileKeeper::load_from(&layout.keys(), places, Rules::default(), Clock::system());
+    let keeper = keeper.map_err(|error| error.to_string())?;
+    keeper.authorities().check().await.map_err(|error| error.to_string())
 }
 
 /// Ours, and nobody else's to look into.
@@ -109,6 +115,17 @@ fn private(path: &Path, mode_max: u32) -> Result<(), String> {
         return Err(format!("belongs to uid {}, not to uid {me} who checks", meta.uid()));
     }
     Ok(())
+}
+
+/// Whether the store can be opened.
+async fn stored(place: &Place) -> Result<(), String> {
+    match place {
+        Place::File(path) => private(path, 0o600).and_then(|()| database(path)),
+        Place::UrlFile(_) | Place::Url(_) => {
+            let looked = store::look(place).await;
+            looked.map(drop).map_err(|error| error.to_string())
+        }
+    }
 }
 
 /// The first bytes of every SQLite file, https://sqlite.org/fileformat.html.
@@ -137,9 +154,11 @@ fn socket(layout: &Layout) -> Result<(), String> {
 mod tests {
     use super::*;
 
-    fn bad(layout: &Layout) -> Vec<String> {
-        state(layout)
-            .into_iter()
+    async fn bad(layout: &Layout) -> Vec<String> {
+        let place = Place::File(layout.store());
+        let store = Finding::of(place.to_string(), stored(&place).await);
+        let findings = state(layout, &Places::default()).await.into_iter().chain([store]);
+        findings
             .filter(|finding| !finding.ok)
             .map(|finding| finding.what)
             .collect()
@@ -153,21 +172,21 @@ mod tests {
         super::super::init::create(&layout, &new, &crate::clock::Clock::system())
             .await
             .unwrap();
-        assert_eq!(bad(&layout), Vec::<String>::new());
+        assert_eq!(bad(&layout).await, Vec::<String>::new());
 
         let mode = |path: &Path, mode| {
             std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
         };
         mode(&layout.store(), 0o644);
-        assert_eq!(bad(&layout), [layout.store().display().to_string()]);
+        assert_eq!(bad(&layout).await, [layout.store().display().to_string()]);
         mode(&layout.store(), 0o600);
         mode(&layout.keys().join("node_key"), 0o640);
-        assert_eq!(bad(&layout), ["private keys"]);
+        assert_eq!(bad(&layout).await, ["private keys"]);
         mode(&layout.keys().join("node_key"), 0o600);
         std::fs::write(layout.store(), "x".repeat(100)).unwrap();
         std::fs::write(layout.trust(), "nonsense").unwrap();
         std::fs::remove_dir(layout.spool()).unwrap();
         let want = [layout.spool(), layout.trust(), layout.store()].map(|path| path.display().to_string());
-        assert_eq!(bad(&layout), want);
+        assert_eq!(bad(&layout).await, want);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::api::client::ClientError;
+use crate::api::client::{ClientError, Server};
 use crate::api::problem::{Code, Problem};
 use crate::config::ConfigError;
 use crate::store::StoreError;
@@ -154,18 +154,29 @@ impl From<ClientError> for CliError {
         let message = error.to_string();
         match error {
             ClientError::Refused(problem) => (*problem).into(),
-            ClientError::Unreachable { socket, .. } => {
-                let config = socket.with_file_name("config.toml");
-                CliError::new(Exit::Unreachable, message).hint(format!(
-                    "start the server: portcullis serve --config {}",
-                    config.display()
-                ))
+            ClientError::Unreachable { server, error } => {
+                CliError::new(Exit::Unreachable, message).hint(unreachable_hint(&server, &error))
             }
             ClientError::Late => CliError::new(Exit::TryAgain, message),
             ClientError::Unreadable(_) => {
                 CliError::failed(message).hint("use the portcullis program of the running server's version")
             }
         }
+    }
+}
+
+/// What to do when nobody answers, or the wrong one.
+fn unreachable_hint(server: &Server, error: &std::io::Error) -> String {
+    match server {
+        Server::Socket(socket) => format!(
+            "start the server: portcullis serve --config {}",
+            socket.with_file_name("config.toml").display()
+        ),
+        // How rustls tells that it does not trust the other end.
+        Server::Url(url) if error.kind() == std::io::ErrorKind::InvalidData => format!(
+            "say whom to trust, as the server's admin tells it: portcullis login --server {url} --ca FILE, or --pin sha256:…"
+        ),
+        Server::Url(_) => "check the name, the port and the network".to_owned(),
     }
 }
 
@@ -210,7 +221,7 @@ mod tests {
         }
         let socket = std::path::PathBuf::from("/srv/gate/api.sock");
         let error: CliError = ClientError::Unreachable {
-            socket,
+            server: Server::Socket(socket),
             error: std::io::ErrorKind::NotFound.into(),
         }
         .into();

@@ -3,14 +3,14 @@
 use std::fs::{DirBuilder, Permissions};
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
-use russh::keys::ssh_key::PublicKey;
 use serde::Serialize;
 
 use super::Common;
 use super::exit::{CliError, Exit};
+use super::keys::line;
 use crate::api::wire::SCHEMA;
 use crate::clock::Clock;
 use crate::config::{self, Config, ledger_origin};
@@ -22,7 +22,7 @@ use crate::kernel::id::NodeName;
 use crate::layout::Layout;
 use crate::ledger::Ledger;
 use crate::policies;
-use crate::store::sqlite::SqliteStore;
+use crate::store::{self, Place};
 
 /// `init`'s arguments.
 #[derive(Args, Debug)]
@@ -37,6 +37,9 @@ pub struct InitArgs {
     /// Default: the node's name, the machine's and the listener's address
     #[arg(long = "host-name", value_name = "NAME")]
     host_names: Vec<String>,
+    /// Keep the state in PostgreSQL: a file, mode 600, with a postgres:// URL
+    #[arg(long, value_name = "FILE")]
+    store_url_file: Option<PathBuf>,
 }
 
 #[derive(Serialize)]
@@ -74,11 +77,14 @@ pub async fn run(common: &Common, args: &InitArgs) -> Result<Exit, CliError> {
     if let Some(bad) = host_names.iter().find(|name| !config::host_name_ok(name)) {
         return Err(CliError::usage(format!("`{bad}` is not a host name or an address")));
     }
+    let store_url_file = args.store_url_file.as_deref().map(std::path::absolute).transpose();
+    let store_url_file = store_url_file.map_err(|error| CliError::failed(error.to_string()))?;
     let layout = Layout::new(&state);
     let new = New {
         node,
         listen,
         host_names,
+        store_url_file,
     };
     create(&layout, &new, &Clock::system()).await?;
 
@@ -115,6 +121,9 @@ pub struct New {
     pub listen: SocketAddr,
     /// Names that clients reach it by: what its host certificate is good for.
     pub host_names: Vec<String>,
+    /// Names the PostgreSQL database to use; none: the one of the environment,
+    /// or an SQLite file.
+    pub store_url_file: Option<PathBuf>,
 }
 
 /// Makes everything. The configuration comes last: a folder without one is an
@@ -136,18 +145,27 @@ pub async fn create(layout: &Layout, new: &New, clock: &Clock) -> Result<(), Cli
         .await
         .map_err(|error| failed(&error))?;
     Ledger::create(&layout.ledger(), &origin).map_err(|error| failed(&error))?;
-    SqliteStore::create(&layout.store()).await?.close().await;
+    let place = match &new.store_url_file {
+        Some(file) => Place::UrlFile(file.clone()),
+        None => Place::of_environment().unwrap_or_else(|| Place::File(layout.store())),
+    };
+    store::create(&place).await?;
     make_folder(&layout.policies())?;
     for (name, text) in policies::default_files() {
         let file = layout.policies().join(name);
         durable::write_new(&file, text.as_bytes(), 0o600).map_err(|error| failed(&error))?;
     }
     let names: Vec<String> = new.host_names.iter().map(|name| format!("\"{name}\"")).collect();
-    let text = Config::template(&[
+    let mut set = vec![
         ("node", format!("\"{}\"", new.node)),
         ("ssh.listen", format!("\"{}\"", new.listen)),
         ("ssh.host_names", format!("[{}]", names.join(", "))),
-    ]);
+    ];
+    if let Some(file) = &new.store_url_file {
+        let file = toml::Value::String(file.display().to_string());
+        set.push(("store.url_file", file.to_string()));
+    }
+    let text = Config::template(&set);
     durable::write_new(&layout.config(), text.as_bytes(), 0o600).map_err(|error| failed(&error))
 }
 
@@ -167,7 +185,7 @@ fn host_names(node: &NodeName, machine: &str, listen: SocketAddr) -> Vec<String>
 }
 
 /// The names as known_hosts has them for this port.
-fn pattern(names: &[String], port: u16) -> String {
+pub(super) fn pattern(names: &[String], port: u16) -> String {
     let names: Vec<String> = names
         .iter()
         .map(|name| {
@@ -228,20 +246,13 @@ fn listen_default() -> SocketAddr {
     }
 }
 
-/// One key as a line, without its comment.
-fn line(key: &PublicKey) -> Result<String, CliError> {
-    PublicKey::new(key.key_data().clone(), "")
-        .to_openssh()
-        .map(|line| line.trim_end().to_owned())
-        .map_err(|error| CliError::failed(error.to_string()))
-}
-
 #[cfg(test)]
 pub fn new_for_tests() -> New {
     New {
         node: "gate1".parse().unwrap(),
         listen: "127.0.0.1:2222".parse().unwrap(),
         host_names: vec!["gate1".to_owned(), "127.0.0.1".to_owned()],
+        store_url_file: None,
     }
 }
 

@@ -18,8 +18,7 @@ use crate::ledger::Anchor;
 use crate::ledger::fsck::{Input, fsck};
 use crate::ledger::report::Report;
 use crate::serve::STORE_SOURCE;
-use crate::store::sqlite::SqliteStore;
-use crate::store::{Store, StoreError};
+use crate::store::{self, StoreError};
 
 /// `ledger …`
 #[derive(Subcommand, Debug)]
@@ -69,10 +68,9 @@ pub async fn run(common: &Common, command: &LedgerCommand) -> Result<Exit, CliEr
 
 /// The checkpoint that the store keeps, if it keeps one.
 async fn anchor(config: &Config) -> Result<Option<Anchor>, StoreError> {
-    let store = SqliteStore::look(&config.layout.store()).await?;
-    let kept = store.anchor(&ledger_origin(&config.node)).await;
-    store.close().await;
-    Ok(kept?.map(|row| Anchor {
+    let store = store::look(&config.store).await?;
+    let kept = store.anchor(&ledger_origin(&config.node)).await?;
+    Ok(kept.map(|row| Anchor {
         source: STORE_SOURCE.to_owned(),
         note: row.note,
     }))

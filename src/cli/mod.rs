@@ -25,6 +25,7 @@ mod duration;
 mod grant;
 mod identity;
 mod keys;
+mod krl;
 mod ledger;
 mod player;
 mod policy;
@@ -109,7 +110,7 @@ pub enum Command {
     /// What a verifier needs
     #[command(subcommand)]
     Trust(trust::TrustCommand),
-    /// Replace the server's own keys
+    /// See, replace and encrypt the server's own keys
     #[command(subcommand)]
     Keys(keys::KeysCommand),
     /// The transparency log
@@ -211,7 +212,7 @@ async fn dispatch(common: &Common, command: Command) -> Result<Exit, CliError> {
         Command::Demo(args) => demo::run(common, &args).await,
         Command::Init(args) => init::run(common, &args).await,
         Command::Serve(args) => serve::run(common, &args).await,
-        Command::Check => check::run(common),
+        Command::Check => check::run(common).await,
         Command::Target(command) => target::run(common, command).await,
         Command::Identity(command) => identity::run(common, command).await,
         Command::Grant(command) => grant::run(common, command).await,
@@ -221,8 +222,8 @@ async fn dispatch(common: &Common, command: Command) -> Result<Exit, CliError> {
         Command::Recordings { command } => recordings::run(common, command.as_ref()).await,
         Command::Evidence(args) => evidence::run(common, &args).await,
         Command::Policy(command) => policy::run(common, &command).await,
-        Command::Trust(command) => trust::run(common, &command),
-        Command::Keys(command) => keys::run(common, &command),
+        Command::Trust(command) => trust::run(common, &command).await,
+        Command::Keys(command) => keys::run(common, &command).await,
         Command::Ledger(command) => ledger::run(common, &command).await,
         Command::Witness(args) => witness::run(common, &args).await,
         // Run without a server's runtime, see `run`.

@@ -8,7 +8,7 @@ use crate::api::wire::{RevokeRequest, Revoked, What};
 
 /// `revoke`'s arguments.
 #[derive(Args, Debug)]
-#[command(group = clap::ArgGroup::new("what").required(true).args(["grant", "session", "identity", "target", "all"]))]
+#[command(group = clap::ArgGroup::new("what").required(true).args(["grant", "session", "identity", "target", "source", "purpose", "all"]))]
 pub struct RevokeArgs {
     /// One grant and its sessions
     #[arg(long, value_name = "ID")]
@@ -22,6 +22,12 @@ pub struct RevokeArgs {
     /// Every grant for a target
     #[arg(long, value_name = "NAME")]
     target: Option<String>,
+    /// Whatever comes from this address or network
+    #[arg(long, value_name = "CIDR")]
+    source: Option<String>,
+    /// Whatever was granted for this ticket, or for this very reason
+    #[arg(long, value_name = "TEXT")]
+    purpose: Option<String>,
     /// Every grant there is
     #[arg(long)]
     all: bool,
@@ -37,6 +43,8 @@ impl RevokeArgs {
             (What::Session, &self.session),
             (What::Identity, &self.identity),
             (What::Target, &self.target),
+            (What::Source, &self.source),
+            (What::Purpose, &self.purpose),
         ];
         let (what, id) = match named.into_iter().find(|(_, id)| id.is_some()) {
             Some((what, id)) => (what, id.clone()),

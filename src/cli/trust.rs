@@ -10,10 +10,14 @@ use portcullis_recording::trust::Trust;
 use serde::Serialize;
 
 use super::exit::{CliError, Exit};
-use super::{Common, read_text};
+use super::init::pattern;
+use super::keys::line as keys_line;
+use super::{Common, krl, read_text};
 use crate::api::wire::SCHEMA;
 use crate::durable;
+use crate::issue::generations;
 use crate::issue::keys::{self, KeyName};
+use crate::issue::trust;
 use crate::layout::Layout;
 
 /// Largest trust file, in bytes.
@@ -38,6 +42,12 @@ pub enum TrustCommand {
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
     },
+    /// Print the target authority's keys, for TrustedUserCAKeys at targets: those announced and those retiring as well
+    TargetCa,
+    /// Print the host authority's keys as lines for clients' known_hosts
+    KnownHosts,
+    /// Write what is revoked as an OpenSSH key revocation list
+    Krl(krl::KrlArgs),
     /// Say since when somebody else may have a node's key: what it signed
     /// counts only with a proof that witnesses cosigned before
     Revoke {
@@ -50,10 +60,13 @@ pub enum TrustCommand {
     },
 }
 
-pub fn run(common: &Common, command: &TrustCommand) -> Result<Exit, CliError> {
+pub async fn run(common: &Common, command: &TrustCommand) -> Result<Exit, CliError> {
     let (allowed_signers, out) = match command {
         TrustCommand::Export { allowed_signers, out } => (allowed_signers, out),
         TrustCommand::Revoke { node_key, since } => return revoke(common, node_key, *since),
+        TrustCommand::TargetCa => return lines(common, KeyName::TargetCa),
+        TrustCommand::KnownHosts => return lines(common, KeyName::HostCa),
+        TrustCommand::Krl(args) => return krl::run(common, args).await,
     };
     // From the file, not from the server: an investigator gets it from a
     // server that is down as well.
@@ -77,6 +90,28 @@ pub fn run(common: &Common, command: &TrustCommand) -> Result<Exit, CliError> {
             common.output().say(format!("Wrote {}.", path.display()));
         }
     }
+    Ok(Exit::Ok)
+}
+
+/// A line for each key of an authority that others are to trust now.
+fn lines(common: &Common, name: KeyName) -> Result<Exit, CliError> {
+    let config = common.load()?;
+    let known = generations::of(&config.layout.keys(), name).map_err(|error| CliError::failed(error.to_string()))?;
+    let hosts = pattern(&config.ssh.host_names, config.ssh.listen.port());
+    let mut lines = Vec::new();
+    for key in known.iter().filter(|key| key.stage.is_trusted()) {
+        let line = match name {
+            KeyName::HostCa => {
+                trust::known_hosts_line(&hosts, &key.public).map_err(|error| CliError::failed(error.to_string()))?
+            }
+            KeyName::AdmissionCa | KeyName::TargetCa | KeyName::SshHost | KeyName::Node | KeyName::Ledger => {
+                format!("{} portcullis {name} {}", keys_line(&key.public)?, key.stage.as_str())
+            }
+        };
+        lines.push(line);
+    }
+    let answer = serde_json::json!({ "schema": SCHEMA, "lines": lines });
+    common.output().data(&answer, || lines.join("\n") + "\n")?;
     Ok(Exit::Ok)
 }
 

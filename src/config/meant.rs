@@ -1,22 +1,30 @@
 //! From what was said to what is meant: defaults filled in, ranges held to.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use portcullis_recording::note::{KeyKind, VerifierKey};
 use sha2::{Digest, Sha256};
 
 use super::said::{
-    Said, SaidLedger, SaidPolicy, SaidRecording, SaidRetention, SaidSession, SaidSsh, SaidWitness, SaidZone,
+    Said, SaidApi, SaidKeys, SaidLedger, SaidPolicy, SaidRecording, SaidRetention, SaidSession, SaidSsh, SaidWitness,
+    SaidZone,
 };
 use super::{
-    Config, ConfigError, HOST_NAMES_MAX, Kex, Ledger, Log, LogFormat, Policy, Recording, Retention, Session, Ssh,
-    WITNESSES_MAX, Witness, ZONES_MAX, host_name_ok,
+    Api, Config, ConfigError, HOOKS_MAX, HOST_NAMES_MAX, HookSaid, Kex, Ledger, Log, LogFormat, NotifyTo, Policy,
+    Recording, Retention, Session, Ssh, WITNESSES_MAX, Witness, ZONES_MAX, host_name_ok,
 };
+use crate::issue::ca::SOURCE_BLOCKS_MAX;
+use crate::issue::places::{Pkcs11, Place, Places};
+use crate::kernel::grant::Cidr;
 use crate::kernel::id::NodeName;
 use crate::kernel::policy::place::Zone;
 use crate::layout::Layout;
 use crate::recorder::Recipients;
+use crate::store;
+
+/// Longest URL, in bytes.
+const URL_BYTES_MAX: usize = 1024;
 
 /// Turns what was said into what is meant, with the file's path for errors
 /// and its text for the digest.
@@ -81,6 +89,7 @@ impl Meaning<'_> {
             Some(state) => folder.join(state),
             None => folder.to_owned(),
         };
+        let layout = Layout::new(root);
         let node: NodeName = said
             .node
             .as_deref()
@@ -91,13 +100,19 @@ impl Meaning<'_> {
             path: self.path.to_owned(),
             sha256: Sha256::digest(self.text).into(),
             ssh: self.ssh(said.ssh, &node)?,
+            keys: self.keys(said.keys, folder)?,
             node,
-            policy: self.policy(said.policy, said.zone, &root)?,
-            layout: Layout::new(root),
+            store: match said.store.url_file.filter(|file| !file.as_os_str().is_empty()) {
+                Some(file) => store::Place::UrlFile(folder.join(file)),
+                None => store::Place::File(layout.store()),
+            },
+            policy: self.policy(said.policy, said.zone, layout.root())?,
+            layout,
             session: self.session(said.session)?,
             recording: self.recording(&said.recording)?,
             retention: self.retention(&said.retention)?,
             ledger: self.ledger(said.ledger)?,
+            api: self.api(said.api, folder)?,
             log: Log {
                 format: said.log.format.unwrap_or(LogFormat::Text),
                 filter: said.log.filter.unwrap_or_else(|| "info".to_owned()),
@@ -115,6 +130,10 @@ impl Meaning<'_> {
         }
         let listen = said.listen.unwrap_or_else(|| "[::]:2222".to_owned());
         let networks = said.exempt_networks.unwrap_or_default();
+        let sources = said.target_source_address.unwrap_or_default();
+        if sources.len() > SOURCE_BLOCKS_MAX {
+            return Err(self.bad("ssh.target_source_address", format!("more than {SOURCE_BLOCKS_MAX}")));
+        }
         Ok(Ssh {
             listen: listen
                 .parse()
@@ -145,7 +164,68 @@ impl Meaning<'_> {
                 10,
                 (1, 300),
             )?,
+            target_source_address: sources
+                .iter()
+                .map(|block| {
+                    let block: Cidr = block.parse()?;
+                    // Targets refuse a certificate with anything else.
+                    match block.is_exact() {
+                        true => Ok(block),
+                        false => Err(format!("`{block}` has host bits set: say the network's own address")),
+                    }
+                })
+                .collect::<Result<_, String>>()
+                .map_err(|message| self.bad("ssh.target_source_address", message))?,
         })
+    }
+
+    /// Where keys are. Relative names count from the folder of the file.
+    fn keys(&self, said: SaidKeys, folder: &Path) -> Result<Places, ConfigError> {
+        let given = |path: Option<PathBuf>| path.filter(|path| !path.as_os_str().is_empty());
+        let beside = |path: Option<PathBuf>| given(path).map(|path| folder.join(path));
+        let places = Places {
+            admission_ca: said.admission_ca.unwrap_or_default(),
+            target_ca: said.target_ca.unwrap_or_default(),
+            host_ca: said.host_ca.unwrap_or_default(),
+            passphrase_file: beside(said.passphrase_file),
+            agent: beside(said.agent),
+            pkcs11: match (
+                beside(said.pkcs11.module),
+                said.pkcs11.token.filter(|token| !token.is_empty()),
+                beside(said.pkcs11.pin_file),
+            ) {
+                (None, None, None) => None,
+                (Some(module), Some(token), Some(pin_file)) => Some(Pkcs11 {
+                    module,
+                    token,
+                    pin_file,
+                }),
+                (_, _, _) => {
+                    return Err(self.bad(
+                        "keys.pkcs11.module",
+                        "`module`, `token` and `pin_file` are given together or not at all",
+                    ));
+                }
+            },
+        };
+        for (key, place) in [
+            ("keys.admission_ca", places.admission_ca),
+            ("keys.target_ca", places.target_ca),
+            ("keys.host_ca", places.host_ca),
+        ] {
+            let missing = match place {
+                Place::File => None,
+                Place::Agent => places.agent.is_none().then_some("`keys.agent` names no socket"),
+                Place::Pkcs11 if !cfg!(feature = "pkcs11") => {
+                    Some("this program was built without the feature `pkcs11`")
+                }
+                Place::Pkcs11 => places.pkcs11.is_none().then_some("`[keys.pkcs11]` names no token"),
+            };
+            if let Some(missing) = missing {
+                return Err(self.bad(key, format!("it is \"{}\", and {missing}", place.as_str())));
+            }
+        }
+        Ok(places)
     }
 
     fn env_allow(&self, said: Option<Vec<String>>) -> Result<Vec<String>, ConfigError> {
@@ -196,6 +276,68 @@ impl Meaning<'_> {
             overflow_bytes_max: mib("recording.overflow_max_mib", said.overflow_max_mib, 1024, 1)?,
             recipients: Recipients::parse(said.recipients.as_deref().unwrap_or_default())
                 .map_err(|why| self.bad("recording.recipients", why))?,
+        })
+    }
+
+    fn api(&self, said: SaidApi, folder: &Path) -> Result<Api, ConfigError> {
+        let listen = said.listen.map(|text| {
+            text.parse()
+                .map_err(|_| self.bad("api.listen", format!("`{text}` is not an address with a port")))
+        });
+        let url = |key, text: String| {
+            let good = text.starts_with("https://") || text.starts_with("http://");
+            let plain = text.len() <= URL_BYTES_MAX && text.bytes().all(|b| b.is_ascii_graphic());
+            match good && plain {
+                true => Ok(text.trim_end_matches('/').to_owned()),
+                false => Err(self.bad(key, "it does not begin with https:// or http://")),
+            }
+        };
+        let (certificate, key, given) = match (said.certificate_file, said.key_file) {
+            (Some(certificate), Some(key)) => (folder.join(certificate), folder.join(key), true),
+            (None, None) => (folder.join("keys/api.crt"), folder.join("keys/api.key"), false),
+            (Some(_), None) => return Err(self.bad("api.key_file", "the certificate's key is not named")),
+            (None, Some(_)) => return Err(self.bad("api.certificate_file", "the key's certificate is not named")),
+        };
+        let notify = match (said.notify_url, said.notify_secret_file) {
+            (None, None) => None,
+            (Some(to), Some(secret)) => Some(NotifyTo {
+                url: url("api.notify_url", to)?,
+                secret_file: folder.join(secret),
+            }),
+            (Some(_), None) => return Err(self.bad("api.notify_secret_file", "messages are always signed")),
+            (None, Some(_)) => return Err(self.bad("api.notify_url", "there is a secret, and nobody to tell")),
+        };
+        let said_hooks = said.hooks.unwrap_or_default();
+        if said_hooks.len() > HOOKS_MAX {
+            return Err(self.bad("api.hooks", format!("more than {HOOKS_MAX}")));
+        }
+        let mut hooks: Vec<HookSaid> = Vec::with_capacity(said_hooks.len());
+        for hook in said_hooks {
+            let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
+            if hook.name.is_empty() || hook.name.len() > 64 || !hook.name.bytes().all(plain) {
+                return Err(self.bad(
+                    "api.hooks",
+                    format!("`{}` is not a name of letters, digits and -", hook.name),
+                ));
+            }
+            if hooks.iter().any(|known| known.name == hook.name) {
+                return Err(self.bad("api.hooks", format!("`{}` is there twice", hook.name)));
+            }
+            hooks.push(HookSaid {
+                name: hook.name,
+                secret_file: folder.join(hook.secret_file),
+                may: hook.may,
+            });
+        }
+        Ok(Api {
+            listen: listen.transpose()?,
+            url: said.url.map(|text| url("api.url", text)).transpose()?,
+            certificate,
+            key,
+            given,
+            token_max: self.mins("api.token_max_mins", said.token_max_mins, 480, (1, 24 * 60))?,
+            notify,
+            hooks,
         })
     }
 

@@ -4,21 +4,31 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::{ConfigError, Kex, LogFormat, nearest};
+use super::{ConfigError, HookMay, Kex, LogFormat, nearest};
+use crate::issue::places::Place;
 
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Said {
     pub(super) node: Option<String>,
     pub(super) state: Option<PathBuf>,
+    pub(super) store: SaidStore,
     pub(super) ssh: SaidSsh,
+    pub(super) keys: SaidKeys,
     pub(super) session: SaidSession,
     pub(super) recording: SaidRecording,
     pub(super) retention: SaidRetention,
     pub(super) ledger: SaidLedger,
+    pub(super) api: SaidApi,
     pub(super) policy: SaidPolicy,
     pub(super) zone: Option<Vec<SaidZone>>,
     pub(super) log: SaidLog,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct SaidStore {
+    pub(super) url_file: Option<PathBuf>,
 }
 
 #[derive(Deserialize, Default)]
@@ -39,6 +49,26 @@ pub(super) struct SaidSsh {
     pub(super) keepalive_misses_max: Option<u64>,
     pub(super) kex: Option<Kex>,
     pub(super) target_connect_timeout_secs: Option<u64>,
+    pub(super) target_source_address: Option<Vec<String>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct SaidKeys {
+    pub(super) admission_ca: Option<Place>,
+    pub(super) target_ca: Option<Place>,
+    pub(super) host_ca: Option<Place>,
+    pub(super) passphrase_file: Option<PathBuf>,
+    pub(super) agent: Option<PathBuf>,
+    pub(super) pkcs11: SaidPkcs11,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct SaidPkcs11 {
+    pub(super) module: Option<PathBuf>,
+    pub(super) token: Option<String>,
+    pub(super) pin_file: Option<PathBuf>,
 }
 
 #[derive(Deserialize, Default)]
@@ -82,9 +112,30 @@ pub(super) struct SaidWitness {
 
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
+pub(super) struct SaidApi {
+    pub(super) listen: Option<String>,
+    pub(super) url: Option<String>,
+    pub(super) certificate_file: Option<PathBuf>,
+    pub(super) key_file: Option<PathBuf>,
+    pub(super) token_max_mins: Option<u64>,
+    pub(super) notify_url: Option<String>,
+    pub(super) notify_secret_file: Option<PathBuf>,
+    pub(super) hooks: Option<Vec<SaidHook>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
 pub(super) struct SaidPolicy {
     pub(super) dir: Option<PathBuf>,
     pub(super) time_zone: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SaidHook {
+    pub(super) name: String,
+    pub(super) secret_file: PathBuf,
+    pub(super) may: Vec<HookMay>,
 }
 
 #[derive(Deserialize)]

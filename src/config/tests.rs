@@ -21,6 +21,9 @@ fn an_empty_file_means_the_documented_defaults() {
     assert_eq!(aloud, empty, "{said}");
     assert_eq!(said.lines().filter(|line| line.contains(" = ")).count(), KEYS.len());
     assert_eq!(empty.layout, Layout::new("/srv/gate"));
+    assert_eq!(empty.store, Place::File(empty.layout.store()));
+    let elsewhere = parse("[store]\nurl_file = \"db.url\"").unwrap();
+    assert_eq!(elsewhere.store, Place::UrlFile("/srv/gate/db.url".into()));
     assert_eq!(empty.ssh.listen, "[::]:2222".parse().unwrap());
     assert_eq!(
         empty.session.warn_before,
@@ -33,7 +36,19 @@ fn an_empty_file_means_the_documented_defaults() {
 #[test]
 fn every_key_of_the_file_is_documented() {
     // serde lists the keys it knows when it meets one it does not.
-    for section in ["", "ssh", "session", "recording", "ledger", "log"] {
+    for section in [
+        "",
+        "store",
+        "ssh",
+        "keys",
+        "keys.pkcs11",
+        "session",
+        "recording",
+        "ledger",
+        "policy",
+        "api",
+        "log",
+    ] {
         let text = if section.is_empty() {
             "zzzzzzzzzzzz = 1".to_owned()
         } else {
@@ -42,7 +57,12 @@ fn every_key_of_the_file_is_documented() {
         let hint = parse(&text).unwrap_err().hint().unwrap();
         for key in hint.strip_prefix("keys here: ").unwrap().split(", ") {
             let documented = KEYS.iter().any(|known| known.section == section && known.key == key);
-            let a_section = section.is_empty() && KEYS.iter().any(|known| known.section == key);
+            let named = if section.is_empty() {
+                key.to_owned()
+            } else {
+                format!("{section}.{key}")
+            };
+            let a_section = KEYS.iter().any(|known| known.section == named);
             assert!(documented || a_section, "{section}.{key}");
         }
     }
@@ -114,6 +134,33 @@ fn mistakes_are_told_with_place_and_next_step() {
         ),
         ("[retention]\nkeep_days = 99999999", "retention.keep_days", ""),
         (
+            "[ssh]\ntarget_source_address = [\"10.0.0.1/8\"]",
+            "ssh.target_source_address: `10.0.0.1/8` has host bits set",
+            "behind NAT",
+        ),
+        ("[policy]\ntime_zone = \"Mars/Olympus\"", "policy.time_zone", "weekdays and hours"),
+        ("zone = [{name = \"\", networks = []}]", "zone: `` is no name", ""),
+        (
+            "[[zone]]\nname = \"office\"\nnetworks = [\"10.0.0.1/8\"]",
+            "zone: office: `10.0.0.1/8` has host bits set",
+            "Networks under a name",
+        ),
+        (
+            "[keys]\ntarget_ca = \"agent\"",
+            "keys.target_ca: it is \"agent\", and `keys.agent` names no socket",
+            "",
+        ),
+        (
+            "[keys]\nhost_ca = \"pkcs11\"",
+            "keys.host_ca: it is \"pkcs11\", and",
+            "",
+        ),
+        (
+            "[keys.pkcs11]\ntoken = \"gate\"",
+            "keys.pkcs11.module: `module`, `token` and `pin_file` are given together",
+            "",
+        ),
+        (
             "[recording]\nspool_reserve_mib = 99999999999",
             "recording.spool_reserve_mib",
             "",
@@ -139,6 +186,27 @@ fn places_count_characters_and_state_folders_from_the_file() {
     assert!(error.contains(":2:1:"), "{error}");
     assert_eq!(parse("state = \"data\"").unwrap().layout, Layout::new("/srv/gate/data"));
     assert_eq!(parse("state = \"/var/x\"").unwrap().layout, Layout::new("/var/x"));
+}
+
+#[test]
+fn policies_are_where_the_file_says_and_go_by_its_zones() {
+    let usual = parse("").unwrap().policy;
+    assert_eq!((usual.dir, usual.dir_named), ("/srv/gate/policies".into(), false));
+    let said = parse(
+        "state = \"data\"\n[policy]\ndir = \"rules\"\n[[zone]]\nname = \"office\"\nnetworks = [\"10.0.0.0/8\"]\n",
+    );
+    let said = said.unwrap().policy;
+    assert_eq!((said.dir, said.dir_named), ("/srv/gate/data/rules".into(), true));
+    assert_eq!(said.zones.len(), 1);
+    assert!(said.zones[0].networks[0].contains("10.1.2.3".parse().unwrap()));
+}
+
+#[test]
+fn keys_are_where_the_file_says_and_names_count_from_it() {
+    let config = parse("[keys]\nadmission_ca = \"agent\"\nagent = \"agent.sock\"\npassphrase_file = \"/p\"").unwrap();
+    assert_eq!(config.keys.agent, Some("/srv/gate/agent.sock".into()));
+    assert_eq!(config.keys.passphrase_file, Some("/p".into()));
+    assert_eq!(config.keys.target_ca, crate::issue::places::Place::File);
 }
 
 #[test]

@@ -83,6 +83,7 @@ impl House {
             node: "demo".parse()?,
             listen,
             host_names: vec![listen.ip().to_string()],
+            store_url_file: None,
         };
         init::create(&layout, &new, clock)
             .await

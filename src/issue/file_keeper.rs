@@ -1,5 +1,5 @@
-//! The keeper whose keys lie in the keys folder; the three authorities may
-//! sit in an ssh-agent instead.
+//! The keeper whose keys lie in the keys folder; each of the three authorities
+//! may be in an ssh-agent or in a token instead.
 //!
 //! It signs statements, not bytes: each key has rules of its own, so that a
 //! bug elsewhere (or a caller who may only ask) cannot get a certificate that
@@ -8,22 +8,22 @@
 
 use std::fmt;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use ed25519_dalek::{Signer, SigningKey};
 use portcullis_recording::sshsig;
 use rand::RngExt;
-use russh::keys::signature::Signer as SshSigner;
 use russh::keys::ssh_key::public::KeyData;
-use russh::keys::ssh_key::{Certificate, PrivateKey, PublicKey, Signature};
+use russh::keys::ssh_key::{Certificate, PrivateKey, PublicKey};
 
 use crate::clock::Clock;
 use crate::keeper::{AdmissionCertificate, Answer, HostCertificate, Keeper, KeeperError, TargetCertificate};
-use crate::kernel::grant::{GRANT_MS_MAX, WallMs};
+use crate::kernel::grant::GRANT_MS_MAX;
 
-use super::agent::Agent;
-use super::ca::{CaError, Draft, NONCE_BYTES};
-use super::keys::{self, CaKey, CaSource, KeyName, KeysError};
+use super::ca::{Draft, NONCE_BYTES};
+use super::keys::{self, KeyName, KeysError};
+use super::places::Places;
+use super::signer::{Authorities, Authority, Holders};
 
 /// Longest life of a certificate towards a target, in ms (15 min).
 pub const TARGET_MS_MAX: u64 = 15 * 60 * 1000;
@@ -59,15 +59,15 @@ impl Default for Rules {
     }
 }
 
-/// Signs with keys held in this process (and authorities in an agent).
+/// Signs with keys held in this process, and with authorities held elsewhere.
 pub struct FileKeeper {
-    admission_ca: Authority,
-    target_ca: Authority,
-    host_ca: Authority,
+    /// Swapped whole when keys were changed.
+    authorities: RwLock<Arc<Authorities>>,
+    holders: Holders,
     node: SigningKey,
     ledger: SigningKey,
-    /// Public halves of everything in the keys folder, the SSH host key last.
-    own: [KeyData; 6],
+    /// Public halves of the node's own keys, the SSH host key last.
+    own: [(KeyName, KeyData); 3],
     rules: Rules,
     clock: Clock,
     /// The largest checkpoint signed so far.
@@ -81,17 +81,6 @@ impl fmt::Debug for FileKeeper {
     }
 }
 
-struct Authority {
-    name: &'static str,
-    public: PublicKey,
-    holder: Holder,
-}
-
-enum Holder {
-    File(Box<PrivateKey>),
-    Agent(Agent),
-}
-
 struct Signed {
     origin: Vec<u8>,
     size: u64,
@@ -102,53 +91,31 @@ impl FileKeeper {
     /// Loads every key from the keys folder.
     ///
     /// # Errors
-    /// See [`keys::load`].
+    /// See [`FileKeeper::load_from`].
     pub fn load(dir: &Path, rules: Rules, clock: Clock) -> Result<FileKeeper, KeysError> {
-        FileKeeper::build(dir, None, rules, clock)
+        FileKeeper::load_from(dir, &Places::default(), rules, clock)
     }
 
-    /// Loads the node's and the ledger's keys from the folder; the three
-    /// authorities are those whose public halves lie there and whose private
-    /// halves the agent at `agent` holds. Whether it holds them is found out
-    /// by [`FileKeeper::check_agent`], or at the first signature.
+    /// Loads the node's and the ledger's keys from the folder, and each
+    /// authority from where `places` says it is. Those that somebody else
+    /// holds have their public halves in the folder, to know them by; whether
+    /// he holds them is found out by [`Authorities::check`], or at the first
+    /// signature.
     ///
     /// # Errors
-    /// See [`keys::load`].
-    pub fn load_with_agent(dir: &Path, agent: Agent, rules: Rules, clock: Clock) -> Result<FileKeeper, KeysError> {
-        FileKeeper::build(dir, Some(agent), rules, clock)
-    }
-
-    fn build(dir: &Path, agent: Option<Agent>, rules: Rules, clock: Clock) -> Result<FileKeeper, KeysError> {
-        let source = match agent {
-            None => CaSource::Files,
-            Some(_) => CaSource::Elsewhere,
-        };
-        let keys = keys::load(dir, source)?;
+    /// See [`keys::load`] and [`Authorities::load`].
+    pub fn load_from(dir: &Path, places: &Places, rules: Rules, clock: Clock) -> Result<FileKeeper, KeysError> {
+        let keys = keys::load(dir)?;
         let own = [
-            keys.admission_ca.public().key_data().clone(),
-            keys.target_ca.public().key_data().clone(),
-            keys.host_ca.public().key_data().clone(),
-            keys.node.public_key().key_data().clone(),
-            keys.ledger.public_key().key_data().clone(),
-            keys.ssh_host.public_key().key_data().clone(),
+            (KeyName::Node, keys.node.public_key().key_data().clone()),
+            (KeyName::Ledger, keys.ledger.public_key().key_data().clone()),
+            (KeyName::SshHost, keys.ssh_host.public_key().key_data().clone()),
         ];
-        let authority = |name: KeyName, key: CaKey| match (key, &agent) {
-            (CaKey::Here(key), _) => Ok(Authority {
-                name: name.file(),
-                public: key.public_key().clone(),
-                holder: Holder::File(key),
-            }),
-            (CaKey::Elsewhere(public), Some(agent)) => Ok(Authority {
-                name: name.file(),
-                public,
-                holder: Holder::Agent(agent.clone()),
-            }),
-            (CaKey::Elsewhere(_), None) => Err(KeysError::Missing(dir.join(name.file()))),
-        };
+        let holders = Holders::of(places)?;
+        let authorities = Authorities::load(dir, places, &holders, &own)?;
         Ok(FileKeeper {
-            admission_ca: authority(KeyName::AdmissionCa, keys.admission_ca)?,
-            target_ca: authority(KeyName::TargetCa, keys.target_ca)?,
-            host_ca: authority(KeyName::HostCa, keys.host_ca)?,
+            authorities: RwLock::new(Arc::new(authorities)),
+            holders,
             node: plain_ed25519(dir, KeyName::Node, &keys.node)?,
             ledger: plain_ed25519(dir, KeyName::Ledger, &keys.ledger)?,
             own,
@@ -158,33 +125,47 @@ impl FileKeeper {
         })
     }
 
-    /// Asks the agent, if there is one, whether it holds the three
-    /// authorities' keys; `serve` and `check` ask before they begin.
+    /// The authorities as they stand in the folder now; they are not in force
+    /// before [`FileKeeper::put`].
     ///
     /// # Errors
-    /// [`KeeperError::Unavailable`] names the first key that is not there.
-    pub async fn check_agent(&self) -> Result<(), KeeperError> {
-        for authority in [&self.admission_ca, &self.target_ca, &self.host_ca] {
-            if let Holder::Agent(agent) = &authority.holder {
-                agent.holds(authority.name, &authority.public).await?;
-            }
-        }
-        Ok(())
+    /// See [`Authorities::load`].
+    pub fn read(&self, dir: &Path, places: &Places) -> Result<Authorities, KeysError> {
+        Authorities::load(dir, places, &self.holders, &self.own)
+    }
+
+    /// Puts others in force, for every signature from now on; answers with
+    /// those before.
+    pub fn put(&self, authorities: Arc<Authorities>) -> Arc<Authorities> {
+        let mut held = self.authorities.write().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut held, authorities)
+    }
+
+    /// Those in force.
+    pub fn authorities(&self) -> Arc<Authorities> {
+        self.authorities.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Nobody outside gets a certificate for a key that is one of ours: it
     /// would tie two roles to one private key.
-    fn refuse_own(&self, authority: &Authority, subject: &PublicKey, but: Option<&KeyData>) -> Result<(), KeeperError> {
-        let taken = |own: &&KeyData| *own == subject.key_data() && Some(*own) != but;
-        match self.own.iter().find(taken) {
-            Some(_) => Err(authority.refuse("the key to certify is one of the bastion's own")),
-            None => Ok(()),
+    fn refuse_own(
+        &self,
+        held: &Authorities,
+        authority: &Authority,
+        subject: &PublicKey,
+        but: Option<KeyName>,
+    ) -> Result<(), KeeperError> {
+        let key = subject.key_data();
+        let own = self.own.iter().any(|(name, own)| own == key && Some(*name) != but);
+        match own || held.has(key) {
+            true => Err(authority.refuse("the key to certify is one of the bastion's own")),
+            false => Ok(()),
         }
     }
 
-    fn admission_draft(&self, asked: AdmissionCertificate) -> Result<Draft, KeeperError> {
-        let authority = &self.admission_ca;
-        self.refuse_own(authority, &asked.public_key, None)?;
+    fn admission_draft(&self, held: &Authorities, asked: AdmissionCertificate) -> Result<Draft, KeeperError> {
+        let authority = &held.admission_ca;
+        self.refuse_own(held, authority, &asked.public_key, None)?;
         let now = self.clock.now().wall_ms;
         let life = asked.valid_before_ms.saturating_sub(asked.valid_after_ms);
         if life > self.rules.grant_ms_max {
@@ -200,9 +181,9 @@ impl FileKeeper {
         Draft::admission(&authority.public, nonce(), asked).map_err(|why| authority.refuse(why))
     }
 
-    fn target_draft(&self, asked: TargetCertificate) -> Result<Draft, KeeperError> {
-        let authority = &self.target_ca;
-        self.refuse_own(authority, &asked.public_key, None)?;
+    fn target_draft(&self, held: &Authorities, asked: TargetCertificate) -> Result<Draft, KeeperError> {
+        let authority = &held.target_ca;
+        self.refuse_own(held, authority, &asked.public_key, None)?;
         let now = self.clock.now().wall_ms;
         authority.refuse_past(now, asked.valid_before_ms)?;
         // Both ends are bound to now: a certificate for later could be kept.
@@ -215,9 +196,9 @@ impl FileKeeper {
         Draft::target(&authority.public, nonce(), rand::rng().random(), asked).map_err(|why| authority.refuse(why))
     }
 
-    fn host_draft(&self, asked: HostCertificate) -> Result<Draft, KeeperError> {
-        let authority = &self.host_ca;
-        self.refuse_own(authority, &asked.public_key, self.own.last())?;
+    fn host_draft(&self, held: &Authorities, asked: HostCertificate) -> Result<Draft, KeeperError> {
+        let authority = &held.host_ca;
+        self.refuse_own(held, authority, &asked.public_key, Some(KeyName::SshHost))?;
         let now = self.clock.now().wall_ms;
         authority.refuse_past(now, asked.valid_before_ms)?;
         let life = asked.valid_before_ms.saturating_sub(asked.valid_after_ms);
@@ -251,47 +232,6 @@ impl FileKeeper {
         *last = Some(signed);
         Ok(signature)
     }
-}
-
-impl Authority {
-    fn refuse(&self, why: impl ToString) -> KeeperError {
-        KeeperError::Refused {
-            key: self.name,
-            why: why.to_string(),
-        }
-    }
-
-    fn refuse_past(&self, now: WallMs, valid_before_ms: WallMs) -> Result<(), KeeperError> {
-        match valid_before_ms > now {
-            true => Ok(()),
-            false => Err(self.refuse("it would have ended before now")),
-        }
-    }
-
-    async fn sign(&self, draft: Draft) -> Result<Certificate, KeeperError> {
-        let bytes = draft.to_be_signed().map_err(|why| self.refuse(why))?;
-        let signature = match &self.holder {
-            Holder::File(key) => sign_here(self.name, key, &bytes)?,
-            Holder::Agent(agent) => agent.sign(self.name, &self.public, &bytes).await?,
-        };
-        // A wrong signature is the holder's fault; the form was checked before.
-        draft.seal(signature).map_err(|why| {
-            if !matches!(why, CaError::NotSigned(_)) {
-                return self.refuse(why);
-            }
-            KeeperError::Unavailable {
-                key: self.name,
-                why: why.to_string(),
-            }
-        })
-    }
-}
-
-fn sign_here(name: &'static str, key: &PrivateKey, bytes: &[u8]) -> Result<Signature, KeeperError> {
-    SshSigner::<Signature>::try_sign(key, bytes).map_err(|why| KeeperError::Unavailable {
-        key: name,
-        why: why.to_string(),
-    })
 }
 
 fn nonce() -> [u8; NONCE_BYTES] {
@@ -343,15 +283,15 @@ impl Keeper for FileKeeper {
     }
 
     fn admission_ca(&self) -> PublicKey {
-        self.admission_ca.public.clone()
+        self.authorities().admission_ca.public.clone()
     }
 
     fn target_ca(&self) -> PublicKey {
-        self.target_ca.public.clone()
+        self.authorities().target_ca.public.clone()
     }
 
     fn host_ca(&self) -> PublicKey {
-        self.host_ca.public.clone()
+        self.authorities().host_ca.public.clone()
     }
 
     fn sign_recording<'a>(&'a self, statement: &'a [u8]) -> Answer<'a, [u8; 64]> {
@@ -378,22 +318,25 @@ impl Keeper for FileKeeper {
 
     fn issue_admission(&self, certificate: AdmissionCertificate) -> Answer<'_, Certificate> {
         Box::pin(async move {
-            let draft = self.admission_draft(certificate)?;
-            self.admission_ca.sign(draft).await
+            let held = self.authorities();
+            let draft = self.admission_draft(&held, certificate)?;
+            held.admission_ca.sign(draft).await
         })
     }
 
     fn issue_target(&self, certificate: TargetCertificate) -> Answer<'_, Certificate> {
         Box::pin(async move {
-            let draft = self.target_draft(certificate)?;
-            self.target_ca.sign(draft).await
+            let held = self.authorities();
+            let draft = self.target_draft(&held, certificate)?;
+            held.target_ca.sign(draft).await
         })
     }
 
     fn issue_host(&self, certificate: HostCertificate) -> Answer<'_, Certificate> {
         Box::pin(async move {
-            let draft = self.host_draft(certificate)?;
-            self.host_ca.sign(draft).await
+            let held = self.authorities();
+            let draft = self.host_draft(&held, certificate)?;
+            held.host_ca.sign(draft).await
         })
     }
 }

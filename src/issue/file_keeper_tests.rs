@@ -3,11 +3,13 @@
 use std::process::{Child, Command, Stdio};
 
 use ed25519_dalek::{Signature as RawSignature, VerifyingKey};
-use russh::keys::ssh_key::{Algorithm, HashAlg};
+use russh::keys::ssh_key::{Algorithm, HashAlg, PrivateKey};
 
 use super::*;
 use crate::clock::Now;
 use crate::issue::keys::CaHome;
+use crate::issue::places::Place;
+use crate::kernel::grant::WallMs;
 
 const NOW: WallMs = 1_800_000_000_500;
 const MINUTE: u64 = 60_000;
@@ -266,8 +268,14 @@ async fn authorities_in_a_real_agent() {
         agent.add(&dir.join(name.file()));
         std::fs::remove_file(dir.join(name.file())).unwrap();
     }
-    let held = Agent::at(&agent.socket);
-    let keeper = FileKeeper::load_with_agent(&dir, held, Rules::default(), clock.clone()).unwrap();
+    let places = Places {
+        admission_ca: Place::Agent,
+        target_ca: Place::Agent,
+        host_ca: Place::Agent,
+        agent: Some(agent.socket.clone()),
+        ..Places::default()
+    };
+    let keeper = FileKeeper::load_from(&dir, &places, Rules::default(), clock.clone()).unwrap();
 
     let made = keeper.issue_admission(admission()).await.unwrap();
     made.validate_at(NOW / 1000, &[keeper.admission_ca().fingerprint(HashAlg::Sha256)])
@@ -277,11 +285,23 @@ async fn authorities_in_a_real_agent() {
     // The host CA was not given to it.
     let missing = keeper.issue_host(host()).await.unwrap_err().to_string();
     assert!(missing.contains("host_ca"), "{missing}");
-    let missing = keeper.check_agent().await.unwrap_err().to_string();
+    let missing = keeper.authorities().check().await.unwrap_err().to_string();
     assert!(missing.contains("ssh-add") && missing.contains("host_ca"), "{missing}");
     agent.add(&dir.join("host_ca"));
-    keeper.check_agent().await.unwrap();
+    keeper.authorities().check().await.unwrap();
     keeper.issue_host(host()).await.unwrap();
+
+    // One of them in the agent, the others in files.
+    let mixed = Places {
+        host_ca: Place::File,
+        ..places
+    };
+    let keeper = FileKeeper::load_from(&dir, &mixed, Rules::default(), clock.clone()).unwrap();
+    keeper.authorities().check().await.unwrap();
+    keeper.issue_host(host()).await.unwrap();
+    let nowhere = Places { agent: None, ..mixed };
+    let said = FileKeeper::load_from(&dir, &nowhere, Rules::default(), clock).unwrap_err();
+    assert!(said.to_string().contains("no `agent` is named"), "{said}");
 
     drop(agent);
     assert!(matches!(

@@ -7,15 +7,14 @@
 //! Losing it costs new trust files at every target and client, no evidence.
 
 use std::fmt;
-use std::fs::{DirBuilder, OpenOptions};
-use std::io::{self, Read};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use russh::keys::ssh_key::{Algorithm, Certificate, LineEnding, PrivateKey, PublicKey};
-use rustix::fs::OFlags;
-use zeroize::Zeroizing;
 
+use super::secret::{Secret, check_private, private_file};
 use crate::durable::{self, DurableError};
 
 /// Longest key or certificate file that is read, in bytes.
@@ -23,11 +22,9 @@ pub const KEY_FILE_BYTES_MAX: u64 = 16 * 1024;
 /// Mode of the folder: nobody else may even list it.
 const FOLDER_MODE: u32 = 0o700;
 /// Mode of private files in it.
-const PRIVATE_MODE: u32 = 0o600;
+pub(super) const PRIVATE_MODE: u32 = 0o600;
 /// Mode of public halves, for `cp` into an sshd's configuration.
-const PUBLIC_MODE: u32 = 0o644;
-/// The bits of a mode that let group or world in.
-const OTHERS: u32 = 0o077;
+pub(super) const PUBLIC_MODE: u32 = 0o644;
 
 /// Every private key there is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -107,8 +104,36 @@ pub enum KeysError {
     ForeignOwner { path: PathBuf, owner: u32, me: u32 },
     #[error("{} is not a regular file: keys are taken only from files of the keys folder itself", .0.display())]
     NotAFile(PathBuf),
-    #[error("{} is protected by a passphrase, which a server cannot type: hold the key in ssh-agent (`ca = \"agent\"`), or remove the passphrase with `ssh-keygen -p`", .0.display())]
+    #[error("{} is protected by a passphrase, and none was given: name a file that holds it (`[keys] passphrase_file`), or load the systemd credential `passphrase`", .0.display())]
     Passphrase(PathBuf),
+    #[error("the passphrase that was given does not open {}: `ssh-keygen -y -f` tells whether it is the right one", .0.display())]
+    WrongPassphrase(PathBuf),
+    #[error("{} holds no usable secret: {why}; write it there as one line", path.display())]
+    BadSecret { path: PathBuf, why: &'static str },
+    #[error(
+        "there is a new {0} already, announced and not in use: `portcullis keys activate` it, or `keys retire --announced` it"
+    )]
+    Announced(KeyName),
+    #[error("no new {0} is announced: `portcullis keys rotate` makes one")]
+    NotAnnounced(KeyName),
+    #[error("the {0} before the last change is trusted still: `portcullis keys retire` it first")]
+    Retiring(KeyName),
+    #[error("there is no older {0} to retire")]
+    NothingToRetire(KeyName),
+    #[error("the new {0} is the one in use: make another key")]
+    Same(KeyName),
+    #[error("{name} is in {place}, and {missing}: say it in the configuration's section [keys]")]
+    NoPlace {
+        name: KeyName,
+        place: &'static str,
+        missing: &'static str,
+    },
+    #[error(
+        "the announced {0} is in no file of the keys folder: say in the configuration's section [keys] where it is"
+    )]
+    NotHere(KeyName),
+    #[error("another command changes these keys now: try again once it is through")]
+    Busy,
     #[error("{} is not a usable key: {why}; restore it from the backup", path.display())]
     Unreadable { path: PathBuf, why: String },
     #[error("{a} and {b} are the same key: authorities are never mixed; make a new {b} with `ssh-keygen -t ed25519`")]
@@ -117,7 +142,7 @@ pub enum KeysError {
     File(#[from] DurableError),
 }
 
-/// Where the three CA keys live.
+/// Where the three CA keys are made to live.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum CaHome<'a> {
     /// In files of the keys folder.
@@ -131,27 +156,9 @@ pub enum CaHome<'a> {
     },
 }
 
-/// A private key, or the public half of one that is held elsewhere.
-pub enum CaKey {
-    Here(Box<PrivateKey>),
-    Elsewhere(PublicKey),
-}
-
-impl CaKey {
-    /// The public half.
-    pub fn public(&self) -> &PublicKey {
-        match self {
-            CaKey::Here(key) => key.public_key(),
-            CaKey::Elsewhere(key) => key,
-        }
-    }
-}
-
-/// What the keys folder holds. Private halves are wiped when it is dropped.
+/// The node's own keys, which are always files. Private halves are wiped when
+/// this is dropped.
 pub struct Keys {
-    pub admission_ca: CaKey,
-    pub target_ca: CaKey,
-    pub host_ca: CaKey,
     pub ssh_host: PrivateKey,
     pub node: PrivateKey,
     pub ledger: PrivateKey,
@@ -205,7 +212,7 @@ pub fn create(dir: &Path, ca: CaHome<'_>) -> Result<(), KeysError> {
 /// # Errors
 /// When the old one is not a key of the folder, or the new one cannot be written.
 pub fn rotate(dir: &Path, name: KeyName) -> Result<PublicKey, KeysError> {
-    check_folder(dir)?;
+    let _lock = lock(dir)?;
     read_private(dir, name)?;
     let (private, public) = (dir.join(name.file()), dir.join(format!("{name}.pub")));
     let key = new_key(&private, name)?;
@@ -217,7 +224,7 @@ pub fn rotate(dir: &Path, name: KeyName) -> Result<PublicKey, KeysError> {
     Ok(key.public_key().clone())
 }
 
-fn unusable(path: &Path) -> impl Fn(russh::keys::ssh_key::Error) -> KeysError {
+pub(super) fn unusable(path: &Path) -> impl Fn(russh::keys::ssh_key::Error) -> KeysError {
     let path = path.to_owned();
     move |why| KeysError::Unreadable {
         path: path.clone(),
@@ -225,7 +232,7 @@ fn unusable(path: &Path) -> impl Fn(russh::keys::ssh_key::Error) -> KeysError {
     }
 }
 
-fn new_key(path: &Path, name: KeyName) -> Result<PrivateKey, KeysError> {
+pub(super) fn new_key(path: &Path, name: KeyName) -> Result<PrivateKey, KeysError> {
     let mut key = PrivateKey::random(&mut rand::rng(), Algorithm::Ed25519).map_err(unusable(path))?;
     key.set_comment(format!("portcullis {name}"));
     Ok(key)
@@ -258,28 +265,18 @@ fn write_public(dir: &Path, name: KeyName, key: &PublicKey) -> Result<(), KeysEr
     Ok(())
 }
 
-/// Reads every key of the folder, after checking that nobody else could.
+/// Reads the node's own keys, after checking that nobody else could.
 ///
 /// # Errors
 /// A file is missing, readable by group or world, owned by another user, a
-/// symbolic link, protected by a passphrase, not ed25519, or the same key as
-/// another one.
-pub fn load(dir: &Path, ca: CaSource) -> Result<Keys, KeysError> {
+/// symbolic link, protected by a passphrase, or not ed25519.
+pub fn load(dir: &Path) -> Result<Keys, KeysError> {
     check_folder(dir)?;
-    let authority = |name| match ca {
-        CaSource::Files => read_private(dir, name).map(Box::new).map(CaKey::Here),
-        CaSource::Elsewhere => read_public(dir, name).map(CaKey::Elsewhere),
-    };
-    let keys = Keys {
-        admission_ca: authority(KeyName::AdmissionCa)?,
-        target_ca: authority(KeyName::TargetCa)?,
-        host_ca: authority(KeyName::HostCa)?,
+    Ok(Keys {
         ssh_host: read_private(dir, KeyName::SshHost)?,
         node: read_private(dir, KeyName::Node)?,
         ledger: read_private(dir, KeyName::Ledger)?,
-    };
-    refuse_same_keys(&keys)?;
-    Ok(keys)
+    })
 }
 
 /// Reads the SSH host key alone: the one that the listener itself works with.
@@ -289,15 +286,6 @@ pub fn load(dir: &Path, ca: CaSource) -> Result<Keys, KeysError> {
 pub fn load_ssh_host(dir: &Path) -> Result<PrivateKey, KeysError> {
     check_folder(dir)?;
     read_private(dir, KeyName::SshHost)
-}
-
-/// Where [`load`] looks for the CA keys; what config calls `ca`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum CaSource {
-    /// Private keys in the folder.
-    Files,
-    /// Only the public halves are in the folder.
-    Elsewhere,
 }
 
 /// The host certificate beside the SSH host key, if one was written.
@@ -314,10 +302,7 @@ pub fn load_host_certificate(dir: &Path) -> Result<Option<Certificate>, KeysErro
     let text = String::from_utf8_lossy(&bytes);
     Certificate::from_openssh(text.trim())
         .map(Some)
-        .map_err(|why| KeysError::Unreadable {
-            path,
-            why: why.to_string(),
-        })
+        .map_err(unusable(&path))
 }
 
 /// Writes the host certificate beside the SSH host key, replacing an older
@@ -351,13 +336,11 @@ pub fn read_public(dir: &Path, name: KeyName) -> Result<PublicKey, KeysError> {
         false => KeysError::File(why),
     })?;
     let text = String::from_utf8_lossy(&bytes);
-    PublicKey::from_openssh(text.trim()).map_err(|why| KeysError::Unreadable {
-        path,
-        why: why.to_string(),
-    })
+    PublicKey::from_openssh(text.trim()).map_err(unusable(&path))
 }
 
-fn check_folder(dir: &Path) -> Result<(), KeysError> {
+/// Whether the folder is there, and nobody else's.
+pub(super) fn check_folder(dir: &Path) -> Result<(), KeysError> {
     let meta = match dir.metadata() {
         Ok(meta) => meta,
         Err(why) if why.kind() == io::ErrorKind::NotFound => {
@@ -368,86 +351,41 @@ fn check_folder(dir: &Path) -> Result<(), KeysError> {
     check_private(dir, &meta, "700")
 }
 
-fn check_private(path: &Path, meta: &std::fs::Metadata, fix: &'static str) -> Result<(), KeysError> {
-    let mode = meta.mode() & 0o7777;
-    if mode & OTHERS != 0 {
-        return Err(KeysError::OpenToOthers {
-            path: path.to_owned(),
-            mode,
-            fix,
-        });
+/// Keeps a second command from changing the same keys, for as long as what it
+/// answers with lives.
+pub(super) fn lock(dir: &Path) -> Result<std::fs::File, KeysError> {
+    check_folder(dir)?;
+    let folder = std::fs::File::open(dir).map_err(DurableError::at("open", dir))?;
+    match rustix::fs::flock(&folder, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(folder),
+        Err(_) => Err(KeysError::Busy),
     }
-    let me = rustix::process::geteuid().as_raw();
-    if meta.uid() != me {
-        return Err(KeysError::ForeignOwner {
-            path: path.to_owned(),
-            owner: meta.uid(),
-            me,
-        });
-    }
-    Ok(())
 }
 
 fn read_private(dir: &Path, name: KeyName) -> Result<PrivateKey, KeysError> {
-    let path = dir.join(name.file());
-    // The mode is looked at through the open file, so that what is checked
-    // is what is read.
-    // NONBLOCK: a pipe put in its place must not hold the start up.
-    let flags = OFlags::NOFOLLOW.union(OFlags::NONBLOCK);
-    let no_follow = i32::try_from(flags.bits()).unwrap_or(0);
-    let opened = OpenOptions::new().read(true).custom_flags(no_follow).open(&path);
-    let file = match opened {
-        Ok(file) => file,
-        Err(why) if why.kind() == io::ErrorKind::NotFound => return Err(KeysError::Missing(path)),
-        Err(_) if path.is_symlink() => return Err(KeysError::NotAFile(path)),
-        Err(why) => return Err(DurableError::at("open", &path)(why).into()),
+    read_key_file(&dir.join(name.file()), None)
+}
+
+/// A private key's file, opened with the passphrase if it has one.
+///
+/// # Errors
+/// As [`load`]; a passphrase that is missing or wrong.
+pub(super) fn read_key_file(path: &Path, passphrase: Option<&Secret>) -> Result<PrivateKey, KeysError> {
+    let key = PrivateKey::from_openssh(&*private_file(path)?).map_err(unusable(path))?;
+    let key = match (key.is_encrypted(), passphrase) {
+        (false, _) => key,
+        (true, None) => return Err(KeysError::Passphrase(path.to_owned())),
+        (true, Some(secret)) => key
+            .decrypt(secret.bytes())
+            .map_err(|_| KeysError::WrongPassphrase(path.to_owned()))?,
     };
-    let meta = file.metadata().map_err(DurableError::at("look at", &path))?;
-    if !meta.is_file() {
-        return Err(KeysError::NotAFile(path));
-    }
-    check_private(&path, &meta, "600")?;
-    // Room for all of it at once: a buffer that grew would leave pieces of
-    // the key behind in freed memory.
-    let room = usize::try_from(KEY_FILE_BYTES_MAX.saturating_add(1)).unwrap_or(usize::MAX);
-    let mut text = Zeroizing::new(Vec::with_capacity(room));
-    file.take(KEY_FILE_BYTES_MAX)
-        .read_to_end(&mut text)
-        .map_err(DurableError::at("read", &path))?;
-    let key = PrivateKey::from_openssh(&*text).map_err(|why| KeysError::Unreadable {
-        path: path.clone(),
-        why: why.to_string(),
-    })?;
-    if key.is_encrypted() {
-        return Err(KeysError::Passphrase(path));
-    }
     match key.algorithm() == Algorithm::Ed25519 {
         true => Ok(key),
         false => Err(KeysError::Unreadable {
-            path,
+            path: path.to_owned(),
             why: format!("it is {}, where ssh-ed25519 is expected", key.algorithm()),
         }),
     }
-}
-
-/// One key in two roles would let a statement of one be shown as the other's.
-fn refuse_same_keys(keys: &Keys) -> Result<(), KeysError> {
-    let all = [
-        (KeyName::AdmissionCa, keys.admission_ca.public()),
-        (KeyName::TargetCa, keys.target_ca.public()),
-        (KeyName::HostCa, keys.host_ca.public()),
-        (KeyName::SshHost, keys.ssh_host.public_key()),
-        (KeyName::Node, keys.node.public_key()),
-        (KeyName::Ledger, keys.ledger.public_key()),
-    ];
-    for (at, (a, key)) in all.iter().enumerate() {
-        for (b, other) in all.iter().skip(at.saturating_add(1)) {
-            if key.key_data() == other.key_data() {
-                return Err(KeysError::SameKey { a: *a, b: *b });
-            }
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

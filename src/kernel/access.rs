@@ -5,11 +5,14 @@
 //! never an approver, an approval is bound to the hash of what was asked, a
 //! quorum counts people, an unanswered request ends by itself.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use utoipa::ToSchema;
 
 use super::grant::{Capabilities, Cidr, WallMs, hex32};
-use super::id::{Destination, GrantId, IdentityName, RequestId};
+use super::id::{Destination, GrantId, GroupName, IdentityName, RequestId};
 use super::policy::facts::Facts;
 use super::policy::obligations::Obligations;
 
@@ -83,7 +86,7 @@ impl AccessRequest {
 }
 
 /// Yes or no.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     Approve,
@@ -94,6 +97,9 @@ pub enum Verdict {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Approval {
     pub by: String,
+    /// Groups of who answers, for [`Obligations::approvers`].
+    #[serde(default)]
+    pub groups: BTreeSet<GroupName>,
     pub verdict: Verdict,
     /// Hash of the request that the approver saw.
     #[serde(with = "hex32")]
@@ -105,7 +111,7 @@ pub struct Approval {
 }
 
 /// What became of a request.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RequestState {
     /// Waits for answers.
@@ -212,7 +218,7 @@ impl RequestRow {
             grant: None,
             closed_ms: None,
         };
-        if row.request.obligations.approvals == 0 {
+        if row.missing().is_none() {
             row.approve(row.request.made_ms);
         }
         row
@@ -268,8 +274,7 @@ impl RequestRow {
             Verdict::Approve if until <= from => return Err(AnswerRefused::WindowOver),
             Verdict::Approve => {
                 self.answers.push(answer);
-                let yes = self.answers.iter().filter(|given| given.verdict == Verdict::Approve);
-                if yes.count() >= self.request.obligations.approvals as usize {
+                if self.missing().is_none() {
                     self.approve(now);
                 }
             }
@@ -280,6 +285,17 @@ impl RequestRow {
             }
         }
         Ok(())
+    }
+
+    /// Whose yes is still missing: how many people, and of which groups one.
+    pub fn missing(&self) -> Option<(u32, BTreeSet<GroupName>)> {
+        let yes = || self.answers.iter().filter(|given| given.verdict == Verdict::Approve);
+        let count = u32::try_from(yes().count()).unwrap_or(u32::MAX);
+        let people = self.request.obligations.approvals.saturating_sub(count);
+        let given: BTreeSet<&GroupName> = yes().flat_map(|given| &given.groups).collect();
+        let wanted = self.request.obligations.approvers.iter();
+        let groups: BTreeSet<GroupName> = wanted.filter(|group| !given.contains(group)).cloned().collect();
+        (people > 0 || !groups.is_empty()).then_some((people, groups))
     }
 
     /// Takes it back.
@@ -295,12 +311,138 @@ impl RequestRow {
         Ok(())
     }
 
-    /// `[from, until)` if a certificate may be collected at `now`: not before
-    /// an hour ahead of its window, never after it.
+    /// `[from, until)` if a certificate may be collected at `now`: once it is
+    /// approved, until its window is over. One that begins later may be
+    /// collected before: the certificate is not good before either.
     pub fn collectable(&self, now: WallMs) -> Option<(WallMs, WallMs)> {
         match (self.state, self.window) {
             (RequestState::Approved, Some((from, until))) if now < until => Some((from, until)),
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::inventory::IdentityKind;
+    use crate::kernel::policy::facts::{Action, Who};
+
+    const NOW: u64 = 1_800_000_000_000;
+
+    fn row(obligations: Obligations) -> RequestRow {
+        let who = Who {
+            name: "alice".parse().unwrap(),
+            kind: IdentityKind::Person,
+            roles: BTreeSet::new(),
+            groups: BTreeSet::new(),
+            owner: None,
+            purpose: None,
+        };
+        let request = AccessRequest {
+            id: RequestId([1; 16]),
+            identity: "alice".parse().unwrap(),
+            requested_by: "sam".to_owned(),
+            destination: "root@db1".parse().unwrap(),
+            capabilities: Capabilities::new(),
+            sources: Vec::new(),
+            begins_ms: None,
+            for_ms: 1_800_000,
+            reason: "INC-42".to_owned(),
+            ticket: None,
+            public_key: None,
+            single_use: false,
+            extends: None,
+            made_ms: NOW,
+            answer_by_ms: NOW + 1000,
+            policy_digest: [0; 32],
+            obligations,
+        };
+        RequestRow::new(request, Facts::new(Action::Request, who, None, NOW))
+    }
+
+    fn yes(row: &RequestRow, by: &str, at_ms: u64) -> Approval {
+        Approval {
+            by: by.to_owned(),
+            groups: BTreeSet::new(),
+            verdict: Verdict::Approve,
+            request_sha256: row.request.sha256(),
+            why: String::new(),
+            method: "ssh-key".to_owned(),
+            at_ms,
+        }
+    }
+
+    fn two() -> Obligations {
+        Obligations {
+            approvals: 2,
+            ..Obligations::default()
+        }
+    }
+
+    #[test]
+    fn nobody_who_asked_answers_and_a_quorum_counts_people() {
+        let mut row = row(two());
+        for own in ["alice", "sam"] {
+            assert_eq!(row.answer(yes(&row, own, NOW)), Err(AnswerRefused::OwnRequest));
+        }
+        row.answer(yes(&row, "bob", NOW)).unwrap();
+        assert_eq!(row.answer(yes(&row, "bob", NOW)), Err(AnswerRefused::Again));
+        assert_eq!((row.state, row.collectable(NOW)), (RequestState::Pending, None));
+        row.answer(yes(&row, "carol", NOW + 7)).unwrap();
+        let until = NOW + 1_800_000;
+        assert_eq!(
+            row.collectable(NOW + 7),
+            Some((NOW + 7, until)),
+            "ends at a full second"
+        );
+        assert_eq!(row.collectable(until), None, "half-open");
+        assert_eq!(row.answer(yes(&row, "dan", NOW)), Err(AnswerRefused::NotPending));
+    }
+
+    #[test]
+    fn an_answer_is_bound_to_what_was_seen_and_to_the_time() {
+        let mut row = row(two());
+        let seen = yes(&row, "bob", NOW);
+        row.request.destination = "root@db2".parse().unwrap();
+        assert_eq!(row.answer(seen), Err(AnswerRefused::OtherRequest));
+        assert_eq!(row.answer(yes(&row, "bob", NOW + 1000)), Err(AnswerRefused::TooLate));
+        assert_eq!(row.state_at(NOW + 1000), RequestState::Expired);
+    }
+
+    #[test]
+    fn one_no_ends_it() {
+        let mut row = row(two());
+        let no = Approval {
+            verdict: Verdict::Deny,
+            ..yes(&row, "bob", NOW)
+        };
+        row.answer(no).unwrap();
+        assert_eq!(row.state, RequestState::Denied);
+        assert_eq!(row.answer(yes(&row, "carol", NOW)), Err(AnswerRefused::NotPending));
+    }
+
+    #[test]
+    fn each_group_that_is_asked_for_has_one() {
+        let dba = || -> BTreeSet<GroupName> { ["dba".parse().unwrap()].into() };
+        let mut row = row(Obligations {
+            approvals: 1,
+            approvers: dba(),
+            ..Obligations::default()
+        });
+        row.answer(yes(&row, "bob", NOW)).unwrap();
+        assert_eq!(row.missing(), Some((0, dba())));
+        let mut carol = yes(&row, "carol", NOW);
+        carol.groups = dba();
+        row.answer(carol).unwrap();
+        assert_eq!(row.state, RequestState::Approved);
+    }
+
+    #[test]
+    fn a_window_does_not_move_with_a_late_yes() {
+        let mut row = row(two());
+        row.request.begins_ms = Some(NOW + 500);
+        assert_eq!(row.request.window(NOW), (NOW + 500, NOW + 1_800_000));
+        assert_eq!(row.request.window(NOW + 900), (NOW + 900, NOW + 1_800_000));
     }
 }

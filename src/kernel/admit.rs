@@ -223,6 +223,8 @@ pub struct Admitted {
     certificate_serial: u64,
     certificate_key_id: String,
     policy_digest: [u8; 32],
+    reason: String,
+    ticket: Option<String>,
 }
 
 impl Admitted {
@@ -262,6 +264,14 @@ impl Admitted {
     }
     pub fn policy_digest(&self) -> [u8; 32] {
         self.policy_digest
+    }
+    /// What it was granted for.
+    pub fn reason(&self) -> &str {
+        &self.reason
+    }
+    /// Its ticket, if one was named.
+    pub fn ticket(&self) -> Option<&str> {
+        self.ticket.as_deref()
     }
 }
 
@@ -330,6 +340,8 @@ pub fn admit(
             .take(KEY_ID_CHARS_MAX)
             .collect(),
         policy_digest: grant.policy_digest,
+        reason: grant.reason.clone(),
+        ticket: grant.ticket.clone(),
     })
 }
 

@@ -46,6 +46,8 @@ fn grant() -> Grant {
         sources: Vec::new(),
         capabilities: [Capability::Shell, Capability::Exec, Capability::Forward].into(),
         reason: "test".into(),
+        ticket: None,
+        request: None,
         issued_by: "bob".into(),
         policy_digest: [0; 32],
         certificate_sha256: [7; 32],

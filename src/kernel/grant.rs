@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::id::{Destination, GrantId, IdentityName};
+use super::id::{Destination, GrantId, IdentityName, RequestId};
 
 /// Milliseconds of the wall clock since 1970-01-01T00:00:00Z.
 pub type WallMs = u64;
@@ -97,6 +97,12 @@ impl Cidr {
 }
 
 impl Cidr {
+    /// Whether every address of `other` lies in this block.
+    pub fn covers(&self, other: &Cidr) -> bool {
+        // A block of mapped addresses counts its prefix in other bits.
+        self.addr.is_ipv4() == other.addr.is_ipv4() && self.prefix <= other.prefix && self.contains(other.addr)
+    }
+
     /// Whether no bit is set beyond the prefix; OpenSSH refuses a certificate
     /// whose `source-address` has one.
     pub fn is_exact(&self) -> bool {
@@ -170,6 +176,11 @@ pub struct Grant {
     pub sources: Vec<Cidr>,
     pub capabilities: Capabilities,
     pub reason: String,
+    #[serde(default)]
+    pub ticket: Option<String>,
+    /// The request that it was collected from; none: an admin issued it.
+    #[serde(default)]
+    pub request: Option<RequestId>,
     /// Who issued it.
     pub issued_by: String,
     /// SHA-256 of the policies that allowed it.
@@ -272,6 +283,20 @@ mod tests {
         for (block, addr, inside) in cases {
             let block: Cidr = block.parse().unwrap();
             assert_eq!(block.contains(addr.parse().unwrap()), inside, "{block} {addr}");
+        }
+        let cases = [
+            ("10.0.0.0/8", "10.1.0.0/16", true),
+            ("10.0.0.0/8", "10.0.0.0/8", true),
+            ("10.1.0.0/16", "10.0.0.0/8", false),
+            ("10.0.0.0/8", "11.0.0.0/16", false),
+            ("0.0.0.0/0", "::1/128", false),
+            ("::/0", "10.0.0.0/8", false),
+            ("10.0.0.0/8", "::ffff:10.0.0.0/97", false),
+            ("2001:db8::/32", "2001:db8:1::/48", true),
+        ];
+        for (outer, inner, covers) in cases {
+            let [outer, inner]: [Cidr; 2] = [outer, inner].map(|block| block.parse().unwrap());
+            assert_eq!(outer.covers(&inner), covers, "{outer} {inner}");
         }
         for bad in ["10.0.0.0/33", "10.0.0/8", "::/129", "x", "10.0.0.0/", "10.0.0.0/+8"] {
             assert!(bad.parse::<Cidr>().is_err(), "{bad}");

@@ -5,12 +5,13 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::id::{GroupName, IdentityName, Login, TargetName};
 
 /// What kind of holder an identity is. A machine or an agent always has an
 /// owner, a purpose and a review date.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum IdentityKind {
     Person,
@@ -37,7 +38,7 @@ impl IdentityKind {
 }
 
 /// What an identity may do to the bastion itself.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     /// Everything about inventory, policy and grants.
@@ -100,7 +101,7 @@ impl FromStr for Role {
 }
 
 /// One identity of the inventory.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Identity {
     pub name: IdentityName,
     pub kind: IdentityKind,
@@ -169,7 +170,7 @@ impl Identity {
 }
 
 /// How a target proves that it is itself.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case", tag = "by", content = "key")]
 pub enum HostProof {
     /// The one pinned host key, as an OpenSSH public key line.
@@ -179,7 +180,7 @@ pub enum HostProof {
 }
 
 /// Where a target is and how it is reached.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case", tag = "kind")]
 pub enum Reach {
     /// An SSH server at `host:port`, which trusts our target CA.
@@ -194,7 +195,7 @@ pub enum Reach {
 }
 
 /// One target of the inventory.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Target {
     pub name: TargetName,
     pub logins: Vec<Login>,

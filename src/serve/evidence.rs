@@ -16,7 +16,9 @@ use sha2::{Digest, Sha256};
 
 use crate::clock::Clock;
 use crate::config::{Config, ledger_origin};
+use crate::issue::generations::Stage;
 use crate::issue::keys::KeyName;
+use crate::issue::signer::Authorities;
 use crate::issue::trust::{self, Signers};
 use crate::keeper::Keeper;
 use crate::kernel::grant::hex32;
@@ -232,28 +234,39 @@ pub async fn note_policies(ledger: &Ledger, policies: &Policies) -> Result<Optio
     ledger.append_change("policy", body).await
 }
 
-/// Logs the fingerprints of every key in use, if they are others than were
-/// logged last.
+/// Logs the fingerprints of every key in use and of those that are trusted
+/// beside them, if they are others than were logged last.
 ///
 /// # Errors
 /// When the ledger does not take them.
 pub async fn note_keys(
     ledger: &Ledger,
+    authorities: &Authorities,
     keeper: &dyn Keeper,
     ssh_host: &PublicKey,
 ) -> Result<Option<Entry>, LedgerError> {
     let ed25519 = |key| PublicKey::from(KeyData::Ed25519(Ed25519PublicKey(key)));
+    let print = |key: &PublicKey| key.fingerprint(HashAlg::Sha256).to_string();
     let keys = [
-        (KeyName::AdmissionCa, keeper.admission_ca()),
-        (KeyName::TargetCa, keeper.target_ca()),
-        (KeyName::HostCa, keeper.host_ca()),
+        (KeyName::AdmissionCa, authorities.admission_ca.public.clone()),
+        (KeyName::TargetCa, authorities.target_ca.public.clone()),
+        (KeyName::HostCa, authorities.host_ca.public.clone()),
         (KeyName::SshHost, ssh_host.clone()),
         (KeyName::Node, ed25519(keeper.node_key())),
         (KeyName::Ledger, ed25519(keeper.ledger_key())),
     ];
-    let body: serde_json::Map<String, serde_json::Value> = keys
+    let mut body: serde_json::Map<String, serde_json::Value> = keys
         .into_iter()
-        .map(|(name, key)| (name.to_string(), key.fingerprint(HashAlg::Sha256).to_string().into()))
+        .map(|(name, key)| (name.to_string(), print(&key).into()))
         .collect();
+    for known in authorities.generations() {
+        match known.stage {
+            Stage::Announced | Stage::Retiring => {
+                let name = format!("{} {}", known.name, known.stage.as_str());
+                body.insert(name, print(&known.public).into());
+            }
+            Stage::Active | Stage::Retired => {}
+        }
+    }
     ledger.append_change("keys", body.into()).await
 }

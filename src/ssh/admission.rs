@@ -27,7 +27,7 @@ pub async fn admit(gate: &Gate, peer: IpAddr, user: &str, certificate: &Certific
     let wanted: Destination = user.parse().map_err(|_| Refusal::WrongPrincipal)?;
     let presented = present(certificate).ok_or(Refusal::Oversized)?;
     let now = || gate.clock.now().wall_ms;
-    match admit::admit(&presented, &gate.trust, &wanted, peer, now(), None) {
+    match admit::admit(&presented, &gate.trust(), &wanted, peer, now(), None) {
         Err(Refusal::NoGrant) => {}
         other => return other,
     }
@@ -36,7 +36,7 @@ pub async fn admit(gate: &Gate, peer: IpAddr, user: &str, certificate: &Certific
         (Ok(grant), true) => grant,
         (Ok(_) | Err(_), _) => return Err(Refusal::StoreUnavailable),
     };
-    admit::admit(&presented, &gate.trust, &wanted, peer, now(), grant.as_ref())
+    admit::admit(&presented, &gate.trust(), &wanted, peer, now(), grant.as_ref())
 }
 
 /// A certificate in plain fields; nothing if its blob cannot be made again.

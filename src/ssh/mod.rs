@@ -75,6 +75,8 @@ pub struct Settings {
     /// Bytes that may wait in one direction of one channel.
     pub backlog_bytes_max: u64,
     pub target_timeout: Duration,
+    /// What targets see us come from; none: the address of each dialled socket.
+    pub target_sources: Vec<Cidr>,
     /// An Enter waits for the disk.
     pub durable: bool,
     /// Local targets may run as the server's own user: the demo only.
@@ -97,7 +99,8 @@ pub struct Gate {
     pub recorders: Arc<Recorders>,
     pub ledger: Arc<Ledger>,
     pub archive: Arc<dyn Archive>,
-    pub trust: AdmissionTrust,
+    /// Swapped whole when an authority's key is.
+    pub trust: RwLock<Arc<AdmissionTrust>>,
     /// Swapped whole by a reload; what is running keeps what it began with.
     pub settings: RwLock<Arc<Settings>>,
     /// Swapped whole; what is running is asked by those in force then.
@@ -115,6 +118,16 @@ impl Gate {
     /// Puts other settings in force, for connections from now on.
     pub fn set_settings(&self, settings: Settings) {
         *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
+    }
+
+    /// Which authorities' certificates are looked at now.
+    pub fn trust(&self) -> Arc<AdmissionTrust> {
+        self.trust.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Trusts other authorities, for logins from now on.
+    pub fn set_trust(&self, trust: AdmissionTrust) {
+        *self.trust.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(trust);
     }
 
     /// The policies in force now.

@@ -134,6 +134,9 @@ pub async fn open(
             grant: admitted.grant(),
             identity: admitted.identity().clone(),
             destination: admitted.destination().clone(),
+            source: peer,
+            reason: admitted.reason().to_owned(),
+            ticket: admitted.ticket().map(str::to_owned),
             until: Until::new(admitted.until_ms(), now.wall_ms, now.boot_ms),
             oldest_boot_ms: now.boot_ms.saturating_add(gate.settings().session_ms_max),
             facts: facts.clone(),
@@ -157,12 +160,15 @@ pub async fn open(
         ended_ms: None,
         end_code: None,
     };
-    bounded(gate.store.open_session(&row, now.wall_ms))
-        .await
-        .map_err(|error| match error {
-            StoreError::GrantNotLive(why) => refused(why, format!("the grant is not live any more ({why})")),
-            other => refused("store_unavailable", other.to_string()),
-        })?;
+    bounded(
+        gate.store
+            .open_session(&row, admitted.certificate_sha256(), now.wall_ms),
+    )
+    .await
+    .map_err(|error| match error {
+        StoreError::GrantNotLive(why) => refused(why, format!("the grant is not live any more ({why})")),
+        other => refused("store_unavailable", other.to_string()),
+    })?;
 
     let recorder = match record(&gate, &admitted, &target, id, peer, client_id, now, &control).await {
         Ok(recorder) => recorder,

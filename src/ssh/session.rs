@@ -273,6 +273,7 @@ impl Live {
                     permits_pty: self.admitted.permits_pty(),
                     until_ms: self.admitted.until_ms(),
                     timeout: self.gate.settings().target_timeout,
+                    sources: self.gate.settings().target_sources.clone(),
                 };
                 let now = self.gate.clock.now().wall_ms;
                 target::dial(permit, &dial, &*self.gate.keeper, now, &self.kill)

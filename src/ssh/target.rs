@@ -23,6 +23,7 @@ use super::gated::{Gated, Kill, tune};
 use super::host_check::HostCheck;
 use super::leg::{Expected, Leg, Link, clean};
 use crate::keeper::{Keeper, TargetCertificate};
+use crate::kernel::grant::Cidr;
 use crate::kernel::inventory::HostProof;
 use crate::kernel::policy::Permit;
 use crate::kernel::request::Request;
@@ -69,6 +70,8 @@ pub struct Dial {
     pub permits_pty: bool,
     pub until_ms: u64,
     pub timeout: Duration,
+    /// What the target sees us come from; none: the address that is dialled from.
+    pub sources: Vec<Cidr>,
 }
 
 /// A logged-in connection without a channel yet.
@@ -128,7 +131,7 @@ async fn connect(dial: &Dial, keeper: &dyn Keeper, now_ms: u64, kill: Kill) -> R
         .await
         .map_err(|e| unreachable(&e))?;
     tune(&stream).map_err(|e| unreachable(&e))?;
-    let ours: Option<SocketAddr> = stream.local_addr().ok();
+    let source_address = source_address(&dial.sources, stream.local_addr().map_err(|e| unreachable(&e))?);
 
     let link = Arc::new(OnceLock::new());
     let shown = Arc::new(Mutex::new(None));
@@ -170,7 +173,7 @@ async fn connect(dial: &Dial, keeper: &dyn Keeper, now_ms: u64, kill: Kill) -> R
             valid_before_ms: now_ms
                 .saturating_add(CERTIFICATE_MS)
                 .min(dial.until_ms.saturating_add(1_000)),
-            source_address: ours.map(|addr| addr.ip().to_canonical().to_string()),
+            source_address: Some(source_address),
             extensions: if dial.permits_pty {
                 vec!["permit-pty"]
             } else {
@@ -191,6 +194,15 @@ async fn connect(dial: &Dial, keeper: &dyn Keeper, now_ms: u64, kill: Kill) -> R
         kill,
         name: dial.addr.clone(),
     })
+}
+
+/// What a target is to see the certificate come from: whoever else gets hold
+/// of one has no use for it elsewhere.
+fn source_address(configured: &[Cidr], ours: SocketAddr) -> String {
+    match configured {
+        [] => ours.ip().to_canonical().to_string(),
+        blocks => blocks.iter().map(Cidr::to_string).collect::<Vec<_>>().join(","),
+    }
 }
 
 impl Dialled {

@@ -1,15 +1,17 @@
 //! Shapes of logins, requests, answers, reviews and explanations.
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use utoipa::ToSchema;
 
 use super::{SCHEMA, rfc3339};
 use crate::kernel::access::{RequestRow, RequestState, Verdict};
 use crate::kernel::grant::{Capability, Cidr, WallMs, hex32};
 use crate::kernel::id::{Destination, GrantId, IdentityName, NodeName, RequestId, ReviewId, SessionId};
 use crate::kernel::inventory::{IdentityKind, Role};
-use crate::kernel::policy::facts::Action;
+use crate::kernel::policy::facts::{Action, Facts};
 use crate::kernel::policy::obligations::Obligations;
-use crate::store::{AnomalyRow, ReviewRow};
+use crate::store::{AnomalyRow, DecisionRow, ReviewRow};
 
 envelope! { /// `POST /v1/login/challenge`: text to be signed as it is (SSHSIG, namespace
 /// [`CHALLENGE_NAMESPACE`]), and when it ends.
@@ -36,11 +38,16 @@ Explained {
     allowed: bool, action: Action, sentence: String, rules: Vec<RuleView>, obligations: Obligations, policy_digest: String,
 } }
 
+envelope! { /// `GET /v1/policies`.
+PoliciesInForce { policy_digest: String, rules: Vec<RuleView> } }
+envelope! { /// `GET /v1/decisions`.
+Decisions { decisions: Vec<DecisionView> } }
+
 /// SSHSIG namespace of challenges (PROTOCOL.sshsig): a signature for this is none for files or git.
 pub const CHALLENGE_NAMESPACE: &str = "challenge@portcullis";
 
 /// What a challenge is good for.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case", tag = "action", content = "about")]
 pub enum ChallengeFor {
     /// A token for the API.
@@ -54,7 +61,7 @@ pub enum ChallengeFor {
 }
 
 /// `POST /v1/login/challenge`.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ChallengeRequest {
     pub identity: IdentityName,
@@ -63,7 +70,7 @@ pub struct ChallengeRequest {
 }
 
 /// A challenge and its signature by an enrolled key.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SignedChallenge {
     pub challenge: String,
@@ -72,7 +79,7 @@ pub struct SignedChallenge {
 }
 
 /// `POST /v1/login`.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LoginRequest {
     pub proof: SignedChallenge,
@@ -85,7 +92,7 @@ pub struct LoginRequest {
 }
 
 /// What a client needs to know of the gate.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct ServerView {
     pub node: NodeName,
     /// Names and addresses of the SSH listener, the first one preferred.
@@ -96,7 +103,7 @@ pub struct ServerView {
 }
 
 /// `POST /v1/requests`.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AccessRequestNew {
     /// Who will hold the grant; none: who asks. Somebody else: by a sponsor or an admin.
@@ -132,8 +139,24 @@ pub struct AccessRequestNew {
     pub proof: Option<SignedChallenge>,
 }
 
+impl AccessRequestNew {
+    /// What a step-up for it names: SHA-256 over its JSON without the proof.
+    pub fn sha256(&self) -> [u8; 32] {
+        let bare = AccessRequestNew {
+            proof: None,
+            ..self.clone()
+        };
+        let json = serde_json::to_vec(&bare).unwrap_or_default();
+        Sha256::new()
+            .chain_update(b"portcullis request\n")
+            .chain_update(json)
+            .finalize()
+            .into()
+    }
+}
+
 /// `POST /v1/requests/{id}/approve` and `…/deny`.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AnswerRequest {
     /// Hash of the request as it was shown.
@@ -145,7 +168,7 @@ pub struct AnswerRequest {
 }
 
 /// `POST /v1/requests/{id}/collect`.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CollectRequest {
     /// The key to certify; none if the request names one.
@@ -156,20 +179,21 @@ pub struct CollectRequest {
 }
 
 /// `POST /v1/reviews/{id}/close`.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CloseReview {
     pub note: String,
 }
 
 /// `POST /v1/explain`.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExplainRequest {
     pub identity: IdentityName,
     pub action: Action,
     pub destination: Destination,
     #[serde(default)]
+    #[schema(value_type = Option<String>)]
     pub source: Option<std::net::IpAddr>,
     /// ms since the epoch; none: now.
     #[serde(default)]
@@ -191,7 +215,7 @@ pub struct ExplainRequest {
 }
 
 /// One rule that took part in a decision.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct RuleView {
     pub id: String,
     /// `permit`, `forbid` or `gate` (the gate's own rules).
@@ -201,8 +225,30 @@ pub struct RuleView {
     pub note: Option<String>,
 }
 
+/// A decision as kept.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct DecisionView {
+    pub at: String,
+    pub facts: Facts,
+    pub allowed: bool,
+    pub rules: Vec<String>,
+    pub policy_digest: String,
+}
+
+impl From<DecisionRow> for DecisionView {
+    fn from(row: DecisionRow) -> DecisionView {
+        DecisionView {
+            at: rfc3339(row.at_ms),
+            facts: row.facts,
+            allowed: row.allowed,
+            rules: row.rules,
+            policy_digest: row.policy_digest,
+        }
+    }
+}
+
 /// One answer as shown.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct AnswerView {
     pub by: String,
     pub verdict: Verdict,
@@ -212,7 +258,7 @@ pub struct AnswerView {
 }
 
 /// A request as shown.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct RequestView {
     pub id: RequestId,
     /// What an answer has to name.
@@ -248,8 +294,7 @@ impl RequestView {
     pub fn at(row: &RequestRow, now: WallMs) -> RequestView {
         let request = &row.request;
         let state = row.state_at(now);
-        let yes = row.answers.iter().filter(|given| given.verdict == Verdict::Approve);
-        let yes = u32::try_from(yes.count()).unwrap_or(u32::MAX);
+        let missing = row.missing();
         RequestView {
             id: request.id,
             sha256: hex32::encode(&request.sha256()),
@@ -282,7 +327,9 @@ impl RequestView {
                 })
                 .collect(),
             missing: match state {
-                RequestState::Pending => request.obligations.approvals.saturating_sub(yes),
+                RequestState::Pending => missing.map_or(0, |(people, groups)| {
+                    people.max(u32::try_from(groups.len()).unwrap_or(u32::MAX))
+                }),
                 RequestState::Approved
                 | RequestState::Denied
                 | RequestState::Expired
@@ -297,7 +344,7 @@ impl RequestView {
 }
 
 /// A review as shown.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct ReviewView {
     pub id: ReviewId,
     pub session: Option<SessionId>,
@@ -329,7 +376,7 @@ impl From<ReviewRow> for ReviewView {
 }
 
 /// An anomaly as shown.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct AnomalyView {
     pub at: String,
     pub identity: IdentityName,

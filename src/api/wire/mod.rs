@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::kernel::grant::{Capability, Cidr, Grant, NotLive, WallMs, hex32};
 use crate::kernel::id::{Destination, GrantId, GroupName, IdentityName, NodeName, SessionId};
@@ -27,7 +28,7 @@ pub fn rfc3339(ms: WallMs) -> String {
 macro_rules! envelope {
     ($(#[$doc:meta])* $name:ident { $($field:ident: $kind:ty),* $(,)? }) => {
         $(#[$doc])*
-        #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+        #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
         pub struct $name {
             pub schema: u32,
             $(pub $field: $kind,)*
@@ -43,6 +44,7 @@ macro_rules! envelope {
 }
 
 pub mod access;
+pub mod inventory;
 
 envelope! { /// `GET /v1/targets`.
 Targets { targets: Vec<Target> } }
@@ -68,6 +70,8 @@ envelope! { /// `POST /v1/revoke`. Sessions in `lease_bound` had not fallen when
 /// this was answered: they end with their node's lease at the latest.
 Revoked { seq: u64, at: String, cut: Vec<SessionId>, lease_bound: Vec<SessionView>, warnings: Vec<String> } }
 
+envelope! { /// Done, and nothing to say about it.
+Nothing {} }
 envelope! { /// `POST /v1/recordings/{id}/hold`, `…/release`, `…/shred`.
 Noted { session: SessionId } }
 envelope! { /// `POST /v1/recordings/expire`. With `dry_run`, `deleted` are those that would be.
@@ -77,7 +81,7 @@ envelope! { /// `GET /v1/sessions/{id}/statements`, `POST /v1/recordings/{id}/re
 Statements { statements: Vec<String> } }
 
 /// `POST /v1/recordings/expire`.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExpireRequest {
     #[serde(default)]
@@ -85,7 +89,7 @@ pub struct ExpireRequest {
 }
 
 /// Why somebody reads a recording.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Purpose {
     /// To look at it here.
@@ -105,7 +109,7 @@ impl Purpose {
 }
 
 /// `POST /v1/recordings/{id}/read`.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReadRequest {
     pub purpose: Purpose,
@@ -116,7 +120,7 @@ pub struct ReadRequest {
 }
 
 /// `POST /v1/identities`.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct IdentityRequest {
     pub name: IdentityName,
@@ -136,7 +140,7 @@ pub struct IdentityRequest {
 }
 
 /// `POST /v1/grants`.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct IssueRequest {
     pub identity: IdentityName,
@@ -153,18 +157,22 @@ pub struct IssueRequest {
 }
 
 /// What kind of thing a revocation names.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum What {
     Grant,
     Session,
     Identity,
     Target,
+    /// Addresses, `ADDR/PREFIX`.
+    Source,
+    /// A ticket, or a reason word for word.
+    Purpose,
     All,
 }
 
 /// `POST /v1/revoke`.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RevokeRequest {
     pub what: What,
@@ -175,14 +183,14 @@ pub struct RevokeRequest {
 }
 
 /// `POST /v1/grants/{id}/revoke`.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReasonRequest {
     pub reason: String,
 }
 
 /// An identity as shown.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct IdentityView {
     pub name: IdentityName,
     pub kind: crate::kernel::inventory::IdentityKind,
@@ -213,7 +221,7 @@ impl From<Identity> for IdentityView {
 }
 
 /// How a grant stands at the moment of the answer.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum GrantState {
     Live,
@@ -248,7 +256,7 @@ impl GrantState {
 }
 
 /// A grant as shown.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct GrantView {
     pub id: GrantId,
     pub state: GrantState,
@@ -295,7 +303,7 @@ impl GrantView {
 }
 
 /// A session as shown.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct SessionView {
     pub id: SessionId,
     /// Whether it is running, as far as the store knows.
@@ -330,7 +338,7 @@ impl From<SessionRow> for SessionView {
 }
 
 /// A recording as shown.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct RecordingView {
     pub session: SessionId,
     /// Where the file lies on the server.

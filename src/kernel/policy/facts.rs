@@ -5,13 +5,14 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::kernel::grant::{Capability, WallMs};
 use crate::kernel::id::{GroupName, IdentityName, TargetName};
 use crate::kernel::inventory::{Identity, IdentityKind, Role, Target};
 
 /// What is asked for. The names are those of the policies' actions.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Action {
     /// To ask for access.
@@ -83,7 +84,7 @@ impl std::str::FromStr for Action {
 }
 
 /// Who asks.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Who {
     pub name: IdentityName,
     pub kind: IdentityKind,
@@ -110,7 +111,7 @@ impl From<&Identity> for Who {
 }
 
 /// Where to.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Whereto {
     pub name: TargetName,
     /// `key=value`.
@@ -128,7 +129,7 @@ impl From<&Target> for Whereto {
 }
 
 /// How, and how long ago, who asks has proved who it is.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Proof {
     /// `ssh-key`, `hardware-key`, `socket`, `certificate`.
     pub method: String,
@@ -149,7 +150,7 @@ impl Default for Proof {
 }
 
 /// The time of day where the policies live.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct LocalTime {
     /// 1 Monday to 7 Sunday (ISO 8601).
     pub weekday: u8,
@@ -158,7 +159,7 @@ pub struct LocalTime {
 }
 
 /// The port or socket of a forwarding.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct ForwardTo {
     /// `local` (`-L`, `-D`), `remote` (`-R`), `agent` or `x11`.
     pub direction: String,
@@ -168,7 +169,7 @@ pub struct ForwardTo {
 }
 
 /// Everything a policy may look at. What does not apply to the action is empty.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Facts {
     pub action: Action,
     pub who: Who,
@@ -181,6 +182,7 @@ pub struct Facts {
     pub local: LocalTime,
     /// Where the connection or the call came from; none at the server's own socket.
     #[serde(default)]
+    #[schema(value_type = Option<String>)]
     pub source: Option<IpAddr>,
     /// Names of the configured zones that hold the source.
     #[serde(default)]
@@ -235,6 +237,12 @@ pub struct Facts {
 }
 
 impl Facts {
+    /// From there.
+    #[must_use]
+    pub fn from(self, source: Option<IpAddr>) -> Facts {
+        Facts { source, ..self }
+    }
+
     /// The least that is ever known; everything else is empty.
     pub fn new(action: Action, who: Who, target: Option<Whereto>, now_ms: WallMs) -> Facts {
         Facts {

@@ -5,11 +5,12 @@
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::kernel::id::GroupName;
 
 /// How a session is recorded, from least to most demanding.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RecordMode {
     /// Everything, as the server's configuration says.
@@ -22,7 +23,7 @@ pub enum RecordMode {
 }
 
 /// What the determining policies demand.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct Obligations {
     /// `@approvals("2")`: so many other people must say yes.
     #[serde(default)]

@@ -1,0 +1,623 @@
+//! Requests for access: made, answered, taken back, and what becomes of an
+//! approved one: a certificate under a grant.
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::extract::State;
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+use super::asking::Yes;
+use super::caller::Caller;
+use super::problem::{Code, Problem};
+use super::request::{Asked, Body, Id, Json, page};
+use super::wire::access::{
+    AccessRequestNew, AnswerRequest, ChallengeFor, CollectRequest, OneRequest, RequestView, Requests,
+};
+use super::wire::{GrantView, Issued};
+use super::{Api, rules};
+use crate::keeper::AdmissionCertificate;
+use crate::kernel::access::{
+    ANSWER_MS_DEFAULT, AccessRequest, Approval, BEGIN_MS_MAX, RequestRow, RequestState, Verdict,
+};
+use crate::kernel::grant::{Capability, Grant, WallMs, hex32};
+use crate::kernel::id::{GrantId, IdentityName, RequestId};
+use crate::kernel::inventory::{Identity, Role, Target};
+use crate::kernel::policy::facts::{Action, Facts, Who};
+use crate::store::{Page, RequestFilter};
+
+/// What a request gets when it does not say.
+const ALLOW_DEFAULT: [Capability; 3] = [Capability::Shell, Capability::Exec, Capability::Sftp];
+/// Requests of one identity that may be pending at once.
+const PENDING_MAX: u32 = 20;
+
+/// `GET /v1/requests`' query.
+#[derive(serde::Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub struct RequestsQuery {
+    #[serde(default)]
+    state: Option<RequestState>,
+    #[serde(default)]
+    identity: Option<IdentityName>,
+    #[serde(default)]
+    mine: bool,
+    #[serde(default)]
+    after: Option<RequestId>,
+    #[serde(default)]
+    limit: Option<u32>,
+}
+
+impl Api {
+    /// One request that the caller may see.
+    async fn seen(&self, caller: &Caller, prefix: &str) -> Result<RequestRow, Problem> {
+        let missing = || Problem::new(Code::NotFound, format!("there is no request {prefix}"));
+        let id = match prefix.parse() {
+            Ok(id) => id,
+            Err(_) => {
+                let all = self.visible(caller, RequestFilter::default(), &Page::first()).await?;
+                rules::by_prefix("request", prefix, all.iter().map(|row| row.request.id))?
+            }
+        };
+        let row = self.store.request(id).await?.ok_or_else(missing)?;
+        match caller.oversees() || is_party(caller, &row.request) {
+            true => Ok(row),
+            false => Err(missing()),
+        }
+    }
+
+    /// Requests that the caller may see: all of them, or those that it is part of.
+    async fn visible(&self, caller: &Caller, filter: RequestFilter, page: &Page) -> Result<Vec<RequestRow>, Problem> {
+        if caller.oversees() {
+            return Ok(self.store.requests(&filter, page).await?);
+        }
+        let asked = RequestFilter {
+            requested_by: Some(caller.name().to_owned()),
+            ..filter.clone()
+        };
+        let mut rows = self.store.requests(&asked, page).await?;
+        if let Some(identity) = caller.identity() {
+            let held = RequestFilter {
+                identity: Some(identity.name.clone()),
+                ..filter
+            };
+            rows.extend(self.store.requests(&held, page).await?);
+        }
+        rows.sort_by_key(|row| std::cmp::Reverse((row.request.made_ms, row.request.id)));
+        rows.dedup_by_key(|row| row.request.id);
+        rows.truncate(page.limit as usize);
+        Ok(rows)
+    }
+
+    /// Nobody asks again for what still has to be looked back at.
+    async fn no_open_review(&self, identity: &IdentityName, target: &Target) -> Result<(), Problem> {
+        let open = self.store.reviews(true).await?;
+        let blocks = open.iter().find(|review| {
+            review.identity == *identity && (review.kind == "break-glass" || review.destination.target == target.name)
+        });
+        match blocks {
+            None => Ok(()),
+            Some(review) => Err(Problem::new(
+                Code::ReviewOpen,
+                format!(
+                    "the review of what {identity} did at {} is still open ({})",
+                    review.destination, review.kind
+                ),
+            )
+            .hint(format!(
+                "somebody else closes it: portcullis review close {} --note TEXT",
+                review.id
+            ))),
+        }
+    }
+
+    async fn holder(&self, caller: &Caller, named: Option<&IdentityName>) -> Result<Identity, Problem> {
+        let name = match named {
+            Some(name) => name.clone(),
+            None => caller.name().parse().map_err(|_| {
+                Problem::invalid(format!("`{}` is no identity: name one with --identity", caller.name()))
+            })?,
+        };
+        let own = name.as_str() == caller.name();
+        if !own && !caller.has(Role::Sponsor) && !caller.has(Role::Admin) {
+            return Err(Problem::denied(format!(
+                "{} asks for nobody else: that takes the role sponsor",
+                caller.name()
+            )));
+        }
+        let identity = self.store.identity(&name).await?;
+        let identity = identity.ok_or_else(|| {
+            Problem::new(Code::NotFound, format!("there is no identity `{name}`"))
+                .hint(format!("an admin adds it: portcullis identity add {name}"))
+        })?;
+        identity
+            .may_hold(self.clock.now().wall_ms)
+            .map_err(|why| Problem::denied(why.to_string()))?;
+        Ok(identity)
+    }
+
+    async fn extended(&self, new: &AccessRequestNew, identity: &IdentityName) -> Result<Option<GrantId>, Problem> {
+        let Some(prefix) = &new.extends else { return Ok(None) };
+        let own = self.store.grants_of(identity, 0).await?;
+        let id = rules::by_prefix("grant", prefix, own.iter().map(|grant| grant.id))?;
+        match own.iter().find(|grant| grant.id == id) {
+            Some(grant) if grant.destination == new.destination => Ok(Some(id)),
+            Some(_) | None => Err(Problem::invalid(format!("grant {id} is for another destination"))),
+        }
+    }
+}
+
+/// Whether the caller made the request or would hold its grant.
+fn is_party(caller: &Caller, request: &AccessRequest) -> bool {
+    request.requested_by == caller.name() || request.identity.as_str() == caller.name()
+}
+
+/// What of a request can be wrong by itself; fills in what it left open.
+fn checked(mut new: AccessRequestNew, now: WallMs, grant_ms_max: u64) -> Result<AccessRequestNew, Problem> {
+    rules::reason(&new.reason)?;
+    for (what, text) in [
+        ("ticket", &new.ticket),
+        ("device", &new.device),
+        ("location", &new.location),
+    ] {
+        if let Some(text) = text {
+            rules::words(what, text)?;
+        }
+    }
+    if new.sources.len() > rules::SOURCES_MAX {
+        return Err(Problem::invalid(format!("more than {} sources", rules::SOURCES_MAX)));
+    }
+    if let Some(key) = &new.public_key {
+        rules::public_key(key)?;
+    }
+    if new.allow.is_empty() {
+        new.allow = ALLOW_DEFAULT.to_vec();
+    }
+    let for_ms = new.for_secs.saturating_mul(1000);
+    if for_ms == 0 || for_ms > grant_ms_max {
+        return Err(Problem::denied(format!(
+            "a grant lasts from 1 s to {} min here, not {} s",
+            grant_ms_max / 60_000,
+            new.for_secs
+        ))
+        .hint("ask for less with --for"));
+    }
+    if let Some(begins) = new.begins_ms {
+        if begins < now {
+            return Err(Problem::invalid("it would begin in the past"));
+        }
+        if begins > now.saturating_add(BEGIN_MS_MAX) {
+            return Err(Problem::invalid("it would begin more than 30 days from now"));
+        }
+    }
+    Ok(new)
+}
+
+/// `POST /v1/requests`.
+pub async fn make(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+    Body(new): Body<AccessRequestNew>,
+) -> Result<Json<OneRequest>, Problem> {
+    let now = api.clock.now().wall_ms;
+    let new = checked(new, now, api.grant_ms_max)?;
+    let identity = api.holder(&caller, new.identity.as_ref()).await?;
+    let target = api.target_for(&caller, &new.destination.target).await?;
+    if !target.logins.contains(&new.destination.login) {
+        return Err(Problem::denied(format!(
+            "no rule lets {} ask for {}",
+            caller.name(),
+            new.destination
+        )));
+    }
+    api.no_open_review(&identity.name, &target).await?;
+    let extends = api.extended(&new, &identity.name).await?;
+    let pending = RequestFilter {
+        state: Some(RequestState::Pending),
+        identity: Some(identity.name.clone()),
+        requested_by: None,
+    };
+    let page = Page {
+        after: None,
+        limit: PENDING_MAX,
+    };
+    let waiting = api.store.requests(&pending, &page).await?;
+    let waiting = waiting.iter().filter(|row| row.state_at(now) == RequestState::Pending);
+    if waiting.count() >= PENDING_MAX as usize {
+        return Err(Problem::denied(format!(
+            "{PENDING_MAX} requests of {} wait for an answer already",
+            identity.name
+        ))
+        .hint("withdraw one: portcullis withdraw ID"));
+    }
+
+    let facts = api
+        .facts_of(&caller, Action::Request, Who::from(&identity), Some(&target))
+        .await?;
+    let yes = api.ask(asked_for(facts, &new, &caller, now)).await?;
+    let obligations = yes.obligations();
+    if obligations
+        .max_ms
+        .is_some_and(|max| new.for_secs.saturating_mul(1000) > max)
+    {
+        let most = obligations.max_ms.unwrap_or_default() / 60_000;
+        let mut problem = Problem::denied(format!("rule {} gives at most {most} min", yes.rules().join(", ")))
+            .hint(format!("ask for less: --for {most}m"));
+        problem.rules = yes.rules().to_vec().into();
+        return Err(problem);
+    }
+    // Who asks proves itself, a sponsor for the vendor too.
+    let prover = caller.identity().unwrap_or(&identity);
+    let purpose = ChallengeFor::Request(hex32::encode(&new.sha256()));
+    api.step_up(&yes, prover, &purpose, new.proof.as_ref()).await?;
+
+    let row = RequestRow::new(
+        request_of(&new, &identity, &caller, extends, &yes, now),
+        yes.facts().clone(),
+    );
+    let view = RequestView::at(&row, now);
+    api.note("request", &view).await?;
+    api.store.add_request(&row).await?;
+    tracing::info!(request = %view.id, identity = %view.identity, destination = %view.destination,
+        by = view.requested_by, state = view.state.as_str(), "access requested");
+    api.tell(&row, now);
+    Ok(Json(OneRequest::new(view)))
+}
+
+/// The facts of a request, from what was asked for.
+fn asked_for(facts: Facts, new: &AccessRequestNew, caller: &Caller, now: WallMs) -> Facts {
+    Facts {
+        login: new.destination.login.to_string(),
+        reason: new.reason.clone(),
+        ticket: new.ticket.clone(),
+        device: new.device.clone(),
+        location: new.location.clone(),
+        capabilities: new.allow.iter().copied().collect(),
+        for_ms: new.for_secs.saturating_mul(1000),
+        begins_in_ms: new.begins_ms.map_or(0, |begins| begins.saturating_sub(now)),
+        single_use: new.single_use,
+        requested_by: Some(caller.name().to_owned()),
+        ..facts
+    }
+}
+
+fn request_of(
+    new: &AccessRequestNew,
+    identity: &Identity,
+    caller: &Caller,
+    extends: Option<GrantId>,
+    yes: &Yes,
+    now: WallMs,
+) -> AccessRequest {
+    let obligations = yes.obligations().clone();
+    let answer_ms = obligations.answer_ms.unwrap_or(ANSWER_MS_DEFAULT);
+    AccessRequest {
+        id: RequestId(rand::random()),
+        identity: identity.name.clone(),
+        requested_by: caller.name().to_owned(),
+        destination: new.destination.clone(),
+        capabilities: new.allow.iter().copied().collect(),
+        sources: new.sources.clone(),
+        begins_ms: new.begins_ms,
+        for_ms: new.for_secs.saturating_mul(1000),
+        reason: new.reason.clone(),
+        ticket: new.ticket.clone(),
+        public_key: new.public_key.clone(),
+        single_use: new.single_use || obligations.single_use,
+        extends,
+        made_ms: now,
+        answer_by_ms: now.saturating_add(answer_ms),
+        policy_digest: yes.policy_digest(),
+        obligations,
+    }
+}
+
+/// `GET /v1/requests`.
+pub async fn list(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+    Asked(query): Asked<RequestsQuery>,
+) -> Result<Json<Requests>, Problem> {
+    let page = page(query.after.map(|id| id.to_string()), query.limit)?;
+    let filter = RequestFilter {
+        state: query.state,
+        identity: query.identity,
+        requested_by: query.mine.then(|| caller.name().to_owned()),
+    };
+    let now = api.clock.now().wall_ms;
+    let rows = api.visible(&caller, filter, &page).await?;
+    let next = match rows.len() >= page.limit as usize {
+        true => rows.last().map(|row| row.request.id.to_string()),
+        false => None,
+    };
+    let views = rows.iter().map(|row| RequestView::at(row, now)).collect();
+    Ok(Json(Requests::new(views, next)))
+}
+
+/// `GET /v1/requests/{id}`.
+pub async fn one(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+    Id(id): Id,
+) -> Result<Json<OneRequest>, Problem> {
+    let row = api.seen(&caller, &id).await?;
+    Ok(Json(OneRequest::new(RequestView::at(&row, api.clock.now().wall_ms))))
+}
+
+/// `POST /v1/requests/{id}/approve`.
+pub async fn approve(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+    Id(id): Id,
+    Body(given): Body<AnswerRequest>,
+) -> Result<Json<OneRequest>, Problem> {
+    api.answer(&caller, &id, given, Verdict::Approve).await.map(Json)
+}
+
+/// `POST /v1/requests/{id}/deny`.
+pub async fn deny(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+    Id(id): Id,
+    Body(given): Body<AnswerRequest>,
+) -> Result<Json<OneRequest>, Problem> {
+    rules::reason(&given.reason)?;
+    api.answer(&caller, &id, given, Verdict::Deny).await.map(Json)
+}
+
+impl Api {
+    /// Takes an answer: policy says who may answer what, the request's own
+    /// rules whether it counts.
+    pub(super) async fn answer(
+        &self,
+        caller: &Caller,
+        id: &str,
+        given: AnswerRequest,
+        verdict: Verdict,
+    ) -> Result<OneRequest, Problem> {
+        if !given.reason.is_empty() {
+            rules::reason(&given.reason)?;
+        }
+        let request_sha256 = hex32::decode(&given.request_sha256)
+            .ok_or_else(|| Problem::invalid("request_sha256 is not 64 hexadecimal digits"))?;
+        let row = self.seen(caller, id).await?;
+        let request = &row.request;
+        let target = self.store.target(&request.destination.target).await?;
+        let facts = Facts {
+            login: request.destination.login.to_string(),
+            reason: request.reason.clone(),
+            ticket: request.ticket.clone(),
+            capabilities: request.capabilities.clone(),
+            for_ms: request.for_ms,
+            single_use: request.single_use,
+            requested_by: Some(request.requested_by.clone()),
+            holder: Some(request.identity.to_string()),
+            ..self.facts(caller, Action::Approve, target.as_ref()).await?
+        };
+        let yes = self.ask(facts).await?;
+        if let Some(identity) = caller.identity() {
+            let purpose = ChallengeFor::Answer(request.id);
+            self.step_up(&yes, identity, &purpose, given.proof.as_ref()).await?;
+        }
+        let now = self.clock.now().wall_ms;
+        let approval = Approval {
+            by: caller.name().to_owned(),
+            groups: caller
+                .identity()
+                .map(|identity| identity.groups.clone())
+                .unwrap_or_default(),
+            verdict,
+            request_sha256,
+            why: given.reason,
+            method: caller.proof().method.clone(),
+            at_ms: now,
+        };
+        // Tried first, so that the ledger has no answer that never counted;
+        // the store decides again, in its transaction.
+        let mut tried = row.clone();
+        tried.answer(approval.clone()).map_err(crate::store::StoreError::from)?;
+        self.note(
+            "answer",
+            &json!({ "request": request.id, "answer": approval, "rules": yes.rules() }),
+        )
+        .await?;
+        let row = self.store.answer_request(request.id, &approval).await?;
+        tracing::info!(request = %row.request.id, by = approval.by, verdict = ?verdict, state = row.state.as_str(), "request answered");
+        self.tell(&row, now);
+        Ok(OneRequest::new(RequestView::at(&row, now)))
+    }
+}
+
+/// `POST /v1/requests/{id}/withdraw`.
+pub async fn withdraw(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+    Id(id): Id,
+) -> Result<Json<OneRequest>, Problem> {
+    let row = api.seen(&caller, &id).await?;
+    if !is_party(&caller, &row.request) && !caller.has(Role::Admin) {
+        return Err(Problem::denied(
+            "only who asked, who would hold it, or an admin takes a request back",
+        ));
+    }
+    let now = api.clock.now().wall_ms;
+    api.note("withdraw", &json!({ "request": row.request.id, "by": caller.name() }))
+        .await?;
+    let row = api.store.withdraw_request(row.request.id, now).await?;
+    Ok(Json(OneRequest::new(RequestView::at(&row, now))))
+}
+
+/// `POST /v1/requests/{id}/collect`: the certificate of an approved request.
+pub async fn collect(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+    Id(id): Id,
+    Body(given): Body<CollectRequest>,
+) -> Result<Json<Issued>, Problem> {
+    let row = api.seen(&caller, &id).await?;
+    let request = &row.request;
+    let now = api.clock.now().wall_ms;
+    let key = match (&request.public_key, &given.public_key) {
+        // The key was part of what was approved: whoever is party to it may
+        // fetch what is good for that key alone.
+        (Some(fixed), None) if is_party(&caller, request) => fixed,
+        (Some(fixed), Some(same)) if is_party(&caller, request) && fixed.trim() == same.trim() => fixed,
+        (None, Some(fresh)) if request.identity.as_str() == caller.name() => fresh,
+        (Some(_), Some(_)) => return Err(Problem::denied("the request was approved for another key")),
+        (None, None) => return Err(Problem::invalid("no key was named").hint("send public_key")),
+        (_, _) => {
+            return Err(Problem::denied(format!(
+                "only {} collects this certificate",
+                request.identity
+            )));
+        }
+    };
+    let public_key = rules::public_key(key)?;
+    let Some((from, until)) = row.collectable(now) else {
+        return Err(not_collectable(&row, now));
+    };
+    let identity = api.holder(&caller, Some(&request.identity)).await?;
+    let target = api.target_for(&caller, &request.destination.target).await?;
+    api.no_open_review(&identity.name, &target).await?;
+    // Asked again with what is true now: an approval is no way around a rule
+    // that came after it.
+    let facts = api
+        .facts_of(&caller, Action::Request, Who::from(&identity), Some(&target))
+        .await?;
+    let facts = Facts {
+        login: request.destination.login.to_string(),
+        reason: request.reason.clone(),
+        ticket: request.ticket.clone(),
+        device: row.facts.device.clone(),
+        location: row.facts.location.clone(),
+        capabilities: request.capabilities.clone(),
+        for_ms: request.for_ms,
+        begins_in_ms: from.saturating_sub(now),
+        single_use: request.single_use,
+        requested_by: Some(request.requested_by.clone()),
+        ..facts
+    };
+    let yes = api.ask(facts).await?;
+    let again = row.request.obligations.meet(yes.obligations());
+    if let Some((people, groups)) = missing_under(&row, &again) {
+        let groups: Vec<String> = groups.iter().map(ToString::to_string).collect();
+        return Err(Problem::denied(format!(
+            "the policies changed since it was approved: {people} more must say yes{}",
+            if groups.is_empty() {
+                String::new()
+            } else {
+                format!(" (of {})", groups.join(", "))
+            }
+        ))
+        .hint("ask again"));
+    }
+    api.step_up(
+        &yes,
+        &identity,
+        &ChallengeFor::Collect(request.id),
+        given.proof.as_ref(),
+    )
+    .await?;
+    let issued = api.certify(&row, public_key, (from, until), &yes, now).await?;
+    Ok(Json(issued))
+}
+
+/// Whose yes is missing if these were the obligations.
+fn missing_under(
+    row: &RequestRow,
+    obligations: &crate::kernel::policy::obligations::Obligations,
+) -> Option<(u32, std::collections::BTreeSet<crate::kernel::id::GroupName>)> {
+    let mut row = row.clone();
+    row.request.obligations = obligations.clone();
+    row.missing()
+}
+
+fn not_collectable(row: &RequestRow, now: WallMs) -> Problem {
+    let state = row.state_at(now);
+    match state {
+        RequestState::Approved => Problem::denied("the window of the request is over").hint("ask again"),
+        RequestState::Pending => Problem::new(Code::Conflict, "the request is still pending"),
+        RequestState::Denied | RequestState::Expired | RequestState::Withdrawn | RequestState::Revoked => {
+            Problem::denied(format!("the request is {}", state.as_str())).hint("ask again")
+        }
+    }
+}
+
+impl Api {
+    /// Tells whoever was configured what became of a request.
+    fn tell(&self, row: &RequestRow, now: WallMs) {
+        let view = RequestView::at(row, now);
+        let data = json!({
+            "link": self.url.as_ref().map(|url| format!("{url}/v1/requests/{}", view.id)),
+            "approve": format!("portcullis approve {}", view.id),
+            "request": view,
+        });
+        self.teller.tell(&format!("request.{}", view.state.as_str()), &data);
+    }
+
+    /// Certifies a key under an approved request: entry, row, answer.
+    async fn certify(
+        &self,
+        row: &RequestRow,
+        public_key: russh::keys::ssh_key::PublicKey,
+        (from_ms, until_ms): (WallMs, WallMs),
+        yes: &Yes,
+        now: WallMs,
+    ) -> Result<Issued, Problem> {
+        let request = &row.request;
+        let id = row.grant.unwrap_or_else(|| GrantId(rand::random()));
+        let serial = self.store.next_serial().await?;
+        let allow: Vec<Capability> = request.capabilities.iter().copied().collect();
+        let certificate = self
+            .keeper
+            .issue_admission(AdmissionCertificate {
+                public_key,
+                serial,
+                key_id: format!("{} grant={id} request={}", request.identity, request.id),
+                principal: request.destination.to_string(),
+                valid_after_ms: from_ms.saturating_sub(rules::BACKDATE_MS),
+                valid_before_ms: until_ms,
+                source_address: super::grants::source_address(&request.sources),
+                extensions: rules::extensions(&allow),
+            })
+            .await?;
+        let broken = |error: russh::keys::ssh_key::Error| Problem::new(Code::Broken, error.to_string());
+        let blob = certificate.to_bytes().map_err(broken)?;
+        let line = certificate.to_openssh().map_err(broken)?;
+        let approvers: Vec<&str> = row
+            .answers
+            .iter()
+            .filter(|given| given.verdict == Verdict::Approve)
+            .map(|given| given.by.as_str())
+            .collect();
+        let grant = Grant {
+            id,
+            identity: request.identity.clone(),
+            destination: request.destination.clone(),
+            from_ms,
+            until_ms,
+            sources: request.sources.clone(),
+            capabilities: request.capabilities.clone(),
+            reason: request.reason.clone(),
+            issued_by: match approvers.is_empty() {
+                true => format!("rule {}", yes.rules().join(", ")),
+                false => approvers.join(", "),
+            },
+            policy_digest: yes.policy_digest(),
+            certificate_sha256: Sha256::digest(&blob).into(),
+            certificate_serial: serial,
+            single_use: request.single_use,
+            used_at_ms: None,
+            revoked_at_ms: None,
+            revoked_why: None,
+            ticket: request.ticket.clone(),
+            request: Some(request.id),
+        };
+        self.note_grant(&grant, &line, now).await?;
+        let grant = self.store.collect(request.id, &grant, now).await?;
+        self.metrics.certificates_issued.inc();
+        tracing::info!(grant = %grant.id, identity = %grant.identity, destination = %grant.destination,
+            request = %request.id, serial, "certificate issued");
+        Ok(Issued::new(GrantView::at(&grant, now), line))
+    }
+}

@@ -1,0 +1,108 @@
+//! Who may do what, and which rule says so, without doing it.
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::extract::State;
+
+use super::Api;
+use super::caller::Caller;
+use super::problem::{Code, Problem};
+use super::request::{Asked, Body, Json};
+use super::wire::access::{Decisions, ExplainRequest, Explained, PoliciesInForce, RuleView};
+use crate::kernel::grant::hex32;
+use crate::kernel::policy::engine::Told;
+use crate::kernel::policy::facts::{Facts, Whereto, Who};
+
+/// Most decisions in one answer.
+const DECISIONS_MAX: u32 = 10_000;
+/// How far back they go when nothing is said, in ms (30 days).
+const DECISIONS_MS: u64 = 30 * 24 * 60 * 60 * 1000;
+
+impl From<Told> for RuleView {
+    fn from(told: Told) -> RuleView {
+        RuleView {
+            id: told.id,
+            effect: if told.permits { "permit" } else { "forbid" }.to_owned(),
+            file: told.file,
+            note: told.note,
+        }
+    }
+}
+
+/// `POST /v1/explain`. Who does not oversee asks about itself.
+pub async fn explain(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+    Body(asked): Body<ExplainRequest>,
+) -> Result<Json<Explained>, Problem> {
+    if !caller.oversees() && asked.identity.as_str() != caller.name() {
+        return Err(Problem::denied(format!("{} asks only about itself", caller.name())));
+    }
+    let identity = api.store.identity(&asked.identity).await?;
+    let identity =
+        identity.ok_or_else(|| Problem::new(Code::NotFound, format!("there is no identity `{}`", asked.identity)))?;
+    let target = api.target_for(&caller, &asked.destination.target).await?;
+    let source = asked.source.or(caller.source());
+    let policies = api.policies.now();
+    let mut facts = Facts {
+        login: asked.destination.login.to_string(),
+        for_ms: asked.for_secs.saturating_mul(1000),
+        capabilities: asked.allow.into_iter().collect(),
+        reason: asked.reason,
+        ticket: asked.ticket,
+        labels: asked
+            .command
+            .as_deref()
+            .map(|command| policies.labels().of(command))
+            .unwrap_or_default(),
+        command: asked.command,
+        subsystem: asked.subsystem,
+        risk: asked.risk,
+        requested_by: Some(identity.name.to_string()),
+        ..api
+            .policies
+            .facts(asked.action, Who::from(&identity), Some(Whereto::from(&target)), source)
+    };
+    if let Some(at_ms) = asked.at_ms {
+        facts = api.policies.at(at_ms, facts);
+    }
+    let explained = policies.explain(&facts);
+    let rules = match explained.verdict.allowed || !explained.rules.is_empty() {
+        true => explained.rules,
+        false => explained.nearest,
+    };
+    Ok(Json(Explained::new(
+        explained.verdict.allowed,
+        facts.action,
+        explained.sentence,
+        rules.into_iter().map(RuleView::from).collect(),
+        explained.verdict.obligations,
+        hex32::encode(&policies.digest()),
+    )))
+}
+
+/// `GET /v1/policies`: what is in force.
+pub async fn policies(State(api): State<Arc<Api>>) -> Json<PoliciesInForce> {
+    let policies = api.policies.now();
+    let rules = policies.rules().into_iter().map(RuleView::from).collect();
+    Json(PoliciesInForce::new(hex32::encode(&policies.digest()), rules))
+}
+
+/// `?since=MS`: milliseconds since the epoch.
+#[derive(serde::Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub struct SinceQuery {
+    #[serde(default)]
+    since: Option<u64>,
+}
+
+/// `GET /v1/decisions`: what was asked and how it was decided, newest first.
+pub async fn decisions(
+    State(api): State<Arc<Api>>,
+    Asked(query): Asked<SinceQuery>,
+) -> Result<Json<Decisions>, Problem> {
+    let month = api.clock.now().wall_ms.saturating_sub(DECISIONS_MS);
+    let rows = api.store.decisions(query.since.unwrap_or(month), DECISIONS_MAX).await?;
+    Ok(Json(Decisions::new(rows.into_iter().map(Into::into).collect())))
+}
