@@ -106,7 +106,10 @@ pub async fn open(
             "action": "connect", "allowed": allowed, "rule": rule,
         }));
     }
-    let permit = permit.map_err(|denial| refused(denial.code, denial.sentence))?;
+    let permit = permit.map_err(|denial| {
+        let said = format!("refused by rule {}: {}", denial.rule, denial.sentence);
+        refused(denial.code, said)
+    })?;
     let held_to = permit.obligations().clone();
     if held_to.record == RecordMode::Encrypted && !gate.recorders.encrypts() {
         return Err(refused(
