@@ -313,10 +313,11 @@ async fn rotate(common: &Common, ca: Ca, args: &RotateArgs) -> Result<Exit, CliE
         }
     };
     if at_once {
-        if let Err(error) = put_in_use(&config, name, now).await {
+        if let Err(error) = there(&config, name).await {
             generations::withdraw(&dir, name).map_err(failed)?;
             return Err(error);
         }
+        generations::activate(&dir, name, now).map_err(failed)?;
         let next = "reload the server (SIGHUP, `systemctl reload`). It then signs with the new key; the old one's certificates admit until `portcullis keys retire admission-ca`.";
         return changed(common, name, Stage::Active.as_str(), &key, next);
     }
@@ -331,8 +332,8 @@ async fn rotate(common: &Common, ca: Ca, args: &RotateArgs) -> Result<Exit, CliE
     changed(common, name, Stage::Announced.as_str(), &key, next)
 }
 
-/// Activates the announced key, once it is known to be where the configuration says.
-async fn put_in_use(config: &Config, name: KeyName, now: u64) -> Result<PublicKey, CliError> {
+/// Whether the announced key is where the configuration says.
+async fn there(config: &Config, name: KeyName) -> Result<(), CliError> {
     let (dir, places) = (config.layout.keys(), &config.keys);
     let holders = Holders::of(places).map_err(failed)?;
     let passphrase = places.passphrase().map_err(failed)?;
@@ -340,14 +341,14 @@ async fn put_in_use(config: &Config, name: KeyName, now: u64) -> Result<PublicKe
     authority
         .check()
         .await
-        .map_err(|error| CliError::failed(error.to_string()).hint("nothing was changed"))?;
-    generations::activate(&dir, name, now).map_err(failed)
+        .map_err(|error| CliError::failed(error.to_string()).hint("nothing was changed"))
 }
 
 async fn activate(common: &Common, ca: Ca) -> Result<Exit, CliError> {
     let config = common.load()?;
     let now = Clock::system().now().wall_ms;
-    let key = put_in_use(&config, ca.name(), now).await?;
+    there(&config, ca.name()).await?;
+    let key = generations::activate(&config.layout.keys(), ca.name(), now).map_err(failed)?;
     let next = format!(
         "reload the server (SIGHUP, `systemctl reload`); once nobody trusts the old key alone any more, `portcullis keys retire {}`.",
         ca.typed()
