@@ -182,6 +182,7 @@ fn request(number: u8, approvals: u32) -> RequestRow {
 fn says(by: &str, verdict: Verdict, to: &RequestRow) -> Approval {
     Approval {
         by: by.to_owned(),
+        groups: ["dba".parse().unwrap()].into(),
         verdict,
         request_sha256: to.request.sha256(),
         why: "looks right".to_owned(),
