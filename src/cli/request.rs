@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use russh::keys::ssh_key::{Algorithm, Certificate, PrivateKey};
+use russh::keys::ssh_key::private::Ed25519Keypair;
+use russh::keys::ssh_key::public::KeyData;
+use russh::keys::ssh_key::{Certificate, PublicKey};
 use serde::Serialize;
 
 use super::duration::duration;
@@ -401,10 +403,11 @@ pub(super) async fn take(
 ) -> Result<GrantView, CliError> {
     let broken = |error: russh::keys::ssh_key::Error| CliError::failed(error.to_string());
     let places = session.places()?;
-    let key = PrivateKey::random(&mut rand::rng(), Algorithm::Ed25519).map_err(broken)?;
-    let line = key.public_key().to_openssh().map_err(broken)?;
+    let key = Ed25519Keypair::random(&mut rand::rng());
+    let public_key = PublicKey::new(KeyData::Ed25519(key.public), "");
+    let line = public_key.to_openssh().map_err(broken)?;
     let (grant, certificate) = certified(session, request, Some(line)).await?;
-    if certificate.public_key() != key.public_key().key_data() {
+    if certificate.public_key() != public_key.key_data() {
         return Err(CliError::failed("the server certified another key than was asked for"));
     }
     let left = certificate
@@ -418,7 +421,7 @@ pub(super) async fn take(
     let before = InHand::load(&places, &request.destination);
     agent.add(&key, &certificate, &life).await?;
     let now = InHand {
-        public_key: key.public_key().clone(),
+        public_key,
         certificate,
     };
     now.save(&places, &request.destination)?;
