@@ -10,8 +10,6 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::client::{ApiClient, ClientError};
 use super::wire::*;
 use super::*;
-use crate::notify::Teller;
-use crate::policies::Place;
 use crate::clock::Now;
 use crate::issue::file_keeper::{FileKeeper, Rules};
 use crate::issue::keys::{self, CaHome};
@@ -19,6 +17,8 @@ use crate::kernel::grant::{Capability, hex32};
 use crate::kernel::inventory::{HostProof, IdentityKind, Reach, Target};
 use crate::kernel::policy::engine::Policies;
 use crate::ledger::{Ledger, Options};
+use crate::notify::Teller;
+use crate::policies::Place;
 use crate::store::SessionRow;
 use crate::store::sqlite::SqliteStore;
 

@@ -303,7 +303,7 @@ impl From<Verdict> for Answer {
 async fn past(common: &Common, dir: &Path, since: Duration) -> Result<Exit, CliError> {
     let new = policies::load(dir, true)?;
     let session = Session::new(common)?;
-    let policy = &session.config.policy;
+    let policy = &session.config()?.policy;
     let old = policies::load(&policy.dir, policy.dir_named)?;
     let ago = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
     let from = session.output.now.saturating_sub(ago);

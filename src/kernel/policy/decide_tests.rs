@@ -1,5 +1,6 @@
 use super::*;
 use crate::kernel::admit::tests::admitted;
+use crate::kernel::habit::History;
 use crate::kernel::inventory::IdentityKind;
 use crate::kernel::policy::facts::{Whereto, Who};
 
@@ -35,6 +36,7 @@ fn ask(admitted: &Admitted, policies: &str, request: Request) -> Result<Permit, 
         store_alive: true,
         policies: &policies,
         facts: &facts(),
+        history: &History::default(),
     };
     decide(admitted, request, &context)
 }
