@@ -72,6 +72,10 @@ impl Bench for Sqlite {
         self.store.clone()
     }
 
+    fn other(&self) -> Arc<dyn Store> {
+        self.store.clone()
+    }
+
     async fn faulty(&self) -> (Arc<dyn Store>, Faults) {
         let faults = Faults::default();
         let engine = SqliteFile::open(&self.path(), self.waits).await.unwrap();
