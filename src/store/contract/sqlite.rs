@@ -88,7 +88,8 @@ impl Bench for Sqlite {
 
     async fn picture(&self) -> String {
         let pool = self.connect().await;
-        let tables = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE '\\_%' ESCAPE '\\'";
+        let tables =
+            "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE '\\_%' ESCAPE '\\' ORDER BY name";
         let tables: Vec<String> = sqlx::query_scalar(tables).fetch_all(&pool).await.unwrap();
         let mut picture = String::new();
         for table in tables {
