@@ -140,6 +140,11 @@ pub struct New {
 /// Something is there already, or cannot be made.
 pub async fn create(layout: &Layout, new: &New, clock: &Clock) -> Result<(), CliError> {
     empty(layout)?;
+    let place = match &new.store_url_file {
+        Some(file) => Place::UrlFile(file.clone()),
+        None => Place::of_environment().unwrap_or_else(|| Place::File(layout.store())),
+    };
+    place.check()?;
     let failed = |error: &dyn std::fmt::Display| CliError::failed(error.to_string());
     for folder in layout.folders() {
         // The keys folder is made whole, or not at all, by its own module.
@@ -152,10 +157,6 @@ pub async fn create(layout: &Layout, new: &New, clock: &Clock) -> Result<(), Cli
         .await
         .map_err(|error| failed(&error))?;
     Ledger::create(&layout.ledger(), &origin).map_err(|error| failed(&error))?;
-    let place = match &new.store_url_file {
-        Some(file) => Place::UrlFile(file.clone()),
-        None => Place::of_environment().unwrap_or_else(|| Place::File(layout.store())),
-    };
     store::create(&place).await?;
     make_folder(&layout.policies())?;
     for (name, text) in policies::default_files() {
