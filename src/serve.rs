@@ -532,8 +532,6 @@ fn settings(config: &Config, mode: Mode) -> Settings {
         durable: config.recording.durable,
         local_as_server: mode.local_as_server,
         denied_to_local: vec![config.layout.root().to_owned()],
-        time_zone: config.policy.time_zone.clone(),
-        zones: config.policy.zones.clone(),
     }
 }
 

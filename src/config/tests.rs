@@ -138,7 +138,11 @@ fn mistakes_are_told_with_place_and_next_step() {
             "ssh.target_source_address: `10.0.0.1/8` has host bits set",
             "behind NAT",
         ),
-        ("[policy]\ntime_zone = \"Mars/Olympus\"", "policy.time_zone", "weekdays and hours"),
+        (
+            "[policy]\ntime_zone = \"Mars/Olympus\"",
+            "policy.time_zone",
+            "weekdays and hours",
+        ),
         ("zone = [{name = \"\", networks = []}]", "zone: `` is no name", ""),
         (
             "[[zone]]\nname = \"office\"\nnetworks = [\"10.0.0.1/8\"]",

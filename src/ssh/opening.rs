@@ -15,18 +15,17 @@ use std::time::Duration;
 
 use portcullis_recording::{Head, head};
 
+use super::Gate;
 use super::control::Control;
 use super::gated::Kill;
 use super::session::{Live, Opened};
-use super::{Gate, Settings};
-use crate::clock::{self, Now};
+use crate::clock::Now;
 use crate::kernel::admit::Admitted;
 use crate::kernel::grant::{Grant, WallMs};
 use crate::kernel::id::SessionId;
 use crate::kernel::inventory::{Identity, Reach, Target};
 use crate::kernel::policy::facts::{Action, Facts, Proof, Whereto, Who};
 use crate::kernel::policy::obligations::RecordMode;
-use crate::kernel::policy::place::zones_of;
 use crate::kernel::policy::{self, Context};
 use crate::kernel::request::Request;
 use crate::kernel::session::{EndReason, Until};
@@ -81,7 +80,11 @@ pub async fn open(
     let grant = grant
         .map_err(unavailable)?
         .ok_or_else(|| refused("grant_unknown", "the grant is not in the store any more".into()))?;
-    let facts = facts(&admitted, &identity, &target, &grant, peer, now.wall_ms, &settings);
+    let policies = gate.policies();
+    let facts = gate.policies.at(
+        now.wall_ms,
+        facts(&admitted, &identity, &target, &grant, peer, now.wall_ms),
+    );
     let permit = policy::decide(
         &admitted,
         Request::Connect,
@@ -89,7 +92,7 @@ pub async fn open(
             now: now.wall_ms,
             env_allowed: &settings.env_allow,
             store_alive: gate.registry.store_alive(),
-            policies: &gate.policies(),
+            policies: &policies,
             facts: &facts,
         },
     );
@@ -147,6 +150,15 @@ pub async fn open(
             Closed::Draining => refused("drain", EndReason::Drain.sentence()),
             Closed::LeaseLost => refused("store_unavailable", EndReason::LeaseLost.sentence()),
         })?;
+
+    // Who is in the registry is asked again by a change; who enters while it
+    // happens would be asked by nobody.
+    if !Arc::ptr_eq(&policies, &gate.policies()) {
+        return Err(refused(
+            "policy_changed",
+            "the policies changed at this moment; connect again".into(),
+        ));
+    }
 
     let row = SessionRow {
         id,
@@ -215,22 +227,12 @@ pub async fn open(
 }
 
 /// What policy knows of a session, whatever is asked in it.
-fn facts(
-    admitted: &Admitted,
-    identity: &Identity,
-    target: &Target,
-    grant: &Grant,
-    peer: IpAddr,
-    now: WallMs,
-    settings: &Settings,
-) -> Facts {
-    let source = peer.to_canonical();
+fn facts(admitted: &Admitted, identity: &Identity, target: &Target, grant: &Grant, peer: IpAddr, now: WallMs) -> Facts {
     Facts {
         login: admitted.destination().login.to_string(),
-        local: clock::local(now, &settings.time_zone),
-        source: Some(source),
-        zones: zones_of(source, &settings.zones),
+        source: Some(peer.to_canonical()),
         reason: grant.reason.clone(),
+        ticket: grant.ticket.clone(),
         proof: Proof {
             method: "certificate".to_owned(),
             strength: PROOF_BY_KEY,

@@ -17,7 +17,6 @@ use super::local;
 use super::opening::bounded;
 use super::pump::{self, ClientEnd};
 use super::target::{self, Dial, Dialled};
-use crate::clock;
 use crate::kernel::admit::Admitted;
 use crate::kernel::grant::WallMs;
 use crate::kernel::id::SessionId;
@@ -151,12 +150,11 @@ impl Live {
         let settings = self.gate.settings();
         let now = self.gate.clock.now().wall_ms;
         let facts = Facts {
-            local: clock::local(now, &settings.time_zone),
             terminal: self
                 .channels()
                 .get(&channel)
                 .is_some_and(|(open, _)| open.is_terminal()),
-            ..self.facts.clone()
+            ..self.gate.policies.at(now, self.facts.clone())
         };
         let decision = policy::decide(
             &self.admitted,
