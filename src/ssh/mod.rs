@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+use crate::anomaly::Notes;
 use crate::archive::Archive;
 use crate::clock::Clock;
 use crate::keeper::Keeper;
@@ -99,6 +100,8 @@ pub struct Gate {
     pub settings: RwLock<Arc<Settings>>,
     /// Swapped whole; what is running is asked by those in force then.
     pub policies: Arc<InForce>,
+    /// Writes down who does what.
+    pub notes: Notes,
     pub refusals: Mutex<Refusals>,
     pub metrics: Arc<Metrics>,
 }

@@ -19,6 +19,7 @@ mod collecting;
 mod faults;
 mod grants;
 mod inventory;
+mod migrations;
 mod nodes;
 mod once;
 mod recordings;
@@ -181,6 +182,7 @@ fn request(number: u8, approvals: u32) -> RequestRow {
 fn says(by: &str, verdict: Verdict, to: &RequestRow) -> Approval {
     Approval {
         by: by.to_owned(),
+        groups: ["dba".parse().unwrap()].into(),
         verdict,
         request_sha256: to.request.sha256(),
         why: "looks right".to_owned(),
@@ -219,7 +221,7 @@ fn token(number: u8, of: &str) -> TokenRow {
 fn review(number: u8) -> ReviewRow {
     ReviewRow {
         id: ReviewId([number; 16]),
-        session: (number % 2 == 0).then_some(SessionId([number; 16])),
+        session: number.is_multiple_of(2).then_some(SessionId([number; 16])),
         identity: "alice".parse().unwrap(),
         destination: "root@db1".parse().unwrap(),
         kind: "policy".to_owned(),
@@ -235,7 +237,7 @@ fn anomaly(number: u8) -> AnomalyRow {
     AnomalyRow {
         at_ms: NOW + u64::from(number),
         identity: "alice".parse().unwrap(),
-        session: (number % 2 == 0).then_some(SessionId([number; 16])),
+        session: number.is_multiple_of(2).then_some(SessionId([number; 16])),
         kind: "first-source".to_owned(),
         detail: "never seen from 192.0.2.7 before".to_owned(),
         risk: 30 + number,
@@ -246,7 +248,7 @@ fn decision(number: u8) -> DecisionRow {
     DecisionRow {
         at_ms: NOW + u64::from(number),
         facts: facts(Action::Connect),
-        allowed: number % 2 == 0,
+        allowed: number.is_multiple_of(2),
         rules: vec!["production.approved".to_owned(), "hours".to_owned()],
         policy_digest: "ab".repeat(32),
     }

@@ -33,9 +33,9 @@ impl StoreUrl {
     /// # Errors
     /// It is not there, others may read it, or it holds no such line.
     pub fn read(path: &Path) -> Result<StoreUrl, StoreError> {
-        let unread = |error: std::io::Error| match error.kind() {
-            ErrorKind::NotFound => StoreError::NotFound(format!("{}, which names the database", path.display())),
-            _ => StoreError::Unavailable(format!("cannot read {}: {error}", path.display())),
+        let unread = |error: std::io::Error| match error.kind() == ErrorKind::NotFound {
+            true => StoreError::NotFound(format!("{}, which names the database", path.display())),
+            false => StoreError::Unavailable(format!("cannot read {}: {error}", path.display())),
         };
         let file = std::fs::File::open(path).map_err(unread)?;
         let mode = file.metadata().map_err(unread)?.permissions().mode() & 0o777;

@@ -185,6 +185,8 @@ fn sound_grant(blob: &[u8]) -> Grant {
         sources: Vec::new(),
         capabilities: [Capability::Shell, Capability::Exec, Capability::Sftp].into(),
         reason: "a test".into(),
+        ticket: None,
+        request: None,
         issued_by: "a test".into(),
         policy_digest: [0; 32],
         certificate_sha256: Sha256::digest(blob).into(),

@@ -18,6 +18,7 @@ pub mod recheck;
 
 use super::admit::Admitted;
 use super::grant::{Capability, WallMs};
+use super::habit::{History, Unusual};
 use super::request::{ENV_NAME_BYTES_MAX, ENV_VALUE_BYTES_MAX, Request};
 use engine::{Policies, Verdict};
 use facts::{Action, Facts, ForwardTo};
@@ -31,6 +32,7 @@ pub struct Permit {
     rule: String,
     rules: Vec<String>,
     obligations: Obligations,
+    used: Option<(Facts, Unusual)>,
 }
 
 impl Permit {
@@ -45,6 +47,11 @@ impl Permit {
     /// Ids of all policies that said yes.
     pub fn rules(&self) -> &[String] {
         &self.rules
+    }
+    /// What it was decided on and what was unusual about it, if policies were
+    /// asked.
+    pub fn used(&self) -> Option<&(Facts, Unusual)> {
+        self.used.as_ref()
     }
     /// What they demand.
     pub fn obligations(&self) -> &Obligations {
@@ -77,6 +84,8 @@ pub struct Context<'a> {
     pub policies: &'a Policies,
     /// What is known of the session; action and request are filled in here.
     pub facts: &'a Facts,
+    /// What its holder has done before.
+    pub history: &'a History,
 }
 
 /// Decides one request of an admitted holder.
@@ -85,14 +94,18 @@ pub struct Context<'a> {
 /// A [`Denial`] with the rule that made it.
 pub fn decide(admitted: &Admitted, request: Request, context: &Context<'_>) -> Result<Permit, Denial> {
     let gate = gate_rule(admitted, &request, context)?;
-    let Some(facts) = facts_of(admitted, &request, context) else {
+    let Some(mut facts) = facts_of(admitted, &request, context) else {
         return Ok(Permit {
             request,
             rule: gate.to_owned(),
             rules: Vec::new(),
             obligations: Obligations::default(),
+            used: None,
         });
     };
+    let unusual = context.history.judge(&facts);
+    facts.risk = unusual.risk();
+    facts.anomalies = unusual.names();
     let told = context.policies.decide(&facts);
     match told.allowed {
         true => Ok(Permit {
@@ -100,6 +113,7 @@ pub fn decide(admitted: &Admitted, request: Request, context: &Context<'_>) -> R
             rule: told.rules.first().cloned().unwrap_or_else(|| gate.to_owned()),
             rules: told.rules,
             obligations: told.obligations,
+            used: Some((facts, unusual)),
         }),
         false => Err(denial(context.policies, &facts, told)),
     }

@@ -13,6 +13,7 @@ use super::super::postgres::{PostgresDatabase, PostgresStore, WRITE_LOCK};
 use super::super::sql::SqlStore;
 use super::super::{Store, StoreError, StoreUrl, Waits};
 use super::faults::{Faults, Faulty};
+use super::migrations::{dump, is_as_if_made_now};
 use super::{Bench, NOW, RevocationScope, stocked};
 
 /// Keeps a server for as long as its standard input is open.
@@ -76,13 +77,26 @@ async fn empty_database() -> String {
 impl Postgres {
     async fn new() -> Postgres {
         let name = empty_database().await;
+        let url = StoreUrl::new(url(&name, &name));
+        PostgresStore::create(&url).await.unwrap().close().await;
+        Postgres::at(name).await
+    }
+
+    /// What a state of an earlier version becomes.
+    async fn from_dump(number: u32) -> Postgres {
+        let name = empty_database().await;
+        let mut role = PgConnection::connect(&url(&name, &name)).await.unwrap();
+        role.execute(AssertSqlSafe(dump("postgres", number))).await.unwrap();
+        Postgres::at(name).await
+    }
+
+    async fn at(name: String) -> Postgres {
         let waits = Waits {
             busy_ms: 1_000,
             queue_ms: 4_000,
             answer_ms: 6_000,
         };
         let url = StoreUrl::new(url(&name, &name));
-        PostgresStore::create(&url).await.unwrap().close().await;
         let store = Arc::new(PostgresStore::open_with(&url, waits).await.unwrap());
         Postgres { name, store, waits }
     }
@@ -109,7 +123,7 @@ impl Bench for Postgres {
 
     async fn picture(&self) -> String {
         let mut admin = admin(&self.name).await;
-        let tables = "SELECT tablename::text FROM pg_tables WHERE schemaname = 'public' ORDER BY 1";
+        let tables = "SELECT tablename::text FROM pg_tables WHERE schemaname = 'public' AND tablename NOT LIKE '\\_%' ORDER BY 1";
         let tables: Vec<String> = sqlx::query_scalar(tables).fetch_all(&mut admin).await.unwrap();
         let mut picture = String::new();
         for table in tables {
@@ -248,4 +262,24 @@ async fn goes_on_after_its_connections_were_cut() {
     admin("postgres").await.execute(AssertSqlSafe(cut)).await.unwrap();
     assert_eq!(bench.store.next_serial().await.unwrap(), 1);
     assert_eq!(bench.store.targets().await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn brings_every_earlier_state_forward() {
+    let old = Postgres::from_dump(1).await;
+    // Its first has what SQLite has since its fourth.
+    is_as_if_made_now(&old, &Postgres::new().await, 4).await;
+}
+
+#[tokio::test]
+async fn refuses_tables_of_another_version() {
+    let bench = Postgres::new().await;
+    let newer = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
+        VALUES (99, 'newer', true, '', 0)";
+    admin(&bench.name).await.execute(newer).await.unwrap();
+    let opened = PostgresStore::open(&bench.url()).await.map(drop);
+    assert!(
+        matches!(opened, Err(StoreError::Corrupt(ref why)) if why.contains("version")),
+        "{opened:?}"
+    );
 }
