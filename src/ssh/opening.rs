@@ -83,6 +83,7 @@ pub async fn open(
     let grant = grant
         .map_err(unavailable)?
         .ok_or_else(|| refused("grant_unknown", "the grant is not in the store any more".into()))?;
+    let policies = gate.policies();
     let facts = facts(&gate, &admitted, &identity, &target, &grant, peer, now.wall_ms);
     let permit = policy::decide(
         &admitted,
@@ -91,7 +92,7 @@ pub async fn open(
             now: now.wall_ms,
             env_allowed: &settings.env_allow,
             store_alive: gate.registry.store_alive(),
-            policies: &gate.policies(),
+            policies: &policies,
             facts: &facts,
             history: &history,
         },
@@ -147,6 +148,15 @@ pub async fn open(
             Closed::Draining => refused("drain", EndReason::Drain.sentence()),
             Closed::LeaseLost => refused("store_unavailable", EndReason::LeaseLost.sentence()),
         })?;
+
+    // Who is in the registry is asked again by a change; who enters while it
+    // happens would be asked by nobody.
+    if !Arc::ptr_eq(&policies, &gate.policies()) {
+        return Err(refused(
+            "policy_changed",
+            "the policies changed at this moment; connect again".into(),
+        ));
+    }
 
     let row = SessionRow {
         id,
