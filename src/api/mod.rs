@@ -36,6 +36,7 @@ mod asking;
 pub mod caller;
 mod challenge;
 pub mod client;
+mod collect;
 mod explain;
 mod grants;
 pub mod hooks;

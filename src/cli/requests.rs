@@ -13,7 +13,7 @@ use crate::kernel::policy::obligations::Obligations;
 #[derive(Args, Debug)]
 pub struct RequestsArgs {
     /// Only those that are pending, approved, denied, expired, withdrawn or revoked
-    #[arg(long, value_name = "STATE", conflicts_with = "id")]
+    #[arg(long = "only", value_name = "STATE", conflicts_with = "id")]
     state: Option<RequestState>,
     /// Only those that you made
     #[arg(long, conflicts_with = "id")]
@@ -95,7 +95,7 @@ pub async fn run(common: &Common, args: &RequestsArgs) -> Result<Exit, CliError>
     if answer.next.is_some() {
         session
             .output
-            .say("There are more, older ones: narrow it down with --state or --mine.");
+            .say("There are more, older ones: narrow it down with --only or --mine.");
     }
     Ok(Exit::Ok)
 }

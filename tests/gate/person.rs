@@ -106,7 +106,7 @@ fn waiting_ends_with_the_answer() {
         "40s",
     ]));
     let id = wait_for("a pending request", secs(20), || {
-        let listed = bob.json(&["requests", "--state", "pending"]);
+        let listed = bob.json(&["requests", "--only", "pending"]);
         let first: &Value = listed["requests"].get(0)?;
         first["id"].as_str().map(str::to_owned)
     });
