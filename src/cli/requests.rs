@@ -13,8 +13,8 @@ use crate::kernel::policy::obligations::Obligations;
 #[derive(Args, Debug)]
 pub struct RequestsArgs {
     /// Only those that are pending, approved, denied, expired, withdrawn or revoked
-    #[arg(long = "only", value_name = "STATE", conflicts_with = "id")]
-    state: Option<RequestState>,
+    #[arg(long, value_name = "STATE", conflicts_with = "id")]
+    only: Option<RequestState>,
     /// Only those that you made
     #[arg(long, conflicts_with = "id")]
     mine: bool,
@@ -64,7 +64,7 @@ pub async fn run(common: &Common, args: &RequestsArgs) -> Result<Exit, CliError>
         return Ok(Exit::Ok);
     }
     let mut query: Vec<String> = Vec::new();
-    query.extend(args.state.map(|state| format!("state={}", state.as_str())));
+    query.extend(args.only.map(|state| format!("state={}", state.as_str())));
     query.extend(args.mine.then(|| "mine=true".to_owned()));
     let path = match query.is_empty() {
         true => "/v1/requests".to_owned(),
