@@ -229,7 +229,7 @@ fn what_would_be_too_deep_for_the_stack_is_refused_before_it_is_read() {
     // And what is just allowed is read.
     let deep = when(&(many("(", 60) + "context.risk > 1" + &many(")", 60)));
     assert_eq!(load(&deep).unwrap().count(), 1);
-    let long = when(&(many("context.risk > 1 && ", 600) + "context.risk > 1"));
+    let long = when(&(many("context.risk > 1 && ", 100) + "context.risk > 1"));
     assert!(load(&long).unwrap().decide(&facts(Action::Exec)).errors.is_empty());
 }
 

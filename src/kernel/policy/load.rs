@@ -27,7 +27,7 @@ pub const POLICIES_MAX: usize = 10_000;
 /// each level on the stack.
 pub const NESTING_MAX: usize = 64;
 /// Most operators of one policy, for the same reason.
-pub const OPERATORS_MAX: usize = 2000;
+pub const OPERATORS_MAX: usize = 400;
 /// Most errors that one load tells.
 const ERRORS_MAX: usize = 50;
 
