@@ -6,11 +6,15 @@ use std::time::Duration;
 use clap::CommandFactory;
 
 use super::*;
-use crate::api::{Answer, Api, Cutter, bind};
+use crate::api::wire::access::ServerView;
+use crate::api::{Answer, Api, Cutter, Door, bind};
 use crate::issue::file_keeper::{FileKeeper, Rules};
 use crate::kernel::id::SessionId;
+use crate::kernel::policy::engine::Policies;
 use crate::layout::Layout;
 use crate::ledger::Ledger;
+use crate::notify::Teller;
+use crate::policies::{InForce, Place};
 use crate::retention::Retention;
 use crate::store::Store;
 use crate::store::sqlite::SqliteStore;
@@ -218,16 +222,35 @@ async fn from_an_empty_folder_to_a_certificate_and_its_end() {
             clock.clone(),
             None,
         )),
-        clock,
+        clock: clock.clone(),
         metrics: Arc::new(Metrics::new()),
         layout: layout.clone(),
         node: "gate1".parse().unwrap(),
-        policy_digest: [0; 32],
+        policies: InForce::new(
+            Policies::builtin().unwrap(),
+            Place {
+                zones: Vec::new(),
+                time_zone: jiff::tz::TimeZone::UTC,
+            },
+            clock.clone(),
+        ),
+        challenge_key: [3; 32],
+        token_ms_max: 3_600_000,
+        server: ServerView {
+            node: "node1".parse().unwrap(),
+            ssh_hosts: vec!["gate1".to_owned()],
+            ssh_port: 2222,
+            known_hosts: Vec::new(),
+        },
+        limits: Arc::default(),
+        hooks: Arc::new([]),
+        teller: Teller::mute(clock.clone()),
+        url: None,
         grant_ms_max: 3_600_000,
         local_as_self: false,
     };
     let listener = bind(&layout.api_socket()).unwrap();
-    let server = tokio::spawn(api.serve(listener, std::future::pending()));
+    let server = tokio::spawn(api.serve(vec![Door::Socket(listener)], std::future::pending()));
 
     let issue = format!("grant issue --identity alice --for 30m --reason x --public-key {key} root@db1");
     assert_eq!(
