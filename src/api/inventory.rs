@@ -246,7 +246,7 @@ pub async fn inventory(State(api): State<Arc<Api>>) -> Result<Json<Inventory>, P
     // Identities times targets decisions: not on the threads that serve.
     let rows = tokio::task::spawn_blocking(move || {
         let policies = api.policies.now();
-        let mut rows: Vec<InventoryRow> = identities
+        let mut rows: Vec<(bool, InventoryRow)> = identities
             .into_iter()
             .map(|identity| {
                 let reach: BTreeSet<TargetName> = targets
@@ -260,11 +260,12 @@ pub async fn inventory(State(api): State<Arc<Api>>) -> Result<Json<Inventory>, P
                     .map(|target| target.name.clone())
                     .collect();
                 let uses = used.get(&identity.name).map(Vec::as_slice).unwrap_or_default();
-                row(identity, reach, uses, now)
+                (identity.may_hold(now).is_ok(), row(identity, reach, uses, now))
             })
             .collect();
-        rows.sort_by_key(|row| (row.attention.is_empty(), row.identity.name.clone()));
-        rows
+        // Who may hold nothing, then who uses nothing, then the rest.
+        rows.sort_by_key(|(may_hold, row)| (*may_hold, row.attention.is_empty(), row.identity.name.clone()));
+        rows.into_iter().map(|(_, row)| row).collect::<Vec<InventoryRow>>()
     });
     let rows = rows
         .await
