@@ -19,6 +19,7 @@ mod evidence;
 mod faults;
 mod flow;
 mod flow_long;
+mod hooks;
 mod ledger;
 mod ledger_witness;
 mod local;
