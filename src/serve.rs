@@ -22,23 +22,24 @@ use crate::break_glass::BreakGlass;
 use crate::clock::Clock;
 use crate::config::{Config, Kex};
 use crate::issue::file_keeper::{FileKeeper, Rules};
-use crate::issue::signer::Authorities;
 use crate::issue::{init, keys};
 use crate::keeper::Keeper;
-use crate::kernel::admit::AdmissionTrust;
 use crate::kernel::id::SessionId;
 use crate::policies::{self, InForce};
-use crate::recorder::{Kept, LeftOver, Recorders, Recovered, recover_all};
+use crate::recorder::{Kept, Recorders, recover_all};
 use crate::registry::{LEASE_RENEW_MS, Registry};
 use crate::retention::Retention;
 use crate::ssh::{Gate, KeyExchange, Settings, break_glass, listen};
 use crate::store::{self, Store};
 use crate::telemetry::Metrics;
 
+mod authorities;
 mod evidence;
+mod left_over;
 mod outside;
 
 pub use evidence::STORE_SOURCE;
+use left_over::{close_orphans, recovered, tell_unsealed};
 use outside::{hooks, server_view, teller, tls_door};
 
 /// How long a lease renewal may take before the next one is tried.
@@ -48,8 +49,6 @@ const RENEW_RETRY: Duration = Duration::from_millis(500);
 /// Channels of one connection over its life: each has a line in the
 /// recording's accounts, which hold 4096.
 const OPENS_MAX: usize = 4000;
-/// Most sessions without a seal that a start names one by one.
-const UNSEALED_TOLD_MAX: usize = 100;
 /// How often a look is taken at what is left of the host certificate.
 const HOST_CHECK: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long sealing may take once every session was told to end.
@@ -153,8 +152,8 @@ impl Running {
         ] {
             anyhow::ensure!(same, "{key} changes only with a restart");
         }
-        let authorities = authorities(&self.keeper, &new).await?;
-        let trust = admission_trust(&authorities, &new)?;
+        let authorities = authorities::read(&self.keeper, &new).await?;
+        let trust = authorities::trust(&authorities, &new)?;
         // Entry before effect, as for a grant.
         evidence::note_config(&self.gate.ledger, &new)
             .await
@@ -368,7 +367,7 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
         recorders,
         ledger: ledger.clone(),
         archive,
-        trust: RwLock::new(Arc::new(admission_trust(&authorities, &config)?)),
+        trust: RwLock::new(Arc::new(authorities::trust(&authorities, &config)?)),
         settings: RwLock::new(Arc::new(settings(&config, mode))),
         policies: in_force.clone(),
         break_glass: glass.clone(),
@@ -496,27 +495,6 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
     })
 }
 
-/// The authorities' keys as they lie in the folder now, each known to be held
-/// by whom the configuration says.
-async fn authorities(keeper: &Arc<FileKeeper>, config: &Config) -> anyhow::Result<Arc<Authorities>> {
-    let (keeper, dir, places) = (keeper.clone(), config.layout.keys(), config.keys.clone());
-    // Passphrases cost time on purpose.
-    let read = tokio::task::spawn_blocking(move || keeper.read(&dir, &places));
-    let authorities = read.await.context("reading the keys")?.context("the keys")?;
-    authorities.check().await.context("the keys")?;
-    Ok(Arc::new(authorities))
-}
-
-/// Whose certificates admit: the admission CA's, and the one's before it until it is retired.
-fn admission_trust(authorities: &Authorities, config: &Config) -> anyhow::Result<AdmissionTrust> {
-    let keys = authorities.admission_cas();
-    let blobs: Result<_, _> = keys.iter().map(|key| key.to_bytes()).collect();
-    Ok(AdmissionTrust {
-        ca_keys: blobs.context("the admission CA's key")?,
-        lifetime_secs_max: config.session.grant_max.as_secs(),
-    })
-}
-
 fn place(config: &Config) -> policies::Place {
     policies::Place {
         zones: config.policy.zones.clone(),
@@ -554,76 +532,6 @@ fn settings(config: &Config, mode: Mode) -> Settings {
         durable: config.recording.durable,
         local_as_server: mode.local_as_server,
         denied_to_local: vec![config.layout.root().to_owned()],
-    }
-}
-
-/// Files what recovery has sealed.
-async fn recovered(gate: &Arc<Gate>, left_over: Vec<LeftOver>) {
-    for found in left_over {
-        match found {
-            LeftOver::Recovered(Recovered::Finished(finished)) => {
-                let session = SessionId(finished.sealed.head().session_id);
-                let code = finished.sealed.seal().code.clone();
-                let now = gate.clock.now().wall_ms;
-                match gate.archive_left_over(finished, now).await {
-                    Ok(()) => {
-                        tracing::warn!(%session, code, "a session left over by the last run was sealed")
-                    }
-                    Err(error) => {
-                        tracing::error!(%session, %error, "a left-over session is sealed but not archived")
-                    }
-                }
-            }
-            LeftOver::Moved { session, folder } => {
-                let session = SessionId(session);
-                let now = gate.clock.now().wall_ms;
-                match gate.archive_moved(session, &folder, now).await {
-                    Ok(()) => {
-                        tracing::warn!(%session, "an empty spool folder left over by the last run was seen to")
-                    }
-                    Err(error) => {
-                        tracing::error!(%session, %error, folder = %folder.display(), "an empty spool folder cannot be explained; it stays where it is");
-                    }
-                }
-            }
-            LeftOver::Recovered(Recovered::Unreadable { folder, why }) => {
-                tracing::error!(folder = %folder.display(), why, "a left-over spool cannot be recovered; it stays where it is");
-            }
-        }
-    }
-}
-
-/// An opening without a seal, once recovery is through, is a recording that
-/// was taken away.
-async fn tell_unsealed(gate: &Gate) {
-    let unsealed = match gate.ledger.unsealed().await {
-        Ok(unsealed) => unsealed,
-        Err(error) => {
-            tracing::error!(%error, "the ledger does not tell which sessions have no seal");
-            return;
-        }
-    };
-    let count = i64::try_from(unsealed.len()).unwrap_or(i64::MAX);
-    gate.metrics.sessions_unsealed.set(count);
-    for session in unsealed.iter().take(UNSEALED_TOLD_MAX) {
-        tracing::error!(%session, "it was opened and never sealed, and its recording is not in the spool: see `portcullis ledger fsck`");
-    }
-}
-
-/// Sessions of this node that the store still calls live ended with the last run.
-async fn close_orphans(gate: &Arc<Gate>) {
-    let live = match gate.store.sessions(true).await {
-        Ok(live) => live,
-        Err(error) => {
-            tracing::error!(%error, "the store does not tell its live sessions");
-            return;
-        }
-    };
-    let now = gate.clock.now().wall_ms;
-    for row in live.iter().filter(|row| row.node == gate.node) {
-        if let Err(error) = gate.store.close_session(row.id, now, "crash_recovered").await {
-            tracing::error!(session = %row.id, %error, "the store did not take the end of a left-over session");
-        }
     }
 }
 

@@ -38,6 +38,7 @@ mod break_glass;
 pub mod caller;
 mod challenge;
 pub mod client;
+mod collect;
 mod explain;
 mod grants;
 pub mod hooks;

@@ -9,7 +9,9 @@ use super::wire::access::*;
 use super::wire::break_glass::{BreakGlassGrants, Installed, MadeReady, PrepareRequest};
 use super::wire::inventory::{Applied, Apply, Inventory};
 use super::wire::*;
-use super::{access, break_glass, explain, grants, hooks, inventory, login, read, recordings, reviews, state};
+use super::{
+    access, break_glass, collect, explain, grants, hooks, inventory, login, read, recordings, reviews, state,
+};
 use crate::break_glass::Prepared;
 use crate::kernel::inventory::{Role, Target};
 
@@ -105,7 +107,7 @@ fn requests() -> Vec<Route> {
             Method::POST,
             "/v1/requests/{id}/collect",
             May::Anyone,
-            post(access::collect),
+            post(collect::collect),
         )
         .says("The certificate of an approved one")
         .takes::<CollectRequest>()

@@ -33,6 +33,7 @@ mod krl;
 mod ledger;
 mod login;
 mod player;
+mod policy;
 mod recordings;
 mod request;
 mod requests;
@@ -159,6 +160,9 @@ pub enum Command {
     },
     /// Everything about one session in one file that anybody can verify
     Evidence(evidence::EvidenceArgs),
+    /// Policies: check, try on cases, list, hold the past against new ones
+    #[command(subcommand)]
+    Policy(policy::PolicyCommand),
     /// What a verifier needs
     #[command(subcommand)]
     Trust(trust::TrustCommand),
@@ -279,6 +283,7 @@ async fn dispatch(common: &Common, command: Command) -> Result<Exit, CliError> {
         Command::Sessions(args) => sessions::run(common, &args).await,
         Command::Recordings { command } => recordings::run(common, command.as_ref()).await,
         Command::Evidence(args) => evidence::run(common, &args).await,
+        Command::Policy(command) => policy::run(common, &command).await,
         Command::Trust(command) => trust::run(common, &command).await,
         Command::Keys(command) => keys::run(common, &command).await,
         Command::Ledger(command) => ledger::run(common, &command).await,

@@ -192,9 +192,11 @@ pub fn play(common: &Common, id: &str, reason: &str, args: &[std::ffi::OsString]
         .map_err(|error| CliError::failed(format!("cannot start: {error}")))?;
     let (file, trust) = runtime.block_on(async {
         let session = Session::new(common)?;
+        // The file is on the server's machine: asked before the ledger says that it was played.
+        let trust = session.config()?.layout.trust();
         let row = find(&session, id).await?;
         tell(&session, &row, Purpose::Replay, reason, None).await?;
-        Ok::<_, CliError>((row.path, session.config()?.layout.trust()))
+        Ok::<_, CliError>((row.path, trust))
     })?;
     drop(runtime);
     let mut all = vec![file.into(), "--trust".into(), trust.into_os_string()];

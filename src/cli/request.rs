@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use russh::keys::ssh_key::{Algorithm, Certificate, PrivateKey};
+use russh::keys::ssh_key::private::Ed25519Keypair;
+use russh::keys::ssh_key::public::KeyData;
+use russh::keys::ssh_key::{Certificate, PublicKey};
 use serde::Serialize;
 
 use super::duration::duration;
@@ -120,6 +122,8 @@ pub(super) enum KeyHome {
     File { public_key: PathBuf, out: PathBuf },
     /// Made here, kept by the agent alone.
     Agent { agent: Agent, confirm: bool },
+    /// With somebody else, who takes the certificate.
+    Theirs,
 }
 
 impl KeyHome {
@@ -148,10 +152,13 @@ impl KeyHome {
 
 pub async fn run(common: &Common, args: RequestArgs) -> Result<Exit, CliError> {
     let session = Session::logged_in(common).await?;
-    let home = KeyHome::of(args.public_key.as_deref(), args.out.as_deref(), args.confirm)?;
+    let home = match (&args.identity, &args.public_key) {
+        (Some(_), None) => KeyHome::Theirs,
+        (_, public_key) => KeyHome::of(public_key.as_deref(), args.out.as_deref(), args.confirm)?,
+    };
     let public_key = match &home {
         KeyHome::File { public_key, .. } => Some(read_text(public_key, KEY_FILE_BYTES_MAX)?.trim().to_owned()),
-        KeyHome::Agent { .. } => None,
+        KeyHome::Agent { .. } | KeyHome::Theirs => None,
     };
     let begins_ms = args
         .begin
@@ -211,6 +218,7 @@ async fn finish(session: &Session, request: RequestView, home: &KeyHome) -> Resu
     let had = match home {
         KeyHome::File { public_key, out } => into_file(session, request, public_key, out).await?,
         KeyHome::Agent { agent, confirm } => into_agent(session, request, agent, *confirm).await?,
+        KeyHome::Theirs => return theirs(session, request),
     };
     session.output.data(&had, || {
         let words = had.ssh.iter().flatten();
@@ -237,6 +245,21 @@ fn pending(session: &Session, request: RequestView) -> Result<Exit, CliError> {
         request.id,
         request.id
     ));
+    so_far(session, request)?;
+    Ok(Exit::Pending)
+}
+
+fn theirs(session: &Session, request: RequestView) -> Result<Exit, CliError> {
+    session.output.say(format!(
+        "Approved. {} takes the certificate: portcullis collect {}",
+        request.identity, request.id
+    ));
+    so_far(session, request)?;
+    Ok(Exit::Ok)
+}
+
+/// A request without a certificate, for the pipe.
+fn so_far(session: &Session, request: RequestView) -> Result<(), CliError> {
     let had = Had {
         schema: SCHEMA,
         request,
@@ -244,8 +267,7 @@ fn pending(session: &Session, request: RequestView) -> Result<Exit, CliError> {
         certificate_file: None,
         ssh: None,
     };
-    session.output.data(&had, || format!("{}\n", had.request.id))?;
-    Ok(Exit::Pending)
+    session.output.data(&had, || format!("{}\n", had.request.id))
 }
 
 /// Who has to answer yet.
@@ -401,10 +423,11 @@ pub(super) async fn take(
 ) -> Result<GrantView, CliError> {
     let broken = |error: russh::keys::ssh_key::Error| CliError::failed(error.to_string());
     let places = session.places()?;
-    let key = PrivateKey::random(&mut rand::rng(), Algorithm::Ed25519).map_err(broken)?;
-    let line = key.public_key().to_openssh().map_err(broken)?;
+    let key = Ed25519Keypair::random(&mut rand::rng());
+    let public_key = PublicKey::new(KeyData::Ed25519(key.public), "");
+    let line = public_key.to_openssh().map_err(broken)?;
     let (grant, certificate) = certified(session, request, Some(line)).await?;
-    if certificate.public_key() != key.public_key().key_data() {
+    if certificate.public_key() != public_key.key_data() {
         return Err(CliError::failed("the server certified another key than was asked for"));
     }
     let left = certificate
@@ -418,7 +441,7 @@ pub(super) async fn take(
     let before = InHand::load(&places, &request.destination);
     agent.add(&key, &certificate, &life).await?;
     let now = InHand {
-        public_key: key.public_key().clone(),
+        public_key,
         certificate,
     };
     now.save(&places, &request.destination)?;

@@ -8,7 +8,8 @@ use std::time::Duration;
 use russh::keys::agent::AgentIdentity;
 use russh::keys::agent::client::AgentClient;
 use russh::keys::ssh_encoding::Encode;
-use russh::keys::ssh_key::{Certificate, HashAlg, PrivateKey, PublicKey, Signature};
+use russh::keys::ssh_key::private::Ed25519Keypair;
+use russh::keys::ssh_key::{Algorithm, Certificate, HashAlg, PublicKey, Signature};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
@@ -161,7 +162,7 @@ impl Agent {
     /// # Errors
     /// [`AgentError::WouldNotTake`]; it may hold the key without its
     /// certificate then, which opens nothing, and forgets it in time.
-    pub async fn add(&self, key: &PrivateKey, certificate: &Certificate, life: &Life) -> Result<(), AgentError> {
+    pub async fn add(&self, key: &Ed25519Keypair, certificate: &Certificate, life: &Life) -> Result<(), AgentError> {
         let broken = |error: &dyn std::fmt::Display| self.unreachable(error);
         let alone = key_message(key, None, life).map_err(|error| broken(&error))?;
         let blob = certificate.to_bytes().map_err(|error| broken(&error))?;
@@ -213,28 +214,23 @@ impl Agent {
     }
 }
 
-/// `SSH_AGENTC_ADD_ID_CONSTRAINED` for a key alone, or with its certificate
-/// (PROTOCOL.agent: the certificate stands before the key's own fields).
+/// `SSH_AGENTC_ADD_ID_CONSTRAINED` for a key alone, or with its certificate,
+/// which then stands before the key's own fields.
 fn key_message(
-    key: &PrivateKey,
+    key: &Ed25519Keypair,
     certificate: Option<&[u8]>,
     life: &Life,
 ) -> Result<Zeroizing<Vec<u8>>, russh::keys::ssh_encoding::Error> {
     let mut message = Zeroizing::new(Vec::with_capacity(MESSAGE_BYTES));
     message.push(ADD_ID_CONSTRAINED);
     match certificate {
-        None => key.key_data().encode(&mut *message)?,
+        None => Algorithm::Ed25519.as_str().encode(&mut *message)?,
         Some(certificate) => {
-            let mut fields = Zeroizing::new(Vec::with_capacity(MESSAGE_BYTES));
-            key.key_data().encode(&mut *fields)?;
-            let name = key.algorithm();
-            name.to_certificate_type().encode(&mut *message)?;
+            Algorithm::Ed25519.to_certificate_type().encode(&mut *message)?;
             certificate.encode(&mut *message)?;
-            // The key's own fields come without its name, which they begin with.
-            let own = fields.get(name.as_str().encoded_len()?..).unwrap_or_default();
-            message.extend_from_slice(own);
         }
     }
+    key.encode(&mut *message)?;
     life.comment.encode(&mut *message)?;
     message.push(CONSTRAIN_LIFETIME);
     life.secs.encode(&mut *message)?;

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use russh::keys::signature::Verifier;
-use russh::keys::ssh_key::Algorithm;
+use russh::keys::ssh_key::PrivateKey;
 use russh::keys::ssh_key::certificate::{Builder, CertType};
 
 use super::*;
@@ -52,17 +52,21 @@ impl Drop for RealAgent {
     }
 }
 
-fn key(algorithm: Algorithm) -> PrivateKey {
-    PrivateKey::random(&mut rand::rng(), algorithm).unwrap()
+fn key() -> Ed25519Keypair {
+    Ed25519Keypair::random(&mut rand::rng())
 }
 
-fn certified(key: &PrivateKey) -> Certificate {
+fn public(key: &Ed25519Keypair) -> PublicKey {
+    PrivateKey::from(key.clone()).public_key().clone()
+}
+
+fn certified(key: &Ed25519Keypair) -> Certificate {
     let until = crate::clock::Clock::system().now().wall_ms / 1000 + 600;
-    let public = key.public_key().key_data().clone();
-    let mut builder = Builder::new_with_random_nonce(&mut rand::rng(), public, 0, until).unwrap();
+    let certified = public(key).key_data().clone();
+    let mut builder = Builder::new_with_random_nonce(&mut rand::rng(), certified, 0, until).unwrap();
     builder.cert_type(CertType::User).unwrap();
     builder.valid_principal("root@db1").unwrap();
-    builder.sign(&self::key(Algorithm::Ed25519)).unwrap()
+    builder.sign(&PrivateKey::from(self::key())).unwrap()
 }
 
 fn life(secs: u32) -> Life {
@@ -78,34 +82,28 @@ async fn keys_and_certificates_come_sign_and_go() {
     let dir = tempfile::tempdir().unwrap();
     let real = RealAgent::start(dir.path());
     let agent = Agent::at(&real.socket);
-    let nistp256 = Algorithm::Ecdsa {
-        curve: russh::keys::ssh_key::EcdsaCurve::NistP256,
-    };
-    for (algorithm, name) in [(Algorithm::Ed25519, "ED25519"), (nistp256, "ECDSA")] {
-        assert!(matches!(agent.keys().await, Err(AgentError::Empty(_))));
-        let key = key(algorithm);
-        let certificate = certified(&key);
-        agent.add(&key, &certificate, &life(600)).await.unwrap();
+    assert!(matches!(agent.keys().await, Err(AgentError::Empty(_))));
+    let key = key();
+    let (public, certificate) = (public(&key), certified(&key));
+    agent.add(&key, &certificate, &life(600)).await.unwrap();
 
-        let listed = real.add(&["-l"]);
-        assert!(
-            listed.contains(&format!("portcullis root@db1 ({name})\n"))
-                && listed.contains(&format!("portcullis root@db1 ({name}-CERT)\n")),
-            "{listed}"
-        );
-        let held = agent.keys().await.unwrap();
-        assert_eq!(held.len(), 1, "certificates are not keys");
-        assert_eq!(held[0].comment().to_string(), "portcullis root@db1");
-        assert!(agent.holds(key.public_key()).await.unwrap());
+    let listed = real.add(&["-l"]);
+    assert!(
+        listed.contains("portcullis root@db1 (ED25519)\n") && listed.contains("portcullis root@db1 (ED25519-CERT)\n"),
+        "{listed}"
+    );
+    let held = agent.keys().await.unwrap();
+    assert_eq!(held.len(), 1, "certificates are not keys");
+    assert_eq!(held[0].comment().to_string(), "portcullis root@db1");
+    assert!(agent.holds(&public).await.unwrap());
 
-        let signature = agent.sign(key.public_key(), b"text").await.unwrap();
-        key.public_key().key_data().verify(b"text", &signature).unwrap();
+    let signature = agent.sign(&public, b"text").await.unwrap();
+    public.key_data().verify(b"text", &signature).unwrap();
 
-        agent.remove(key.public_key(), Some(&certificate)).await.unwrap();
-        agent.remove(key.public_key(), Some(&certificate)).await.unwrap();
-        assert!(!agent.holds(key.public_key()).await.unwrap());
-        assert!(real.add(&["-l"]).contains("no identities"));
-    }
+    agent.remove(&public, Some(&certificate)).await.unwrap();
+    agent.remove(&public, Some(&certificate)).await.unwrap();
+    assert!(!agent.holds(&public).await.unwrap());
+    assert!(real.add(&["-l"]).contains("no identities"));
 }
 
 #[tokio::test]
@@ -113,17 +111,17 @@ async fn a_key_is_gone_when_its_life_is_over() {
     let dir = tempfile::tempdir().unwrap();
     let real = RealAgent::start(dir.path());
     let agent = Agent::at(&real.socket);
-    let (long, short) = (key(Algorithm::Ed25519), key(Algorithm::Ed25519));
+    let (long, short) = (key(), key());
     agent.add(&long, &certified(&long), &life(600)).await.unwrap();
     agent.add(&short, &certified(&short), &life(1)).await.unwrap();
     let gone = async {
         // The agent's clock has whole seconds.
-        while agent.holds(short.public_key()).await.unwrap() {
+        while agent.holds(&public(&short)).await.unwrap() {
             tokio::task::yield_now().await;
         }
     };
     timeout(Duration::from_secs(10), gone).await.unwrap();
-    assert!(agent.holds(long.public_key()).await.unwrap());
+    assert!(agent.holds(&public(&long)).await.unwrap());
 }
 
 #[tokio::test]
@@ -137,8 +135,8 @@ async fn what_is_wrong_says_what_to_do() {
     let agent = Agent::at(&real.socket);
     let said = agent.keys().await.unwrap_err().to_string();
     assert!(said.contains("`ssh-add`") && said.contains("ssh-add -X"), "{said}");
-    let key = key(Algorithm::Ed25519);
-    let said = agent.sign(key.public_key(), b"text").await.unwrap_err().to_string();
+    let key = key();
+    let said = agent.sign(&public(&key), b"text").await.unwrap_err().to_string();
     assert!(said.contains("SHA256:"), "{said}");
 
     let mut locker = AgentClient::connect_uds(&real.socket).await.unwrap();

@@ -283,7 +283,9 @@ impl Meaning<'_> {
     }
 
     fn api(&self, said: SaidApi, folder: &Path) -> Result<Api, ConfigError> {
-        let listen = said.listen.map(|text| {
+        let text = |said: Option<String>| said.filter(|text| !text.is_empty());
+        let file = |said: Option<PathBuf>| said.filter(|path| !path.as_os_str().is_empty());
+        let listen = text(said.listen).map(|text| {
             text.parse()
                 .map_err(|_| self.bad("api.listen", format!("`{text}` is not an address with a port")))
         });
@@ -295,13 +297,13 @@ impl Meaning<'_> {
                 false => Err(self.bad(key, "it does not begin with https:// or http://")),
             }
         };
-        let (certificate, key, given) = match (said.certificate_file, said.key_file) {
+        let (certificate, key, given) = match (file(said.certificate_file), file(said.key_file)) {
             (Some(certificate), Some(key)) => (folder.join(certificate), folder.join(key), true),
             (None, None) => (folder.join("keys/api.crt"), folder.join("keys/api.key"), false),
             (Some(_), None) => return Err(self.bad("api.key_file", "the certificate's key is not named")),
             (None, Some(_)) => return Err(self.bad("api.certificate_file", "the key's certificate is not named")),
         };
-        let notify = match (said.notify_url, said.notify_secret_file) {
+        let notify = match (text(said.notify_url), file(said.notify_secret_file)) {
             (None, None) => None,
             (Some(to), Some(secret)) => Some(NotifyTo {
                 url: url("api.notify_url", to)?,
@@ -334,7 +336,7 @@ impl Meaning<'_> {
         }
         Ok(Api {
             listen: listen.transpose()?,
-            url: said.url.map(|text| url("api.url", text)).transpose()?,
+            url: text(said.url).map(|text| url("api.url", text)).transpose()?,
             certificate,
             key,
             given,

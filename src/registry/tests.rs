@@ -61,7 +61,12 @@ fn inside(registry: &Arc<Registry>, minutes: u64, id: u8) -> (Arc<Probe>, Ticket
             destination: "root@db1".parse().unwrap(),
             until: Until::new(now.wall_ms + minutes * 60_000, now.wall_ms, now.boot_ms),
             oldest_boot_ms: u64::MAX,
-            facts: Facts::new(Action::Connect, nobody(), None, now.wall_ms),
+            facts: Facts {
+                source: Some("10.1.2.3".parse().unwrap()),
+                reason: "disk full".to_owned(),
+                ticket: Some("INC-42".to_owned()),
+                ..Facts::new(Action::Connect, nobody(), None, now.wall_ms)
+            },
             held_to: Obligations {
                 warn_ms: [30_000].into(),
                 ..Obligations::default()

@@ -73,6 +73,7 @@ pub async fn open(
         Some(signed) => Basis::signed(signed, &admitted)?,
         None => Basis::stored(&gate, &admitted, now.wall_ms).await?,
     };
+    let policies = gate.policies();
     let facts = facts(&gate, &admitted, &who, &target, &grant, peer, now.wall_ms);
     let permit = policy::decide(
         &admitted,
@@ -81,7 +82,7 @@ pub async fn open(
             now: now.wall_ms,
             env_allowed: &settings.env_allow,
             store_alive: gate.registry.store_alive(),
-            policies: &gate.policies(),
+            policies: &policies,
             facts: &facts,
             history: &history,
         },
@@ -96,7 +97,10 @@ pub async fn open(
             "action": "connect", "allowed": allowed, "rule": rule,
         }));
     }
-    let permit = permit.map_err(|denial| refused(denial.code, denial.sentence))?;
+    let permit = permit.map_err(|denial| {
+        let said = format!("refused by rule {}: {}", denial.rule, denial.sentence);
+        refused(denial.code, said)
+    })?;
     let mut held_to = permit.obligations().clone();
     if admitted.break_glass().is_some() {
         held_to.record = held_to.record.max(RecordMode::Durable);
@@ -138,6 +142,15 @@ pub async fn open(
             Closed::Draining => refused("drain", EndReason::Drain.sentence()),
             Closed::LeaseLost => refused("store_unavailable", EndReason::LeaseLost.sentence()),
         })?;
+
+    // Who is in the registry is asked again by a change; who enters while it
+    // happens would be asked by nobody.
+    if !Arc::ptr_eq(&policies, &gate.policies()) {
+        return Err(refused(
+            "policy_changed",
+            "the policies changed at this moment; connect again".into(),
+        ));
+    }
 
     let row = SessionRow {
         id,

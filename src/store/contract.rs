@@ -19,6 +19,7 @@ mod collecting;
 mod faults;
 mod grants;
 mod inventory;
+mod migrations;
 mod nodes;
 mod once;
 mod recordings;
@@ -35,6 +36,8 @@ const HOUR: u64 = 3_600_000;
 /// One store and the harm that can be done to what lies under it.
 trait Bench: Send + Sync {
     fn store(&self) -> Arc<dyn Store>;
+    /// As another node has it; the same, where there is one node only.
+    fn other(&self) -> Arc<dyn Store>;
     /// The same state by other connections, whose commits fail as they are told.
     fn faulty(&self) -> impl Future<Output = (Arc<dyn Store>, faults::Faults)> + Send;
     /// Every row of every table.
@@ -170,7 +173,7 @@ fn request(number: u8, approvals: u32) -> RequestRow {
         policy_digest: [4; 32],
         obligations: Obligations {
             approvals,
-            approvers: ["dba".parse().unwrap()].into(),
+            approvers: (approvals > 0).then(|| "dba".parse().unwrap()).into_iter().collect(),
             max_ms: Some(HOUR),
             ..Obligations::default()
         },
@@ -181,6 +184,7 @@ fn request(number: u8, approvals: u32) -> RequestRow {
 fn says(by: &str, verdict: Verdict, to: &RequestRow) -> Approval {
     Approval {
         by: by.to_owned(),
+        groups: ["dba".parse().unwrap()].into(),
         verdict,
         request_sha256: to.request.sha256(),
         why: "looks right".to_owned(),
@@ -219,7 +223,7 @@ fn token(number: u8, of: &str) -> TokenRow {
 fn review(number: u8) -> ReviewRow {
     ReviewRow {
         id: ReviewId([number; 16]),
-        session: (number % 2 == 0).then_some(SessionId([number; 16])),
+        session: number.is_multiple_of(2).then_some(SessionId([number; 16])),
         identity: "alice".parse().unwrap(),
         destination: "root@db1".parse().unwrap(),
         kind: "policy".to_owned(),
@@ -235,7 +239,7 @@ fn anomaly(number: u8) -> AnomalyRow {
     AnomalyRow {
         at_ms: NOW + u64::from(number),
         identity: "alice".parse().unwrap(),
-        session: (number % 2 == 0).then_some(SessionId([number; 16])),
+        session: number.is_multiple_of(2).then_some(SessionId([number; 16])),
         kind: "first-source".to_owned(),
         detail: "never seen from 192.0.2.7 before".to_owned(),
         risk: 30 + number,
@@ -246,7 +250,7 @@ fn decision(number: u8) -> DecisionRow {
     DecisionRow {
         at_ms: NOW + u64::from(number),
         facts: facts(Action::Connect),
-        allowed: number % 2 == 0,
+        allowed: number.is_multiple_of(2),
         rules: vec!["production.approved".to_owned(), "hours".to_owned()],
         policy_digest: "ab".repeat(32),
     }
@@ -260,6 +264,11 @@ fn anchor(origin: &str, size: u64, root: u8) -> AnchorRow {
         note: format!("note {size}\n\n\u{2014} key AAAA\n"),
         kept_ms: NOW + size,
     }
+}
+
+/// Those who race: every second one is at the other node.
+fn nodes(bench: &impl Bench) -> impl Iterator<Item = Arc<dyn Store>> {
+    [bench.store(), bench.other()].into_iter().cycle()
 }
 
 fn page(after: Option<String>, limit: u32) -> Page {
@@ -302,6 +311,7 @@ macro_rules! contract {
             revocations::revokes_by_source_and_purpose
             revocations::closes_requests
             revocations::never_leaves_a_session_behind_a_revocation
+            revocations::numbers_revocations_without_a_gap
             recordings::keeps_recordings_and_what_became_of_them
             recordings::pages_through_recordings
             tokens::keeps_tokens

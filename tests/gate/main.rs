@@ -23,6 +23,7 @@ mod flow_long;
 mod ledger;
 mod ledger_witness;
 mod local;
+mod person;
 mod rotation;
 mod sessions;
 mod signals;

@@ -115,24 +115,31 @@ pub fn decide(admitted: &Admitted, request: Request, context: &Context<'_>) -> R
             obligations: told.obligations,
             used: Some((facts, unusual)),
         }),
-        false => Err(denial(context.policies, &facts, &told)),
+        false => Err(denial(context.policies, &facts, told)),
     }
 }
 
 /// Rule of a no that no policy made: nothing permits it.
 pub const NOTHING_PERMITS: &str = "policy.none";
 
-fn denial(policies: &Policies, facts: &Facts, verdict: &Verdict) -> Denial {
-    let explained = policies.explain(facts);
+fn denial(policies: &Policies, facts: &Facts, verdict: Verdict) -> Denial {
+    let explained = policies.tell(facts, verdict);
+    let notes: Vec<String> = explained.rules.iter().filter_map(|rule| rule.note.clone()).collect();
+    let verdict = explained.verdict;
     Denial {
+        notify: verdict.obligations.notify,
+        sentence: match (verdict.rules.is_empty(), notes.is_empty()) {
+            // What to do stands in it.
+            (true, _) => explained.sentence,
+            (false, true) => format!("the policies do not allow {}", facts.action.as_str()),
+            (false, false) => notes.join("; "),
+        },
         rule: verdict
             .rules
-            .first()
-            .cloned()
+            .into_iter()
+            .next()
             .unwrap_or_else(|| NOTHING_PERMITS.to_owned()),
         code: "policy_denied",
-        sentence: explained.sentence,
-        notify: verdict.obligations.notify,
     }
 }
 
@@ -302,3 +309,7 @@ fn env_matches(pattern: &str, name: &str) -> bool {
         None => pattern == name,
     }
 }
+
+#[cfg(test)]
+#[path = "decide_tests.rs"]
+mod tests;

@@ -13,7 +13,8 @@ use super::super::postgres::{PostgresDatabase, PostgresStore, WRITE_LOCK};
 use super::super::sql::SqlStore;
 use super::super::{Store, StoreError, StoreUrl, Waits};
 use super::faults::{Faults, Faulty};
-use super::{Bench, NOW, RevocationScope, stocked};
+use super::migrations::{dump, is_as_if_made_now};
+use super::{Bench, NOW, stocked};
 
 /// Keeps a server for as long as its standard input is open.
 const SCRIPT: &str = include_str!("../../../tests/support/postgres.sh");
@@ -59,6 +60,7 @@ async fn admin(database: &str) -> PgConnection {
 struct Postgres {
     name: String,
     store: Arc<PostgresStore>,
+    other: Arc<PostgresStore>,
     waits: Waits,
 }
 
@@ -76,15 +78,34 @@ async fn empty_database() -> String {
 impl Postgres {
     async fn new() -> Postgres {
         let name = empty_database().await;
+        let url = StoreUrl::new(url(&name, &name));
+        PostgresStore::create(&url).await.unwrap().close().await;
+        Postgres::at(name).await
+    }
+
+    /// What a state of an earlier version becomes.
+    async fn from_dump(number: u32) -> Postgres {
+        let name = empty_database().await;
+        let mut role = PgConnection::connect(&url(&name, &name)).await.unwrap();
+        role.execute(AssertSqlSafe(dump("postgres", number))).await.unwrap();
+        Postgres::at(name).await
+    }
+
+    async fn at(name: String) -> Postgres {
         let waits = Waits {
             busy_ms: 1_000,
             queue_ms: 4_000,
             answer_ms: 6_000,
         };
         let url = StoreUrl::new(url(&name, &name));
-        PostgresStore::create(&url).await.unwrap().close().await;
-        let store = Arc::new(PostgresStore::open_with(&url, waits).await.unwrap());
-        Postgres { name, store, waits }
+        let open = async || Arc::new(PostgresStore::open_with(&url, waits).await.unwrap());
+        let (store, other) = (open().await, open().await);
+        Postgres {
+            name,
+            store,
+            other,
+            waits,
+        }
     }
 
     fn url(&self) -> StoreUrl {
@@ -95,6 +116,10 @@ impl Postgres {
 impl Bench for Postgres {
     fn store(&self) -> Arc<dyn Store> {
         self.store.clone()
+    }
+
+    fn other(&self) -> Arc<dyn Store> {
+        self.other.clone()
     }
 
     async fn faulty(&self) -> (Arc<dyn Store>, Faults) {
@@ -109,7 +134,7 @@ impl Bench for Postgres {
 
     async fn picture(&self) -> String {
         let mut admin = admin(&self.name).await;
-        let tables = "SELECT tablename::text FROM pg_tables WHERE schemaname = 'public' ORDER BY 1";
+        let tables = "SELECT tablename::text FROM pg_tables WHERE schemaname = 'public' AND tablename NOT LIKE '\\_%' ORDER BY 1";
         let tables: Vec<String> = sqlx::query_scalar(tables).fetch_all(&mut admin).await.unwrap();
         let mut picture = String::new();
         for table in tables {
@@ -208,34 +233,6 @@ async fn looking_reads_beside_a_server_and_writes_nothing() {
     assert_eq!(bench.store.next_serial().await.unwrap(), 1);
 }
 
-/// What one process keeps apart by itself, two keep apart by the database.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_nodes_share_one_state() {
-    let bench = Postgres::new().await;
-    let other = PostgresStore::open_with(&bench.url(), bench.waits).await.unwrap();
-    let nodes: [Arc<dyn Store>; 2] = [bench.store(), Arc::new(other)];
-    stocked(&nodes[0]).await;
-    let mut tasks = tokio::task::JoinSet::new();
-    for round in 0..100usize {
-        let store = nodes[round % 2].clone();
-        tasks.spawn(async move {
-            let serial = store.next_serial().await.unwrap();
-            let scope = RevocationScope::Identity("alice".parse().unwrap());
-            let (row, _) = store.revoke(&scope, "root", "test", NOW).await.unwrap();
-            let claimed = store.claim("hook", &(round / 2).to_string(), NOW, NOW + 1).await;
-            (serial, row.seq, claimed.unwrap())
-        });
-    }
-    let told = tasks.join_all().await;
-    let mut serials: Vec<u64> = told.iter().map(|(serial, _, _)| *serial).collect();
-    let mut seqs: Vec<u64> = told.iter().map(|(_, seq, _)| *seq).collect();
-    serials.sort_unstable();
-    seqs.sort_unstable();
-    assert!(serials.iter().copied().eq(1..=100));
-    assert!(seqs.iter().copied().eq(1..=100), "no gap and no twin");
-    assert_eq!(told.iter().filter(|(_, _, claimed)| *claimed).count(), 50);
-}
-
 /// A connection that broke is replaced, and nobody takes it for another database.
 #[tokio::test]
 async fn goes_on_after_its_connections_were_cut() {
@@ -248,4 +245,24 @@ async fn goes_on_after_its_connections_were_cut() {
     admin("postgres").await.execute(AssertSqlSafe(cut)).await.unwrap();
     assert_eq!(bench.store.next_serial().await.unwrap(), 1);
     assert_eq!(bench.store.targets().await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn brings_every_earlier_state_forward() {
+    let old = Postgres::from_dump(1).await;
+    // Its first has what SQLite has since its fourth.
+    is_as_if_made_now(&old, &Postgres::new().await, 4).await;
+}
+
+#[tokio::test]
+async fn refuses_tables_of_another_version() {
+    let bench = Postgres::new().await;
+    let newer = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
+        VALUES (99, 'newer', true, '', 0)";
+    admin(&bench.name).await.execute(newer).await.unwrap();
+    let opened = PostgresStore::open(&bench.url()).await.map(drop);
+    assert!(
+        matches!(opened, Err(StoreError::Corrupt(ref why)) if why.contains("version")),
+        "{opened:?}"
+    );
 }

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
-use sqlx::{AssertSqlSafe, Row};
+use sqlx::{AssertSqlSafe, Connection, Row};
 
 use super::super::sql::SqlStore;
 use super::super::sqlite::{SqliteFile, SqliteStore};
 use super::super::{Store, StoreError, Waits};
 use super::faults::{Faults, Faulty};
+use super::migrations::{dump, is_as_if_made_now};
 use super::{Bench, stocked};
 
 struct Sqlite {
@@ -24,6 +25,28 @@ impl Sqlite {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("store.db");
         SqliteStore::create(&path).await.unwrap().close().await;
+        Sqlite::at(dir).await
+    }
+
+    /// What a state of an earlier version becomes.
+    async fn from_dump(number: u32) -> Sqlite {
+        let dir = tempfile::tempdir().unwrap();
+        let options = SqliteConnectOptions::new()
+            .filename(dir.path().join("store.db"))
+            .create_if_missing(true)
+            // A dump's rows refer to rows that come after them.
+            .foreign_keys(false);
+        let mut file = sqlx::SqliteConnection::connect_with(&options).await.unwrap();
+        sqlx::raw_sql(AssertSqlSafe(dump("sqlite", number)))
+            .execute(&mut file)
+            .await
+            .unwrap();
+        file.close().await.unwrap();
+        Sqlite::at(dir).await
+    }
+
+    async fn at(dir: tempfile::TempDir) -> Sqlite {
+        let path = dir.path().join("store.db");
         let waits = Waits {
             busy_ms: 100,
             queue_ms: 4_000,
@@ -49,6 +72,10 @@ impl Bench for Sqlite {
         self.store.clone()
     }
 
+    fn other(&self) -> Arc<dyn Store> {
+        self.store.clone()
+    }
+
     async fn faulty(&self) -> (Arc<dyn Store>, Faults) {
         let faults = Faults::default();
         let engine = SqliteFile::open(&self.path(), self.waits).await.unwrap();
@@ -61,7 +88,8 @@ impl Bench for Sqlite {
 
     async fn picture(&self) -> String {
         let pool = self.connect().await;
-        let tables = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE '\\_%' ESCAPE '\\'";
+        let tables =
+            "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE '\\_%' ESCAPE '\\' ORDER BY name";
         let tables: Vec<String> = sqlx::query_scalar(tables).fetch_all(&pool).await.unwrap();
         let mut picture = String::new();
         for table in tables {
@@ -158,4 +186,25 @@ async fn looking_reads_beside_a_server_and_after_it_and_writes_nothing() {
     assert_eq!(names().await, 2);
     let gone = SqliteStore::look(&path.with_extension("gone")).await;
     assert!(matches!(gone, Err(StoreError::NotFound(_))));
+}
+
+#[tokio::test]
+async fn brings_every_earlier_state_forward() {
+    for number in 1..=4 {
+        let old = Sqlite::from_dump(number).await;
+        is_as_if_made_now(&old, &Sqlite::new().await, number).await;
+    }
+}
+
+#[tokio::test]
+async fn refuses_tables_of_another_version() {
+    let bench = Sqlite::new().await;
+    let newer = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
+        VALUES (99, 'newer', 1, x'00', 0)";
+    sqlx::query(newer).execute(&bench.connect().await).await.unwrap();
+    let opened = SqliteStore::open(&bench.path()).await.map(drop);
+    assert!(
+        matches!(opened, Err(StoreError::Corrupt(ref why)) if why.contains("version")),
+        "{opened:?}"
+    );
 }
