@@ -273,9 +273,10 @@ impl BreakGlass {
             ..State::default()
         };
         for path in self.files()? {
-            let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-            let checked = Prepared::load(&path)
-                .and_then(|file| Ok(file.check(&self.node, state.signers.as_ref())?));
+            let name = path
+                .file_name()
+                .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+            let checked = Prepared::load(&path).and_then(|file| Ok(file.check(&self.node, state.signers.as_ref())?));
             match checked {
                 Ok(signed) => drop(state.installed.insert(signed.statement().id, Arc::new(signed))),
                 Err(why) => {
@@ -323,7 +324,10 @@ impl BreakGlass {
     pub fn of_certificate(&self, sha256: [u8; 32]) -> Option<Installed> {
         let signed = {
             let state = self.read();
-            let found = state.installed.values().find(|signed| signed.statement().door(sha256).is_some());
+            let found = state
+                .installed
+                .values()
+                .find(|signed| signed.statement().door(sha256).is_some());
             found.cloned()?
         };
         Some(self.standing(signed))
@@ -344,7 +348,10 @@ impl BreakGlass {
             let state = self.read();
             (state.installed.values().cloned().collect(), state.refused.clone())
         };
-        (signed.into_iter().map(|signed| self.standing(signed)).collect(), refused)
+        (
+            signed.into_iter().map(|signed| self.standing(signed)).collect(),
+            refused,
+        )
     }
 
     /// Whether a prepared grant may be installed here.

@@ -31,8 +31,8 @@ mod workers;
 
 pub use envelope::{RECIPIENTS_MIN, Recipients};
 pub use recovery::{LeftOver, Recovered, recover_all};
-pub use reserve::{Kept, Reserve};
 use reserve::Share;
+pub use reserve::{Kept, Reserve};
 use spool::{Hidden, Spool};
 use workers::Workers;
 
@@ -175,7 +175,8 @@ impl Recorders {
     /// [`RecorderError`]; there is no session then.
     pub async fn open(&self, head: Head, on_failure: OnFailure) -> Result<Recorder, RecorderError> {
         self.reserve.check()?;
-        self.begin(head, on_failure, Share::new(self.reserve.clone(), false)).await
+        self.begin(head, on_failure, Share::new(self.reserve.clone(), false))
+            .await
     }
 
     /// Opens that of a break-glass session: on a full disk it lives in the room
@@ -194,12 +195,7 @@ impl Recorders {
         self.reserve.make_way();
     }
 
-    async fn begin(
-        &self,
-        mut head: Head,
-        on_failure: OnFailure,
-        share: Arc<Share>,
-    ) -> Result<Recorder, RecorderError> {
+    async fn begin(&self, mut head: Head, on_failure: OnFailure, share: Arc<Share>) -> Result<Recorder, RecorderError> {
         head.node_key = self.keeper.node_key();
         head.clamp();
         let recipients = self.recipients.lock().unwrap_or_else(PoisonError::into_inner).clone();

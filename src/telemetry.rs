@@ -140,11 +140,7 @@ impl Metrics {
             "Decisions by rules that carry @notify",
             policy_alarms.clone(),
         );
-        registry.register(
-            "break_glass",
-            "Break-glass grants that were used",
-            break_glass.clone(),
-        );
+        registry.register("break_glass", "Break-glass grants that were used", break_glass.clone());
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "The running program", build);
         Metrics {

@@ -7,13 +7,13 @@ use axum::extract::State;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
+use super::Api;
 use super::caller::Caller;
 use super::grants::source_address;
 use super::problem::{Code, Problem};
 use super::request::{Body, Json};
 use super::rules;
 use super::wire::break_glass::{BreakGlassGrants, BreakGlassView, Installed, MadeReady, PrepareRequest, RefusedFile};
-use super::Api;
 use crate::break_glass::{BreakGlassError, Prepared};
 use crate::keeper::AdmissionCertificate;
 use crate::kernel::break_glass::{DOORS_MAX, Door, SESSION_MS_MAX, Statement, VERSION, WINDOW_MS_MAX};
@@ -29,9 +29,8 @@ impl From<BreakGlassError> for Problem {
     fn from(error: BreakGlassError) -> Problem {
         let why = error.to_string();
         match error {
-            BreakGlassError::Unfit(_) => {
-                Problem::denied(why).hint("see `portcullis break-glass verify FILE`; another sign it with `break-glass sign`")
-            }
+            BreakGlassError::Unfit(_) => Problem::denied(why)
+                .hint("see `portcullis break-glass verify FILE`; another sign it with `break-glass sign`"),
             BreakGlassError::Used(_) => Problem::new(Code::Conflict, why).hint("prepare another one"),
             BreakGlassError::Installed(_) => Problem::new(Code::Exists, why),
             BreakGlassError::TooMany => Problem::denied(why),
@@ -86,8 +85,8 @@ pub async fn prepare(
         return Err(Problem::invalid(format!("name 1 to {DOORS_MAX} destinations")));
     }
     let identity = api.store.identity(&asked.identity).await?;
-    let identity = identity
-        .ok_or_else(|| Problem::new(Code::NotFound, format!("there is no identity `{}`", asked.identity)))?;
+    let identity =
+        identity.ok_or_else(|| Problem::new(Code::NotFound, format!("there is no identity `{}`", asked.identity)))?;
     identity.may_hold(now).map_err(|why| Problem::denied(why.to_string()))?;
 
     let id = GrantId(rand::random());

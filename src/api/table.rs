@@ -9,9 +9,7 @@ use super::wire::access::*;
 use super::wire::break_glass::{BreakGlassGrants, Installed, MadeReady, PrepareRequest};
 use super::wire::inventory::{Applied, Apply, Inventory};
 use super::wire::*;
-use super::{
-    access, break_glass, collect, explain, grants, hooks, inventory, login, read, recordings, reviews, state,
-};
+use super::{access, break_glass, collect, explain, grants, hooks, inventory, login, read, recordings, reviews, state};
 use crate::break_glass::Prepared;
 use crate::kernel::inventory::{Role, Target};
 

@@ -162,7 +162,10 @@ impl Journal {
     /// Uses that the store has not taken up yet, as far as they have gone.
     pub fn unsettled(&self) -> Vec<(Use, Option<Ended>)> {
         let state = self.lock();
-        let open = state.uses.values().filter(|used| !state.settled.contains(&used.grant.id));
+        let open = state
+            .uses
+            .values()
+            .filter(|used| !state.settled.contains(&used.grant.id));
         open.map(|used| (used.clone(), state.ended.get(&used.session).cloned()))
             .collect()
     }
@@ -238,7 +241,10 @@ pub fn prepare(path: &Path) -> Result<(), BreakGlassError> {
         .mode(0o600)
         .open(path)
         .map_err(durable::DurableError::at("open", path))?;
-    let len = file.metadata().map_err(durable::DurableError::at("look at", path))?.len();
+    let len = file
+        .metadata()
+        .map_err(durable::DurableError::at("look at", path))?
+        .len();
     keep_room(&file, len);
     file.sync_all().map_err(durable::DurableError::at("sync", path))?;
     Ok(durable::sync_dir(durable::parent(path))?)
@@ -311,7 +317,10 @@ mod tests {
         }
         // A whole line that cannot be read is no crash.
         std::fs::write(&path, [&whole[..], b"{}\n"].concat()).unwrap();
-        assert!(matches!(Journal::open(path), Err(BreakGlassError::Journal { line: 3, .. })));
+        assert!(matches!(
+            Journal::open(path),
+            Err(BreakGlassError::Journal { line: 3, .. })
+        ));
     }
 
     #[test]

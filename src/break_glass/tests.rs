@@ -162,18 +162,24 @@ fn every_forgery_has_its_row() {
             p.signatures = vec!["no".to_owned(); SIGNATURES_MAX];
             p.signatures.extend(good);
         }),
-        ("a certificate less", "statement_certificates", |p| drop(p.certificates.pop())),
+        ("a certificate less", "statement_certificates", |p| {
+            drop(p.certificates.pop())
+        }),
         ("a certificate more", "statement_certificates", |p| {
             p.certificates.push(certificate(HOLDER, "root@db3"));
         }),
-        ("in another order", "statement_certificates", |p| p.certificates.swap(0, 1)),
+        ("in another order", "statement_certificates", |p| {
+            p.certificates.swap(0, 1)
+        }),
         ("another key's certificate", "statement_certificates", |p| {
             p.certificates[1] = certificate(NOBODY, "root@db2");
         }),
         ("no certificate at all", "statement_certificates", |p| {
             p.certificates[1] = "ssh-ed25519-cert-v01@openssh.com !".to_owned();
         }),
-        ("no statement", "statement_unreadable", |p| p.statement = "{}".to_owned()),
+        ("no statement", "statement_unreadable", |p| {
+            p.statement = "{}".to_owned()
+        }),
     ];
     for (what, code, forge) in rows {
         let mut forged = prepared(&[BOB, CAROL]);
@@ -202,7 +208,10 @@ fn what_signers_signed_must_fit_as_well() {
         code(again(good(), |s| s.node = "gate2".parse().unwrap())),
         "statement_other_node"
     );
-    assert_eq!(code(again(vec![certificate(HOLDER, "root@db9")], |_| {})), "statement_certificates");
+    assert_eq!(
+        code(again(vec![certificate(HOLDER, "root@db9")], |_| {})),
+        "statement_certificates"
+    );
     let two_keys = vec![certificate(HOLDER, "root@db1"), certificate(NOBODY, "root@db2")];
     assert_eq!(code(again(two_keys, |_| {})), "statement_certificates");
     // A signer who holds it, under whatever name: the certified key is his.
@@ -232,7 +241,10 @@ fn the_folder_is_read_installed_into_and_remembered() {
     let open = || BreakGlass::open(&folder, here(), Some(three())).unwrap();
     let glass = open();
     let good = prepared(&[BOB, CAROL]);
-    assert!(matches!(glass.install(&prepared(&[BOB])), Err(BreakGlassError::Unfit(_))));
+    assert!(matches!(
+        glass.install(&prepared(&[BOB])),
+        Err(BreakGlassError::Unfit(_))
+    ));
     assert!(!folder.exists(), "nothing was written");
     glass.install(&good).unwrap();
     assert!(matches!(glass.install(&good), Err(BreakGlassError::Installed(_))));
@@ -248,7 +260,10 @@ fn the_folder_is_read_installed_into_and_remembered() {
     glass.revoke(|statement| statement.who.name.as_str() == "alice");
     assert!(glass.of_certificate(certificate).unwrap().revoked);
     glass.reload(Some(three())).unwrap();
-    assert!(glass.of_certificate(certificate).unwrap().revoked, "a reload gives nothing back");
+    assert!(
+        glass.of_certificate(certificate).unwrap().revoked,
+        "a reload gives nothing back"
+    );
 
     // Signers who are none any more: what they signed counts for nothing.
     let others = signers(&[line(ALICE, "alice"), line(NOBODY, "nobody")], 1);
@@ -256,6 +271,10 @@ fn the_folder_is_read_installed_into_and_remembered() {
     assert!(glass.of_certificate(certificate).is_none());
     assert_eq!(glass.list().1.len(), 1);
     std::fs::write(folder.join("x.json"), "{").unwrap();
-    assert_eq!(open().list().1.len(), 1, "one bad file does not take the good ones away");
+    assert_eq!(
+        open().list().1.len(),
+        1,
+        "one bad file does not take the good ones away"
+    );
     assert_eq!(open().list().0.len(), 1);
 }

@@ -171,7 +171,11 @@ pub async fn run(common: &Common, command: BreakGlassCommand) -> Result<Exit, Cl
 
 /// What it says, for people, before they sign it and after.
 fn in_words(statement: &Statement) -> String {
-    let doors: Vec<String> = statement.doors.iter().map(|door| door.destination().to_string()).collect();
+    let doors: Vec<String> = statement
+        .doors
+        .iter()
+        .map(|door| door.destination().to_string())
+        .collect();
     let allowed: Vec<String> = statement.capabilities.iter().map(Capability::to_string).collect();
     let sources: Vec<String> = statement.sources.iter().map(Cidr::to_string).collect();
     format!(
@@ -183,7 +187,11 @@ fn in_words(statement: &Statement) -> String {
         by = statement.made_by,
         doors = doors.join(", "),
         allowed = allowed.join(", "),
-        sources = if sources.is_empty() { "anywhere".to_owned() } else { sources.join(", ") },
+        sources = if sources.is_empty() {
+            "anywhere".to_owned()
+        } else {
+            sources.join(", ")
+        },
         from = rfc3339(statement.from_ms),
         until = rfc3339(statement.until_ms),
         mins = statement.session_ms / 60_000,
@@ -262,7 +270,9 @@ async fn sign(common: &Common, args: &SignArgs) -> Result<Exit, CliError> {
     let before = prepared.signed_by();
     prepared.signatures.push(signature);
     let now = prepared.signed_by();
-    let again = now.last().is_some_and(|key| before.iter().any(|had| had.key_data() == key.key_data()));
+    let again = now
+        .last()
+        .is_some_and(|key| before.iter().any(|had| had.key_data() == key.key_data()));
     if again {
         return Err(CliError::failed(format!("{key} has signed it already")));
     }
@@ -308,7 +318,9 @@ async fn install(common: &Common, args: &FileArgs) -> Result<Exit, CliError> {
     let session = Session::new(common)?;
     let prepared = Prepared::load(&args.file)?;
     let installed: Installed = session.client.post("/v1/break-glass", &prepared).await?;
-    session.output.data(&installed, || format!("{}\n", installed.grant.id))?;
+    session
+        .output
+        .data(&installed, || format!("{}\n", installed.grant.id))?;
     let signers: Vec<&str> = installed.grant.signers.iter().map(IdentityName::as_str).collect();
     session.output.say(format!(
         "In force: {} may use it once until {}. Signed by {}.",
@@ -343,12 +355,23 @@ async fn list(common: &Common) -> Result<Exit, CliError> {
         };
         let rows: Vec<Vec<String>> = answer.grants.iter().map(row).collect();
         output::table(
-            &["GRANT", "STATE", "IDENTITY", "DESTINATIONS", "UNTIL", "CONDITION", "SIGNED BY", "REASON"],
+            &[
+                "GRANT",
+                "STATE",
+                "IDENTITY",
+                "DESTINATIONS",
+                "UNTIL",
+                "CONDITION",
+                "SIGNED BY",
+                "REASON",
+            ],
             &rows,
         )
     })?;
     for file in &answer.refused {
-        session.output.say(format!("{} counts for nothing: {}", file.file, file.why));
+        session
+            .output
+            .say(format!("{} counts for nothing: {}", file.file, file.why));
     }
     if answer.grants.is_empty() {
         session.output.say("No break-glass grants are in force.");

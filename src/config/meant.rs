@@ -7,8 +7,8 @@ use portcullis_recording::note::{KeyKind, VerifierKey};
 use sha2::{Digest, Sha256};
 
 use super::said::{
-    Said, SaidApi, SaidBreakGlass, SaidKeys, SaidLedger, SaidPolicy, SaidRecording, SaidRetention, SaidSession, SaidSsh, SaidWitness,
-    SaidZone,
+    Said, SaidApi, SaidBreakGlass, SaidKeys, SaidLedger, SaidPolicy, SaidRecording, SaidRetention, SaidSession,
+    SaidSsh, SaidWitness, SaidZone,
 };
 use super::{
     Api, Config, ConfigError, HOOKS_MAX, HOST_NAMES_MAX, HookSaid, Kex, Ledger, Log, LogFormat, NotifyTo, Policy,

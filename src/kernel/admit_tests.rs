@@ -332,7 +332,12 @@ mod break_glass {
             super::decide(&long(), Some(&row), NOW).unwrap_err(),
             Refusal::LifetimeTooLong
         );
-        assert!(super::decide(&presented(), Some(&grant()), NOW).unwrap().break_glass().is_none());
+        assert!(
+            super::decide(&presented(), Some(&grant()), NOW)
+                .unwrap()
+                .break_glass()
+                .is_none()
+        );
     }
 
     #[test]
@@ -376,13 +381,45 @@ mod break_glass {
         let rows = [
             ("break_glass_not_now", &long(), statement(), "root@db1", PEER, NOW, up),
             ("no_grant", &other, statement(), "root@db1", PEER, NOW, AWAY),
-            ("grant_other_destination", &two, statement(), "root@db2", PEER, NOW, AWAY),
-            ("cert_wrong_principal", &long(), statement(), "root@db2", PEER, NOW, AWAY),
-            ("cert_lifetime_too_long", &longer, statement(), "root@db1", PEER, NOW, AWAY),
+            (
+                "grant_other_destination",
+                &two,
+                statement(),
+                "root@db2",
+                PEER,
+                NOW,
+                AWAY,
+            ),
+            (
+                "cert_wrong_principal",
+                &long(),
+                statement(),
+                "root@db2",
+                PEER,
+                NOW,
+                AWAY,
+            ),
+            (
+                "cert_lifetime_too_long",
+                &longer,
+                statement(),
+                "root@db1",
+                PEER,
+                NOW,
+                AWAY,
+            ),
             ("cert_unknown_ca", &unknown, statement(), "root@db1", PEER, NOW, AWAY),
             ("grant_used", &long(), statement(), "root@db1", PEER, NOW, used),
             ("grant_revoked", &long(), statement(), "root@db1", PEER, NOW, revoked),
-            ("grant_source", &long(), statement(), "root@db1", "198.51.100.1", NOW, AWAY),
+            (
+                "grant_source",
+                &long(),
+                statement(),
+                "root@db1",
+                "198.51.100.1",
+                NOW,
+                AWAY,
+            ),
             ("grant_not_yet", &long(), later, "root@db1", PEER, NOW, AWAY),
             ("grant_expired", &long(), short, "root@db1", PEER, NOW + 1000, AWAY),
             ("cert_expired", &long(), statement(), "root@db1", PEER, end, AWAY),

@@ -56,7 +56,10 @@ fn a_statement_reads_back_and_nothing_else_does() {
     assert_eq!(Statement::read(&text).unwrap(), statement());
     let code = |text: &str| Statement::read(text).unwrap_err().code();
     assert_eq!(code(""), "statement_unreadable");
-    assert_eq!(code(&text.replace("\"session_ms\"", "\"session_ns\"")), "statement_unreadable");
+    assert_eq!(
+        code(&text.replace("\"session_ms\"", "\"session_ns\"")),
+        "statement_unreadable"
+    );
     let twice = text.replacen('{', "{\"session_ms\":1,", 1);
     assert_eq!(code(&twice), "statement_unreadable", "one key twice");
     let more = text.replacen('{', "{\"also\":1,", 1);
@@ -99,7 +102,10 @@ fn every_part_that_does_not_fit_has_its_row() {
 fn a_quorum_counts_people_who_do_not_hold_it() {
     let here: NodeName = "gate1".parse().unwrap();
     let signed = |by: &[&str], need| Signed::new(statement(), &here, names(by), need);
-    assert_eq!(*signed(&["bob", "carol"], 2).unwrap().signers(), names(&["bob", "carol"]));
+    assert_eq!(
+        *signed(&["bob", "carol"], 2).unwrap().signers(),
+        names(&["bob", "carol"])
+    );
     for (by, need, have) in [
         (&[][..], 2, 0),
         (&["bob"], 2, 1),

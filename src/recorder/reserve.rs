@@ -249,7 +249,9 @@ impl Reserve {
 
     fn break_in(&self) {
         if self.break_glass.bytes > 0 && !self.break_glass.is_given_up() {
-            tracing::error!("the disk is full: what was kept for break-glass sessions is theirs now, and nobody else's");
+            tracing::error!(
+                "the disk is full: what was kept for break-glass sessions is theirs now, and nobody else's"
+            );
             self.break_glass.give_up();
         }
     }

@@ -234,9 +234,7 @@ fn without_the_lease_only_break_glass_lives_on_and_everything_else_still_ends_it
         let registry = Registry::new(clock.clone(), None, Vec::new());
         let (leased, first) = inside(&registry, 10, 1);
         let (probe, ticket) = inside(&registry, 10, UNLEASED);
-        registry
-            .lease_until
-            .store(START.boot_ms + LEASE_MS, Ordering::SeqCst);
+        registry.lease_until.store(START.boot_ms + LEASE_MS, Ordering::SeqCst);
         registry.lease_held.store(true, Ordering::SeqCst);
         clock.advance(LEASE_MS);
         registry.tick();

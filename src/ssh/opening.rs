@@ -330,12 +330,9 @@ fn facts(
         capabilities: admitted.capabilities().clone(),
         single_use: grant.single_use,
         requested_by: Some(grant.issued_by.clone()).filter(|by| by != who.name.as_str()),
-        ..gate.policies.facts(
-            Action::Connect,
-            who.clone(),
-            Some(Whereto::from(target)),
-            Some(source),
-        )
+        ..gate
+            .policies
+            .facts(Action::Connect, who.clone(), Some(Whereto::from(target)), Some(source))
     }
 }
 

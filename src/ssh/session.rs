@@ -433,7 +433,11 @@ impl Live {
         // The session is over; only its file is not where it belongs.
         drop(ticket);
         if let Some((finished, ended)) = left {
-            match self.gate.archive_again(&finished, ended, self.admitted.break_glass().is_some()).await {
+            match self
+                .gate
+                .archive_again(&finished, ended, self.admitted.break_glass().is_some())
+                .await
+            {
                 Ok(()) => tracing::info!(session = %self.id, "archived after all"),
                 Err(error) => {
                     tracing::error!(session = %self.id, %error, "sealed but not archived; the next start completes it");

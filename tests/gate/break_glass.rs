@@ -68,7 +68,9 @@ impl Signers {
 
 fn keygen(at: &Path, comment: &str) {
     let mut keygen = Command::new("ssh-keygen");
-    keygen.args(["-q", "-t", "ed25519", "-N", "", "-C", comment, "-f"]).arg(at);
+    keygen
+        .args(["-q", "-t", "ed25519", "-N", "", "-C", comment, "-f"])
+        .arg(at);
     run(&mut keygen, secs(20)).ok();
 }
 
@@ -109,7 +111,14 @@ fn prepare(bastion: &Bastion, more: &[&str]) -> Made {
     let public = key.with_extension("pub");
     let until_ms = wall_ms() + DAY_MS;
     let until = time(until_ms);
-    let mut args = vec!["break-glass", "prepare", "--identity", "alice", "--reason", "the store is gone"];
+    let mut args = vec![
+        "break-glass",
+        "prepare",
+        "--identity",
+        "alice",
+        "--reason",
+        "the store is gone",
+    ];
     args.extend(["--public-key", public.to_str().unwrap(), "-o", file.to_str().unwrap()]);
     args.extend(["--until", &until]);
     if !more.contains(&"--session") {
@@ -147,7 +156,11 @@ impl Away<'_> {
     }
 
     fn back(self) {
-        std::fs::rename(self.bastion.dir().join("store.away"), self.bastion.state().join("store.db")).unwrap();
+        std::fs::rename(
+            self.bastion.dir().join("store.away"),
+            self.bastion.state().join("store.db"),
+        )
+        .unwrap();
     }
 }
 
@@ -168,7 +181,10 @@ fn only_review(bastion: &Bastion) -> Value {
     });
     let reviews = bastion.json(&["review", "list"])["reviews"].clone();
     assert_eq!(reviews.as_array().unwrap().len(), 1, "{reviews}");
-    assert_eq!((&reviews[0]["kind"], &reviews[0]["identity"]), (&"break-glass".into(), &"alice".into()));
+    assert_eq!(
+        (&reviews[0]["kind"], &reviews[0]["identity"]),
+        (&"break-glass".into(), &"alice".into())
+    );
     reviews[0].clone()
 }
 
@@ -193,7 +209,11 @@ fn with_the_store_away_it_admits_once_and_is_looked_back_at() {
 
     let away = Away::take(&world.bastion);
     let done = run(&mut ordinary.exec("echo never"), secs(30));
-    assert_eq!((done.code(), done.out().as_str()), (255, ""), "an ordinary grant needs the store");
+    assert_eq!(
+        (done.code(), done.out().as_str()),
+        (255, ""),
+        "an ordinary grant needs the store"
+    );
     let mut ssh = Running::with_input(&mut glass.exec("echo in; cat"));
     ssh.await_out("in\n", secs(20));
     refused(&world.bastion, &glass, USED);
@@ -226,14 +246,27 @@ fn with_the_store_away_it_admits_once_and_is_looked_back_at() {
         let public = made.pass.key.with_extension("pub");
         let public = public.to_str().unwrap();
         let out = bastion.fresh("asked", "-cert.pub");
-        let args = ["request", "root@db1", "--identity", "alice", "--for", "10m", "--reason", "again", "--no-wait"];
+        let args = [
+            "request",
+            "root@db1",
+            "--identity",
+            "alice",
+            "--for",
+            "10m",
+            "--reason",
+            "again",
+            "--no-wait",
+        ];
         bastion.admin(&[&args[..], &["--public-key", public, "--out", out.to_str().unwrap()]].concat())
     };
     let blocked = ask(&world.bastion);
     assert_eq!(blocked.code(), 3, "{}", blocked.err());
     assert!(blocked.err().contains("review"), "{}", blocked.err());
     let id = review["id"].as_str().unwrap();
-    world.bastion.admin(&["review", "close", id, "--note", "it was right"]).ok();
+    world
+        .bastion
+        .admin(&["review", "close", id, "--note", "it was right"])
+        .ok();
     let asked = ask(&world.bastion);
     assert!([0, 4].contains(&asked.code()), "{}", asked.err());
 
@@ -275,15 +308,25 @@ fn its_own_deadline_ends_it_and_a_lost_lease_does_not() {
     ssh.await_out("still here\n", secs(10));
     let done = ssh.finish_open(secs(40));
     assert_eq!(done.code(), 255);
-    assert!(done.err().contains("portcullis: your grant has ended"), "{}", done.err());
+    assert!(
+        done.err().contains("portcullis: your grant has ended"),
+        "{}",
+        done.err()
+    );
     away.back();
     let review = only_review(&world.bastion);
     let records = world.bastion.records_within(2, secs(60));
-    let glass = records.iter().find(|record| record.head.grant_id == made.pass.grant).unwrap();
+    let glass = records
+        .iter()
+        .find(|record| record.head.grant_id == made.pass.grant)
+        .unwrap();
     glass.assert_sealed();
     assert_eq!(glass.code(), "grant_expired");
     let session = review["session"].as_str().unwrap();
-    assert_eq!(world.bastion.json(&["sessions", session])["session"]["end_code"], "grant_expired");
+    assert_eq!(
+        world.bastion.json(&["sessions", session])["session"]["end_code"],
+        "grant_expired"
+    );
 }
 
 #[test]
@@ -295,7 +338,9 @@ fn a_revocation_ends_it_and_takes_back_what_was_not_used() {
     let ssh = Running::with_input(&mut made.client(&world.bastion).exec("echo in; cat"));
     ssh.await_out("in\n", secs(20));
     // Its row is there as soon as the store has heard of it.
-    wait_until("the session's row", secs(20), || world.bastion.live_sessions().len() == 1);
+    wait_until("the session's row", secs(20), || {
+        world.bastion.live_sessions().len() == 1
+    });
     world
         .bastion
         .admin(&["revoke", "--identity", "alice", "--reason", "it was not alice"])
@@ -320,7 +365,10 @@ fn a_crash_right_behind_the_use_does_not_give_it_back() {
     refused(&world.bastion, &made.client(&world.bastion), USED);
     let review = only_review(&world.bastion);
     let session = review["session"].as_str().unwrap();
-    assert_eq!(world.bastion.json(&["sessions", session])["session"]["end_code"], "crash_recovered");
+    assert_eq!(
+        world.bastion.json(&["sessions", session])["session"]["end_code"],
+        "crash_recovered"
+    );
     assert_eq!(world.bastion.records(1)[0].output(1), b"in\n");
     world.bastion.assert_ledger_clean();
 }
@@ -369,7 +417,10 @@ fn what_was_not_signed_by_enough_people_counts_for_nothing() {
     // As it was signed it is right.
     std::fs::write(&made.file, &whole).unwrap();
     bastion.admin(&["break-glass", "install", made.path()]).ok();
-    assert_eq!(run(&mut made.client(bastion).exec("echo in"), secs(20)).ok().out(), "in\n");
+    assert_eq!(
+        run(&mut made.client(bastion).exec("echo in"), secs(20)).ok().out(),
+        "in\n"
+    );
 
     // Outside its window, and from elsewhere.
     let later = time(wall_ms() + DAY_MS / 2);
@@ -395,22 +446,38 @@ fn on_a_full_disk_it_lives_in_what_was_kept_for_it() {
     assert_eq!((done.code(), done.out().as_str()), (255, ""));
     assert!(done.err().contains("cannot be recorded"), "{}", done.err());
 
-    let mut ssh = Running::with_input(&mut made.client(&world.bastion).exec("echo in; read go; exec cat /dev/urandom"));
+    let mut ssh = Running::with_input(
+        &mut made
+            .client(&world.bastion)
+            .exec("echo in; read go; exec cat /dev/urandom"),
+    );
     ssh.await_out("in\n", secs(20));
     let done = run(&mut ordinary.exec("echo never"), secs(20));
-    assert_eq!((done.code(), done.out().as_str()), (255, ""), "what is kept for one is not another's");
+    assert_eq!(
+        (done.code(), done.out().as_str()),
+        (255, ""),
+        "what is kept for one is not another's"
+    );
     ssh.say("go\n");
     let done = ssh.finish_open(secs(60));
     assert_eq!(done.code(), 255);
     assert!(
-        done.err().contains("portcullis: the session cannot be recorded any more"),
+        done.err()
+            .contains("portcullis: the session cannot be recorded any more"),
         "{}",
         done.err()
     );
-    assert!(done.stdout.len() as u64 > 4 * MIB, "ended too early: {}", done.stdout.len());
+    assert!(
+        done.stdout.len() as u64 > 4 * MIB,
+        "ended too early: {}",
+        done.stdout.len()
+    );
     let record = &world.bastion.records_within(1, secs(60))[0];
     assert_eq!(record.code(), "recorder_failed");
-    assert!(record.output(1).starts_with(&done.stdout), "the client has what the recording has not");
+    assert!(
+        record.output(1).starts_with(&done.stdout),
+        "the client has what the recording has not"
+    );
     std::fs::remove_file(&filler).unwrap();
     assert_eq!(run(&mut ordinary.exec("echo on"), secs(20)).ok().out(), "on\n");
 }
