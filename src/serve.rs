@@ -18,6 +18,7 @@ use tokio::sync::watch;
 
 use crate::api::{self, Api, Cutter, Door};
 use crate::archive::files::Files;
+use crate::break_glass::BreakGlass;
 use crate::clock::Clock;
 use crate::config::{Config, Kex};
 use crate::issue::file_keeper::{FileKeeper, Rules};
@@ -25,10 +26,10 @@ use crate::issue::{init, keys};
 use crate::keeper::Keeper;
 use crate::kernel::id::SessionId;
 use crate::policies::{self, InForce};
-use crate::recorder::{Recorders, recover_all};
+use crate::recorder::{Kept, Recorders, recover_all};
 use crate::registry::{LEASE_RENEW_MS, Registry};
 use crate::retention::Retention;
-use crate::ssh::{Gate, KeyExchange, Settings, listen};
+use crate::ssh::{Gate, KeyExchange, Settings, break_glass, listen};
 use crate::store::{self, Store};
 use crate::telemetry::Metrics;
 
@@ -144,6 +145,10 @@ impl Running {
             ("keys.agent", new.keys.agent == old.keys.agent),
             ("[keys.pkcs11]", new.keys.pkcs11 == old.keys.pkcs11),
             ("policy.dir", new.policy.dir == old.policy.dir),
+            (
+                "turning [break_glass] on or off",
+                new.break_glass.is_some() == old.break_glass.is_some(),
+            ),
         ] {
             anyhow::ensure!(same, "{key} changes only with a restart");
         }
@@ -172,6 +177,10 @@ impl Running {
                 return Err(error);
             }
         };
+        self.gate
+            .break_glass
+            .reload(new.break_glass.clone())
+            .context("the break-glass grants")?;
         self.gate.set_trust(trust);
         self.gate.recorders.encrypt_to(new.recording.recipients.clone());
         self.gate.set_settings(settings(&new, self.mode));
@@ -326,7 +335,7 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
         &layout.spool(),
         keeper.clone(),
         clock.clone(),
-        config.recording.spool_reserve_bytes,
+        Kept::of(config.recording.spool_reserve_bytes, config.break_glass.is_some()),
     )?;
     recorders.encrypt_to(config.recording.recipients.clone());
     let retention = Arc::new(Retention::new(
@@ -342,6 +351,13 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
         config.session.warn_before.iter().copied().map(ms).collect(),
     );
     let metrics = Arc::new(Metrics::new());
+    let teller = teller(&config.api, &clock)?;
+    let glass = BreakGlass::open(&layout.break_glass(), config.node.clone(), config.break_glass.clone());
+    let glass = Arc::new(glass.context("break-glass")?);
+    let hears = glass.clone();
+    registry.tell_of_revocations(Box::new(move |row| {
+        hears.revoke(|statement| break_glass::takes_back(row, statement));
+    }));
     let gate = Arc::new(Gate {
         node: config.node.clone(),
         clock: clock.clone(),
@@ -354,6 +370,8 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
         trust: RwLock::new(Arc::new(authorities::trust(&authorities, &config)?)),
         settings: RwLock::new(Arc::new(settings(&config, mode))),
         policies: in_force.clone(),
+        break_glass: glass.clone(),
+        teller: teller.clone(),
         notes: crate::anomaly::Notes::start(store.clone()),
         refusals: Mutex::default(),
         metrics: metrics.clone(),
@@ -382,6 +400,8 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
     let watching = tokio::spawn(async move { watcher.run().await });
     recovered(&gate, left_over).await;
     tell_unsealed(&gate).await;
+    // Before what the last run left open is closed.
+    gate.settle_break_glass().await;
     close_orphans(&gate).await;
 
     registry.renew(&*store, &config.node).await.context("the first lease")?;
@@ -414,7 +434,8 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
         server: server_view(&config, ssh.port(), &*keeper)?,
         limits: Arc::default(),
         hooks: hooks(&config.api.hooks)?.into(),
-        teller: teller(&config.api, &clock)?,
+        teller,
+        break_glass: glass,
         url: config.api.url.clone(),
         grant_ms_max: ms(config.session.grant_max),
         local_as_self: mode.local_as_server,
@@ -521,7 +542,11 @@ async fn lease(gate: Arc<Gate>) {
         let renewing = gate.registry.renew(&*gate.store, &gate.node);
         let renewed = tokio::time::timeout(RENEW_WAIT, renewing).await;
         let wait = match renewed {
-            Ok(Ok(())) => RENEW_WAIT,
+            Ok(Ok(())) => {
+                let gate = gate.clone();
+                tokio::spawn(async move { gate.settle_break_glass().await });
+                RENEW_WAIT
+            }
             Ok(Err(error)) => {
                 tracing::error!(%error, "the lease was not renewed");
                 RENEW_RETRY

@@ -245,6 +245,9 @@ async fn from_an_empty_folder_to_a_certificate_and_its_end() {
         limits: Arc::default(),
         hooks: Arc::new([]),
         teller: Teller::mute(clock.clone()),
+        break_glass: Arc::new(
+            crate::break_glass::BreakGlass::open(&layout.break_glass(), "gate1".parse().unwrap(), None).unwrap(),
+        ),
         url: None,
         grant_ms_max: 3_600_000,
         local_as_self: false,

@@ -230,7 +230,7 @@ pub const KEYS: &[Key] = &[
         "recording",
         "spool_reserve_mib",
         "512",
-        "Space kept free, so that seals and one break-glass session fit on a full disk",
+        "Space kept free, so that seals fit on a full disk; half of it, at most 256 MiB, for break-glass sessions if there are any",
     ),
     key(
         "recording",
@@ -311,6 +311,18 @@ pub const KEYS: &[Key] = &[
         "time_zone",
         "\"UTC\"",
         "Where policies' weekdays and hours are told, such as \"Europe/Berlin\"",
+    ),
+    key(
+        "break_glass",
+        "signers",
+        "[]",
+        "Who signs grants made ready for emergencies: public keys, each with a person's name behind it (\"ssh-ed25519 AAAA... carol\"); none: there are no such grants",
+    ),
+    key(
+        "break_glass",
+        "threshold",
+        "2",
+        "How many of them have to sign one; its holder does not count",
     ),
     key(
         "log",

@@ -11,6 +11,7 @@
 mod support;
 
 mod authorities;
+mod break_glass;
 mod channels;
 mod copies;
 mod crash;
