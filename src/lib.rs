@@ -5,6 +5,7 @@ pub mod anomaly;
 pub mod api;
 pub mod archive;
 pub mod cli;
+pub mod client;
 pub mod clock;
 pub mod config;
 pub mod demo;

@@ -24,7 +24,7 @@ pub enum Unusable {
     Read { path: PathBuf, error: std::io::Error },
     #[error("{path} is no plain file of at most {FILE_BYTES_MAX} bytes", path = path.display())]
     NotAFile { path: PathBuf },
-    #[error("{dir} holds no file that ends in .cedar, and without policies nobody gets in; `portcullis policy show` prints the default ones", dir = dir.display())]
+    #[error("{dir} holds no file that ends in .cedar, and without policies nobody gets in; `portcullis policy show --default --text` prints the default ones", dir = dir.display())]
     Empty { dir: PathBuf },
     #[error("{dir} holds more than {FILES_MAX} files of policies; put some together", dir = dir.display())]
     TooMany { dir: PathBuf },

@@ -5,7 +5,6 @@
 //! store's journal, the one mechanism that ends sessions, also across nodes.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -53,11 +52,6 @@ pub struct Entry {
     pub grant: GrantId,
     pub identity: IdentityName,
     pub destination: Destination,
-    /// Where its client is.
-    pub source: IpAddr,
-    /// What it was granted for.
-    pub reason: String,
-    pub ticket: Option<String>,
     pub until: Until,
     /// Boot time at which it is older than any session may be.
     pub oldest_boot_ms: u64,
@@ -481,8 +475,9 @@ fn matches(scope: &RevocationScope, entry: &Entry) -> bool {
         RevocationScope::Session(id) => entry.id == *id,
         RevocationScope::Identity(name) => entry.identity == *name,
         RevocationScope::Target(name) => entry.destination.target == *name,
-        RevocationScope::Source(block) => block.contains(entry.source),
-        RevocationScope::Purpose(text) => entry.reason == *text || entry.ticket.as_ref() == Some(text),
+        // Where nobody knows it comes from could be there.
+        RevocationScope::Source(block) => entry.facts.source.is_none_or(|source| block.contains(source)),
+        RevocationScope::Purpose(text) => entry.facts.reason == *text || entry.facts.ticket.as_ref() == Some(text),
         RevocationScope::All => true,
     }
 }

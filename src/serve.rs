@@ -21,10 +21,8 @@ use crate::archive::files::Files;
 use crate::clock::Clock;
 use crate::config::{Config, Kex};
 use crate::issue::file_keeper::{FileKeeper, Rules};
-use crate::issue::signer::Authorities;
 use crate::issue::{init, keys};
 use crate::keeper::Keeper;
-use crate::kernel::admit::AdmissionTrust;
 use crate::kernel::id::SessionId;
 use crate::policies::{self, InForce};
 use crate::recorder::{LeftOver, Recorders, Recovered, recover_all};
@@ -34,6 +32,7 @@ use crate::ssh::{Gate, KeyExchange, Settings, listen};
 use crate::store::{self, Store};
 use crate::telemetry::Metrics;
 
+mod authorities;
 mod evidence;
 mod outside;
 
@@ -148,8 +147,8 @@ impl Running {
         ] {
             anyhow::ensure!(same, "{key} changes only with a restart");
         }
-        let authorities = authorities(&self.keeper, &new).await?;
-        let trust = admission_trust(&authorities, &new)?;
+        let authorities = authorities::read(&self.keeper, &new).await?;
+        let trust = authorities::trust(&authorities, &new)?;
         // Entry before effect, as for a grant.
         evidence::note_config(&self.gate.ledger, &new)
             .await
@@ -352,9 +351,10 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
         recorders,
         ledger: ledger.clone(),
         archive,
-        trust: RwLock::new(Arc::new(admission_trust(&authorities, &config)?)),
+        trust: RwLock::new(Arc::new(authorities::trust(&authorities, &config)?)),
         settings: RwLock::new(Arc::new(settings(&config, mode))),
         policies: in_force.clone(),
+        notes: crate::anomaly::Notes::start(store.clone()),
         refusals: Mutex::default(),
         metrics: metrics.clone(),
     });
@@ -474,27 +474,6 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
     })
 }
 
-/// The authorities' keys as they lie in the folder now, each known to be held
-/// by whom the configuration says.
-async fn authorities(keeper: &Arc<FileKeeper>, config: &Config) -> anyhow::Result<Arc<Authorities>> {
-    let (keeper, dir, places) = (keeper.clone(), config.layout.keys(), config.keys.clone());
-    // Passphrases cost time on purpose.
-    let read = tokio::task::spawn_blocking(move || keeper.read(&dir, &places));
-    let authorities = read.await.context("reading the keys")?.context("the keys")?;
-    authorities.check().await.context("the keys")?;
-    Ok(Arc::new(authorities))
-}
-
-/// Whose certificates admit: the admission CA's, and the one's before it until it is retired.
-fn admission_trust(authorities: &Authorities, config: &Config) -> anyhow::Result<AdmissionTrust> {
-    let keys = authorities.admission_cas();
-    let blobs: Result<_, _> = keys.iter().map(|key| key.to_bytes()).collect();
-    Ok(AdmissionTrust {
-        ca_keys: blobs.context("the admission CA's key")?,
-        lifetime_secs_max: config.session.grant_max.as_secs(),
-    })
-}
-
 fn place(config: &Config) -> policies::Place {
     policies::Place {
         zones: config.policy.zones.clone(),
@@ -532,8 +511,6 @@ fn settings(config: &Config, mode: Mode) -> Settings {
         durable: config.recording.durable,
         local_as_server: mode.local_as_server,
         denied_to_local: vec![config.layout.root().to_owned()],
-        time_zone: config.policy.time_zone.clone(),
-        zones: config.policy.zones.clone(),
     }
 }
 

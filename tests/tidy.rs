@@ -42,6 +42,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         ],
     ),
     ("archive", &["durable"]),
+    ("client", &["api", "durable", "issue", "kernel"]),
     ("clock", &["kernel"]),
     ("config", &["issue", "kernel", "layout", "recorder", "store", "witness"]),
     ("durable", &[]),

@@ -102,7 +102,7 @@ fn parse(text: &str) -> Option<Said> {
     }
     let mut lines = text.lines();
     let mut field = |name: &str| lines.next()?.strip_prefix(name);
-    if field(TITLE)? != "" {
+    if !field(TITLE)?.is_empty() {
         return None;
     }
     let node = field("server: ")?.parse().ok()?;

@@ -101,7 +101,7 @@ pub async fn call(
         .await?
     {
         Remembered::New => {}
-        Remembered::Answered(_, _) => return Ok(Json(Nothing::new())),
+        Remembered::Answered(_, _) => return Ok(Json(Nothing::default())),
         Remembered::Running => return Err(Problem::new(Code::Conflict, "the same message is still being seen to")),
         Remembered::Other => return Err(refused("its id was another message's")),
     }
@@ -109,7 +109,7 @@ pub async fn call(
     let done = api.called(hook, called, remote).await;
     api.store.keep_answer(key, done.is_ok().then_some((200, &[]))).await?;
     done?;
-    Ok(Json(Nothing::new()))
+    Ok(Json(Nothing::default()))
 }
 
 impl Api {

@@ -167,7 +167,7 @@ pub async fn logout(
     if let Some((sha256, _)) = caller.token() {
         api.store.drop_token(sha256).await?;
     }
-    Ok(Json(Nothing::new()))
+    Ok(Json(Nothing::default()))
 }
 
 /// `GET /v1/whoami`.

@@ -17,6 +17,8 @@ use crate::kernel::grant::{Capability, hex32};
 use crate::kernel::inventory::{HostProof, IdentityKind, Reach, Target};
 use crate::kernel::policy::engine::Policies;
 use crate::ledger::{Ledger, Options};
+use crate::notify::Teller;
+use crate::policies::Place;
 use crate::store::SessionRow;
 use crate::store::sqlite::SqliteStore;
 
@@ -108,13 +110,32 @@ async fn world_with(stubborn: Option<SessionId>) -> World {
         metrics: Arc::new(Metrics::new()),
         layout: layout.clone(),
         node: "node1".parse().unwrap(),
-        policies: InForce::new(Policies::builtin().unwrap()),
+        policies: InForce::new(
+            Policies::builtin().unwrap(),
+            Place {
+                zones: Vec::new(),
+                time_zone: jiff::tz::TimeZone::UTC,
+            },
+            clock.clone(),
+        ),
+        challenge_key: [3; 32],
+        token_ms_max: 3_600_000,
+        server: ServerView {
+            node: "node1".parse().unwrap(),
+            ssh_hosts: vec!["gate1".to_owned()],
+            ssh_port: 2222,
+            known_hosts: Vec::new(),
+        },
+        limits: Arc::default(),
+        hooks: Arc::new([]),
+        teller: Teller::mute(clock.clone()),
+        url: None,
         grant_ms_max: 3_600_000,
         local_as_self: false,
     };
     let listener = bind(&layout.api_socket()).unwrap();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let served = tokio::spawn(api.serve(listener, async {
+    let served = tokio::spawn(api.serve(vec![Door::Socket(listener)], async {
         stopped.await.ok();
     }));
     let client = ApiClient::new(layout.api_socket());

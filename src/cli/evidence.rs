@@ -78,7 +78,8 @@ pub async fn run(common: &Common, args: &EvidenceArgs) -> Result<Exit, CliError>
     let one: OneSession = session.client.get(&format!("/v1/sessions/{}", row.session)).await?;
     let path = format!("/v1/sessions/{}/statements", row.session);
     let stated: Statements = session.client.get(&path).await?;
-    let trusted = trust::read(&session.config.layout.trust()).map_err(|error| CliError::failed(error.to_string()))?;
+    let trusted =
+        trust::read(&session.config()?.layout.trust()).map_err(|error| CliError::failed(error.to_string()))?;
 
     let file = PathBuf::from(&row.path);
     let mut members = sidecars(&file)?;
@@ -120,7 +121,7 @@ pub async fn run(common: &Common, args: &EvidenceArgs) -> Result<Exit, CliError>
     session.output.say(format!(
         "Next: portcullis-player verify {} --trust {}",
         args.out.display(),
-        session.config.layout.trust().display()
+        session.config()?.layout.trust().display()
     ));
     Ok(Exit::Ok)
 }

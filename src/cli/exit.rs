@@ -140,10 +140,16 @@ fn exit_of(code: Code) -> Exit {
 }
 
 impl From<Problem> for CliError {
+    /// Says which rule decided, if policy did and its words do not already.
     fn from(problem: Problem) -> CliError {
+        let named = problem.rules.iter().all(|rule| problem.detail.contains(rule.as_str()));
+        let message = match named {
+            true => problem.detail,
+            false => format!("{} (rule {})", problem.detail, problem.rules.join(", ")),
+        };
         CliError {
             exit: exit_of(problem.code),
-            message: problem.detail,
+            message,
             hint: problem.hint,
         }
     }
@@ -219,6 +225,13 @@ mod tests {
             let error: CliError = ClientError::Refused(Box::new(Problem::new(code, "x").hint("y"))).into();
             assert_eq!(error, CliError::new(exit, "x").hint("y"));
         }
+        let ruled = |detail: &str| {
+            let mut problem = Problem::new(Code::Denied, detail);
+            problem.rules = ["office-hours".to_owned()].into();
+            CliError::from(problem).message
+        };
+        assert_eq!(ruled("not now"), "not now (rule office-hours)");
+        assert_eq!(ruled("refused by office-hours"), "refused by office-hours");
         let socket = std::path::PathBuf::from("/srv/gate/api.sock");
         let error: CliError = ClientError::Unreachable {
             server: Server::Socket(socket),

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::Common;
 use super::duration::duration;
 use super::exit::{CliError, Exit};
-use super::{Common, Session};
+use super::session::Session;
 use crate::api::wire::access::{ExplainRequest, Explained};
 use crate::kernel::grant::Capability;
 use crate::kernel::id::{Destination, IdentityName, Login, TargetName};
@@ -127,7 +128,11 @@ pub fn wants(obligations: &crate::kernel::policy::obligations::Obligations) -> V
         wants.push(format!("one of {group}"));
     }
     wants.extend(obligations.max_ms.map(|ms| format!("at most {}", minutes(ms))));
-    wants.extend(obligations.answer_ms.map(|ms| format!("an answer within {}", minutes(ms))));
+    wants.extend(
+        obligations
+            .answer_ms
+            .map(|ms| format!("an answer within {}", minutes(ms))),
+    );
     if obligations.step_up_ms.is_some() {
         wants.push("a fresh proof".to_owned());
     }

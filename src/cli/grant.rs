@@ -1,6 +1,6 @@
 //! `grant issue` and `grants`.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,9 +10,11 @@ use serde::Serialize;
 use super::duration::duration;
 use super::exit::{CliError, Exit};
 use super::{Common, Session, output, read_text};
+use crate::api::wire::access::{RequestView, Requests, WhoAmI};
 use crate::api::wire::{GrantView, Grants, IssueRequest, Issued, SCHEMA};
+use crate::client::ssh_config;
 use crate::durable;
-use crate::kernel::grant::{Capability, Cidr};
+use crate::kernel::grant::{Capability, Cidr, WallMs};
 use crate::kernel::id::{Destination, IdentityName};
 
 /// Largest key file, in bytes.
@@ -63,6 +65,9 @@ pub struct GrantsArgs {
     /// Only those that admit now
     #[arg(long)]
     live: bool,
+    /// Only your own, and what was approved and not collected yet
+    #[arg(long)]
+    mine: bool,
 }
 
 #[derive(Serialize)]
@@ -97,14 +102,8 @@ pub async fn run(common: &Common, command: GrantCommand) -> Result<Exit, CliErro
     };
     let issued: Issued = session.client.post("/v1/grants", &request).await?;
     save(&out, &issued.certificate)?;
-    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let ssh = ssh_command(
-        &issued.grant.destination,
-        &args.public_key,
-        &out,
-        session.config.ssh.listen,
-        &host,
-    );
+    let (host, port) = gate(&session).await?;
+    let ssh = ssh_command(&issued.grant.destination, &args.public_key, &out, &host, port);
     let given = Given {
         schema: SCHEMA,
         certificate_file: out.display().to_string(),
@@ -127,8 +126,23 @@ pub async fn run(common: &Common, command: GrantCommand) -> Result<Exit, CliErro
     Ok(Exit::Ok)
 }
 
+/// Where ssh finds the gate: as the configuration here says, or as the server
+/// told.
+pub(super) async fn gate(session: &Session) -> Result<(String, u16), CliError> {
+    if session.person().is_some() {
+        let who: WhoAmI = session.client.get("/v1/whoami").await?;
+        return Ok((ssh_config::host(&who.server)?.to_owned(), who.server.ssh_port));
+    }
+    let listen = session.config()?.ssh.listen;
+    let host = match listen.ip() {
+        ip if !ip.is_unspecified() => ip.to_canonical().to_string(),
+        IpAddr::V4(_) | IpAddr::V6(_) => rustix::system::uname().nodename().to_string_lossy().into_owned(),
+    };
+    Ok((host, listen.port()))
+}
+
 /// Where ssh looks for the certificate of `FILE`: `FILE-cert.pub`.
-fn beside(public_key: &Path) -> Result<PathBuf, CliError> {
+pub(super) fn beside(public_key: &Path) -> Result<PathBuf, CliError> {
     let text = public_key.to_str();
     match text.and_then(|text| text.strip_suffix(".pub")) {
         Some(private) if !private.ends_with("-cert") => Ok(format!("{private}-cert.pub").into()),
@@ -138,7 +152,7 @@ fn beside(public_key: &Path) -> Result<PathBuf, CliError> {
 }
 
 /// A certificate of before may be replaced, any other file not.
-fn replaceable(out: &Path) -> Result<(), CliError> {
+pub(super) fn replaceable(out: &Path) -> Result<(), CliError> {
     if out.symlink_metadata().is_err() {
         return Ok(());
     }
@@ -154,7 +168,7 @@ fn replaceable(out: &Path) -> Result<(), CliError> {
     Ok(())
 }
 
-fn save(out: &Path, certificate: &str) -> Result<(), CliError> {
+pub(super) fn save(out: &Path, certificate: &str) -> Result<(), CliError> {
     let mut staging = out.as_os_str().to_owned();
     staging.push(format!(".{}.new", std::process::id()));
     durable::replace(
@@ -172,20 +186,16 @@ fn save(out: &Path, certificate: &str) -> Result<(), CliError> {
 }
 
 /// The stock ssh command that uses the certificate.
-fn ssh_command(
+pub(super) fn ssh_command(
     destination: &Destination,
     public_key: &Path,
     certificate: &Path,
-    listen: SocketAddr,
-    hostname: &str,
+    host: &str,
+    port: u16,
 ) -> Vec<String> {
-    let host = match listen.ip() {
-        ip if !ip.is_unspecified() => ip.to_canonical().to_string(),
-        IpAddr::V4(_) | IpAddr::V6(_) => hostname.to_owned(),
-    };
     let mut words = vec!["ssh".to_owned()];
-    if listen.port() != 22 {
-        words.extend(["-p".to_owned(), listen.port().to_string()]);
+    if port != 22 {
+        words.extend(["-p".to_owned(), port.to_string()]);
     }
     let private = public_key.with_extension("");
     words.extend(["-i".to_owned(), private.display().to_string()]);
@@ -200,10 +210,11 @@ fn ssh_command(
 
 pub async fn list(common: &Common, args: &GrantsArgs) -> Result<Exit, CliError> {
     let session = Session::new(common)?;
-    let path = if args.live {
-        "/v1/grants?live=true"
-    } else {
-        "/v1/grants"
+    let path = match (args.live, args.mine) {
+        (false, false) => "/v1/grants",
+        (true, false) => "/v1/grants?live=true",
+        (false, true) => "/v1/grants?mine=true",
+        (true, true) => "/v1/grants?live=true&mine=true",
     };
     let answer: Grants = session.client.get(path).await?;
     session.output.data(&answer, || {
@@ -238,7 +249,32 @@ pub async fn list(common: &Common, args: &GrantsArgs) -> Result<Exit, CliError> 
     if answer.grants.is_empty() {
         session.output.say("No grants.");
     }
+    if args.mine {
+        let approved: Requests = session.client.get("/v1/requests?mine=true&state=approved").await?;
+        for request in approved
+            .requests
+            .iter()
+            .filter(|request| is_waiting(request, session.output.now))
+        {
+            session.output.say(format!(
+                "{} was approved, until {}: portcullis collect {}",
+                request.destination,
+                session.output.time(request.until.as_deref().unwrap_or("?")),
+                request.id
+            ));
+        }
+    }
     Ok(Exit::Ok)
+}
+
+/// Approved, not collected, and its window not over at `now`.
+fn is_waiting(request: &RequestView, now: WallMs) -> bool {
+    let now = i64::try_from(now).unwrap_or(i64::MAX);
+    let until = request
+        .until
+        .as_ref()
+        .and_then(|until| until.parse::<jiff::Timestamp>().ok());
+    request.grant.is_none() && until.is_some_and(|until| now < until.as_millisecond())
 }
 
 #[cfg(test)]
@@ -256,19 +292,17 @@ mod tests {
     #[test]
     fn the_ssh_line_is_exact() {
         let destination = "root@db1".parse().unwrap();
-        let line = |key: &str, certificate: &str, listen: &str| {
-            let listen = listen.parse().unwrap();
-            ssh_command(&destination, Path::new(key), Path::new(certificate), listen, "gate1").join(" ")
+        let line = |key: &str, certificate: &str, host: &str, port: u16| {
+            ssh_command(&destination, Path::new(key), Path::new(certificate), host, port).join(" ")
         };
         assert_eq!(
-            line("k/id.pub", "k/id-cert.pub", "127.0.0.1:2222"),
+            line("k/id.pub", "k/id-cert.pub", "127.0.0.1", 2222),
             "ssh -p 2222 -i k/id -o IdentitiesOnly=yes root@db1@127.0.0.1"
         );
         assert_eq!(
-            line("k/id.pub", "x-cert.pub", "[::]:22"),
+            line("k/id.pub", "x-cert.pub", "gate1", 22),
             "ssh -i k/id -o CertificateFile=x-cert.pub -o IdentitiesOnly=yes root@db1@gate1"
         );
-        assert!(line("id.pub", "id-cert.pub", "0.0.0.0:22").ends_with("@gate1"));
     }
 
     #[test]

@@ -23,7 +23,13 @@ pub struct Host {
 fn target_name(text: &str) -> Option<String> {
     let plain: String = text
         .chars()
-        .map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' })
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || "._-".contains(c) {
+                c
+            } else {
+                '-'
+            }
+        })
         .collect();
     let name = plain.trim_start_matches(['-', '.']).to_owned();
     name.parse::<TargetName>().ok().map(|_| name)
@@ -49,7 +55,9 @@ pub fn openssh(text: &str) -> Result<Vec<Host>, String> {
         let (key, value) = line
             .split_once(|c: char| c.is_ascii_whitespace() || c == '=')
             .ok_or_else(|| format!("`{}` has no value", line.escape_debug()))?;
-        let value = value.trim_start_matches(|c: char| c.is_ascii_whitespace() || c == '=').trim();
+        let value = value
+            .trim_start_matches(|c: char| c.is_ascii_whitespace() || c == '=')
+            .trim();
         let value = value.trim_matches('"');
         match key.to_ascii_lowercase().as_str() {
             "host" => {
@@ -75,11 +83,18 @@ pub fn openssh(text: &str) -> Result<Vec<Host>, String> {
             .iter()
             .filter_map(|pattern| pattern.strip_prefix('!'))
             .any(|pattern| matches(pattern, name));
-        !refused && patterns.iter().any(|pattern| !pattern.starts_with('!') && matches(pattern, name))
+        !refused
+            && patterns
+                .iter()
+                .any(|pattern| !pattern.starts_with('!') && matches(pattern, name))
     };
     let mut seen = BTreeSet::new();
     let mut hosts = Vec::new();
-    for name in blocks.iter().flat_map(|block| &block.names).filter(|name| !is_pattern(name)) {
+    for name in blocks
+        .iter()
+        .flat_map(|block| &block.names)
+        .filter(|name| !is_pattern(name))
+    {
         if !seen.insert(name.clone()) {
             continue;
         }
@@ -122,7 +137,9 @@ fn matches(pattern: &str, name: &str) -> bool {
                 symbol => {
                     let prior = at.checked_sub(1);
                     let came = prior.and_then(|prior| fits.get(prior)).copied().unwrap_or(false);
-                    came && prior.and_then(|prior| name.get(prior)).is_some_and(|c| symbol == '?' || symbol == *c)
+                    came && prior
+                        .and_then(|prior| name.get(prior))
+                        .is_some_and(|c| symbol == '?' || symbol == *c)
                 }
             };
             before = *slot;
@@ -204,7 +221,9 @@ fn ansible_ini(text: &str) -> Result<Found, String> {
             let entry = found.entry(host.to_owned()).or_default();
             entry.1.insert(section.clone());
             for (key, value) in words.filter_map(|word| word.split_once('=')) {
-                entry.0.insert(key.to_owned(), value.trim_matches(['"', '\'']).to_owned());
+                entry
+                    .0
+                    .insert(key.to_owned(), value.trim_matches(['"', '\'']).to_owned());
             }
         }
     }
@@ -337,18 +356,26 @@ mod tests {
         let ini = "bare\n[db]\ndb1 ansible_host=10.0.0.1 ansible_port=2222\ndb2\n[db:vars]\nansible_user=postgres\n[prod:children]\ndb\n[local]\nhere ansible_connection=local\n";
         let hosts = ansible(ini).unwrap();
         let db1 = hosts.iter().find(|host| host.name == "db1").unwrap();
-        assert_eq!((db1.addr.as_str(), db1.port, db1.logins[0].as_str()), ("10.0.0.1", 2222, "postgres"));
+        assert_eq!(
+            (db1.addr.as_str(), db1.port, db1.logins[0].as_str()),
+            ("10.0.0.1", 2222, "postgres")
+        );
         assert_eq!(db1.labels, ["group=db", "group=prod"]);
         assert!(hosts.iter().all(|host| host.name != "here"));
         let json = r#"{"_meta":{"hostvars":{"db1":{"ansible_host":"10.0.0.1","ansible_port":2222}}},"all":{"children":["db"]},"db":{"hosts":["db1"]}}"#;
         let hosts = ansible(json).unwrap();
-        assert_eq!((hosts.len(), hosts[0].port, hosts[0].labels[0].as_str()), (1, 2222, "group=db"));
+        assert_eq!(
+            (hosts.len(), hosts[0].port, hosts[0].labels[0].as_str()),
+            (1, 2222, "group=db")
+        );
         assert!(ansible("[x]\nweb[1:9]\n").unwrap_err().contains("range"));
     }
 
     #[test]
     fn keys_are_found_by_address_and_port() {
-        let known = known_hosts("db1,10.0.0.1 ssh-rsa AAAA c\n[db1]:2222 ssh-ed25519 BBBB\n|1|x|y ssh-rsa Z\n@revoked * ssh-rsa Q\ndb1 ssh-ed25519 CCCC\n");
+        let known = known_hosts(
+            "db1,10.0.0.1 ssh-rsa AAAA c\n[db1]:2222 ssh-ed25519 BBBB\n|1|x|y ssh-rsa Z\n@revoked * ssh-rsa Q\ndb1 ssh-ed25519 CCCC\n",
+        );
         let host = |port| Host {
             name: "db1".to_owned(),
             addr: "10.0.0.1".to_owned(),

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::duration::date;
 use super::exit::{CliError, Exit};
-use super::{Common, Session, output, read_text};
+use super::session::Session;
+use super::{Common, output, read_text};
 use crate::api::wire::IdentityRequest;
 use crate::api::wire::inventory::{Applied, Apply, Declared, Inventory, InventoryRow, What};
 use crate::kernel::inventory::{HostProof, IdentityKind, Reach, Role, Target};
@@ -156,9 +157,8 @@ fn identity(path: &Path, entry: IdentityEntry) -> Result<Declared, CliError> {
 pub async fn apply(common: &Common, args: &ApplyArgs) -> Result<Exit, CliError> {
     let path = &args.file;
     let text = read_text(path, FILE_BYTES_MAX)?;
-    let file: File = toml::from_str(&text).map_err(|error| {
-        CliError::usage(format!("{}: {}", path.display(), error.to_string().trim_end()))
-    })?;
+    let file: File = toml::from_str(&text)
+        .map_err(|error| CliError::usage(format!("{}: {}", path.display(), error.to_string().trim_end())))?;
     let whole = Apply {
         dry_run: args.dry_run,
         targets: file
@@ -338,6 +338,8 @@ pub fn import(common: &Common, command: &ImportCommand) -> Result<Exit, CliError
     };
     let text = toml::to_string(&file).map_err(|error| CliError::failed(error.to_string()))?;
     output.data(&file, || text)?;
-    output.say(format!("{count} targets. Look at them, then: portcullis apply -f FILE --dry-run"));
+    output.say(format!(
+        "{count} targets. Look at them, then: portcullis apply -f FILE --dry-run"
+    ));
     Ok(Exit::Ok)
 }

@@ -95,28 +95,31 @@ pub enum Rotatable {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub enum Ca {
     /// Signs users' certificates
-    AdmissionCa,
+    #[value(name = "admission-ca")]
+    Admission,
     /// Signs certificates towards targets
-    TargetCa,
+    #[value(name = "target-ca")]
+    Target,
     /// Signs this server's host certificate
-    HostCa,
+    #[value(name = "host-ca")]
+    Host,
 }
 
 impl Ca {
     fn name(self) -> KeyName {
         match self {
-            Ca::AdmissionCa => KeyName::AdmissionCa,
-            Ca::TargetCa => KeyName::TargetCa,
-            Ca::HostCa => KeyName::HostCa,
+            Ca::Admission => KeyName::AdmissionCa,
+            Ca::Target => KeyName::TargetCa,
+            Ca::Host => KeyName::HostCa,
         }
     }
 
     /// As it is typed.
     fn typed(self) -> &'static str {
         match self {
-            Ca::AdmissionCa => "admission-ca",
-            Ca::TargetCa => "target-ca",
-            Ca::HostCa => "host-ca",
+            Ca::Admission => "admission-ca",
+            Ca::Target => "target-ca",
+            Ca::Host => "host-ca",
         }
     }
 }
@@ -157,9 +160,9 @@ pub async fn run(common: &Common, command: &KeysCommand) -> Result<Exit, CliErro
         KeysCommand::List => list(common),
         KeysCommand::Rotate(args) => match args.key {
             Rotatable::Node => rotate_node(common, args),
-            Rotatable::AdmissionCa => rotate(common, Ca::AdmissionCa, args).await,
-            Rotatable::TargetCa => rotate(common, Ca::TargetCa, args).await,
-            Rotatable::HostCa => rotate(common, Ca::HostCa, args).await,
+            Rotatable::AdmissionCa => rotate(common, Ca::Admission, args).await,
+            Rotatable::TargetCa => rotate(common, Ca::Target, args).await,
+            Rotatable::HostCa => rotate(common, Ca::Host, args).await,
         },
         KeysCommand::Activate { key } => activate(common, *key).await,
         KeysCommand::Retire(args) if args.announced => withdraw(common, args.key),
@@ -283,7 +286,7 @@ async fn rotate(common: &Common, ca: Ca, args: &RotateArgs) -> Result<Exit, CliE
     let config = common.load()?;
     let (dir, name) = (config.layout.keys(), ca.name());
     let now = Clock::system().now().wall_ms;
-    let at_once = ca == Ca::AdmissionCa;
+    let at_once = ca == Ca::Admission;
     let retiring = generations::of(&dir, name).map_err(failed)?;
     if at_once && retiring.iter().any(|known| known.stage == Stage::Retiring) {
         return Err(failed(KeysError::Retiring(name)));
@@ -310,26 +313,27 @@ async fn rotate(common: &Common, ca: Ca, args: &RotateArgs) -> Result<Exit, CliE
         }
     };
     if at_once {
-        if let Err(error) = put_in_use(&config, name, now).await {
+        if let Err(error) = there(&config, name).await {
             generations::withdraw(&dir, name).map_err(failed)?;
             return Err(error);
         }
+        generations::activate(&dir, name, now).map_err(failed)?;
         let next = "reload the server (SIGHUP, `systemctl reload`). It then signs with the new key; the old one's certificates admit until `portcullis keys retire admission-ca`.";
         return changed(common, name, Stage::Active.as_str(), &key, next);
     }
     let next = match ca {
-        Ca::HostCa => {
+        Ca::Host => {
             "give every client both lines of `portcullis trust known-hosts`, then `portcullis keys activate host-ca`."
         }
-        Ca::AdmissionCa | Ca::TargetCa => {
+        Ca::Admission | Ca::Target => {
             "give every target both lines of `portcullis trust target-ca`, then `portcullis keys activate target-ca`."
         }
     };
     changed(common, name, Stage::Announced.as_str(), &key, next)
 }
 
-/// Activates the announced key, once it is known to be where the configuration says.
-async fn put_in_use(config: &Config, name: KeyName, now: u64) -> Result<PublicKey, CliError> {
+/// Whether the announced key is where the configuration says.
+async fn there(config: &Config, name: KeyName) -> Result<(), CliError> {
     let (dir, places) = (config.layout.keys(), &config.keys);
     let holders = Holders::of(places).map_err(failed)?;
     let passphrase = places.passphrase().map_err(failed)?;
@@ -337,14 +341,14 @@ async fn put_in_use(config: &Config, name: KeyName, now: u64) -> Result<PublicKe
     authority
         .check()
         .await
-        .map_err(|error| CliError::failed(error.to_string()).hint("nothing was changed"))?;
-    generations::activate(&dir, name, now).map_err(failed)
+        .map_err(|error| CliError::failed(error.to_string()).hint("nothing was changed"))
 }
 
 async fn activate(common: &Common, ca: Ca) -> Result<Exit, CliError> {
     let config = common.load()?;
     let now = Clock::system().now().wall_ms;
-    let key = put_in_use(&config, ca.name(), now).await?;
+    there(&config, ca.name()).await?;
+    let key = generations::activate(&config.layout.keys(), ca.name(), now).map_err(failed)?;
     let next = format!(
         "reload the server (SIGHUP, `systemctl reload`); once nobody trusts the old key alone any more, `portcullis keys retire {}`.",
         ca.typed()
@@ -366,16 +370,16 @@ async fn retire(common: &Common, args: &RetireArgs) -> Result<Exit, CliError> {
     let Some(old) = known.iter().find(|it| it.stage == Stage::Retiring) else {
         return Err(failed(KeysError::NothingToRetire(name)));
     };
-    if args.key == Ca::AdmissionCa {
+    if args.key == Ca::Admission {
         dying(common, &config, old.public.key_data(), args.force).await?;
     }
     let key = generations::retire(&dir, name, Clock::system().now().wall_ms).map_err(failed)?;
     let next = match args.key {
-        Ca::AdmissionCa => "reload the server (SIGHUP, `systemctl reload`).",
-        Ca::TargetCa => {
+        Ca::Admission => "reload the server (SIGHUP, `systemctl reload`).",
+        Ca::Target => {
             "reload the server, take the old line out at every target, and give them `portcullis trust krl --targets` as RevokedKeys."
         }
-        Ca::HostCa => "reload the server, and take the old line out at every client.",
+        Ca::Host => "reload the server, and take the old line out at every client.",
     };
     changed(common, name, Stage::Retired.as_str(), &key, next)
 }
@@ -476,7 +480,7 @@ fn encrypt(common: &Common, chosen: &[Ca]) -> Result<Exit, CliError> {
         CliError::usage("no passphrase was given")
             .hint("write it into a file (mode 0600) and name that in the configuration: [keys] passphrase_file")
     })?;
-    let all = [Ca::AdmissionCa, Ca::TargetCa, Ca::HostCa];
+    let all = [Ca::Admission, Ca::Target, Ca::Host];
     let chosen = if chosen.is_empty() { &all[..] } else { chosen };
     let mut done = 0;
     for ca in chosen {

@@ -10,7 +10,6 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::api::client::ApiClient;
 use crate::clock::Clock;
 use crate::config::Config;
 
@@ -22,22 +21,34 @@ pub mod output;
 mod check;
 mod demo;
 mod duration;
+mod explain;
+mod fetch;
 mod grant;
 mod identity;
+mod import;
+mod inventory;
 mod keys;
 mod krl;
 mod ledger;
+mod login;
 mod player;
+mod policy;
 mod recordings;
+mod request;
+mod requests;
+mod review;
 mod revoke;
 mod serve;
+mod session;
 mod sessions;
+mod ssh_config;
 mod target;
 mod trust;
 mod witness;
 
 use exit::{CliError, Exit};
 use output::Output;
+use session::Session;
 
 /// Where a server's configuration lies when nobody says otherwise.
 pub const CONFIG_DEFAULT: &str = "/etc/portcullis/config.toml";
@@ -65,6 +76,9 @@ pub struct Common {
     /// Configuration file (or PORTCULLIS_CONFIG)
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// The server, as https://HOST:PORT; default: that of the last `portcullis login`
+    #[arg(long, global = true, value_name = "URL", conflicts_with_all = ["state", "config"])]
+    pub server: Option<String>,
     /// Print data as JSON, one object with `"schema": 1`
     #[arg(long, global = true)]
     pub json: bool,
@@ -92,6 +106,45 @@ pub enum Command {
     Grant(grant::GrantCommand),
     /// List grants, newest first
     Grants(grant::GrantsArgs),
+    /// Prove who you are to a server, by an enrolled SSH key
+    Login(login::LoginArgs),
+    /// End the login
+    Logout,
+    /// Who you are to the server
+    Whoami,
+    /// Ask for access, wait for the answer, and put the key into ssh-agent
+    Request(Box<request::RequestArgs>),
+    /// Take the certificate of a request that was approved
+    Collect(request::CollectArgs),
+    /// List requests for access, newest first, or show one
+    Requests(requests::RequestsArgs),
+    /// Say yes to somebody's request
+    Approve(requests::ApproveArgs),
+    /// Say no to somebody's request
+    Deny(requests::DenyArgs),
+    /// Take a request of your own back
+    Withdraw(requests::WithdrawArgs),
+    /// Make plain `ssh TARGET` go through the gate
+    SshConfig(ssh_config::SshConfigArgs),
+    /// Have a certificate for a destination at hand, if one may be had without asking anybody
+    #[command(hide = true)]
+    Fetch(fetch::FetchArgs),
+    /// Who may do what, and which rule says so, without doing it
+    Explain(Box<explain::ExplainArgs>),
+    /// Looks back at what was done
+    #[command(subcommand)]
+    Review(review::ReviewCommand),
+    /// What was unusual in the last 30 days
+    Anomalies,
+    /// Each identity with what it may reach and what it used
+    Inventory,
+    /// Make the inventory say what a file says
+    Apply(inventory::ApplyArgs),
+    /// Make an inventory file of what is there already
+    #[command(subcommand)]
+    Import(inventory::ImportCommand),
+    /// The API's description (OpenAPI 3.1)
+    Openapi,
     /// End grants and their sessions, at once
     Revoke(revoke::RevokeArgs),
     /// List sessions, newest first, or show one
@@ -103,6 +156,9 @@ pub enum Command {
     },
     /// Everything about one session in one file that anybody can verify
     Evidence(evidence::EvidenceArgs),
+    /// Policies: check, try on cases, list, hold the past against new ones
+    #[command(subcommand)]
+    Policy(policy::PolicyCommand),
     /// What a verifier needs
     #[command(subcommand)]
     Trust(trust::TrustCommand),
@@ -131,6 +187,12 @@ impl Common {
 
     /// The configuration file that is meant. What was typed wins over the environment.
     fn config_path(&self) -> Result<PathBuf, CliError> {
+        if let Some(url) = &self.server {
+            return Err(
+                CliError::usage(format!("this is done with the server's own files, not at {url}"))
+                    .hint("run it on the server's machine, with --state DIR"),
+            );
+        }
         if let Some(config) = &self.config {
             return Ok(config.clone());
         }
@@ -159,25 +221,6 @@ impl Common {
             json: self.json,
             now: Clock::system().now().wall_ms,
         }
-    }
-}
-
-/// What a command that talks to the server works with.
-struct Session {
-    config: Config,
-    client: ApiClient,
-    output: Output,
-}
-
-impl Session {
-    fn new(common: &Common) -> Result<Session, CliError> {
-        let config = common.load()?;
-        let client = ApiClient::new(config.layout.api_socket());
-        Ok(Session {
-            config,
-            client,
-            output: common.output(),
-        })
     }
 }
 
@@ -213,10 +256,29 @@ async fn dispatch(common: &Common, command: Command) -> Result<Exit, CliError> {
         Command::Identity(command) => identity::run(common, command).await,
         Command::Grant(command) => grant::run(common, command).await,
         Command::Grants(args) => grant::list(common, &args).await,
+        Command::Login(args) => login::run(common, &args).await,
+        Command::Logout => login::logout(common).await,
+        Command::Whoami => login::whoami(common).await,
+        Command::Request(args) => request::run(common, *args).await,
+        Command::Collect(args) => request::collect(common, &args).await,
+        Command::Requests(args) => requests::run(common, &args).await,
+        Command::Approve(args) => requests::approve(common, &args).await,
+        Command::Deny(args) => requests::deny(common, &args).await,
+        Command::Withdraw(args) => requests::withdraw(common, &args).await,
+        Command::SshConfig(args) => ssh_config::run(common, &args).await,
+        Command::Fetch(args) => fetch::run(common, &args).await,
+        Command::Explain(args) => explain::run(common, *args).await,
+        Command::Review(command) => review::run(common, command).await,
+        Command::Anomalies => review::anomalies(common).await,
+        Command::Inventory => inventory::list(common).await,
+        Command::Apply(args) => inventory::apply(common, &args).await,
+        Command::Import(command) => inventory::import(common, &command),
+        Command::Openapi => openapi(),
         Command::Revoke(args) => revoke::run(common, &args).await,
         Command::Sessions(args) => sessions::run(common, &args).await,
         Command::Recordings { command } => recordings::run(common, command.as_ref()).await,
         Command::Evidence(args) => evidence::run(common, &args).await,
+        Command::Policy(command) => policy::run(common, &command).await,
         Command::Trust(command) => trust::run(common, &command).await,
         Command::Keys(command) => keys::run(common, &command).await,
         Command::Ledger(command) => ledger::run(common, &command).await,
@@ -224,6 +286,14 @@ async fn dispatch(common: &Common, command: Command) -> Result<Exit, CliError> {
         // Run without a server's runtime, see `run`.
         Command::Play(_) | Command::Verify(_) => Ok(Exit::Ok),
     }
+}
+
+/// The description that the server serves at `/openapi.json`.
+fn openapi() -> Result<Exit, CliError> {
+    let document = crate::api::openapi::document(&crate::api::table());
+    let text = serde_json::to_string_pretty(&document).map_err(|error| CliError::failed(error.to_string()))?;
+    output::write(&format!("{text}\n"))?;
+    Ok(Exit::Ok)
 }
 
 /// Reads a small text file that was named on the command line.

@@ -111,11 +111,16 @@ async fn list(session: &Session) -> Result<Exit, CliError> {
     })?;
     match answer.recordings.iter().find(|row| row.expired.is_none()) {
         None => session.output.say("No recordings."),
-        Some(row) => session.output.say(format!(
-            "Next: portcullis verify {} --trust {}",
-            row.path,
-            session.config.layout.trust().display()
-        )),
+        Some(row) => {
+            // The files are on the server's machine.
+            if let Ok(config) = session.config() {
+                session.output.say(format!(
+                    "Next: portcullis verify {} --trust {}",
+                    row.path,
+                    config.layout.trust().display()
+                ));
+            }
+        }
     }
     Ok(Exit::Ok)
 }
@@ -187,9 +192,11 @@ pub fn play(common: &Common, id: &str, reason: &str, args: &[std::ffi::OsString]
         .map_err(|error| CliError::failed(format!("cannot start: {error}")))?;
     let (file, trust) = runtime.block_on(async {
         let session = Session::new(common)?;
+        // The file is on the server's machine: asked before the ledger says that it was played.
+        let trust = session.config()?.layout.trust();
         let row = find(&session, id).await?;
         tell(&session, &row, Purpose::Replay, reason, None).await?;
-        Ok::<_, CliError>((row.path, session.config.layout.trust()))
+        Ok::<_, CliError>((row.path, trust))
     })?;
     drop(runtime);
     let mut all = vec![file.into(), "--trust".into(), trust.into_os_string()];

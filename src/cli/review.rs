@@ -3,8 +3,9 @@
 use clap::{Args, Subcommand};
 
 use super::exit::{CliError, Exit};
+use super::session::Session;
 use super::sessions::path_piece;
-use super::{Common, Session, output};
+use super::{Common, output};
 use crate::api::wire::access::{Anomalies, AnomalyView, CloseReview, OneReview, ReviewView, Reviews};
 
 /// `review …`
@@ -93,7 +94,9 @@ async fn close(session: &Session, args: CloseArgs) -> Result<Exit, CliError> {
     let path = format!("/v1/reviews/{}/close", path_piece(&args.id)?);
     let closed: OneReview = session.client.post(&path, &CloseReview { note: args.note }).await?;
     session.output.data(&closed, || format!("{}\n", closed.review.id))?;
-    session.output.say(format!("Closed; {} may ask again.", closed.review.identity));
+    session
+        .output
+        .say(format!("Closed; {} may ask again.", closed.review.identity));
     Ok(Exit::Ok)
 }
 

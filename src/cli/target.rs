@@ -151,7 +151,7 @@ async fn scanned(session: &Session, args: &AddArgs, addr: &str) -> Result<String
         );
         // The question goes to the terminal itself: an answer from a pipe
         // would be nobody's.
-        let answer = tokio::task::spawn_blocking(move || ask(&question)).await;
+        let answer = tokio::task::spawn_blocking(move || ask(&question, SCAN_OTHERWISE)).await;
         if !answer.map_err(|error| CliError::failed(error.to_string()))?? {
             return Err(CliError::failed("the key was not accepted: nothing was added"));
         }
@@ -173,11 +173,13 @@ fn matches(expected: Option<&str>, seen: &str) -> Result<(), CliError> {
     }
 }
 
-fn ask(question: &str) -> Result<bool, CliError> {
-    let nobody = |error: std::io::Error| {
-        CliError::usage(format!("there is no terminal to ask at: {error}"))
-            .hint("give the expected fingerprint: --scan --fingerprint SHA256:… --yes")
-    };
+/// What to do without a terminal.
+const SCAN_OTHERWISE: &str = "give the expected fingerprint: --scan --fingerprint SHA256:… --yes";
+
+/// Asks at the terminal; only `yes` is yes. `otherwise` says what to do without one.
+pub(super) fn ask(question: &str, otherwise: &str) -> Result<bool, CliError> {
+    let nobody =
+        |error: std::io::Error| CliError::usage(format!("there is no terminal to ask at: {error}")).hint(otherwise);
     let mut terminal = std::fs::OpenOptions::new()
         .read(true)
         .write(true)

@@ -6,13 +6,15 @@ use std::time::Duration;
 use clap::CommandFactory;
 
 use super::*;
-use crate::api::{Answer, Api, Cutter, bind};
+use crate::api::wire::access::ServerView;
+use crate::api::{Answer, Api, Cutter, Door, bind};
 use crate::issue::file_keeper::{FileKeeper, Rules};
 use crate::kernel::id::SessionId;
 use crate::kernel::policy::engine::Policies;
 use crate::layout::Layout;
 use crate::ledger::Ledger;
-use crate::policies::InForce;
+use crate::notify::Teller;
+use crate::policies::{InForce, Place};
 use crate::retention::Retention;
 use crate::store::Store;
 use crate::store::sqlite::SqliteStore;
@@ -49,6 +51,25 @@ fn the_documented_lines_parse() {
         "grant issue --identity alice --for 30m --reason x --public-key k.pub root@db1",
         "grant issue --identity alice --for 30m --reason x --public-key k.pub --allow shell,exec,sftp,forward --source 10.0.0.0/8 --single-use root+db1",
         "grants --live --state d --json",
+        "grants --mine --server https://gate.example:8443",
+        "login --server https://gate.example:8443 --identity alice --ca f",
+        "login --identity alice --pin sha256:0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f --key k --for 1h",
+        "logout",
+        "whoami --json",
+        "request root@db1 --for 30m --reason INC-42",
+        "request root@db1 --for 2h --reason x --ticket T-1 --allow shell,exec --source 192.0.2.0/24 --begin 2027-01-31T08:00:00Z --identity acme --public-key k.pub --out k-cert.pub --single-use --no-wait",
+        "request root@db1 --for 30m --reason x --extend abcd --timeout 10m --confirm",
+        "collect abcd",
+        "collect abcd --public-key k.pub --out k-cert.pub",
+        "requests --state pending --mine",
+        "requests abcd",
+        "approve abcd --reason x --yes",
+        "deny abcd --reason x",
+        "withdraw abcd",
+        "ssh-config --install",
+        "ssh-config --print",
+        "ssh-config --remove",
+        "fetch --check root@db1",
         "revoke --grant abcd --reason x",
         "revoke --all --reason x",
         "sessions",
@@ -96,6 +117,21 @@ fn what_contradicts_itself_does_not_parse() {
         "revoke --all --grant abcd --reason x",
         "revoke --grant abcd",
         "sessions --live abcd",
+        "grants --server https://gate --state d",
+        "login --ca f --pin sha256:0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f",
+        "login --pin 0f0f",
+        "request root@db1 --for 30m",
+        "request db1 --for 30m --reason x",
+        "request root@db1 --for 30m --reason x --out c",
+        "request root@db1 --for 30m --reason x --public-key k.pub --confirm",
+        "request root@db1 --for 30m --reason x --no-wait --timeout 1h",
+        "request root@db1 --for 30m --reason x --begin tomorrow",
+        "requests --state lost",
+        "requests abcd --mine",
+        "deny abcd",
+        "ssh-config",
+        "ssh-config --install --remove",
+        "fetch db1",
     ] {
         let error = parse(line).unwrap_err();
         assert_eq!(error.exit_code(), 2, "{line}");
@@ -186,16 +222,35 @@ async fn from_an_empty_folder_to_a_certificate_and_its_end() {
             clock.clone(),
             None,
         )),
-        clock,
+        clock: clock.clone(),
         metrics: Arc::new(Metrics::new()),
         layout: layout.clone(),
         node: "gate1".parse().unwrap(),
-        policies: InForce::new(Policies::builtin().unwrap()),
+        policies: InForce::new(
+            Policies::builtin().unwrap(),
+            Place {
+                zones: Vec::new(),
+                time_zone: jiff::tz::TimeZone::UTC,
+            },
+            clock.clone(),
+        ),
+        challenge_key: [3; 32],
+        token_ms_max: 3_600_000,
+        server: ServerView {
+            node: "node1".parse().unwrap(),
+            ssh_hosts: vec!["gate1".to_owned()],
+            ssh_port: 2222,
+            known_hosts: Vec::new(),
+        },
+        limits: Arc::default(),
+        hooks: Arc::new([]),
+        teller: Teller::mute(clock.clone()),
+        url: None,
         grant_ms_max: 3_600_000,
         local_as_self: false,
     };
     let listener = bind(&layout.api_socket()).unwrap();
-    let server = tokio::spawn(api.serve(listener, std::future::pending()));
+    let server = tokio::spawn(api.serve(vec![Door::Socket(listener)], std::future::pending()));
 
     let issue = format!("grant issue --identity alice --for 30m --reason x --public-key {key} root@db1");
     assert_eq!(

@@ -45,6 +45,7 @@ fn every_key_of_the_file_is_documented() {
         "session",
         "recording",
         "ledger",
+        "policy",
         "api",
         "log",
     ] {
@@ -138,6 +139,17 @@ fn mistakes_are_told_with_place_and_next_step() {
             "behind NAT",
         ),
         (
+            "[policy]\ntime_zone = \"Mars/Olympus\"",
+            "policy.time_zone",
+            "weekdays and hours",
+        ),
+        ("zone = [{name = \"\", networks = []}]", "zone: `` is no name", ""),
+        (
+            "[[zone]]\nname = \"office\"\nnetworks = [\"10.0.0.1/8\"]",
+            "zone: office: `10.0.0.1/8` has host bits set",
+            "Networks under a name",
+        ),
+        (
             "[keys]\ntarget_ca = \"agent\"",
             "keys.target_ca: it is \"agent\", and `keys.agent` names no socket",
             "",
@@ -178,6 +190,19 @@ fn places_count_characters_and_state_folders_from_the_file() {
     assert!(error.contains(":2:1:"), "{error}");
     assert_eq!(parse("state = \"data\"").unwrap().layout, Layout::new("/srv/gate/data"));
     assert_eq!(parse("state = \"/var/x\"").unwrap().layout, Layout::new("/var/x"));
+}
+
+#[test]
+fn policies_are_where_the_file_says_and_go_by_its_zones() {
+    let usual = parse("").unwrap().policy;
+    assert_eq!((usual.dir, usual.dir_named), ("/srv/gate/policies".into(), false));
+    let said = parse(
+        "state = \"data\"\n[policy]\ndir = \"rules\"\n[[zone]]\nname = \"office\"\nnetworks = [\"10.0.0.0/8\"]\n",
+    );
+    let said = said.unwrap().policy;
+    assert_eq!((said.dir, said.dir_named), ("/srv/gate/data/rules".into(), true));
+    assert_eq!(said.zones.len(), 1);
+    assert!(said.zones[0].networks[0].contains("10.1.2.3".parse().unwrap()));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The keys folder: private, whole, never overwritten.
 
 use std::fs::Permissions;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
 use super::*;
 use crate::clock::Clock;

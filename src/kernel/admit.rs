@@ -453,4 +453,4 @@ fn check_critical_options(presented: &Presented, peer: IpAddr) -> Result<Option<
 
 #[cfg(test)]
 #[path = "admit_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -64,6 +64,13 @@ fn decide(presented: &Presented, grant: Option<&Grant>, now: WallMs) -> Result<A
     admit(presented, &trust(), &wanted, PEER.parse().unwrap(), now, grant)
 }
 
+/// Admitted with what the change makes of an ordinary certificate and grant.
+pub fn admitted(change: impl FnOnce(&mut Presented, &mut Grant)) -> Admitted {
+    let (mut presented, mut grant) = (presented(), grant());
+    change(&mut presented, &mut grant);
+    decide(&presented, Some(&grant), NOW).unwrap()
+}
+
 #[test]
 fn a_live_matching_grant_admits() {
     let admitted = decide(&presented(), Some(&grant()), NOW).unwrap();

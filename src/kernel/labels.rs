@@ -14,7 +14,7 @@ pub const FILE_BYTES_MAX: usize = 256 * 1024;
 /// Most patterns, all labels together.
 pub const PATTERNS_MAX: usize = 1000;
 /// Largest compiled form of all patterns, in bytes.
-const COMPILED_BYTES_MAX: usize = 32 * 1024 * 1024;
+const COMPILED_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Longest beginning of a command that is looked at, in bytes.
 pub const COMMAND_BYTES_MAX: usize = 16 * 1024;
 /// Longest name of a label, in bytes.
@@ -90,6 +90,7 @@ impl Labels {
             return Err(format!("more than {PATTERNS_MAX} patterns"));
         }
         let set = RegexSetBuilder::new(&patterns)
+            .unicode(false)
             .size_limit(COMPILED_BYTES_MAX)
             .build()
             .map_err(|error| error.to_string().replace('\n', " "))?;
@@ -181,7 +182,7 @@ mod tests {
             (label("a", "patterns = ['^x']\nhits = ['y']"), "as its hits say"),
             (label("a", "patterns = ['^x']\nmisses = ['x']"), "which its misses deny"),
             (label("a", "patterns = []") + &label("a", "patterns = []"), "twice"),
-            (label("a", "patterns = ['(?:a{1000}){1000}']"), "size"),
+            (label("a", "patterns = ['(?:a{1000}){1000}']"), "limit"),
         ] {
             let why = Labels::load(&text).unwrap_err();
             assert!(why.contains(said), "{text}\n{why}");

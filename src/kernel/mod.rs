@@ -10,6 +10,7 @@ pub mod admit;
 pub mod duration;
 pub mod echo;
 pub mod grant;
+pub mod habit;
 pub mod id;
 pub mod inventory;
 pub mod labels;

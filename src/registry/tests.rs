@@ -58,7 +58,12 @@ fn inside(registry: &Arc<Registry>, minutes: u64, id: u8) -> (Arc<Probe>, Ticket
             destination: "root@db1".parse().unwrap(),
             until: Until::new(now.wall_ms + minutes * 60_000, now.wall_ms, now.boot_ms),
             oldest_boot_ms: u64::MAX,
-            facts: Facts::new(Action::Connect, nobody(), None, now.wall_ms),
+            facts: Facts {
+                source: Some("10.1.2.3".parse().unwrap()),
+                reason: "disk full".to_owned(),
+                ticket: Some("INC-42".to_owned()),
+                ..Facts::new(Action::Connect, nobody(), None, now.wall_ms)
+            },
             held_to: Obligations {
                 warn_ms: [30_000].into(),
                 ..Obligations::default()
@@ -179,6 +184,43 @@ fn changed_policies_end_at_once_or_after_a_grace_that_never_grows() {
     clock.advance(120_000);
     registry.tick();
     assert!(again.ended.lock().unwrap().is_empty());
+}
+
+#[test]
+fn a_revocation_ends_whom_it_names_and_nobody_else() {
+    use RevocationScope::{All, Grant, Identity, Purpose, Session, Source, Target};
+    let scopes = [
+        (Grant(GrantId([1; 16])), true),
+        (Grant(GrantId([2; 16])), false),
+        (Session(SessionId([1; 16])), true),
+        (Session(SessionId([2; 16])), false),
+        (Identity("alice".parse().unwrap()), true),
+        (Identity("bob".parse().unwrap()), false),
+        (Target("db1".parse().unwrap()), true),
+        (Target("db2".parse().unwrap()), false),
+        (Source("10.0.0.0/8".parse().unwrap()), true),
+        (Source("10.2.0.0/16".parse().unwrap()), false),
+        (Purpose("INC-42".to_owned()), true),
+        (Purpose("disk full".to_owned()), true),
+        (Purpose("INC-4".to_owned()), false),
+        (All, true),
+    ];
+    for (scope, hit) in scopes {
+        let registry = Registry::new(Clock::manual(START), None, Vec::new());
+        let (probe, _ticket) = inside(&registry, 10, 1);
+        registry.apply(&Revocation {
+            seq: 1,
+            scope: scope.clone(),
+            by: "root".to_owned(),
+            why: "test".to_owned(),
+            at_ms: START.wall_ms,
+        });
+        assert_eq!(
+            *probe.ended.lock().unwrap(),
+            vec!["revoked"; usize::from(hit)],
+            "{scope:?}"
+        );
+    }
 }
 
 #[test]

@@ -6,15 +6,14 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+use crate::anomaly::Notes;
 use crate::archive::Archive;
-use crate::clock::{self, Clock};
+use crate::clock::Clock;
 use crate::keeper::Keeper;
 use crate::kernel::admit::AdmissionTrust;
 use crate::kernel::grant::Cidr;
 use crate::kernel::id::NodeName;
 use crate::kernel::policy::engine::Policies;
-use crate::kernel::policy::facts::Facts;
-use crate::kernel::policy::place::Zone;
 use crate::kernel::policy::recheck::recheck;
 use crate::ledger::Ledger;
 use crate::ledger::refusals::{self, Refusals};
@@ -83,10 +82,6 @@ pub struct Settings {
     pub local_as_server: bool,
     /// Folders that local targets must not reach.
     pub denied_to_local: Vec<PathBuf>,
-    /// Where policies' time of day is told.
-    pub time_zone: jiff::tz::TimeZone,
-    /// Networks by name, for policies.
-    pub zones: Vec<Zone>,
 }
 
 /// Everything a session needs of the house.
@@ -105,6 +100,8 @@ pub struct Gate {
     pub settings: RwLock<Arc<Settings>>,
     /// Swapped whole; what is running is asked by those in force then.
     pub policies: Arc<InForce>,
+    /// Writes down who does what.
+    pub notes: Notes,
     pub refusals: Mutex<Refusals>,
     pub metrics: Arc<Metrics>,
 }
@@ -140,13 +137,9 @@ impl Gate {
     pub fn set_policies(&self, policies: Policies) -> usize {
         self.policies.put(policies);
         let policies = self.policies();
-        let (now, zone) = (self.clock.now().wall_ms, self.settings().time_zone.clone());
+        let now = self.clock.now().wall_ms;
         self.registry.recheck(|entry| {
-            let facts = Facts {
-                now_ms: now,
-                local: clock::local(now, &zone),
-                ..entry.facts.clone()
-            };
+            let facts = self.policies.at(now, entry.facts.clone());
             recheck(&policies, &facts, &entry.held_to)
         })
     }

@@ -15,24 +15,24 @@ use std::time::Duration;
 
 use portcullis_recording::{Head, head};
 
+use super::Gate;
 use super::control::Control;
 use super::gated::Kill;
 use super::session::{Live, Opened};
-use super::{Gate, Settings};
-use crate::clock::{self, Now};
+use crate::anomaly;
+use crate::clock::Now;
 use crate::kernel::admit::Admitted;
 use crate::kernel::grant::{Grant, WallMs};
-use crate::kernel::id::SessionId;
+use crate::kernel::id::{ReviewId, SessionId};
 use crate::kernel::inventory::{Identity, Reach, Target};
 use crate::kernel::policy::facts::{Action, Facts, Proof, Whereto, Who};
 use crate::kernel::policy::obligations::RecordMode;
-use crate::kernel::policy::place::zones_of;
 use crate::kernel::policy::{self, Context};
 use crate::kernel::request::Request;
 use crate::kernel::session::{EndReason, Until};
 use crate::recorder::{Recorder, RecorderError};
 use crate::registry::{Closed, Entry};
-use crate::store::{SessionRow, StoreError};
+use crate::store::{ReviewRow, SessionRow, StoreError};
 
 /// How strong a certificate proves who shows it: a key, see [`Proof`].
 const PROOF_BY_KEY: u8 = 2;
@@ -62,11 +62,13 @@ pub async fn open(
     let now = gate.clock.now();
     let settings = gate.settings();
     let unavailable = |error: StoreError| refused("store_unavailable", error.to_string());
-    let (target, identity, grant) = tokio::join!(
+    let (target, identity, grant, history) = tokio::join!(
         bounded(gate.store.target(&admitted.destination().target)),
         bounded(gate.store.identity(admitted.identity())),
         bounded(gate.store.grant(admitted.grant())),
+        bounded(anomaly::history(&*gate.store, admitted.identity())),
     );
+    let history = history.map_err(unavailable)?;
     let gone = |what: &str| format!("the {what} is not in the inventory any more");
     let target = target
         .map_err(unavailable)?
@@ -81,7 +83,8 @@ pub async fn open(
     let grant = grant
         .map_err(unavailable)?
         .ok_or_else(|| refused("grant_unknown", "the grant is not in the store any more".into()))?;
-    let facts = facts(&admitted, &identity, &target, &grant, peer, now.wall_ms, &settings);
+    let policies = gate.policies();
+    let facts = facts(&gate, &admitted, &identity, &target, &grant, peer, now.wall_ms);
     let permit = policy::decide(
         &admitted,
         Request::Connect,
@@ -89,8 +92,9 @@ pub async fn open(
             now: now.wall_ms,
             env_allowed: &settings.env_allow,
             store_alive: gate.registry.store_alive(),
-            policies: &gate.policies(),
+            policies: &policies,
             facts: &facts,
+            history: &history,
         },
     );
     let (allowed, rule, notify) = match &permit {
@@ -103,7 +107,10 @@ pub async fn open(
             "action": "connect", "allowed": allowed, "rule": rule,
         }));
     }
-    let permit = permit.map_err(|denial| refused(denial.code, denial.sentence))?;
+    let permit = permit.map_err(|denial| {
+        let said = format!("refused by rule {}: {}", denial.rule, denial.sentence);
+        refused(denial.code, said)
+    })?;
     let held_to = permit.obligations().clone();
     if held_to.record == RecordMode::Encrypted && !gate.recorders.encrypts() {
         return Err(refused(
@@ -131,9 +138,6 @@ pub async fn open(
             grant: admitted.grant(),
             identity: admitted.identity().clone(),
             destination: admitted.destination().clone(),
-            source: peer,
-            reason: admitted.reason().to_owned(),
-            ticket: admitted.ticket().map(str::to_owned),
             until: Until::new(admitted.until_ms(), now.wall_ms, now.boot_ms),
             oldest_boot_ms: now.boot_ms.saturating_add(gate.settings().session_ms_max),
             facts: facts.clone(),
@@ -144,6 +148,15 @@ pub async fn open(
             Closed::Draining => refused("drain", EndReason::Drain.sentence()),
             Closed::LeaseLost => refused("store_unavailable", EndReason::LeaseLost.sentence()),
         })?;
+
+    // Who is in the registry is asked again by a change; who enters while it
+    // happens would be asked by nobody.
+    if !Arc::ptr_eq(&policies, &gate.policies()) {
+        return Err(refused(
+            "policy_changed",
+            "the policies changed at this moment; connect again".into(),
+        ));
+    }
 
     let row = SessionRow {
         id,
@@ -167,6 +180,28 @@ pub async fn open(
         other => refused("store_unavailable", other.to_string()),
     })?;
 
+    if held_to.review {
+        let review = ReviewRow {
+            // One for each session, however often it is written.
+            id: ReviewId(id.0),
+            session: Some(id),
+            identity: admitted.identity().clone(),
+            destination: admitted.destination().clone(),
+            kind: "policy".to_owned(),
+            why: format!("rule {}", permit.rule()),
+            opened_ms: now.wall_ms,
+            closed_ms: None,
+            closed_by: None,
+            note: None,
+        };
+        if let Err(error) = bounded(gate.store.open_review(&review)).await {
+            let code = "review_not_opened";
+            bounded(gate.store.close_session(id, gate.clock.now().wall_ms, code))
+                .await
+                .ok();
+            return Err(refused(code, error.to_string()));
+        }
+    }
     let recorder = match record(&gate, &admitted, &target, id, peer, client_id, now, &control).await {
         Ok(recorder) => recorder,
         Err(error) => {
@@ -184,10 +219,12 @@ pub async fn open(
         target,
         facts,
         held_to,
+        history,
     };
     let live = Live::new(opened, gate, control, recorder, kill);
     tracing::info!(session = %live.id, identity = %live.admitted.identity(),
         destination = %live.admitted.destination(), source = %peer, "session opened");
+    live.note_use(&permit);
     live.gate.metrics.sessions.inc();
     live.gate.metrics.sessions_active.inc();
     // Its own task first: an end order that comes while the target is being
@@ -213,21 +250,19 @@ pub async fn open(
 
 /// What policy knows of a session, whatever is asked in it.
 fn facts(
+    gate: &Gate,
     admitted: &Admitted,
     identity: &Identity,
     target: &Target,
     grant: &Grant,
     peer: IpAddr,
     now: WallMs,
-    settings: &Settings,
 ) -> Facts {
     let source = peer.to_canonical();
     Facts {
         login: admitted.destination().login.to_string(),
-        local: clock::local(now, &settings.time_zone),
-        source: Some(source),
-        zones: zones_of(source, &settings.zones),
         reason: grant.reason.clone(),
+        ticket: grant.ticket.clone(),
         proof: Proof {
             method: "certificate".to_owned(),
             strength: PROOF_BY_KEY,
@@ -236,7 +271,12 @@ fn facts(
         capabilities: admitted.capabilities().clone(),
         single_use: grant.single_use,
         requested_by: Some(grant.issued_by.clone()).filter(|by| by != identity.name.as_str()),
-        ..Facts::new(Action::Connect, Who::from(identity), Some(Whereto::from(target)), now)
+        ..gate.policies.facts(
+            Action::Connect,
+            Who::from(identity),
+            Some(Whereto::from(target)),
+            Some(source),
+        )
     }
 }
 

@@ -17,9 +17,9 @@ use super::local;
 use super::opening::bounded;
 use super::pump::{self, ClientEnd};
 use super::target::{self, Dial, Dialled};
-use crate::clock;
 use crate::kernel::admit::Admitted;
 use crate::kernel::grant::WallMs;
+use crate::kernel::habit::History;
 use crate::kernel::id::SessionId;
 use crate::kernel::inventory::{Reach, Target};
 use crate::kernel::policy::facts::Facts;
@@ -56,6 +56,8 @@ pub struct Live {
     facts: Facts,
     /// What the policies that let it in demand.
     held_to: Obligations,
+    /// What its holder has done before.
+    history: History,
     next_channel: AtomicU32,
     channels: Mutex<Channels>,
     /// Logged in already, for the first channel.
@@ -90,6 +92,7 @@ pub struct Opened {
     pub target: Target,
     pub facts: Facts,
     pub held_to: Obligations,
+    pub history: History,
 }
 
 impl Live {
@@ -105,6 +108,7 @@ impl Live {
             target: opened.target,
             facts: opened.facts,
             held_to: opened.held_to,
+            history: opened.history,
             next_channel: AtomicU32::new(1),
             channels: Mutex::new(BTreeMap::new()),
             spare: Mutex::new(None),
@@ -151,12 +155,11 @@ impl Live {
         let settings = self.gate.settings();
         let now = self.gate.clock.now().wall_ms;
         let facts = Facts {
-            local: clock::local(now, &settings.time_zone),
             terminal: self
                 .channels()
                 .get(&channel)
                 .is_some_and(|(open, _)| open.is_terminal()),
-            ..self.facts.clone()
+            ..self.gate.policies.at(now, self.facts.clone())
         };
         let decision = policy::decide(
             &self.admitted,
@@ -167,8 +170,12 @@ impl Live {
                 store_alive: self.gate.registry.store_alive(),
                 policies: &self.gate.policies(),
                 facts: &facts,
+                history: &self.history,
             },
         );
+        if let Ok(permit) = &decision {
+            self.note_use(permit);
+        }
         let (allowed, rule, code, notify) = match &decision {
             Ok(permit) => (true, permit.rule(), "permitted", permit.obligations().notify),
             Err(denial) => (false, denial.rule.as_str(), denial.code, denial.notify),
@@ -198,6 +205,26 @@ impl Live {
             });
         }
         decision
+    }
+
+    /// Writes down what a permitted request used, and what was unusual about it.
+    pub fn note_use(&self, permit: &Permit) {
+        let Some((facts, unusual)) = permit.used() else {
+            return;
+        };
+        self.gate.notes.used(facts);
+        self.gate
+            .notes
+            .unusual(self.admitted.identity(), Some(self.id), unusual, facts.now_ms);
+    }
+
+    /// Writes down how many bytes it moved.
+    fn note_volume(&self, bytes: u64, at_ms: WallMs) {
+        let target = self.target.name.as_str();
+        let unusual = self.history.judge_volume(self.admitted.identity(), target, bytes);
+        let notes = &self.gate.notes;
+        notes.moved(self.admitted.identity(), target, bytes, at_ms);
+        notes.unusual(self.admitted.identity(), Some(self.id), &unusual, at_ms);
     }
 
     /// Whether an Enter waits for the disk.
@@ -509,6 +536,12 @@ impl Live {
                 }
             }
         }
+        let moved = channels.iter().fold(0u64, |sum, channel| {
+            let account = channel.accounts(0);
+            sum.saturating_add(account.to_target)
+                .saturating_add(account.to_client_out)
+        });
+        self.note_volume(moved, self.gate.clock.now().wall_ms);
         let accounts = |recorder: &Recorder| {
             channels
                 .iter()

@@ -14,6 +14,8 @@ use crate::kernel::id::{Destination, GrantId, IdentityName, NodeName, RequestId,
 use crate::kernel::inventory::{Identity, Role, Target};
 use crate::kernel::policy::facts::Facts;
 
+pub use crate::kernel::habit::UseRow;
+
 mod place;
 pub mod postgres;
 mod sql;
@@ -234,21 +236,6 @@ pub struct ReviewRow {
     pub closed_ms: Option<WallMs>,
     pub closed_by: Option<String>,
     pub note: Option<String>,
-}
-
-/// What an identity has done before, by facet: `source`, `target`, `hour`,
-/// `label`, `capability`, `volume`.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct UseRow {
-    pub identity: IdentityName,
-    pub facet: String,
-    pub value: String,
-    pub first_ms: WallMs,
-    pub last_ms: WallMs,
-    pub count: u64,
-    /// Sum and greatest of the amounts noted (bytes, for `volume`).
-    pub sum: u64,
-    pub most: u64,
 }
 
 /// Something unusual, as it was seen.

@@ -19,7 +19,7 @@ use super::{StoreError, StoreUrl, Waits};
 /// Read connections; reads never wait for the writer.
 const READERS: u32 = 4;
 /// The advisory lock of who writes: "portcull" in ASCII.
-const WRITE_LOCK: i64 = 0x706f_7274_6375_6c6c;
+pub(super) const WRITE_LOCK: i64 = 0x706f_7274_6375_6c6c;
 
 /// Which database is open, wherever its address leads later.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -217,6 +217,8 @@ fn options(url: &StoreUrl, waits: Waits) -> Result<PgConnectOptions, StoreError>
         ("idle_in_transaction_session_timeout", ms(waits.answer_ms)),
         // What was answered is on the disk.
         ("synchronous_commit", "on".to_owned()),
+        // Such as that a table is there already.
+        ("client_min_messages", "warning".to_owned()),
     ]))
 }
 

@@ -81,30 +81,20 @@ impl Yard {
 
     /// Enters a grant for this very blob, past everything that issuing checks.
     pub fn grant(&self, blob: &[u8], change: impl FnOnce(&mut Grant)) -> GrantId {
-        let now = wall_ms();
-        let mut grant = Grant {
-            id: GrantId(rand::random()),
-            identity: "alice".parse().unwrap(),
-            destination: USER.parse().unwrap(),
-            from_ms: now - 1000,
-            until_ms: now + 600_000,
-            sources: Vec::new(),
-            capabilities: [Capability::Shell, Capability::Exec, Capability::Sftp].into(),
-            reason: "a test".into(),
-            ticket: None,
-            request: None,
-            issued_by: "a test".into(),
-            policy_digest: [0; 32],
-            certificate_sha256: Sha256::digest(blob).into(),
-            certificate_serial: rand::random::<u32>().into(),
-            single_use: false,
-            used_at_ms: None,
-            revoked_at_ms: None,
-            revoked_why: None,
-        };
+        let mut grant = sound_grant(blob);
         change(&mut grant);
         self.runtime.block_on(self.store.add_grant(&grant)).unwrap();
         grant.id
+    }
+
+    /// The same, unless the change takes the grant away; whether there is one.
+    pub fn grant_if(&self, blob: &[u8], change: impl FnOnce(&mut Option<Grant>)) -> bool {
+        let mut grant = Some(sound_grant(blob));
+        change(&mut grant);
+        if let Some(grant) = &grant {
+            self.runtime.block_on(self.store.add_grant(grant)).unwrap();
+        }
+        grant.is_some()
     }
 
     /// What the bastion answers to a certificate.
@@ -180,6 +170,31 @@ impl Yard {
             grant: String::new(),
             until_ms: wall_ms() + 600_000,
         }
+    }
+}
+
+/// A grant for this very blob, live for ten minutes.
+fn sound_grant(blob: &[u8]) -> Grant {
+    let now = wall_ms();
+    Grant {
+        id: GrantId(rand::random()),
+        identity: "alice".parse().unwrap(),
+        destination: USER.parse().unwrap(),
+        from_ms: now - 1000,
+        until_ms: now + 600_000,
+        sources: Vec::new(),
+        capabilities: [Capability::Shell, Capability::Exec, Capability::Sftp].into(),
+        reason: "a test".into(),
+        ticket: None,
+        request: None,
+        issued_by: "a test".into(),
+        policy_digest: [0; 32],
+        certificate_sha256: Sha256::digest(blob).into(),
+        certificate_serial: rand::random::<u32>().into(),
+        single_use: false,
+        used_at_ms: None,
+        revoked_at_ms: None,
+        revoked_why: None,
     }
 }
 

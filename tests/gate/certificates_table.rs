@@ -4,7 +4,7 @@
 //! for it carries. A combination admits if all its values are sound, and a
 //! refusal may only name a value that is not.
 
-use portcullis::kernel::admit::{AdmissionTrust, CertificateType, Presented, admit};
+use portcullis::kernel::admit::{AdmissionTrust, CERTIFICATE_BYTES_MAX, CertificateType, Presented, admit};
 use portcullis::kernel::grant::{Capability, Grant};
 use portcullis::kernel::id::GrantId;
 
@@ -168,6 +168,20 @@ const OPTIONS: &[Value<Presented>] = &[
     }),
 ];
 
+const SHAPES: &[Value<Presented>] = &[
+    ("plain", None, |_| {}),
+    ("as large as may be", None, |c| c.blob_bytes = CERTIFICATE_BYTES_MAX),
+    ("too large", Some("cert_oversized"), |c| {
+        c.blob_bytes = CERTIFICATE_BYTES_MAX + 1
+    }),
+    ("NUL in the key id", Some("cert_malformed"), |c| {
+        c.key_id = "alice\0".into()
+    }),
+    ("a flag with data", Some("cert_malformed"), |c| {
+        c.extensions[0].1 = "x".into()
+    }),
+];
+
 const GRANTS: &[Value<Option<Grant>>] = &[
     ("live", None, |_| {}),
     ("from now", None, |g| with(g, |g| g.from_ms = NOW)),
@@ -252,7 +266,7 @@ fn grant() -> Grant {
 }
 
 /// Each axis of the certificate, in no order that matters.
-const AXES: [&[Value<Presented>]; 7] = [KINDS, KEYS, AUTHORITIES, SIGNATURES, PRINCIPALS, TIMES, OPTIONS];
+const AXES: [&[Value<Presented>]; 8] = [KINDS, KEYS, AUTHORITIES, SIGNATURES, PRINCIPALS, TIMES, OPTIONS, SHAPES];
 
 #[test]
 fn d05_to_d12_every_combination_of_certificate_and_grant() {
@@ -311,7 +325,7 @@ fn d05_to_d12_every_combination_of_certificate_and_grant() {
             }
         }
     }
-    // 1 kind x 3 keys x 2 CAs x 2 signatures x 2 principals x 3 times x 4 options x 4 grants.
-    assert_eq!(admitted, 3 * 2 * 2 * 2 * 3 * 4 * 4);
-    assert!(refused > 100_000, "{refused}");
+    // 1 kind x 3 keys x 2 CAs x 2 signatures x 2 principals x 3 times x 4 options x 2 shapes x 4 grants.
+    assert_eq!(admitted, 3 * 2 * 2 * 2 * 3 * 4 * 2 * 4);
+    assert!(refused > 500_000, "{refused}");
 }

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::support::{Bastion, Running, Setup, World, run, secs, wait_for, wait_until};
 
 /// Bodies of the leaves of one kind of event, oldest first.
-fn events(bastion: &Bastion, kind: &str) -> Vec<Value> {
+pub fn events(bastion: &Bastion, kind: &str) -> Vec<Value> {
     use portcullis::ledger::body::Body;
     use portcullis::ledger::journal::Reader;
     let mut from = Reader::open(&bastion.state().join("ledger")).unwrap();

@@ -10,6 +10,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod authorities;
 mod channels;
 mod copies;
 mod crash;
@@ -21,6 +22,8 @@ mod flow_long;
 mod ledger;
 mod ledger_witness;
 mod local;
+mod person;
+mod rotation;
 mod sessions;
 mod signals;
 mod strangers;
@@ -31,6 +34,7 @@ mod terminals;
 mod raw;
 
 mod certificates;
+mod certificates_sampled;
 mod certificates_shape;
 mod certificates_table;
 mod certificates_time;

@@ -252,6 +252,14 @@ impl Bastion {
         self.addr = Some(addr);
     }
 
+    /// What it printed once it admitted.
+    pub fn ready_line(&self) -> Option<String> {
+        let out = self.server.as_ref()?.out.lock().unwrap();
+        out.lines()
+            .find(|line| line.starts_with("ready ssh="))
+            .map(str::to_owned)
+    }
+
     pub fn signal(&self, signal: Signal) {
         process::send(self.pid(), signal);
     }

@@ -11,6 +11,7 @@ pub mod bastion;
 pub mod bytes;
 pub mod client;
 pub mod fault;
+pub mod person;
 pub mod process;
 pub mod recording;
 pub mod russh_client;
@@ -21,6 +22,7 @@ pub mod wait;
 
 pub use bastion::{Bastion, Pass, Setup};
 pub use client::Client;
+pub use person::Person;
 pub use process::{Done, Running, finish, run};
 pub use recording::Record;
 pub use sshd::{Sshd, Variant};

@@ -160,7 +160,6 @@ struct Case {
     request: IssueRequest,
     identity: Option<Identity>,
     target: Option<Target>,
-    issuer: &'static str,
 }
 
 fn case() -> Case {
@@ -179,7 +178,6 @@ fn case() -> Case {
         },
         identity: Some(identity),
         target: Some(ssh_target()),
-        issuer: "root",
     }
 }
 
@@ -188,7 +186,6 @@ fn issued(case: &Case) -> Result<(WallMs, WallMs), Problem> {
         request: &case.request,
         identity: case.identity.as_ref(),
         target: case.target.as_ref(),
-        issuer: case.issuer,
         now: NOW,
         grant_ms_max: MAX,
     })
@@ -204,8 +201,10 @@ fn grants_follow_the_inventory_and_the_limits() {
         (Code::Denied, "not a login of db1: it has root, postgres", |it| {
             it.request.destination = "admin@db1".parse().unwrap()
         }),
-        (Code::Denied, "to itself", |it| it.issuer = "alice"),
-        (Code::Denied, "overdue since", |it| {
+        (Code::Denied, "disabled", |it| {
+            it.target.as_mut().unwrap().disabled = true
+        }),
+        (Code::Denied, "overdue", |it| {
             it.identity.as_mut().unwrap().review_by_ms = Some(NOW)
         }),
         (Code::Denied, "no owner", |it| {

@@ -70,8 +70,18 @@ envelope! { /// `POST /v1/revoke`. Sessions in `lease_bound` had not fallen when
 /// this was answered: they end with their node's lease at the latest.
 Revoked { seq: u64, at: String, cut: Vec<SessionId>, lease_bound: Vec<SessionView>, warnings: Vec<String> } }
 
-envelope! { /// Done, and nothing to say about it.
-Nothing {} }
+/// Done, and nothing to say about it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Nothing {
+    pub schema: u32,
+}
+
+impl Default for Nothing {
+    fn default() -> Nothing {
+        Nothing { schema: SCHEMA }
+    }
+}
+
 envelope! { /// `POST /v1/recordings/{id}/hold`, `…/release`, `…/shred`.
 Noted { session: SessionId } }
 envelope! { /// `POST /v1/recordings/expire`. With `dry_run`, `deleted` are those that would be.

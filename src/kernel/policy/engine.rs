@@ -215,7 +215,11 @@ impl Policies {
 
     /// Decides, and says why.
     pub fn explain(&self, facts: &Facts) -> Explanation {
-        let verdict = self.decide(facts);
+        self.tell(facts, self.decide(facts))
+    }
+
+    /// Says why a verdict over these facts came out as it did.
+    pub fn tell(&self, facts: &Facts, verdict: Verdict) -> Explanation {
         let rules: Vec<Told> = verdict
             .rules
             .iter()

@@ -18,6 +18,7 @@ pub mod recheck;
 
 use super::admit::Admitted;
 use super::grant::{Capability, WallMs};
+use super::habit::{History, Unusual};
 use super::request::{ENV_NAME_BYTES_MAX, ENV_VALUE_BYTES_MAX, Request};
 use engine::{Policies, Verdict};
 use facts::{Action, Facts, ForwardTo};
@@ -31,6 +32,7 @@ pub struct Permit {
     rule: String,
     rules: Vec<String>,
     obligations: Obligations,
+    used: Option<(Facts, Unusual)>,
 }
 
 impl Permit {
@@ -45,6 +47,11 @@ impl Permit {
     /// Ids of all policies that said yes.
     pub fn rules(&self) -> &[String] {
         &self.rules
+    }
+    /// What it was decided on and what was unusual about it, if policies were
+    /// asked.
+    pub fn used(&self) -> Option<&(Facts, Unusual)> {
+        self.used.as_ref()
     }
     /// What they demand.
     pub fn obligations(&self) -> &Obligations {
@@ -77,6 +84,8 @@ pub struct Context<'a> {
     pub policies: &'a Policies,
     /// What is known of the session; action and request are filled in here.
     pub facts: &'a Facts,
+    /// What its holder has done before.
+    pub history: &'a History,
 }
 
 /// Decides one request of an admitted holder.
@@ -85,14 +94,18 @@ pub struct Context<'a> {
 /// A [`Denial`] with the rule that made it.
 pub fn decide(admitted: &Admitted, request: Request, context: &Context<'_>) -> Result<Permit, Denial> {
     let gate = gate_rule(admitted, &request, context)?;
-    let Some(facts) = facts_of(admitted, &request, context) else {
+    let Some(mut facts) = facts_of(admitted, &request, context) else {
         return Ok(Permit {
             request,
             rule: gate.to_owned(),
             rules: Vec::new(),
             obligations: Obligations::default(),
+            used: None,
         });
     };
+    let unusual = context.history.judge(&facts);
+    facts.risk = unusual.risk();
+    facts.anomalies = unusual.names();
     let told = context.policies.decide(&facts);
     match told.allowed {
         true => Ok(Permit {
@@ -100,25 +113,33 @@ pub fn decide(admitted: &Admitted, request: Request, context: &Context<'_>) -> R
             rule: told.rules.first().cloned().unwrap_or_else(|| gate.to_owned()),
             rules: told.rules,
             obligations: told.obligations,
+            used: Some((facts, unusual)),
         }),
-        false => Err(denial(context.policies, &facts, &told)),
+        false => Err(denial(context.policies, &facts, told)),
     }
 }
 
 /// Rule of a no that no policy made: nothing permits it.
 pub const NOTHING_PERMITS: &str = "policy.none";
 
-fn denial(policies: &Policies, facts: &Facts, verdict: &Verdict) -> Denial {
-    let explained = policies.explain(facts);
+fn denial(policies: &Policies, facts: &Facts, verdict: Verdict) -> Denial {
+    let explained = policies.tell(facts, verdict);
+    let notes: Vec<String> = explained.rules.iter().filter_map(|rule| rule.note.clone()).collect();
+    let verdict = explained.verdict;
     Denial {
+        notify: verdict.obligations.notify,
+        sentence: match (verdict.rules.is_empty(), notes.is_empty()) {
+            // What to do stands in it.
+            (true, _) => explained.sentence,
+            (false, true) => format!("the policies do not allow {}", facts.action.as_str()),
+            (false, false) => notes.join("; "),
+        },
         rule: verdict
             .rules
-            .first()
-            .cloned()
+            .into_iter()
+            .next()
             .unwrap_or_else(|| NOTHING_PERMITS.to_owned()),
         code: "policy_denied",
-        sentence: explained.sentence,
-        notify: verdict.obligations.notify,
     }
 }
 
@@ -287,3 +308,7 @@ fn env_matches(pattern: &str, name: &str) -> bool {
         None => pattern == name,
     }
 }
+
+#[cfg(test)]
+#[path = "decide_tests.rs"]
+mod tests;

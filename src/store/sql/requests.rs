@@ -155,9 +155,10 @@ fn fits(row: &RequestRow, grant: &Grant, (from, until): (WallMs, WallMs)) -> boo
 pub(super) async fn collect(link: &mut Link, id: RequestId, grant: &Grant, now: WallMs) -> Result<Grant, StoreError> {
     let row = known(link, id).await?;
     let window = row.collectable(now).ok_or_else(|| {
-        StoreError::NotOpen(match row.state_at(now) {
-            RequestState::Approved => OVER,
-            state => state.as_str(),
+        let state = row.state_at(now);
+        StoreError::NotOpen(match state == RequestState::Approved {
+            true => OVER,
+            false => state.as_str(),
         })
     })?;
     if !fits(&row, grant, window) {

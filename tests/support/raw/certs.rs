@@ -5,12 +5,14 @@ use ed25519_dalek::SigningKey;
 use super::auth::{ED25519_CERT, public_blob, signature_blob};
 use super::wire::Put;
 
-/// An ed25519 user certificate; every field may be set to nonsense.
+/// A user certificate, of an ed25519 key if nothing else is said; every field may be set to nonsense.
 #[derive(Clone, Debug)]
 pub struct Cert {
     pub algorithm: String,
     pub nonce: Vec<u8>,
     pub public: Vec<u8>,
+    /// Instead of `public`: the fields of another kind of key, as they stand.
+    pub fields: Option<Vec<u8>>,
     pub serial: u64,
     pub kind: u32,
     pub key_id: Vec<u8>,
@@ -34,6 +36,7 @@ impl Cert {
             algorithm: ED25519_CERT.into(),
             nonce: vec![7; 32],
             public: key.verifying_key().as_bytes().to_vec(),
+            fields: None,
             serial,
             kind: 1,
             key_id: b"raw".to_vec(),
@@ -59,10 +62,12 @@ impl Cert {
                 .fold(Put::default(), |put, (name, data)| put.string(name).string(data))
                 .done()
         };
+        let ed25519 = || Put::default().string(&self.public).done();
+        let subject = self.fields.clone().unwrap_or_else(ed25519);
         Put::default()
             .string(&self.algorithm)
             .string(&self.nonce)
-            .string(&self.public)
+            .raw(&subject)
             .u64(self.serial)
             .u32(self.kind)
             .string(&self.key_id)

@@ -1,0 +1,142 @@
+use super::*;
+use crate::kernel::admit::tests::admitted;
+use crate::kernel::habit::History;
+use crate::kernel::inventory::IdentityKind;
+use crate::kernel::policy::facts::{Whereto, Who};
+
+const NOW: WallMs = 1_700_000_000_000;
+
+fn facts() -> Facts {
+    let who = Who {
+        name: "alice".parse().unwrap(),
+        kind: IdentityKind::Person,
+        roles: [].into(),
+        groups: [].into(),
+        owner: None,
+        purpose: None,
+    };
+    let target = Whereto {
+        name: "db1".parse().unwrap(),
+        labels: Vec::new(),
+    };
+    Facts {
+        login: "root".into(),
+        ..Facts::new(Action::Connect, who, Some(target), NOW)
+    }
+}
+
+fn ask(admitted: &Admitted, policies: &str, request: Request) -> Result<Permit, Denial> {
+    let policies = match policies {
+        "" => Policies::builtin().unwrap(),
+        text => Policies::load(&[("test.cedar".into(), text.into())]).unwrap(),
+    };
+    let context = Context {
+        now: NOW,
+        env_allowed: &["LANG".to_owned()],
+        store_alive: true,
+        policies: &policies,
+        facts: &facts(),
+        history: &History::default(),
+    };
+    decide(admitted, request, &context)
+}
+
+fn exec(command: &str) -> Request {
+    Request::Exec {
+        command: command.into(),
+    }
+}
+
+#[test]
+fn gate_and_policies_must_both_say_yes() {
+    let holder = admitted(|_, _| {});
+    let permit = ask(&holder, "", exec("uptime")).unwrap();
+    assert_eq!(
+        (permit.rule(), permit.rules()),
+        ("session-by-grant", &["session-by-grant".to_owned()][..])
+    );
+
+    // What the grant lacks no policy gives, and none is asked.
+    let no_sftp = Request::Subsystem { name: "sftp".into() };
+    let denial = ask(&holder, "@id(\"all\") permit (principal, action, resource);", no_sftp).unwrap_err();
+    assert_eq!(
+        (denial.rule.as_str(), denial.code),
+        ("grant.capabilities", "capability_missing")
+    );
+
+    // What the policies forbid no grant gives.
+    let forbid = "@id(\"all\") permit (principal, action, resource);
+        @id(\"no-dumps\") @note(\"no dumps from here\") @notify
+        forbid (principal, action == Action::\"exec\", resource) when { context.labels.contains(\"exfiltration\") };";
+    let denial = ask(&holder, forbid, exec("pg_dump orders")).unwrap_err();
+    let wanted = Denial {
+        rule: "no-dumps".into(),
+        code: "policy_denied",
+        sentence: "no dumps from here".into(),
+        notify: true,
+    };
+    assert_eq!(denial, wanted);
+    assert!(ask(&holder, forbid, exec("uptime")).is_ok());
+
+    // Nothing permits: the sentence says what to do.
+    let shell = "@id(\"shell\") permit (principal, action == Action::\"shell\", resource);";
+    let denial = ask(&holder, shell, exec("uptime")).unwrap_err();
+    assert_eq!(denial.rule, NOTHING_PERMITS);
+    assert!(
+        denial.sentence.contains("portcullis request root@db1"),
+        "{}",
+        denial.sentence
+    );
+}
+
+#[test]
+fn what_belongs_to_what_was_permitted_is_the_gates_alone() {
+    let holder = admitted(|_, _| {});
+    let nothing = "// nothing is permitted";
+    for request in [
+        Request::Channel,
+        Request::Pty,
+        Request::WindowChange,
+        Request::Signal { name: "INT".into() },
+        Request::Env {
+            name: "LANG".into(),
+            value_bytes: 5,
+        },
+    ] {
+        let permit = ask(&holder, nothing, request.clone()).unwrap_or_else(|denial| panic!("{request:?}: {denial:?}"));
+        assert!(permit.rules().is_empty() && permit.rule().contains('.'), "{request:?}");
+    }
+    for request in [Request::Connect, Request::Shell, exec("id")] {
+        assert_eq!(ask(&holder, nothing, request).unwrap_err().rule, NOTHING_PERMITS);
+    }
+}
+
+#[test]
+fn a_forced_command_is_what_policies_are_asked_about() {
+    let forced = admitted(|presented, _| {
+        presented.critical_options = vec![("force-command".into(), "pg_dump orders".into())];
+    });
+    let only = |command: &str| {
+        format!(
+            "@id(\"one\") permit (principal, action == Action::\"exec\", resource) when {{ context.command == \"{command}\" }};"
+        )
+    };
+    for request in [
+        Request::Shell,
+        exec("uptime"),
+        Request::Subsystem { name: "sftp".into() },
+    ] {
+        assert!(ask(&forced, &only("pg_dump orders"), request.clone()).is_ok());
+        assert!(ask(&forced, &only("uptime"), request).is_err());
+    }
+}
+
+#[test]
+fn obligations_reach_the_permit() {
+    let holder = admitted(|_, _| {});
+    let policies =
+        "@id(\"in\") @record(\"durable\") @warn(\"10m\") permit (principal, action == Action::\"connect\", resource);";
+    let permit = ask(&holder, policies, Request::Connect).unwrap();
+    assert_eq!(permit.obligations().record, obligations::RecordMode::Durable);
+    assert_eq!(permit.obligations().warn_ms, [600_000].into());
+}
