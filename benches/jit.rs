@@ -14,6 +14,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use portcullis::anomaly;
 use portcullis::kernel::admit::{self, AdmissionTrust, CertificateType, Presented};
 use portcullis::kernel::grant::{Capability, Grant};
 use portcullis::kernel::id::{GrantId, SessionId};
@@ -247,6 +248,16 @@ async fn filled(dir: &Path, people: &[Identity], targets: &[Target]) -> SqliteSt
         let one = grant(number, &people[person], &targets[person]);
         store.add_grant(&one).await.unwrap();
     }
+    for person in people {
+        for (facet, value) in [
+            ("source", "10.1.2.0/24"),
+            ("target", "h1"),
+            ("hour", "11"),
+            ("capability", "shell"),
+        ] {
+            store.note_use(&person.name, facet, value, 1, NOW - HOUR).await.unwrap();
+        }
+    }
     store.close().await;
     let path = dir.join("store.db");
     std::fs::copy(at, &path).unwrap();
@@ -272,10 +283,11 @@ async fn connects(policies: &Policies, people: &[Identity], targets: &[Target]) 
         let began = Instant::now();
         let row = store.grant_by_certificate(shown.sha256).await.unwrap();
         let admitted = admit::admit(&shown, &trust, &wanted, peer, NOW, row.as_ref()).unwrap();
-        let (target, identity, _) = tokio::join!(
+        let (target, identity, _, history) = tokio::join!(
             store.target(&admitted.destination().target),
             store.identity(admitted.identity()),
             store.grant(admitted.grant()),
+            anomaly::history(&store, admitted.identity()),
         );
         let facts = facts(Action::Connect, &identity.unwrap().unwrap(), &target.unwrap().unwrap());
         let context = Context {
@@ -284,6 +296,7 @@ async fn connects(policies: &Policies, people: &[Identity], targets: &[Target]) 
             store_alive: true,
             policies,
             facts: &facts,
+            history: &history.unwrap(),
         };
         let permit = policy::decide(&admitted, Request::Connect, &context).unwrap();
         decided.push(began.elapsed());

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::LazyLock;
 
 use portcullis::kernel::admit::{self, Admitted, Refusal};
+use portcullis::kernel::habit::History;
 use portcullis::kernel::policy::engine::Policies;
 use portcullis::kernel::policy::facts::Action;
 use portcullis::kernel::policy::{self, Context};
@@ -78,6 +79,7 @@ impl<H: House> Sim<H> {
             store_alive: self.house.word_holds(),
             policies: &POLICIES,
             facts: &names::facts(ask, Action::Connect, now),
+            history: &History::default(),
         };
         policy::decide(admitted, request, &context).is_ok()
     }
@@ -104,7 +106,6 @@ impl<H: House> Sim<H> {
         }
         self.sessions += 1;
         let session = self.sessions;
-        let request = names::request(number, ask);
         let row = SessionRow {
             id: names::session_id(session),
             node: "node1".parse().unwrap(),
@@ -119,11 +120,8 @@ impl<H: House> Sim<H> {
         };
         let entered = self.house.enter(Guest {
             row: row.clone(),
-            source: names::address(net),
-            reason: request.reason,
-            ticket: request.ticket,
             until: Until::new(admitted.until_ms(), now.wall_ms, now.boot_ms),
-            facts: names::facts(ask, Action::Connect, now.wall_ms),
+            facts: names::facts(ask, Action::Connect, now.wall_ms).from(Some(names::address(net))),
         });
         same("the gate is open", &entered, &holds)?;
         self.say(|| format!("session {session} of ask {number} enters"));

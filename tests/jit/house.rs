@@ -2,7 +2,6 @@
 //! and a gate that knows who is in.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 
 use portcullis::kernel::access::{Approval, RequestRow};
 use portcullis::kernel::grant::{Grant, WallMs};
@@ -15,9 +14,6 @@ use portcullis::store::{RevocationScope, SessionRow};
 pub struct Guest {
     /// As it will stand in the store.
     pub row: SessionRow,
-    pub source: IpAddr,
-    pub reason: String,
-    pub ticket: Option<String>,
     pub until: Until,
     pub facts: Facts,
 }

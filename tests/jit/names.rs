@@ -113,7 +113,11 @@ pub fn facts(ask: &Ask, action: Action, now: u64) -> Facts {
         name: target(ask.target).parse().unwrap(),
         labels: Vec::new(),
     };
-    Facts::new(action, who(ask.holder), Some(whereto), now)
+    Facts {
+        reason: word(ask.purpose),
+        ticket: ask.ticket.map(word),
+        ..Facts::new(action, who(ask.holder), Some(whereto), now)
+    }
 }
 
 pub fn request(number: usize, ask: &Ask) -> AccessRequest {

@@ -2,7 +2,6 @@
 //! decide, rows lie in maps. Fast enough for a million seeds.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 
 use portcullis::clock::Clock;
 use portcullis::kernel::access::{Approval, RequestRow, RequestState};
@@ -72,10 +71,10 @@ fn hits_request(scope: &RevocationScope, row: &RequestRow) -> bool {
     }
 }
 
-fn hits_session(scope: &RevocationScope, row: &SessionRow, source: IpAddr, grant: &Grant) -> bool {
+fn hits_session(scope: &RevocationScope, row: &SessionRow, grant: &Grant) -> bool {
     match scope {
         RevocationScope::Session(id) => row.id == *id,
-        RevocationScope::Source(block) => block.contains(source),
+        RevocationScope::Source(block) => block.contains(row.source.parse().unwrap()),
         RevocationScope::Grant(_)
         | RevocationScope::Identity(_)
         | RevocationScope::Target(_)
@@ -137,7 +136,11 @@ impl House for Paper {
         if linked != grant.id || over || grant.certificate_serial < before.certificate_serial {
             return Err("another, over, or an older certificate".to_owned());
         }
-        self.grants.insert(linked, grant.clone());
+        let renewed = Grant {
+            used_at_ms: before.used_at_ms,
+            ..grant.clone()
+        };
+        self.grants.insert(linked, renewed);
         Ok(())
     }
 
@@ -150,7 +153,7 @@ impl House for Paper {
 
     fn revoke(&mut self, scope: &RevocationScope, now: WallMs) -> Result<BTreeSet<SessionId>, String> {
         let live = self.sessions.values().filter(|row| row.ended_ms.is_none());
-        let hit = live.filter(|row| hits_session(scope, row, row.source.parse().unwrap(), &self.grants[&row.grant]));
+        let hit = live.filter(|row| hits_session(scope, row, &self.grants[&row.grant]));
         let hit = hit.map(|row| row.id).collect();
         for grant in self.grants.values_mut().filter(|grant| hits_grant(scope, grant)) {
             grant.revoked_at_ms.get_or_insert(now);
@@ -199,7 +202,7 @@ impl House for Paper {
         for scope in &self.journal[self.pulled..] {
             let grants = &self.grants;
             self.gate
-                .retain(|_, guest| !hits_session(scope, &guest.row, guest.source, &grants[&guest.row.grant]));
+                .retain(|_, guest| !hits_session(scope, &guest.row, &grants[&guest.row.grant]));
         }
         self.pulled = self.journal.len();
     }

@@ -22,9 +22,9 @@ use crate::{names, sim};
 
 const RACES: u64 = 10_000;
 /// Races at once, each with a holder, a target, a network and words of its own.
-const LANES: u8 = 8;
+const LANES: u8 = 2;
 /// Most that one side is held back, in reads of the store: about what the other one takes.
-const HEAD_START_MAX: u64 = 8;
+const HEAD_START_MAX: u64 = 12;
 
 /// How a race went.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -72,12 +72,14 @@ async fn comes_in(ring: &Ring, parcel: &Parcel, grant: &Grant, lane: u8) -> Resu
         grant: admitted.grant(),
         identity: admitted.identity().clone(),
         destination: admitted.destination().clone(),
-        source: peer,
-        reason: admitted.reason().to_owned(),
-        ticket: admitted.ticket().map(str::to_owned),
         until: Until::new(admitted.until_ms(), now.wall_ms, now.boot_ms),
         oldest_boot_ms: u64::MAX,
-        facts: Facts::new(Action::Connect, who, None, now.wall_ms),
+        facts: Facts {
+            source: Some(peer),
+            reason: grant.reason.clone(),
+            ticket: grant.ticket.clone(),
+            ..Facts::new(Action::Connect, who, None, now.wall_ms)
+        },
         held_to: Obligations::default(),
         held: seat.clone(),
     };
