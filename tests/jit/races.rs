@@ -68,6 +68,7 @@ async fn comes_in(ring: &Ring, parcel: &Parcel, grant: &Grant, lane: u8) -> Resu
     let who = Who::from(&person(grant.identity.as_str()));
     let id = names::session_id(parcel.serial);
     let entry = Entry {
+        leased: true,
         id,
         grant: admitted.grant(),
         identity: admitted.identity().clone(),

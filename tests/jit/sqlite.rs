@@ -190,6 +190,7 @@ impl House for Sqlite {
         let seat = Arc::new(Seat::default());
         let id = guest.row.id;
         let ticket = self.registry.enter(Entry {
+            leased: true,
             id,
             grant: guest.row.grant,
             identity: guest.row.identity,
