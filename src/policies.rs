@@ -9,7 +9,8 @@ use jiff::tz::TimeZone;
 
 use crate::clock::{self, Clock};
 use crate::kernel::grant::WallMs;
-use crate::kernel::policy::engine::{DEFAULT, DEFAULT_FILE, LABELS_FILE, Policies};
+pub use crate::kernel::policy::engine::Policies;
+use crate::kernel::policy::engine::{DEFAULT, DEFAULT_FILE, LABELS_FILE};
 use crate::kernel::policy::facts::{Action, Facts, Whereto, Who};
 use crate::kernel::policy::load::{FILE_BYTES_MAX, FILES_MAX, PolicyError};
 use crate::kernel::policy::place::{Zone, zones_of};
@@ -80,7 +81,11 @@ pub fn read(dir: &Path) -> Result<Files, Unusable> {
 /// # Errors
 /// Why they cannot be put in force.
 pub fn load(dir: &Path, named: bool) -> Result<Policies, Unusable> {
-    let files = match named || dir.exists() {
+    let there = dir.try_exists().map_err(|error| Unusable::Read {
+        path: dir.to_owned(),
+        error,
+    })?;
+    let files = match named || there {
         true => read(dir)?,
         false => default_files(),
     };

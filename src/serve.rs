@@ -14,7 +14,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::api::{self, Api, Cutter, Door};
 use crate::archive::files::Files;
@@ -29,7 +29,7 @@ use crate::policies::{self, InForce};
 use crate::recorder::{Kept, Recorders, recover_all};
 use crate::registry::{LEASE_RENEW_MS, Registry};
 use crate::retention::Retention;
-use crate::ssh::{Gate, KeyExchange, Settings, break_glass, listen};
+use crate::ssh::{ALARMS_MAX, Gate, KeyExchange, Settings, break_glass, listen};
 use crate::store::{self, Store};
 use crate::telemetry::Metrics;
 
@@ -107,7 +107,11 @@ impl Running {
     /// What only a restart can change, or what the file has wrong.
     pub async fn reload(&mut self) -> anyhow::Result<()> {
         let new = Config::load(&self.config.path)?;
-        let policies = policies::load(&new.policy.dir, new.policy.dir_named)?;
+        // Rules of its own do not turn into the default ones because a folder
+        // is away for a moment.
+        let own =
+            policies::Policies::builtin().map_or(true, |builtin| builtin.digest() != self.gate.policies().digest());
+        let policies = policies::load(&new.policy.dir, new.policy.dir_named || own)?;
         let old = &self.config;
         for (key, same) in [
             ("node", new.node == old.node),
@@ -169,6 +173,10 @@ impl Running {
         )
         .await
         .context("the ledger does not take the keys in use")?;
+        self.gate
+            .break_glass
+            .reload(new.break_glass.clone())
+            .context("the break-glass grants")?;
         let before = self.keeper.put(authorities);
         let keys = match HostKeys::of(self.keys.key.clone(), &self.gate, &new).await {
             Ok(keys) => keys,
@@ -177,10 +185,6 @@ impl Running {
                 return Err(error);
             }
         };
-        self.gate
-            .break_glass
-            .reload(new.break_glass.clone())
-            .context("the break-glass grants")?;
         self.gate.set_trust(trust);
         self.gate.recorders.encrypt_to(new.recording.recipients.clone());
         self.gate.set_settings(settings(&new, self.mode));
@@ -373,6 +377,7 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
         break_glass: glass.clone(),
         teller: teller.clone(),
         notes: crate::anomaly::Notes::start(store.clone()),
+        alarms: Arc::new(Semaphore::new(ALARMS_MAX)),
         refusals: Mutex::default(),
         metrics: metrics.clone(),
     });

@@ -35,6 +35,18 @@ impl Yes {
     pub fn policy_digest(&self) -> [u8; 32] {
         self.policy_digest
     }
+
+    /// Both of them: the rules of each, the stricter of what they demand.
+    pub fn and(self, other: Yes) -> Yes {
+        let mut rules = self.rules;
+        rules.extend(other.rules);
+        rules.dedup();
+        Yes {
+            rules,
+            obligations: self.obligations.meet(&other.obligations),
+            ..other
+        }
+    }
 }
 
 impl Api {
@@ -61,9 +73,6 @@ impl Api {
             .policies
             .facts(action, who, target.map(Whereto::from), caller.source());
         facts.proof = caller.proof().clone();
-        let unusual = crate::anomaly::look(&*self.store, &facts).await?;
-        facts.risk = unusual.risk();
-        facts.anomalies = unusual.names();
         Ok(facts)
     }
 
@@ -71,7 +80,10 @@ impl Api {
     ///
     /// # Errors
     /// [`Code::Denied`] with the rules that said no, and what to do.
-    pub(super) async fn ask(&self, facts: Facts) -> Result<Yes, Problem> {
+    pub(super) async fn ask(&self, mut facts: Facts) -> Result<Yes, Problem> {
+        let unusual = crate::anomaly::look(&*self.store, &facts).await?;
+        facts.risk = unusual.risk();
+        facts.anomalies = unusual.names();
         let policies = self.policies.now();
         let explained = policies.explain(&facts);
         let verdict = explained.verdict;
@@ -98,8 +110,7 @@ impl Api {
         })
     }
 
-    /// Holds a yes against its step-up: a fresh proof that names the action,
-    /// unless the caller's own is young enough for it.
+    /// Holds a yes against its step-up: a fresh proof that names the action.
     ///
     /// # Errors
     /// [`Code::StepUp`] when there is none.
@@ -126,8 +137,6 @@ impl Api {
             problem.rules = yes.rules.clone().into();
             return Err(problem);
         };
-        // A challenge lives for two minutes; a rule that asks for less than
-        // that has to hold as well.
         let (_, proof) = self.prove(signed, purpose, Some(&whose.name)).await?;
         match proof.age_ms <= within_ms {
             true => Ok(()),

@@ -74,8 +74,7 @@ pub async fn collect(
         action: Action::Issue,
         ..facts.clone()
     };
-    let yes = api.ask(facts).await?;
-    drop(api.ask(issuing).await?);
+    let yes = api.ask(facts).await?.and(api.ask(issuing).await?);
     let again = row.request.obligations.meet(yes.obligations());
     if let Some((people, groups)) = missing_under(&row, &again) {
         let groups: Vec<String> = groups.iter().map(ToString::to_string).collect();
@@ -96,8 +95,21 @@ pub async fn collect(
         given.proof.as_ref(),
     )
     .await?;
+    // A rule that came later may give less, never more.
+    let until = match again.max_ms {
+        Some(max) => until.min(seconds(from.saturating_add(max))),
+        None => until,
+    };
+    if until <= from {
+        return Err(Problem::denied("what the policies give now is over already").hint("ask again"));
+    }
     let issued = api.certify(&row, public_key, (from, until), &yes, now).await?;
     Ok(Json(issued))
+}
+
+/// Certificates speak whole seconds.
+fn seconds(ms: WallMs) -> WallMs {
+    ms - ms % 1000
 }
 
 /// Whose yes is missing if these were the obligations.
@@ -173,7 +185,7 @@ impl Api {
             policy_digest: yes.policy_digest(),
             certificate_sha256: Sha256::digest(&blob).into(),
             certificate_serial: serial,
-            single_use: request.single_use,
+            single_use: request.single_use || yes.obligations().single_use,
             used_at_ms: None,
             revoked_at_ms: None,
             revoked_why: None,

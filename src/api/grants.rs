@@ -18,10 +18,13 @@ use super::wire::{
 use super::{Api, CUT_MS_MAX};
 use crate::keeper::AdmissionCertificate;
 use crate::kernel::grant::{Cidr, Grant, WallMs};
-use crate::kernel::id::GrantId;
+use crate::kernel::id::{GrantId, SessionId};
 use crate::kernel::inventory::Role;
 use crate::kernel::policy::facts::{Action, Facts};
-use crate::store::{Page, RequestFilter, RevocationScope};
+use crate::store::{Page, RequestFilter, RevocationScope, SessionRow};
+
+/// How often a look is taken at whether sessions of other nodes have ended.
+const ELSEWHERE_LOOK: Duration = Duration::from_millis(100);
 
 impl Api {
     /// Writes one event to the ledger.
@@ -113,7 +116,7 @@ pub async fn issue(
         ..api.facts(&caller, Action::Issue, target.as_ref()).await?
     };
     let yes = api.ask(facts).await?;
-    if request.identity.as_str() == caller.name() && !yes.obligations().review {
+    if request.identity.as_str() == caller.name() {
         // Even where a rule forgot about it.
         return Err(
             Problem::denied(format!("{} cannot issue a grant to itself", caller.name()))
@@ -309,6 +312,30 @@ impl Api {
         self.ask(facts).await.map(drop)
     }
 
+    /// Sessions of other nodes that the store still calls live once `within` is
+    /// over: those nodes hear of it with their next lease.
+    async fn ended_elsewhere(&self, sessions: &[SessionId], within: Duration) -> Vec<SessionId> {
+        let mut alive = sessions.to_vec();
+        let waiting = async {
+            while !alive.is_empty() {
+                let mut still = Vec::new();
+                for id in &alive {
+                    let row = self.store.session(*id).await;
+                    if !row.is_ok_and(|row| row.is_some_and(|row| row.ended_ms.is_some())) {
+                        still.push(*id);
+                    }
+                }
+                alive = still;
+                if !alive.is_empty() {
+                    tokio::time::sleep(ELSEWHERE_LOOK).await;
+                }
+            }
+        };
+        // What was found by then is what is told.
+        tokio::time::timeout(within, waiting).await.ok();
+        alive
+    }
+
     pub(super) async fn revoke(&self, caller: &Caller, request: RevokeRequest) -> Result<Revoked, Problem> {
         rules::reason(&request.reason)?;
         let scope = self.scope(&request).await?;
@@ -324,11 +351,20 @@ impl Api {
         let (revocation, hit) = self.store.revoke(scope, by, why, now).await?;
         tracing::info!(seq = revocation.seq, ?scope, by, sessions = hit.len(), "revoked");
         let ids: Vec<_> = hit.iter().map(|session| session.id).collect();
+        let (here, elsewhere): (Vec<&SessionRow>, Vec<&SessionRow>) = hit.iter().partition(|row| row.node == self.node);
+        let here: Vec<SessionId> = here.iter().map(|row| row.id).collect();
+        let elsewhere: Vec<SessionId> = elsewhere.iter().map(|row| row.id).collect();
+        let within = Duration::from_millis(CUT_MS_MAX);
         let cutting = async {
-            match ids.is_empty() {
-                true => Vec::new(),
-                false => self.cutter.wait_cut(&ids, Duration::from_millis(CUT_MS_MAX)).await,
-            }
+            let cut_here = async {
+                match here.is_empty() {
+                    true => Vec::new(),
+                    false => self.cutter.wait_cut(&here, within).await,
+                }
+            };
+            let (mut alive, others) = tokio::join!(cut_here, self.ended_elsewhere(&elsewhere, within));
+            alive.extend(others);
+            alive
         };
         let entry = serde_json::to_value(&revocation).map(|mut entry| {
             if let Some(entry) = entry.as_object_mut() {

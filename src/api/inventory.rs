@@ -16,6 +16,7 @@ use crate::kernel::grant::Capability;
 use crate::kernel::id::{IdentityName, TargetName};
 use crate::kernel::inventory::{Identity, Reach, Target};
 use crate::kernel::policy::facts::{Action, Facts, Whereto, Who};
+use crate::store::RevocationScope;
 
 /// Uses that count as recent, in ms (90 days).
 pub const RECENT_MS: u64 = 90 * 24 * 60 * 60 * 1000;
@@ -148,9 +149,13 @@ pub async fn apply(State(api): State<Arc<Api>>, Body(file): Body<Apply>) -> Resu
     let known_targets = by_name(api.store.targets().await?, |target| target.name.clone());
     let known = by_name(api.store.identities().await?, |identity| identity.name.clone());
     let mut changes = Vec::new();
+    let mut over: Vec<RevocationScope> = Vec::new();
     let mut targets = Vec::new();
     for target in file.targets {
         api.check_target(&target).await?;
+        if target.disabled {
+            over.push(RevocationScope::Target(target.name.clone()));
+        }
         let before = known_targets.get(&target.name);
         if before != Some(&target) {
             changes.push(change(What::Target, target.name.as_str(), before, &target)?);
@@ -163,6 +168,9 @@ pub async fn apply(State(api): State<Arc<Api>>, Body(file): Body<Apply>) -> Resu
         let before = known.get(&request.identity.name);
         let mut identity = rules::identity(request.identity, now)?;
         identity.disabled = disabled;
+        if disabled {
+            over.push(RevocationScope::Identity(identity.name.clone()));
+        }
         if let Some(before) = before
             && identity.review_by_ms.is_some()
             && identity.kind.is_accountable()
@@ -192,13 +200,11 @@ pub async fn apply(State(api): State<Arc<Api>>, Body(file): Body<Apply>) -> Resu
     if !file.dry_run && !changes.is_empty() {
         api.note("inventory", &changes).await?;
         api.store.put_inventory(&targets, &identities).await?;
-        for identity in identities.iter().filter(|identity| identity.disabled) {
-            // What it has is over as well, and its sessions.
-            let scope = crate::store::RevocationScope::Identity(identity.name.clone());
-            api.end(&scope, "apply", "disabled in the inventory").await?;
-        }
-        for target in targets.iter().filter(|target| target.disabled) {
-            let scope = crate::store::RevocationScope::Target(target.name.clone());
+    }
+    if !file.dry_run {
+        // Whatever is disabled has nothing, also where an earlier try broke off
+        // between the two.
+        for scope in over {
             api.end(&scope, "apply", "disabled in the inventory").await?;
         }
     }

@@ -16,7 +16,7 @@ pub const PATTERNS_MAX: usize = 1000;
 /// Largest compiled form of all patterns, in bytes.
 const COMPILED_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Longest beginning of a command that is looked at, in bytes.
-pub const COMMAND_BYTES_MAX: usize = 16 * 1024;
+pub const COMMAND_BYTES_MAX: usize = super::request::EXEC_BYTES_MAX;
 /// Longest name of a label, in bytes.
 const NAME_BYTES_MAX: usize = 64;
 

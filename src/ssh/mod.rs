@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
+
 use crate::anomaly::Notes;
 use crate::archive::Archive;
 use crate::break_glass::BreakGlass;
@@ -51,6 +53,9 @@ mod target;
 
 pub use algorithms::KeyExchange;
 pub use local::sftp_server;
+
+/// Alarms that may be on their way into the ledger at once.
+pub const ALARMS_MAX: usize = 64;
 
 /// What of the configuration the rim needs.
 #[derive(Clone, Debug)]
@@ -109,6 +114,8 @@ pub struct Gate {
     pub teller: Teller,
     /// Writes down who does what.
     pub notes: Notes,
+    /// Alarms that are being written into the ledger.
+    pub alarms: Arc<Semaphore>,
     pub refusals: Mutex<Refusals>,
     pub metrics: Arc<Metrics>,
 }
@@ -155,11 +162,16 @@ impl Gate {
     pub fn notify(self: &Arc<Self>, body: serde_json::Value) {
         tracing::warn!(%body, "a rule with @notify has decided");
         self.metrics.policy_alarms.inc();
+        // Who asks on and on fills the log's lines, not the server's memory.
+        let Ok(place) = self.alarms.clone().try_acquire_owned() else {
+            return;
+        };
         let gate = self.clone();
         tokio::spawn(async move {
             if let Err(error) = gate.ledger.append_event("alarm", body).await {
                 tracing::error!(%error, "an alarm is not in the ledger");
             }
+            drop(place);
         });
     }
 

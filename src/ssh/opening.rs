@@ -29,7 +29,7 @@ use crate::kernel::habit::History;
 use crate::kernel::id::{ReviewId, SessionId};
 use crate::kernel::inventory::{Reach, Target};
 use crate::kernel::policy::facts::{Action, Facts, Proof, Whereto, Who};
-use crate::kernel::policy::obligations::RecordMode;
+use crate::kernel::policy::obligations::{Obligations, RecordMode};
 use crate::kernel::policy::{self, Context, Permit};
 use crate::kernel::request::Request;
 use crate::kernel::session::{EndReason, Until};
@@ -69,12 +69,16 @@ pub async fn open(
         who,
         grant,
         history,
+        asked,
     } = match admitted.break_glass() {
         Some(signed) => Basis::signed(signed, &admitted)?,
         None => Basis::stored(&gate, &admitted, now.wall_ms).await?,
     };
     let policies = gate.policies();
-    let facts = facts(&gate, &admitted, &who, &target, &grant, peer, now.wall_ms);
+    let facts = Facts {
+        requested_by: asked.by,
+        ..facts(&gate, &admitted, &who, &target, &grant, peer, now.wall_ms)
+    };
     let permit = policy::decide(
         &admitted,
         Request::Connect,
@@ -101,7 +105,10 @@ pub async fn open(
         let said = format!("refused by rule {}: {}", denial.rule, denial.sentence);
         refused(denial.code, said)
     })?;
-    let mut held_to = permit.obligations().clone();
+    // What the request was let through for holds in its sessions as well.
+    let mut held_to = permit.obligations().meet(&asked.obligations);
+    // With what was unusual about it: a change of policies asks again.
+    let facts = permit.used().map_or(facts, |(asked, _)| asked.clone());
     if admitted.break_glass().is_some() {
         held_to.record = held_to.record.max(RecordMode::Durable);
     }
@@ -170,7 +177,7 @@ pub async fn open(
             gate.recorders.make_way();
             gate.break_glass(&row, &admitted).await?;
         }
-        None => enter(&gate, &row, &admitted, &permit).await?,
+        None => enter(&gate, &row, &admitted, &permit, &held_to).await?,
     }
     let recorder = match record(&gate, &admitted, &target, id, peer, client_id, now, &control).await {
         Ok(recorder) => recorder,
@@ -222,6 +229,14 @@ struct Basis {
     who: Who,
     grant: Grant,
     history: History,
+    asked: Asked,
+}
+
+/// Who asked for the grant, and what the rules that let it be asked demand.
+#[derive(Default)]
+struct Asked {
+    by: Option<String>,
+    obligations: Obligations,
 }
 
 impl Basis {
@@ -237,6 +252,7 @@ impl Basis {
             who: signed.statement().who.clone(),
             grant: signed.grant(door),
             history: History::default(),
+            asked: Asked::default(),
         })
     }
 
@@ -264,18 +280,39 @@ impl Basis {
         let grant = grant
             .map_err(unavailable)?
             .ok_or_else(|| refused("grant_unknown", "the grant is not in the store any more".into()))?;
+        let asked = match grant.request {
+            None => Asked {
+                by: Some(grant.issued_by.clone()),
+                obligations: Obligations::default(),
+            },
+            Some(id) => {
+                let row = bounded(gate.store.request(id)).await.map_err(unavailable)?;
+                let row = row.ok_or_else(|| refused("request_unknown", gone("request")))?;
+                Asked {
+                    by: Some(row.request.requested_by),
+                    obligations: row.request.obligations,
+                }
+            }
+        };
         Ok(Basis {
             target,
             who: Who::from(&identity),
             grant,
             history: history.map_err(unavailable)?,
+            asked,
         })
     }
 }
 
 /// The session's row, which consumes a single-use grant, and the review that
 /// its rules ask for.
-async fn enter(gate: &Gate, row: &SessionRow, admitted: &Admitted, permit: &Permit) -> Result<(), NotOpened> {
+async fn enter(
+    gate: &Gate,
+    row: &SessionRow,
+    admitted: &Admitted,
+    permit: &Permit,
+    held_to: &Obligations,
+) -> Result<(), NotOpened> {
     let refused = |code, sentence: String| NotOpened { code, sentence };
     let (id, now) = (row.id, row.started_ms);
     let opened = bounded(gate.store.open_session(row, admitted.certificate_sha256(), now)).await;
@@ -283,7 +320,7 @@ async fn enter(gate: &Gate, row: &SessionRow, admitted: &Admitted, permit: &Perm
         StoreError::GrantNotLive(why) => refused(why, format!("the grant is not live any more ({why})")),
         other => refused("store_unavailable", other.to_string()),
     })?;
-    if !permit.obligations().review {
+    if !held_to.review {
         return Ok(());
     }
     let review = ReviewRow {
@@ -329,7 +366,6 @@ fn facts(
         },
         capabilities: admitted.capabilities().clone(),
         single_use: grant.single_use,
-        requested_by: Some(grant.issued_by.clone()).filter(|by| by != who.name.as_str()),
         ..gate
             .policies
             .facts(Action::Connect, who.clone(), Some(Whereto::from(target)), Some(source))

@@ -27,14 +27,8 @@ struct Known {
 }
 
 const ENTRY: &[Action] = &[Action::Request, Action::Issue];
-const PROVEN: &[Action] = &[
-    Action::Request,
-    Action::Issue,
-    Action::Approve,
-    Action::Replay,
-    Action::Revoke,
-];
-const SESSION: &[Action] = &[Action::Request, Action::Issue, Action::Connect];
+const PROVEN: &[Action] = &[Action::Request, Action::Approve];
+const SESSION: &[Action] = &[Action::Request, Action::Connect];
 
 const KNOWN: &[Known] = &[
     known("id", true, &[]),

@@ -260,6 +260,8 @@ fn too_deep(text: &str) -> Option<(usize, String)> {
             continue;
         }
         ifs = ifs.saturating_add(usize::from(word == "if"));
+        // Further conditions nest as operators do.
+        operators = operators.saturating_add(usize::from(word == "when" || word == "unless"));
         word.clear();
         match byte {
             b'"' => {

@@ -103,6 +103,9 @@ pub fn decide(admitted: &Admitted, request: Request, context: &Context<'_>) -> R
             used: None,
         });
     };
+    if let Some(command) = &facts.command {
+        facts.labels = context.policies.labels().of(command);
+    }
     let unusual = context.history.judge(&facts);
     facts.risk = unusual.risk();
     facts.anomalies = unusual.names();

@@ -3,7 +3,13 @@
 use super::super::{DecisionRow, StoreError, WallMs};
 use super::link::{Link, Row, history, json, values};
 
+/// How long a decision is kept, in ms (90 days): what `policy backtest` looks at.
+pub const KEPT_MS: WallMs = 90 * 24 * 60 * 60 * 1000;
+
 pub(super) async fn note(link: &mut Link, decision: &DecisionRow) -> Result<(), StoreError> {
+    let since = decision.at_ms.saturating_sub(KEPT_MS);
+    link.run("DELETE FROM decision WHERE at_ms < $1", values![since])
+        .await?;
     link.run(
         "INSERT INTO decision (at_ms, facts, allowed, rules, policy_digest) VALUES ($1, $2, $3, $4, $5)",
         values![
