@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 
 use crate::clock::{Clock, Now};
 use crate::kernel::grant::WallMs;
-use crate::kernel::id::{Destination, GrantId, IdentityName, NodeName, SessionId};
+use crate::kernel::id::{Destination, GrantId, IdentityName, NodeName, SessionId, TargetName};
 use crate::kernel::policy::facts::Facts;
 use crate::kernel::policy::obligations::Obligations;
 use crate::kernel::policy::recheck::Ending;
@@ -374,6 +374,15 @@ impl Registry {
         for held in hit {
             held.end(EndReason::Revoked(row.why.clone()));
         }
+    }
+
+    /// Who is in and where, of the sessions that live by the store's word.
+    pub fn leased(&self) -> Vec<(IdentityName, TargetName)> {
+        let state = self.lock();
+        let leased = state.inside.values().filter(|inside| inside.entry.leased);
+        leased
+            .map(|inside| (inside.entry.identity.clone(), inside.entry.destination.target.clone()))
+            .collect()
     }
 
     /// Asks about every session that is in, after the policies changed: at

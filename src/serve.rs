@@ -44,6 +44,9 @@ use outside::{hooks, server_view, teller, tls_door};
 
 /// How long a lease renewal may take before the next one is tried.
 const RENEW_WAIT: Duration = Duration::from_millis(LEASE_RENEW_MS);
+/// At each so-manieth renewal a look is taken at the inventory: what it says of
+/// those who are in.
+const LOOK_EACH: u32 = 5;
 /// How often an unanswered renewal is tried again.
 const RENEW_RETRY: Duration = Duration::from_millis(500);
 /// Channels of one connection over its life: each has a line in the
@@ -377,6 +380,7 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
         break_glass: glass.clone(),
         teller: teller.clone(),
         notes: crate::anomaly::Notes::start(store.clone()),
+        present: RwLock::default(),
         alarms: Arc::new(Semaphore::new(ALARMS_MAX)),
         refusals: Mutex::default(),
         metrics: metrics.clone(),
@@ -542,14 +546,21 @@ fn settings(config: &Config, mode: Mode) -> Settings {
 
 /// Renews the lease for as long as it runs.
 async fn lease(gate: Arc<Gate>) {
+    let mut looks = 0u32;
     loop {
         gate.flush_refusals();
         let renewing = gate.registry.renew(&*gate.store, &gate.node);
         let renewed = tokio::time::timeout(RENEW_WAIT, renewing).await;
         let wait = match renewed {
             Ok(Ok(())) => {
-                let gate = gate.clone();
-                tokio::spawn(async move { gate.settle_break_glass().await });
+                let (gate, look) = (gate.clone(), looks.is_multiple_of(LOOK_EACH));
+                looks = looks.wrapping_add(1);
+                tokio::spawn(async move {
+                    gate.settle_break_glass().await;
+                    if look {
+                        gate.look_at_inventory().await;
+                    }
+                });
                 RENEW_WAIT
             }
             Ok(Err(error)) => {

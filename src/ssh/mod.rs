@@ -17,7 +17,6 @@ use crate::kernel::admit::AdmissionTrust;
 use crate::kernel::grant::Cidr;
 use crate::kernel::id::NodeName;
 use crate::kernel::policy::engine::Policies;
-use crate::kernel::policy::recheck::recheck;
 use crate::ledger::Ledger;
 use crate::ledger::refusals::{self, Refusals};
 use crate::notify::Teller;
@@ -43,6 +42,7 @@ mod leg;
 pub mod listen;
 mod local;
 mod opening;
+mod present;
 mod pump;
 mod requests;
 mod resize;
@@ -53,6 +53,7 @@ mod target;
 
 pub use algorithms::KeyExchange;
 pub use local::sftp_server;
+pub use present::Present;
 
 /// Alarms that may be on their way into the ledger at once.
 pub const ALARMS_MAX: usize = 64;
@@ -114,6 +115,8 @@ pub struct Gate {
     pub teller: Teller,
     /// Writes down who does what.
     pub notes: Notes,
+    /// What the inventory says now of those who are in.
+    pub present: RwLock<Present>,
     /// Alarms that are being written into the ledger.
     pub alarms: Arc<Semaphore>,
     pub refusals: Mutex<Refusals>,
@@ -150,12 +153,7 @@ impl Gate {
     /// Answers with how many of them are to end.
     pub fn set_policies(&self, policies: Policies) -> usize {
         self.policies.put(policies);
-        let policies = self.policies();
-        let now = self.clock.now().wall_ms;
-        self.registry.recheck(|entry| {
-            let facts = self.policies.at(now, entry.facts.clone());
-            recheck(&policies, &facts, &entry.held_to)
-        })
+        self.ask_again()
     }
 
     /// Says out loud what a rule with `@notify` decided: log and ledger.

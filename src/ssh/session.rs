@@ -153,12 +153,21 @@ impl Live {
         );
         let settings = self.gate.settings();
         let now = self.gate.clock.now().wall_ms;
+        let Some(facts) = self.gate.fresh(self.facts.clone()) else {
+            // The registry is told to end it; nothing more goes through meanwhile.
+            return Err(Denial {
+                rule: "gate.inventory".to_owned(),
+                code: "disabled",
+                sentence: "who holds this grant, or where it leads, is disabled".into(),
+                notify: false,
+            });
+        };
         let facts = Facts {
             terminal: self
                 .channels()
                 .get(&channel)
                 .is_some_and(|(open, _)| open.is_terminal()),
-            ..self.gate.policies.at(now, self.facts.clone())
+            ..facts
         };
         let decision = policy::decide(
             &self.admitted,
