@@ -426,7 +426,7 @@ fn what_was_not_signed_by_enough_people_counts_for_nothing() {
     let later = time(wall_ms() + DAY_MS / 2);
     let later = signers.ready(bastion, &["--condition", "always", "--from", &later]);
     assert_eq!(state_of(bastion, &later), "not-yet");
-    refused(bastion, &later.client(bastion), "not_yet");
+    refused(bastion, &later.client(bastion), "not yet valid");
     let elsewhere = signers.ready(bastion, &["--condition", "always", "--source", "192.0.2.0/24"]);
     refused(bastion, &elsewhere.client(bastion), "source");
 }
@@ -467,12 +467,15 @@ fn on_a_full_disk_it_lives_in_what_was_kept_for_it() {
         "{}",
         done.err()
     );
+    assert!(done.err().contains("the reserve is spent"), "{}", done.err());
     assert!(
         done.stdout.len() as u64 > 4 * MIB,
         "ended too early: {}",
         done.stdout.len()
     );
     let record = &world.bastion.records_within(1, secs(60))[0];
+    record.assert_sealed();
+    record.assert_balanced();
     assert_eq!(record.code(), "recorder_failed");
     assert!(
         record.output(1).starts_with(&done.stdout),
