@@ -345,6 +345,15 @@ pub(crate) enum Part<'e> {
     Shown(&'e [u8]),
 }
 
+impl Part<'_> {
+    fn is_payload(&self) -> bool {
+        match self {
+            Part::Event(event) => bulk::data_len(event) > 0,
+            Part::Typed(_) | Part::Shown(_) => true,
+        }
+    }
+}
+
 impl<'e> Take<'_, 'e> {
     /// Input that is no terminal's.
     pub fn input(&mut self, bytes: &'e Bytes) {
@@ -384,10 +393,14 @@ impl<'e> Take<'_, 'e> {
         }
         let (channel, parts) = (self.channel, self.parts);
         let inner = &self.recorder.0;
-        inner.with(|spool, at_ms| {
-            inner.share.check()?;
-            spool.take(at_ms, channel, &parts)
-        })
+        // What was taken before still gets its accounts and its seal.
+        if parts.iter().any(Part::is_payload)
+            && let Err(error) = inner.share.check()
+        {
+            (inner.on_failure)(error.to_string());
+            return Err(error);
+        }
+        inner.with(|spool, at_ms| spool.take(at_ms, channel, &parts))
     }
 }
 

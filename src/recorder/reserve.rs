@@ -18,6 +18,9 @@ pub const BREAK_GLASS_BYTES_MAX: u64 = 256 * MIB;
 /// A break-glass session that finds less than this, in bytes, gets its part at
 /// once: its journal, its leaf and its head come before its first write.
 const OPENING_BYTES_MIN: u64 = 4 * MIB;
+/// A break-glass session in its part takes nothing more when less than this is
+/// free, in bytes: its accounts still have to be written.
+const SPENT_BYTES: u64 = MIB;
 /// Zeros written at a time where the file system cannot preallocate.
 const ZEROS_BYTES: usize = 1 << 20;
 
@@ -335,7 +338,9 @@ impl Share {
         }
         match self.break_glass {
             false => over("the disk is full, and what is left is kept for break-glass sessions"),
-            true if self.reserve.seals.is_given_up() => over("the disk is full and the reserve is spent"),
+            true if self.reserve.seals.is_given_up() || self.reserve.free() < SPENT_BYTES => {
+                over("the disk is full and the reserve is spent")
+            }
             true => Ok(()),
         }
     }

@@ -135,7 +135,9 @@ impl Gate {
                 Ok(()) => self.break_glass.journal().settled(&used, ended.as_ref()),
                 Err(error) => {
                     tracing::error!(session = %used.session, %error, "the store does not know of a break-glass session yet");
-                    return;
+                    if let StoreError::Unavailable(_) | StoreError::Corrupt(_) = error {
+                        return;
+                    }
                 }
             }
         }
@@ -174,7 +176,11 @@ impl Gate {
             Err(error) => return Err(error),
         }
         match ended {
-            Some(ended) => bounded(self.store.close_session(used.session, ended.at_ms, &ended.code)).await,
+            Some(ended) => match bounded(self.store.close_session(used.session, ended.at_ms, &ended.code)).await {
+                // Its row was not entered: the grant's was revoked before it.
+                Err(StoreError::NotFound(_)) => Ok(()),
+                closed => closed,
+            },
             None => Ok(()),
         }
     }

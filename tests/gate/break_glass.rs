@@ -173,6 +173,21 @@ fn refused(bastion: &Bastion, client: &Client, code: &str) {
     assert!(log.matches(code).count() > before, "{code} is not in the log");
 }
 
+/// The one recording in the archive, its proof beside it, whatever the store
+/// knows of it and the spool still holds.
+#[track_caller]
+fn filed(bastion: &Bastion) -> Record {
+    wait_until("the recording, with its proof", secs(30), || {
+        bastion.archived().iter().any(|file| proof_of(file).exists())
+    });
+    let files = bastion.archived();
+    assert_eq!(files.len(), 1);
+    let record = Record::load(&files[0], bastion.state());
+    record.assert_sealed();
+    record.assert_balanced();
+    record
+}
+
 #[track_caller]
 fn only_review(bastion: &Bastion) -> Value {
     wait_until("the review", secs(20), || {
@@ -222,14 +237,7 @@ fn with_the_store_away_it_admits_once_and_is_looked_back_at() {
     assert_eq!(ssh.finish(secs(20)).code(), 0);
     refused(&world.bastion, &glass, USED);
     assert!(world.bastion.log().contains("BREAK-GLASS"), "no alarm");
-    let archived = || {
-        let files = world.bastion.archived();
-        files.into_iter().find(|file| proof_of(file).exists())
-    };
-    wait_until("the recording, with its proof", secs(30), || archived().is_some());
-    let record = Record::load(&archived().unwrap(), world.bastion.state());
-    record.assert_sealed();
-    record.assert_balanced();
+    let record = filed(&world.bastion);
     assert_eq!(record.output(1), b"in\non without a lease\n");
     assert_eq!(record.head.grant_id, made.pass.grant);
     away.back();
@@ -426,7 +434,7 @@ fn what_was_not_signed_by_enough_people_counts_for_nothing() {
     let later = time(wall_ms() + DAY_MS / 2);
     let later = signers.ready(bastion, &["--condition", "always", "--from", &later]);
     assert_eq!(state_of(bastion, &later), "not-yet");
-    refused(bastion, &later.client(bastion), "not_yet");
+    refused(bastion, &later.client(bastion), "not yet valid");
     let elsewhere = signers.ready(bastion, &["--condition", "always", "--source", "192.0.2.0/24"]);
     refused(bastion, &elsewhere.client(bastion), "source");
 }
@@ -467,12 +475,13 @@ fn on_a_full_disk_it_lives_in_what_was_kept_for_it() {
         "{}",
         done.err()
     );
+    assert!(done.err().contains("the reserve is spent"), "{}", done.err());
     assert!(
         done.stdout.len() as u64 > 4 * MIB,
         "ended too early: {}",
         done.stdout.len()
     );
-    let record = &world.bastion.records_within(1, secs(60))[0];
+    let record = filed(&world.bastion);
     assert_eq!(record.code(), "recorder_failed");
     assert!(
         record.output(1).starts_with(&done.stdout),
