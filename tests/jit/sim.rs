@@ -135,7 +135,7 @@ impl<H: House> Sim<H> {
     }
 
     fn step(&mut self) -> Step {
-        let weights = [9, 26, 3, 12, 14, 18, 14, 14, 6, 4, 5, 8, 16, 3, 1];
+        let weights = [30, 90, 8, 50, 60, 70, 80, 80, 40, 12, 14, 30, 60, 8, 2];
         match self.draws.weighted(&weights) {
             0 => self.ask(),
             1 => self.answer(),
@@ -186,6 +186,27 @@ impl<H: House> Sim<H> {
         self.draws.late(self.model.count())
     }
 
+    /// An ask that stands like this, or now and then any.
+    pub fn ask_that_is(&mut self, standing: Standing) -> Option<usize> {
+        let now = self.clock.now().wall_ms;
+        let asks = 0..self.model.count();
+        let fitting: Vec<usize> = asks.filter(|ask| self.model.standing(*ask, now) == standing).collect();
+        match self.draws.percent(80) {
+            true => self.draws.late(fitting.len()).map(|at| fitting[at]),
+            false => self.late_ask(),
+        }
+    }
+
+    /// A parcel that fits, or now and then any.
+    pub fn parcel_that(&mut self, fits: impl Fn(&Model, &Parcel) -> bool) -> Option<usize> {
+        let all = 0..self.parcels.len();
+        let fitting: Vec<usize> = all.filter(|at| fits(&self.model, &self.parcels[*at])).collect();
+        match self.draws.percent(70) {
+            true => self.draws.late(fitting.len()).map(|at| fitting[at]),
+            false => self.draws.late(self.parcels.len()),
+        }
+    }
+
     pub fn below(&mut self, n: u8) -> u8 {
         u8::try_from(self.draws.below(n.into())).unwrap()
     }
@@ -210,12 +231,12 @@ impl<H: House> Sim<H> {
 
     fn advance(&mut self) {
         let now = self.clock.now();
-        let by = match self.draws.below(6) {
+        let by = match self.draws.weighted(&[30, 30, 8, 10, 22]) {
             0 => self.draws.below(1000),
             1 => self.draws.between(1000, 9000),
             // Around the end of a lease.
             2 => LEASE_MS - 1 + self.draws.below(3),
-            3 => self.draws.between(1, 30) * MINUTE,
+            3 => self.draws.between(1, 10) * MINUTE,
             _ => self.moment().map_or(1, |at| at.saturating_sub(now.wall_ms)),
         };
         self.clock.advance(by);
