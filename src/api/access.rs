@@ -1,29 +1,23 @@
-//! Requests for access: made, answered, taken back, and what becomes of an
-//! approved one: a certificate under a grant.
+//! Requests for access: made, answered, taken back.
 
 use std::sync::Arc;
 
 use axum::Extension;
 use axum::extract::State;
 use serde_json::json;
-use sha2::{Digest, Sha256};
 
 use super::asking::Yes;
 use super::caller::Caller;
 use super::problem::{Code, Problem};
 use super::request::{Asked, Body, Id, Json, page};
-use super::wire::access::{
-    AccessRequestNew, AnswerRequest, ChallengeFor, CollectRequest, OneRequest, RequestView, Requests,
-};
-use super::wire::{GrantView, Issued};
+use super::wire::access::{AccessRequestNew, AnswerRequest, ChallengeFor, OneRequest, RequestView, Requests};
 use super::{Api, rules};
-use crate::keeper::AdmissionCertificate;
 use crate::kernel::access::{
     ANSWER_MS_DEFAULT, AccessRequest, Approval, BEGIN_MS_MAX, RequestRow, RequestState, Verdict,
 };
-use crate::kernel::grant::{Capability, Grant, WallMs, hex32};
+use crate::kernel::grant::{Capability, WallMs, hex32};
 use crate::kernel::id::{GrantId, IdentityName, RequestId};
-use crate::kernel::inventory::{Identity, Role, Target};
+use crate::kernel::inventory::{Identity, IdentityKind, Role, Target};
 use crate::kernel::policy::facts::{Action, Facts, Who};
 use crate::store::{Page, RequestFilter};
 
@@ -50,7 +44,7 @@ pub struct RequestsQuery {
 
 impl Api {
     /// One request that the caller may see.
-    async fn seen(&self, caller: &Caller, prefix: &str) -> Result<RequestRow, Problem> {
+    pub(super) async fn seen(&self, caller: &Caller, prefix: &str) -> Result<RequestRow, Problem> {
         let missing = || Problem::new(Code::NotFound, format!("there is no request {prefix}"));
         let id = match prefix.parse() {
             Ok(id) => id,
@@ -90,7 +84,7 @@ impl Api {
     }
 
     /// Nobody asks again for what still has to be looked back at.
-    async fn no_open_review(&self, identity: &IdentityName, target: &Target) -> Result<(), Problem> {
+    pub(super) async fn no_open_review(&self, identity: &IdentityName, target: &Target) -> Result<(), Problem> {
         let open = self.store.reviews(true).await?;
         let blocks = open.iter().find(|review| {
             review.identity == *identity && (review.kind == "break-glass" || review.destination.target == target.name)
@@ -111,7 +105,7 @@ impl Api {
         }
     }
 
-    async fn holder(&self, caller: &Caller, named: Option<&IdentityName>) -> Result<Identity, Problem> {
+    pub(super) async fn holder(&self, caller: &Caller, named: Option<&IdentityName>) -> Result<Identity, Problem> {
         let name = match named {
             Some(name) => name.clone(),
             None => caller.name().parse().map_err(|_| {
@@ -119,13 +113,23 @@ impl Api {
             })?,
         };
         let own = name.as_str() == caller.name();
-        if !own && !caller.has(Role::Sponsor) && !caller.has(Role::Admin) {
+        let admin = caller.has(Role::Admin);
+        if !own && !caller.has(Role::Sponsor) && !admin {
             return Err(Problem::denied(format!(
                 "{} asks for nobody else: that takes the role sponsor",
                 caller.name()
             )));
         }
         let identity = self.store.identity(&name).await?;
+        let vendor = identity
+            .as_ref()
+            .is_some_and(|found| found.kind == IdentityKind::Vendor);
+        if !own && !admin && !vendor {
+            // Who could name anybody here would come in as anybody, with a key of its own.
+            return Err(Problem::denied(format!(
+                "a sponsor asks for vendors, and `{name}` is not known as one"
+            )));
+        }
         let identity = identity.ok_or_else(|| {
             Problem::new(Code::NotFound, format!("there is no identity `{name}`"))
                 .hint(format!("an admin adds it: portcullis identity add {name}"))
@@ -148,7 +152,7 @@ impl Api {
 }
 
 /// Whether the caller made the request or would hold its grant.
-fn is_party(caller: &Caller, request: &AccessRequest) -> bool {
+pub(super) fn is_party(caller: &Caller, request: &AccessRequest) -> bool {
     request.requested_by == caller.name() || request.identity.as_str() == caller.name()
 }
 
@@ -164,9 +168,7 @@ fn checked(mut new: AccessRequestNew, now: WallMs, grant_ms_max: u64) -> Result<
             rules::words(what, text)?;
         }
     }
-    if new.sources.len() > rules::SOURCES_MAX {
-        return Err(Problem::invalid(format!("more than {} sources", rules::SOURCES_MAX)));
-    }
+    rules::sources(&new.sources)?;
     if let Some(key) = &new.public_key {
         rules::public_key(key)?;
     }
@@ -202,7 +204,7 @@ pub async fn make(
     let now = api.clock.now().wall_ms;
     let new = checked(new, now, api.grant_ms_max)?;
     let identity = api.holder(&caller, new.identity.as_ref()).await?;
-    let target = api.target_for(&caller, &new.destination.target).await?;
+    let target = api.target_for(&caller, &new.destination).await?;
     if !target.logins.contains(&new.destination.login) {
         return Err(Problem::denied(format!(
             "no rule lets {} ask for {}",
@@ -447,102 +449,6 @@ pub async fn withdraw(
     Ok(Json(OneRequest::new(RequestView::at(&row, now))))
 }
 
-/// `POST /v1/requests/{id}/collect`: the certificate of an approved request.
-pub async fn collect(
-    State(api): State<Arc<Api>>,
-    Extension(caller): Extension<Caller>,
-    Id(id): Id,
-    Body(given): Body<CollectRequest>,
-) -> Result<Json<Issued>, Problem> {
-    let row = api.seen(&caller, &id).await?;
-    let request = &row.request;
-    let now = api.clock.now().wall_ms;
-    let key = match (&request.public_key, &given.public_key) {
-        // The key was part of what was approved: whoever is party to it may
-        // fetch what is good for that key alone.
-        (Some(fixed), None) if is_party(&caller, request) => fixed,
-        (Some(fixed), Some(same)) if is_party(&caller, request) && fixed.trim() == same.trim() => fixed,
-        (None, Some(fresh)) if request.identity.as_str() == caller.name() => fresh,
-        (Some(_), Some(_)) => return Err(Problem::denied("the request was approved for another key")),
-        (None, None) => return Err(Problem::invalid("no key was named").hint("send public_key")),
-        (_, _) => {
-            return Err(Problem::denied(format!(
-                "only {} collects this certificate",
-                request.identity
-            )));
-        }
-    };
-    let public_key = rules::public_key(key)?;
-    let Some((from, until)) = row.collectable(now) else {
-        return Err(not_collectable(&row, now));
-    };
-    let identity = api.holder(&caller, Some(&request.identity)).await?;
-    let target = api.target_for(&caller, &request.destination.target).await?;
-    api.no_open_review(&identity.name, &target).await?;
-    // Asked again with what is true now: an approval is no way around a rule
-    // that came after it.
-    let facts = api
-        .facts_of(&caller, Action::Request, Who::from(&identity), Some(&target))
-        .await?;
-    let facts = Facts {
-        login: request.destination.login.to_string(),
-        reason: request.reason.clone(),
-        ticket: request.ticket.clone(),
-        device: row.facts.device.clone(),
-        location: row.facts.location.clone(),
-        capabilities: request.capabilities.clone(),
-        for_ms: request.for_ms,
-        begins_in_ms: from.saturating_sub(now),
-        single_use: request.single_use,
-        requested_by: Some(request.requested_by.clone()),
-        ..facts
-    };
-    let yes = api.ask(facts).await?;
-    let again = row.request.obligations.meet(yes.obligations());
-    if let Some((people, groups)) = missing_under(&row, &again) {
-        let groups: Vec<String> = groups.iter().map(ToString::to_string).collect();
-        return Err(Problem::denied(format!(
-            "the policies changed since it was approved: {people} more must say yes{}",
-            if groups.is_empty() {
-                String::new()
-            } else {
-                format!(" (of {})", groups.join(", "))
-            }
-        ))
-        .hint("ask again"));
-    }
-    api.step_up(
-        &yes,
-        &identity,
-        &ChallengeFor::Collect(request.id),
-        given.proof.as_ref(),
-    )
-    .await?;
-    let issued = api.certify(&row, public_key, (from, until), &yes, now).await?;
-    Ok(Json(issued))
-}
-
-/// Whose yes is missing if these were the obligations.
-fn missing_under(
-    row: &RequestRow,
-    obligations: &crate::kernel::policy::obligations::Obligations,
-) -> Option<(u32, std::collections::BTreeSet<crate::kernel::id::GroupName>)> {
-    let mut row = row.clone();
-    row.request.obligations = obligations.clone();
-    row.missing()
-}
-
-fn not_collectable(row: &RequestRow, now: WallMs) -> Problem {
-    let state = row.state_at(now);
-    match state {
-        RequestState::Approved => Problem::denied("the window of the request is over").hint("ask again"),
-        RequestState::Pending => Problem::new(Code::Conflict, "the request is still pending"),
-        RequestState::Denied | RequestState::Expired | RequestState::Withdrawn | RequestState::Revoked => {
-            Problem::denied(format!("the request is {}", state.as_str())).hint("ask again")
-        }
-    }
-}
-
 impl Api {
     /// Tells whoever was configured what became of a request.
     fn tell(&self, row: &RequestRow, now: WallMs) {
@@ -553,71 +459,5 @@ impl Api {
             "request": view,
         });
         self.teller.tell(&format!("request.{}", view.state.as_str()), &data);
-    }
-
-    /// Certifies a key under an approved request: entry, row, answer.
-    async fn certify(
-        &self,
-        row: &RequestRow,
-        public_key: russh::keys::ssh_key::PublicKey,
-        (from_ms, until_ms): (WallMs, WallMs),
-        yes: &Yes,
-        now: WallMs,
-    ) -> Result<Issued, Problem> {
-        let request = &row.request;
-        let id = row.grant.unwrap_or_else(|| GrantId(rand::random()));
-        let serial = self.store.next_serial().await?;
-        let allow: Vec<Capability> = request.capabilities.iter().copied().collect();
-        let certificate = self
-            .keeper
-            .issue_admission(AdmissionCertificate {
-                public_key,
-                serial,
-                key_id: format!("{} grant={id} request={}", request.identity, request.id),
-                principal: request.destination.to_string(),
-                valid_after_ms: from_ms.saturating_sub(rules::BACKDATE_MS),
-                valid_before_ms: until_ms,
-                source_address: super::grants::source_address(&request.sources),
-                extensions: rules::extensions(&allow),
-            })
-            .await?;
-        let broken = |error: russh::keys::ssh_key::Error| Problem::new(Code::Broken, error.to_string());
-        let blob = certificate.to_bytes().map_err(broken)?;
-        let line = certificate.to_openssh().map_err(broken)?;
-        let approvers: Vec<&str> = row
-            .answers
-            .iter()
-            .filter(|given| given.verdict == Verdict::Approve)
-            .map(|given| given.by.as_str())
-            .collect();
-        let grant = Grant {
-            id,
-            identity: request.identity.clone(),
-            destination: request.destination.clone(),
-            from_ms,
-            until_ms,
-            sources: request.sources.clone(),
-            capabilities: request.capabilities.clone(),
-            reason: request.reason.clone(),
-            issued_by: match approvers.is_empty() {
-                true => format!("rule {}", yes.rules().join(", ")),
-                false => approvers.join(", "),
-            },
-            policy_digest: yes.policy_digest(),
-            certificate_sha256: Sha256::digest(&blob).into(),
-            certificate_serial: serial,
-            single_use: request.single_use,
-            used_at_ms: None,
-            revoked_at_ms: None,
-            revoked_why: None,
-            ticket: request.ticket.clone(),
-            request: Some(request.id),
-        };
-        self.note_grant(&grant, &line, now).await?;
-        let grant = self.store.collect(request.id, &grant, now).await?;
-        self.metrics.certificates_issued.inc();
-        tracing::info!(grant = %grant.id, identity = %grant.identity, destination = %grant.destination,
-            request = %request.id, serial, "certificate issued");
-        Ok(Issued::new(GrantView::at(&grant, now), line))
     }
 }

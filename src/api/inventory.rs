@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use axum::Extension;
 use axum::extract::State;
+use serde_json::json;
 
 use super::caller::Caller;
 use super::problem::{Code, Problem};
@@ -143,7 +144,11 @@ pub async fn add_identity(
 
 /// `POST /v1/inventory`: makes the inventory say what the file says. What the
 /// file does not name stays as it is; nothing is deleted, only disabled.
-pub async fn apply(State(api): State<Arc<Api>>, Body(file): Body<Apply>) -> Result<Json<Applied>, Problem> {
+pub async fn apply(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+    Body(file): Body<Apply>,
+) -> Result<Json<Applied>, Problem> {
     let now = api.clock.now().wall_ms;
     let known_targets = by_name(api.store.targets().await?, |target| target.name.clone());
     let known = by_name(api.store.identities().await?, |identity| identity.name.clone());
@@ -190,16 +195,24 @@ pub async fn apply(State(api): State<Arc<Api>>, Body(file): Body<Apply>) -> Resu
         }
     }
     if !file.dry_run && !changes.is_empty() {
-        api.note("inventory", &changes).await?;
+        api.note("inventory", &json!({ "by": caller.name(), "changes": changes }))
+            .await?;
         api.store.put_inventory(&targets, &identities).await?;
+        for identity in &identities {
+            // A login outlives neither the key that proved it nor its identity.
+            let before = known.get(&identity.name);
+            if identity.disabled || before.is_some_and(|before| before.keys != identity.keys) {
+                api.store.drop_tokens_of(&identity.name).await?;
+            }
+        }
         for identity in identities.iter().filter(|identity| identity.disabled) {
             // What it has is over as well, and its sessions.
             let scope = crate::store::RevocationScope::Identity(identity.name.clone());
-            api.end(&scope, "apply", "disabled in the inventory").await?;
+            api.end(&scope, caller.name(), "disabled in the inventory").await?;
         }
         for target in targets.iter().filter(|target| target.disabled) {
             let scope = crate::store::RevocationScope::Target(target.name.clone());
-            api.end(&scope, "apply", "disabled in the inventory").await?;
+            api.end(&scope, caller.name(), "disabled in the inventory").await?;
         }
     }
     Ok(Json(Applied::new(file.dry_run, changes)))

@@ -108,7 +108,8 @@ impl Api {
             Proof {
                 method: method.to_owned(),
                 strength,
-                age_ms: 0,
+                // Since the challenge was made: when it was signed nobody knows.
+                age_ms: now.saturating_sub(said.expires_ms.saturating_sub(CHALLENGE_MS)),
             },
         ))
     }

@@ -8,7 +8,7 @@ use super::routes::{May, Route};
 use super::wire::access::*;
 use super::wire::inventory::{Applied, Apply, Inventory};
 use super::wire::*;
-use super::{access, explain, grants, hooks, inventory, login, read, recordings, reviews, state};
+use super::{access, collect, explain, grants, hooks, inventory, login, read, recordings, reviews, state};
 use crate::kernel::inventory::{Role, Target};
 
 const ADMIN: May = May::Roles(&[Role::Admin]);
@@ -103,7 +103,7 @@ fn requests() -> Vec<Route> {
             Method::POST,
             "/v1/requests/{id}/collect",
             May::Anyone,
-            post(access::collect),
+            post(collect::collect),
         )
         .says("The certificate of an approved one")
         .takes::<CollectRequest>()
