@@ -33,6 +33,20 @@ impl Api {
             .await
             .map_err(|error| Problem::new(Code::Unavailable, error.to_string()))
     }
+
+    /// The same for what `by` has declared.
+    pub(super) async fn note_by<T: Serialize>(
+        &self,
+        kind: &'static str,
+        body: &T,
+        by: &Caller,
+    ) -> Result<u64, Problem> {
+        let mut entry = serde_json::to_value(body).map_err(|error| Problem::new(Code::Broken, error.to_string()))?;
+        if let Some(entry) = entry.as_object_mut() {
+            entry.insert("by".to_owned(), by.name().into());
+        }
+        self.note(kind, &entry).await
+    }
 }
 
 /// `GET /v1/grants`' query.

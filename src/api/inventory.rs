@@ -57,7 +57,11 @@ fn may_ask(api: &Api, who: Who, target: &Target, source: Option<std::net::IpAddr
 }
 
 /// `POST /v1/targets`.
-pub async fn add_target(State(api): State<Arc<Api>>, Body(target): Body<Target>) -> Result<Json<TargetAdded>, Problem> {
+pub async fn add_target(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+    Body(target): Body<Target>,
+) -> Result<Json<TargetAdded>, Problem> {
     api.check_target(&target).await?;
     if api.store.target(&target.name).await?.is_some() {
         return Err(
@@ -67,7 +71,7 @@ pub async fn add_target(State(api): State<Arc<Api>>, Body(target): Body<Target>)
     }
     // Entry before effect: an entry without effect misleads nobody, an
     // effect without an entry would.
-    api.note("target", &target).await?;
+    api.note_by("target", &target, &caller).await?;
     api.store.add_target(&target).await?;
     Ok(Json(TargetAdded::new(target)))
 }
@@ -117,6 +121,7 @@ pub async fn identities(State(api): State<Arc<Api>>) -> Result<Json<Identities>,
 /// `POST /v1/identities`.
 pub async fn add_identity(
     State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
     Body(request): Body<IdentityRequest>,
 ) -> Result<Json<IdentityAdded>, Problem> {
     let identity = rules::identity(request, api.clock.now().wall_ms)?;
@@ -137,7 +142,7 @@ pub async fn add_identity(
                 .hint("to change it: portcullis apply -f FILE"),
         );
     }
-    api.note("identity", &identity).await?;
+    api.note_by("identity", &identity, &caller).await?;
     api.store.add_identity(&identity).await?;
     Ok(Json(IdentityAdded::new(identity.into())))
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::api_inputs::{Input, Wants, inputs};
+use crate::api_inputs::{Input, Wants, inputs, unspoilt};
 use crate::support::api::{Enrolled, Wire, request, tcp};
 use crate::support::process::status_kb;
 use crate::support::{Bastion, Setup, secs};
@@ -130,6 +130,18 @@ fn every_hostile_input_is_refused_with_a_reason() {
     });
     assert!(wrong.is_empty(), "{} of them:\n{}", wrong.len(), wrong.join("\n"));
     house.memory_stayed();
+    // It was the trick that was refused, and not what it was played with.
+    let token = house.admin("good", Ipv4Addr::new(127, 10, 99, 1));
+    for (path, body) in unspoilt(&house.key.line()) {
+        let from = Ipv4Addr::new(127, 10, 99, 2);
+        let answer = house.wire.call(from, &token, "POST", path, Some(&body));
+        let wanted = match path {
+            "/v1/revoke" | "/v1/reviews/00112233/close" => 404,
+            "/v1/login" => 401,
+            _ => 200,
+        };
+        assert_eq!(answer.status, wanted, "{path}: {}", answer.text());
+    }
     assert!(!house.bastion.log().contains("panicked"), "{}", house.bastion.log());
     house.bastion.assert_ledger_clean();
 }
@@ -138,10 +150,12 @@ fn every_hostile_input_is_refused_with_a_reason() {
 fn judged(wire: &Wire, input: &Input, token: &str, from: Ipv4Addr) -> Option<String> {
     let answer = wire.send(from, &input.bytes(token));
     let fits = match (&input.wants, &answer) {
+        // Not for something else: for no token, or for too many calls.
         (Wants::Refused, Some(answer)) => {
-            (400..500).contains(&answer.status) && answer.status != 429 && answer.is_problem()
+            (400..500).contains(&answer.status) && ![401, 429].contains(&answer.status) && answer.is_problem()
         }
-        (Wants::Refused, None) => false,
+        (Wants::Unproved, Some(answer)) => answer.status == 401 && answer.is_problem(),
+        (Wants::Refused | Wants::Unproved, None) => false,
         // HTTP itself is broken: there is nobody to explain anything to.
         (Wants::Broken, Some(answer)) => (400..500).contains(&answer.status),
         (Wants::Broken, None) => true,

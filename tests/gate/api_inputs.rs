@@ -9,8 +9,10 @@ use crate::support::api::request;
 /// What has to become of an input.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Wants {
-    /// 4xx as RFC 9457 has it, with a reason.
+    /// 4xx as RFC 9457 has it, with a reason, of somebody who is known.
     Refused,
+    /// 401 in the same way: nobody is proved by it.
+    Unproved,
     /// Not HTTP: any 4xx, or the connection is closed.
     Broken,
 }
@@ -212,6 +214,12 @@ fn targets(key: &str) -> Vec<Target> {
     ]
 }
 
+/// What is spoilt in one place by most inputs, as it is: a path, and a body
+/// that passes every check of its form.
+pub fn unspoilt(key: &str) -> Vec<(&'static str, Value)> {
+    targets(key).into_iter().map(|row| (row.path, row.good)).collect()
+}
+
 /// Every input; `key` is a public key's line.
 pub fn inputs(key: &str) -> Vec<Input> {
     let mut all = Vec::new();
@@ -391,12 +399,8 @@ fn bodies() -> Vec<Input> {
         .iter()
         .filter(|(name, _)| name.contains("deep") || name.contains("bytes"))
     {
-        for path in ["/v1/login", "/v1/hooks/pager"] {
-            all.push(raw(
-                &format!("body at {path}: {name}"),
-                Wants::Refused,
-                posted(path, body),
-            ));
+        for (path, wants) in [("/v1/login", Wants::Refused), ("/v1/hooks/pager", Wants::Unproved)] {
+            all.push(raw(&format!("body at {path}: {name}"), wants, posted(path, body)));
         }
     }
     let source = |block: &str| {

@@ -134,7 +134,7 @@ pub fn heads() -> Vec<Input> {
         )
     };
     let long = "a".repeat(20_000);
-    let refused = [
+    let unproved = [
         ("two tokens", get("Authorization: Bearer TOKEN\r\nAuthorization: Bearer pct_x\r\n")),
         ("no token", get("Authorization: Bearer\r\n")),
         ("an empty token", get("Authorization: Bearer \r\n")),
@@ -153,15 +153,6 @@ pub fn heads() -> Vec<Input> {
         ("Upgrade to WebSocket", get("Upgrade: websocket\r\nSec-WebSocket-Key: eA==\r\nSec-WebSocket-Version: 13\r\n")),
         ("HTTP/1.0", get("").replace("HTTP/1.1", "HTTP/1.0")),
         ("a range", get("Range: bytes=0-1,0-1,0-1,0-1\r\n")),
-        ("an empty key", post("Idempotency-Key: \r\nContent-Length: 2\r\n", "{}")),
-        ("a long key", post(&format!("Idempotency-Key: {long}\r\nContent-Length: 2\r\n"), "{}")),
-        ("two keys", post("Idempotency-Key: a\r\nIdempotency-Key: b\r\nContent-Length: 2\r\n", "{}")),
-        ("a key that is no text", post("Idempotency-Key: \u{e9}\r\nContent-Length: 2\r\n", "{}")),
-        ("Expect", post("Expect: 100-continue\r\nContent-Length: 2\r\n", "{}")),
-        ("Expect something else", post("Expect: the unexpected\r\nContent-Length: 2\r\n", "{}")),
-        ("chunks", post("Transfer-Encoding: chunked\r\n", "2\r\n{}\r\n0\r\n\r\n")),
-        ("many small chunks", post("Transfer-Encoding: chunked\r\n", &format!("{}0\r\n\r\n", "1\r\n[\r\n".repeat(70_000)))),
-        ("chunks with trailers", post("Transfer-Encoding: chunked\r\n", "2\r\n{}\r\n0\r\nAuthorization: Bearer x\r\n\r\n")),
         ("a webhook without headers", post("Content-Length: 2\r\n", "{}").replace("/v1/requests", "/v1/hooks/pager")),
         (
             "a webhook with another's signature",
@@ -174,6 +165,44 @@ pub fn heads() -> Vec<Input> {
                 .replace("/v1/requests", "/v1/hooks/pager"),
         ),
         ("ninety headers", get(&"X-A: b\r\n".repeat(90))),
+    ];
+    let refused = [
+        ("an empty key", post("Idempotency-Key: \r\nContent-Length: 2\r\n", "{}")),
+        (
+            "a long key",
+            post(&format!("Idempotency-Key: {long}\r\nContent-Length: 2\r\n"), "{}"),
+        ),
+        (
+            "two keys",
+            post(
+                "Idempotency-Key: a\r\nIdempotency-Key: b\r\nContent-Length: 2\r\n",
+                "{}",
+            ),
+        ),
+        (
+            "a key that is no text",
+            post("Idempotency-Key: \u{e9}\r\nContent-Length: 2\r\n", "{}"),
+        ),
+        ("Expect", post("Expect: 100-continue\r\nContent-Length: 2\r\n", "{}")),
+        (
+            "Expect something else",
+            post("Expect: the unexpected\r\nContent-Length: 2\r\n", "{}"),
+        ),
+        ("chunks", post("Transfer-Encoding: chunked\r\n", "2\r\n{}\r\n0\r\n\r\n")),
+        (
+            "many small chunks",
+            post(
+                "Transfer-Encoding: chunked\r\n",
+                &format!("{}0\r\n\r\n", "1\r\n[\r\n".repeat(70_000)),
+            ),
+        ),
+        (
+            "chunks with trailers",
+            post(
+                "Transfer-Encoding: chunked\r\n",
+                "2\r\n{}\r\n0\r\nAuthorization: Bearer x\r\n\r\n",
+            ),
+        ),
     ];
     let broken = [
         ("two lengths", post("Content-Length: 2\r\nContent-Length: 3\r\n", "{} ")),
@@ -252,11 +281,12 @@ pub fn heads() -> Vec<Input> {
         ("SSH", "SSH-2.0-OpenSSH_9.9\r\n\r\n".to_owned()),
         ("noise", "\u{1}\u{2}\u{3}\u{4}\r\n\r\n".to_owned()),
     ];
-    let refused = refused
-        .into_iter()
-        .map(|(name, text)| raw(&format!("head: {name}"), Wants::Refused, text));
-    let broken = broken
-        .into_iter()
-        .map(|(name, text)| raw(&format!("head: {name}"), Wants::Broken, text));
-    refused.chain(broken).collect()
+    let all = |wants, rows: Vec<(&'static str, String)>| {
+        rows.into_iter()
+            .map(move |(name, text)| raw(&format!("head: {name}"), wants, text))
+    };
+    all(Wants::Unproved, unproved.into())
+        .chain(all(Wants::Refused, refused.into()))
+        .chain(all(Wants::Broken, broken.into()))
+        .collect()
 }

@@ -71,7 +71,7 @@ fn the_description_is_openapi_and_the_server_keeps_to_it() {
             "--phases",
             "examples,coverage,fuzzing",
             "--max-examples",
-            "12",
+            "8",
             "--seed",
             "4",
         ])

@@ -296,7 +296,7 @@ fn a_person_learns_nothing_of_others() {
     bastion.serve();
     let wire = Wire::of(&bastion);
     bastion.add_local("db1", &["/bin/true"]);
-    bastion.add_local("vault-of-carol", &["/bin/true"]);
+    bastion.add_local("vault-of-carol", &[]);
     let keys: Vec<Enrolled> = (0..3).map(|_| Enrolled::new()).collect();
     let people = [("alice", "user"), ("carol", "user"), ("bob", "approver")];
     for ((name, role), key) in people.iter().zip(&keys) {

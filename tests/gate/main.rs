@@ -14,6 +14,7 @@ mod api_hostile;
 mod api_inputs;
 mod api_inputs_http;
 mod api_openapi;
+mod api_reach;
 mod api_roles;
 mod authorities;
 mod channels;
