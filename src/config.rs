@@ -12,6 +12,7 @@ use std::time::Duration;
 use portcullis_recording::note::VerifierKey;
 use serde::Deserialize;
 
+use crate::break_glass::Signers;
 use crate::issue::places::Places;
 use crate::kernel::grant::Cidr;
 use crate::kernel::id::NodeName;
@@ -94,6 +95,8 @@ pub struct Config {
     pub ledger: Ledger,
     pub api: Api,
     pub policy: Policy,
+    /// Who signs break-glass grants; none: there are none.
+    pub break_glass: Option<Signers>,
     pub log: Log,
 }
 

@@ -88,6 +88,10 @@ pub trait Keeper: Send + Sync + 'static {
     /// Signs a checkpoint body by the ledger's key (C2SP signed-note).
     fn sign_checkpoint<'a>(&'a self, body: &'a [u8]) -> Answer<'a, [u8; 64]>;
     fn issue_admission(&self, certificate: AdmissionCertificate) -> Answer<'_, Certificate>;
+    /// The same under a break-glass grant: it may begin later and live longer
+    /// than an ordinary grant, by `kernel::break_glass::WINDOW_MS_MAX`. Alone it
+    /// admits nobody: several people have to sign for it first.
+    fn issue_break_glass(&self, certificate: AdmissionCertificate) -> Answer<'_, Certificate>;
     fn issue_target(&self, certificate: TargetCertificate) -> Answer<'_, Certificate>;
     fn issue_host(&self, certificate: HostCertificate) -> Answer<'_, Certificate>;
 }

@@ -62,6 +62,12 @@ impl Layout {
         self.root.join("policies")
     }
 
+    /// Break-glass grants and the journal of their use. Trusted for which of them
+    /// were used; what admits is their signatures.
+    pub fn break_glass(&self) -> PathBuf {
+        self.root.join("break-glass")
+    }
+
     /// The API's Unix socket, mode 0600.
     pub fn api_socket(&self) -> PathBuf {
         self.root.join("api.sock")

@@ -4,6 +4,7 @@
 pub mod anomaly;
 pub mod api;
 pub mod archive;
+pub mod break_glass;
 pub mod cli;
 pub mod client;
 pub mod clock;

@@ -31,7 +31,8 @@ mod workers;
 
 pub use envelope::{RECIPIENTS_MIN, Recipients};
 pub use recovery::{LeftOver, Recovered, recover_all};
-pub use reserve::Reserve;
+use reserve::Share;
+pub use reserve::{Kept, Reserve};
 use spool::{Hidden, Spool};
 use workers::Workers;
 
@@ -129,7 +130,7 @@ impl Recorders {
         folder: &Path,
         keeper: Arc<dyn Keeper>,
         clock: Clock,
-        reserve_bytes: u64,
+        kept: Kept,
     ) -> Result<Arc<Recorders>, RecorderError> {
         let spool = |what| {
             move |error: std::io::Error| RecorderError::Spool {
@@ -138,7 +139,7 @@ impl Recorders {
             }
         };
         std::fs::create_dir_all(folder).map_err(spool("cannot be made"))?;
-        let reserve = Arc::new(Reserve::hold(folder, reserve_bytes));
+        let reserve = Arc::new(Reserve::hold(folder, kept));
         Ok(Arc::new(Recorders {
             folder: folder.to_owned(),
             keeper,
@@ -172,8 +173,29 @@ impl Recorders {
     ///
     /// # Errors
     /// [`RecorderError`]; there is no session then.
-    pub async fn open(&self, mut head: Head, on_failure: OnFailure) -> Result<Recorder, RecorderError> {
-        self.reserve.check(&self.folder)?;
+    pub async fn open(&self, head: Head, on_failure: OnFailure) -> Result<Recorder, RecorderError> {
+        self.reserve.check()?;
+        self.begin(head, on_failure, Share::new(self.reserve.clone(), false))
+            .await
+    }
+
+    /// Opens that of a break-glass session: on a full disk it lives in the room
+    /// that is kept for such sessions.
+    ///
+    /// # Errors
+    /// As [`Recorders::open`].
+    pub async fn open_break_glass(&self, head: Head, on_failure: OnFailure) -> Result<Recorder, RecorderError> {
+        let share = Share::new(self.reserve.clone(), true);
+        self.make_way();
+        self.begin(head, on_failure, share).await
+    }
+
+    /// Before a break-glass session: on a full disk its room is given to it.
+    pub fn make_way(&self) {
+        self.reserve.make_way();
+    }
+
+    async fn begin(&self, mut head: Head, on_failure: OnFailure, share: Arc<Share>) -> Result<Recorder, RecorderError> {
         head.node_key = self.keeper.node_key();
         head.clamp();
         let recipients = self.recipients.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -193,7 +215,7 @@ impl Recorders {
         let opened_boot_ms = self.clock.now().boot_ms;
         let head = writer.head().clone();
         let open_leaf = writer.open_leaf().clone();
-        let spool = Spool::create(&self.folder, writer, main, &frame, envelope.as_deref())?;
+        let spool = Spool::create(&self.folder, writer, main, &frame, envelope.as_deref(), share.clone())?;
         Ok(Recorder(Arc::new(Inner {
             hidden: spool.hidden(),
             syncing: Mutex::new(()),
@@ -202,7 +224,7 @@ impl Recorders {
             head,
             open_leaf,
             workers: self.workers.clone(),
-            reserve: self.reserve.clone(),
+            share,
             spool: Mutex::new(spool),
             segments_done: tokio::sync::Notify::new(),
             failed: Mutex::new(None),
@@ -227,7 +249,7 @@ pub(crate) struct Inner {
     head: Head,
     open_leaf: portcullis_recording::LedgerLeaf,
     workers: Workers,
-    reserve: Arc<Reserve>,
+    share: Arc<Share>,
     spool: Mutex<Spool>,
     hidden: Hidden,
     /// Held from taking the unsynced files until they are synced.
@@ -361,7 +383,11 @@ impl<'e> Take<'_, 'e> {
             return Ok(());
         }
         let (channel, parts) = (self.channel, self.parts);
-        self.recorder.0.with(|spool, at_ms| spool.take(at_ms, channel, &parts))
+        let inner = &self.recorder.0;
+        inner.with(|spool, at_ms| {
+            inner.share.check()?;
+            spool.take(at_ms, channel, &parts)
+        })
     }
 }
 
@@ -499,7 +525,7 @@ impl Recorder {
             let mut spool = inner.lock();
             inner.intact()?;
             let at_ms = inner.at_ms();
-            spool.finish(at_ms, &code, &text, &inner.reserve)
+            spool.finish(at_ms, &code, &text)
         });
         finished
             .await
@@ -524,13 +550,13 @@ impl Recorder {
             Ok(()) => {
                 let failed = self.0.failed.lock().unwrap_or_else(PoisonError::into_inner).clone();
                 if let Some(RecorderError::Full { .. } | RecorderError::NoRoom { .. }) = failed {
-                    self.0.reserve.release();
+                    self.0.share.reserve().release();
                 }
                 let text = match failed {
                     Some(error) => format!("the recorder failed: {error}"),
                     None => recovery::NOT_ENDED.to_owned(),
                 };
-                recovery::recover_one(&folder, keeper, code, &text, &self.0.reserve).await
+                recovery::recover_one(&folder, keeper, code, &text, self.0.share.reserve()).await
             }
             Err(_) => Recovered::Unreadable {
                 folder,

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -60,7 +60,13 @@ pub struct Entry {
     /// What the policies that let it in demand.
     pub held_to: Obligations,
     pub held: Arc<dyn Held>,
+    /// Lives by the store's word. A break-glass session does not; whatever
+    /// else ends a session ends it too.
+    pub leased: bool,
 }
+
+/// Told of each revocation, also of those from before a start.
+pub type Ear = Box<dyn Fn(&Revocation) + Send + Sync>;
 
 struct Inside {
     entry: Arc<Entry>,
@@ -113,6 +119,7 @@ pub struct Registry {
     lease_held: AtomicBool,
     left: Notify,
     pulling: tokio::sync::Mutex<()>,
+    ear: OnceLock<Ear>,
 }
 
 impl Registry {
@@ -135,6 +142,7 @@ impl Registry {
             lease_held: AtomicBool::new(false),
             left: Notify::new(),
             pulling: tokio::sync::Mutex::new(()),
+            ear: OnceLock::new(),
         })
     }
 
@@ -200,7 +208,7 @@ impl Registry {
                 let policy_left = inside.policy_end.as_ref().map(|(at, _)| at.saturating_sub(now.boot_ms));
                 let reason = if left == 0 {
                     Some(EndReason::GrantExpired)
-                } else if lease_lost {
+                } else if lease_lost && entry.leased {
                     Some(EndReason::LeaseLost)
                 } else if let Some((_, rule)) = inside.policy_end.as_ref().filter(|_| policy_left == Some(0)) {
                     Some(EndReason::Policy(rule.clone()))
@@ -245,7 +253,7 @@ impl Registry {
     /// [`Closed`], if nobody is let in.
     pub fn enter(self: &Arc<Self>, entry: Entry) -> Result<Ticket, Closed> {
         let now = self.clock.now();
-        if !self.store_alive() {
+        if entry.leased && !self.store_alive() {
             return Err(Closed::LeaseLost);
         }
         let mut state = self.lock();
@@ -321,6 +329,11 @@ impl Registry {
         heard
     }
 
+    /// Has `ear` told of every revocation. The first one that is given stays.
+    pub fn tell_of_revocations(&self, ear: Ear) {
+        self.ear.get_or_init(|| ear);
+    }
+
     /// Reads new revocations and gives their end orders.
     ///
     /// # Errors
@@ -341,6 +354,10 @@ impl Registry {
     }
 
     fn apply(&self, row: &Revocation) {
+        // Before the sessions: nobody comes back in behind the one that is ended.
+        if let Some(ear) = self.ear.get() {
+            ear(row);
+        }
         let hit: Vec<Arc<dyn Held>> = {
             let mut state = self.lock();
             state.revocation_seq = state.revocation_seq.max(row.seq);

@@ -18,6 +18,7 @@ use tokio::sync::watch;
 
 use crate::api::{self, Api, Cutter, Door};
 use crate::archive::files::Files;
+use crate::break_glass::BreakGlass;
 use crate::clock::Clock;
 use crate::config::{Config, Kex};
 use crate::issue::file_keeper::{FileKeeper, Rules};
@@ -25,18 +26,20 @@ use crate::issue::{init, keys};
 use crate::keeper::Keeper;
 use crate::kernel::id::SessionId;
 use crate::policies::{self, InForce};
-use crate::recorder::{LeftOver, Recorders, Recovered, recover_all};
+use crate::recorder::{Kept, Recorders, recover_all};
 use crate::registry::{LEASE_RENEW_MS, Registry};
 use crate::retention::Retention;
-use crate::ssh::{Gate, KeyExchange, Settings, listen};
+use crate::ssh::{Gate, KeyExchange, Settings, break_glass, listen};
 use crate::store::{self, Store};
 use crate::telemetry::Metrics;
 
 mod authorities;
 mod evidence;
+mod left_over;
 mod outside;
 
 pub use evidence::STORE_SOURCE;
+use left_over::{close_orphans, recovered, tell_unsealed};
 use outside::{hooks, server_view, teller, tls_door};
 
 /// How long a lease renewal may take before the next one is tried.
@@ -46,8 +49,6 @@ const RENEW_RETRY: Duration = Duration::from_millis(500);
 /// Channels of one connection over its life: each has a line in the
 /// recording's accounts, which hold 4096.
 const OPENS_MAX: usize = 4000;
-/// Most sessions without a seal that a start names one by one.
-const UNSEALED_TOLD_MAX: usize = 100;
 /// How often a look is taken at what is left of the host certificate.
 const HOST_CHECK: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long sealing may take once every session was told to end.
@@ -144,6 +145,10 @@ impl Running {
             ("keys.agent", new.keys.agent == old.keys.agent),
             ("[keys.pkcs11]", new.keys.pkcs11 == old.keys.pkcs11),
             ("policy.dir", new.policy.dir == old.policy.dir),
+            (
+                "turning [break_glass] on or off",
+                new.break_glass.is_some() == old.break_glass.is_some(),
+            ),
         ] {
             anyhow::ensure!(same, "{key} changes only with a restart");
         }
@@ -172,6 +177,10 @@ impl Running {
                 return Err(error);
             }
         };
+        self.gate
+            .break_glass
+            .reload(new.break_glass.clone())
+            .context("the break-glass grants")?;
         self.gate.set_trust(trust);
         self.gate.recorders.encrypt_to(new.recording.recipients.clone());
         self.gate.set_settings(settings(&new, self.mode));
@@ -326,7 +335,7 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
         &layout.spool(),
         keeper.clone(),
         clock.clone(),
-        config.recording.spool_reserve_bytes,
+        Kept::of(config.recording.spool_reserve_bytes, config.break_glass.is_some()),
     )?;
     recorders.encrypt_to(config.recording.recipients.clone());
     let retention = Arc::new(Retention::new(
@@ -342,6 +351,13 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
         config.session.warn_before.iter().copied().map(ms).collect(),
     );
     let metrics = Arc::new(Metrics::new());
+    let teller = teller(&config.api, &clock)?;
+    let glass = BreakGlass::open(&layout.break_glass(), config.node.clone(), config.break_glass.clone());
+    let glass = Arc::new(glass.context("break-glass")?);
+    let hears = glass.clone();
+    registry.tell_of_revocations(Box::new(move |row| {
+        hears.revoke(|statement| break_glass::takes_back(row, statement));
+    }));
     let gate = Arc::new(Gate {
         node: config.node.clone(),
         clock: clock.clone(),
@@ -354,6 +370,8 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
         trust: RwLock::new(Arc::new(authorities::trust(&authorities, &config)?)),
         settings: RwLock::new(Arc::new(settings(&config, mode))),
         policies: in_force.clone(),
+        break_glass: glass.clone(),
+        teller: teller.clone(),
         notes: crate::anomaly::Notes::start(store.clone()),
         refusals: Mutex::default(),
         metrics: metrics.clone(),
@@ -382,6 +400,8 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
     let watching = tokio::spawn(async move { watcher.run().await });
     recovered(&gate, left_over).await;
     tell_unsealed(&gate).await;
+    // Before what the last run left open is closed.
+    gate.settle_break_glass().await;
     close_orphans(&gate).await;
 
     registry.renew(&*store, &config.node).await.context("the first lease")?;
@@ -414,7 +434,8 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
         server: server_view(&config, ssh.port(), &*keeper)?,
         limits: Arc::default(),
         hooks: hooks(&config.api.hooks)?.into(),
-        teller: teller(&config.api, &clock)?,
+        teller,
+        break_glass: glass,
         url: config.api.url.clone(),
         grant_ms_max: ms(config.session.grant_max),
         local_as_self: mode.local_as_server,
@@ -514,76 +535,6 @@ fn settings(config: &Config, mode: Mode) -> Settings {
     }
 }
 
-/// Files what recovery has sealed.
-async fn recovered(gate: &Arc<Gate>, left_over: Vec<LeftOver>) {
-    for found in left_over {
-        match found {
-            LeftOver::Recovered(Recovered::Finished(finished)) => {
-                let session = SessionId(finished.sealed.head().session_id);
-                let code = finished.sealed.seal().code.clone();
-                let now = gate.clock.now().wall_ms;
-                match gate.archive_left_over(finished, now).await {
-                    Ok(()) => {
-                        tracing::warn!(%session, code, "a session left over by the last run was sealed")
-                    }
-                    Err(error) => {
-                        tracing::error!(%session, %error, "a left-over session is sealed but not archived")
-                    }
-                }
-            }
-            LeftOver::Moved { session, folder } => {
-                let session = SessionId(session);
-                let now = gate.clock.now().wall_ms;
-                match gate.archive_moved(session, &folder, now).await {
-                    Ok(()) => {
-                        tracing::warn!(%session, "an empty spool folder left over by the last run was seen to")
-                    }
-                    Err(error) => {
-                        tracing::error!(%session, %error, folder = %folder.display(), "an empty spool folder cannot be explained; it stays where it is");
-                    }
-                }
-            }
-            LeftOver::Recovered(Recovered::Unreadable { folder, why }) => {
-                tracing::error!(folder = %folder.display(), why, "a left-over spool cannot be recovered; it stays where it is");
-            }
-        }
-    }
-}
-
-/// An opening without a seal, once recovery is through, is a recording that
-/// was taken away.
-async fn tell_unsealed(gate: &Gate) {
-    let unsealed = match gate.ledger.unsealed().await {
-        Ok(unsealed) => unsealed,
-        Err(error) => {
-            tracing::error!(%error, "the ledger does not tell which sessions have no seal");
-            return;
-        }
-    };
-    let count = i64::try_from(unsealed.len()).unwrap_or(i64::MAX);
-    gate.metrics.sessions_unsealed.set(count);
-    for session in unsealed.iter().take(UNSEALED_TOLD_MAX) {
-        tracing::error!(%session, "it was opened and never sealed, and its recording is not in the spool: see `portcullis ledger fsck`");
-    }
-}
-
-/// Sessions of this node that the store still calls live ended with the last run.
-async fn close_orphans(gate: &Arc<Gate>) {
-    let live = match gate.store.sessions(true).await {
-        Ok(live) => live,
-        Err(error) => {
-            tracing::error!(%error, "the store does not tell its live sessions");
-            return;
-        }
-    };
-    let now = gate.clock.now().wall_ms;
-    for row in live.iter().filter(|row| row.node == gate.node) {
-        if let Err(error) = gate.store.close_session(row.id, now, "crash_recovered").await {
-            tracing::error!(session = %row.id, %error, "the store did not take the end of a left-over session");
-        }
-    }
-}
-
 /// Renews the lease for as long as it runs.
 async fn lease(gate: Arc<Gate>) {
     loop {
@@ -591,7 +542,11 @@ async fn lease(gate: Arc<Gate>) {
         let renewing = gate.registry.renew(&*gate.store, &gate.node);
         let renewed = tokio::time::timeout(RENEW_WAIT, renewing).await;
         let wait = match renewed {
-            Ok(Ok(())) => RENEW_WAIT,
+            Ok(Ok(())) => {
+                let gate = gate.clone();
+                tokio::spawn(async move { gate.settle_break_glass().await });
+                RENEW_WAIT
+            }
             Ok(Err(error)) => {
                 tracing::error!(%error, "the lease was not renewed");
                 RENEW_RETRY

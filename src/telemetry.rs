@@ -70,6 +70,8 @@ pub struct Metrics {
     pub sessions_unsealed: Gauge,
     /// `portcullis_policy_alarms_total`: decisions by rules with `@notify`.
     pub policy_alarms: Counter,
+    /// `portcullis_break_glass_total`: break-glass grants that were used.
+    pub break_glass: Counter,
     decisions: Family<DecisionLabels, Counter>,
 }
 
@@ -93,6 +95,7 @@ impl Metrics {
         let ledger_disputed = Gauge::default();
         let sessions_unsealed = Gauge::default();
         let policy_alarms = Counter::default();
+        let break_glass = Counter::default();
         let decisions = Family::<DecisionLabels, Counter>::default();
         registry.register("sessions_active", "Sessions running now", sessions_active.clone());
         registry.register("sessions", "Sessions opened", sessions.clone());
@@ -137,6 +140,7 @@ impl Metrics {
             "Decisions by rules that carry @notify",
             policy_alarms.clone(),
         );
+        registry.register("break_glass", "Break-glass grants that were used", break_glass.clone());
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "The running program", build);
         Metrics {
@@ -151,6 +155,7 @@ impl Metrics {
             ledger_disputed,
             sessions_unsealed,
             policy_alarms,
+            break_glass,
             decisions,
         }
     }
@@ -188,6 +193,7 @@ mod tests {
         metrics.ledger_uncosigned.set(1);
         metrics.ledger_disputed.set(1);
         metrics.sessions_unsealed.set(4);
+        metrics.break_glass.inc();
         metrics.decision("connect", true);
         metrics.decision("exec", false);
         let text = metrics.text();
@@ -201,6 +207,7 @@ mod tests {
             "portcullis_ledger_uncosigned 1",
             "portcullis_ledger_disputed 1",
             "portcullis_sessions_unsealed 4",
+            "portcullis_break_glass_total 1",
             "portcullis_decisions_total{action=\"connect\",decision=\"allow\"} 1",
             "portcullis_decisions_total{action=\"exec\",decision=\"deny\"} 1",
             "portcullis_build_info{version=",

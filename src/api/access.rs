@@ -451,7 +451,7 @@ pub async fn withdraw(
 
 impl Api {
     /// Tells whoever was configured what became of a request.
-    fn tell(&self, row: &RequestRow, now: WallMs) {
+    pub(super) fn tell(&self, row: &RequestRow, now: WallMs) {
         let view = RequestView::at(row, now);
         let data = json!({
             "link": self.url.as_ref().map(|url| format!("{url}/v1/requests/{}", view.id)),

@@ -388,6 +388,12 @@ impl Api {
         let entry = entry.map_err(|error| Problem::new(Code::Broken, error.to_string()))?;
         let (alive, noted) = tokio::join!(cutting, self.note("revocation", &entry));
         let mut warnings = Vec::new();
+        if let RevocationScope::Identity(name) = scope
+            && let Err(error) = self.store.drop_tokens_of(name).await
+        {
+            // Who is cut off asks for nothing either, until the next login.
+            warnings.push(format!("the logins of {name} stay until they end: {error}"));
+        }
         if let Err(problem) = noted {
             tracing::error!(seq = revocation.seq, error = %problem.detail, "a revocation is in force but not in the ledger");
             warnings.push(format!("the revocation is in force, but {}", problem.detail));

@@ -204,9 +204,9 @@ pub async fn apply(
             .await?;
         api.store.put_inventory(&targets, &identities).await?;
         for identity in &identities {
-            // A login outlives neither the key that proved it nor its identity.
+            // A login does not outlive the key that proved it.
             let before = known.get(&identity.name);
-            if identity.disabled || before.is_some_and(|before| before.keys != identity.keys) {
+            if before.is_some_and(|before| before.keys != identity.keys) {
                 api.store.drop_tokens_of(&identity.name).await?;
             }
         }
@@ -264,7 +264,7 @@ pub async fn inventory(State(api): State<Arc<Api>>) -> Result<Json<Inventory>, P
     // Identities times targets decisions: not on the threads that serve.
     let rows = tokio::task::spawn_blocking(move || {
         let policies = api.policies.now();
-        let mut rows: Vec<InventoryRow> = identities
+        let mut rows: Vec<(bool, InventoryRow)> = identities
             .into_iter()
             .map(|identity| {
                 let reach: BTreeSet<TargetName> = targets
@@ -278,11 +278,12 @@ pub async fn inventory(State(api): State<Arc<Api>>) -> Result<Json<Inventory>, P
                     .map(|target| target.name.clone())
                     .collect();
                 let uses = used.get(&identity.name).map(Vec::as_slice).unwrap_or_default();
-                row(identity, reach, uses, now)
+                (identity.may_hold(now).is_ok(), row(identity, reach, uses, now))
             })
             .collect();
-        rows.sort_by_key(|row| (row.attention.is_empty(), row.identity.name.clone()));
-        rows
+        // Who may hold nothing, then who uses nothing, then the rest.
+        rows.sort_by_key(|(may_hold, row)| (*may_hold, row.attention.is_empty(), row.identity.name.clone()));
+        rows.into_iter().map(|(_, row)| row).collect::<Vec<InventoryRow>>()
     });
     let rows = rows
         .await

@@ -22,6 +22,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
+use crate::break_glass::BreakGlass;
 use crate::clock::Clock;
 use crate::keeper::Keeper;
 use crate::kernel::id::{NodeName, SessionId};
@@ -34,6 +35,7 @@ use crate::telemetry::Metrics;
 
 mod access;
 mod asking;
+mod break_glass;
 pub mod caller;
 mod challenge;
 pub mod client;
@@ -140,6 +142,8 @@ pub struct Api {
     pub hooks: Arc<[Hook]>,
     /// Tells somebody's chat that a request waits.
     pub teller: Teller,
+    /// Grants made ready beforehand, and what was used of them.
+    pub break_glass: Arc<BreakGlass>,
     /// How others reach this API, for links in messages.
     pub url: Option<String>,
     /// Longest grant, in ms (`session.grant_max_mins`).

@@ -6,9 +6,11 @@ use axum::routing::{get, post};
 
 use super::routes::{May, Route};
 use super::wire::access::*;
+use super::wire::break_glass::{BreakGlassGrants, Installed, MadeReady, PrepareRequest};
 use super::wire::inventory::{Applied, Apply, Inventory};
 use super::wire::*;
-use super::{access, collect, explain, grants, hooks, inventory, login, read, recordings, reviews, state};
+use super::{access, break_glass, collect, explain, grants, hooks, inventory, login, read, recordings, reviews, state};
+use crate::break_glass::Prepared;
 use crate::kernel::inventory::{Role, Target};
 
 const ADMIN: May = May::Roles(&[Role::Admin]);
@@ -142,6 +144,22 @@ fn requests() -> Vec<Route> {
             .says("Close one, by somebody else than who is reviewed")
             .takes::<CloseReview>()
             .gives::<OneReview>(),
+        Route::new(
+            Method::POST,
+            "/v1/break-glass/prepare",
+            ADMIN,
+            post(break_glass::prepare),
+        )
+        .says("Make a break-glass grant ready, for others to sign")
+        .takes::<PrepareRequest>()
+        .gives::<MadeReady>(),
+        Route::new(Method::POST, "/v1/break-glass", ADMIN, post(break_glass::install))
+            .says("Put a signed break-glass grant in force")
+            .takes::<Prepared>()
+            .gives::<Installed>(),
+        Route::new(Method::GET, "/v1/break-glass", OVERSEES, get(break_glass::list))
+            .says("Break-glass grants, and what became of them")
+            .gives::<BreakGlassGrants>(),
         Route::new(Method::POST, "/v1/hooks/{name}", May::Anybody, post(hooks::call))
             .says("A signed webhook: ends access, or carries an answer")
             .takes::<hooks::Called>()

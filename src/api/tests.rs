@@ -129,6 +129,9 @@ async fn world_with(stubborn: Option<SessionId>) -> World {
         limits: Arc::default(),
         hooks: Arc::new([]),
         teller: Teller::mute(clock.clone()),
+        break_glass: Arc::new(
+            crate::break_glass::BreakGlass::open(&layout.break_glass(), "node1".parse().unwrap(), None).unwrap(),
+        ),
         url: None,
         grant_ms_max: 3_600_000,
         local_as_self: false,

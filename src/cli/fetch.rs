@@ -1,6 +1,7 @@
 //! `fetch`: what ssh runs before a login (`Match exec`). Silent and quick if
 //! a certificate is at hand or may be had at once; never asks anybody.
 
+use std::fs::{File, TryLockError};
 use std::time::Duration;
 
 use clap::Args;
@@ -14,6 +15,7 @@ use crate::api::wire::access::{AccessRequestNew, ExplainRequest, Explained, Requ
 use crate::client::agent::Agent;
 use crate::client::config::Places;
 use crate::client::issued::InHand;
+use crate::durable;
 use crate::kernel::access::RequestState;
 use crate::kernel::grant::{Capability, WallMs};
 use crate::kernel::id::{Destination, IdentityName};
@@ -21,6 +23,10 @@ use crate::kernel::policy::facts::Action;
 
 /// How long ssh is kept waiting at most.
 const WITHIN: Duration = Duration::from_secs(20);
+/// How often a fetch that waits for another one looks again.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// Mode of the folder of certificates.
+const FOLDER_MODE: u32 = 0o700;
 /// What is asked for where nobody has to say yes, in seconds, if policy gives as much.
 const FOR_SECS: u64 = 30 * 60;
 /// Why, in such a request.
@@ -62,9 +68,12 @@ async fn fetch(common: &Common, destination: &Destination) -> Result<bool, CliEr
     let agent = Agent::from_env()?;
     let now = common.output().now;
     let places = Places::from_env()?;
-    if let Some(pair) = InHand::load(&places, destination)
-        && pair.is_usable(&agent, now).await?
-    {
+    if at_hand(&places, destination, &agent, now).await? {
+        return Ok(true);
+    }
+    let _alone = alone(&places, destination).await?;
+    // Somebody else may have fetched it in the meantime.
+    if at_hand(&places, destination, &agent, now).await? {
         return Ok(true);
     }
     let session = Session::logged_in(common).await?;
@@ -89,6 +98,30 @@ async fn fetch(common: &Common, destination: &Destination) -> Result<bool, CliEr
     };
     take(&session, &request, &agent, false).await?;
     Ok(true)
+}
+
+/// Whether ssh can log in with what is there already.
+async fn at_hand(places: &Places, destination: &Destination, agent: &Agent, now: WallMs) -> Result<bool, CliError> {
+    match InHand::load(places, destination) {
+        Some(pair) => Ok(pair.is_usable(agent, now).await?),
+        None => Ok(false),
+    }
+}
+
+/// Waits until nobody else fetches for this destination: a second certificate
+/// of a grant ends the first one, which a login beside us may be using.
+async fn alone(places: &Places, destination: &Destination) -> Result<File, CliError> {
+    let path = places.certificates().join(format!("{destination}.lock"));
+    let failed = |error: &dyn std::fmt::Display| CliError::failed(format!("cannot lock {}: {error}", path.display()));
+    durable::create_dir_all(&places.certificates(), FOLDER_MODE).map_err(|error| failed(&error))?;
+    let file = File::create(&path).map_err(|error| failed(&error))?;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) => tokio::time::sleep(LOOK_AGAIN).await,
+            Err(TryLockError::Error(error)) => return Err(failed(&error)),
+        }
+    }
 }
 
 /// Its window is open at `now`, it names no key, and its one session, if it
@@ -148,4 +181,24 @@ async fn without_asking(
     };
     let request = ask(session, &new).await?;
     Ok((request.state == RequestState::Approved).then_some(request))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn one_fetch_at_a_time_for_a_destination() {
+        let dir = tempfile::tempdir().unwrap();
+        let places = Places::below(dir.path());
+        let [db1, db2] = ["root@db1", "root@db2"].map(|name| name.parse().unwrap());
+        let first = alone(&places, &db1).await.unwrap();
+        let _other = alone(&places, &db2).await.unwrap();
+        let second = alone(&places, &db1);
+        tokio::pin!(second);
+        let early = tokio::time::timeout(LOOK_AGAIN, &mut second).await;
+        assert!(early.is_err(), "the first one still fetches");
+        drop(first);
+        second.await.unwrap();
+    }
 }

@@ -33,6 +33,10 @@ pub struct InitArgs {
     /// Address and port of the SSH listener; default: port 2222 on every address
     #[arg(long, value_name = "ADDR:PORT")]
     listen: Option<SocketAddr>,
+    /// Address and port of the API over TLS, for everybody who is not on this machine;
+    /// default: none, this machine's own socket only
+    #[arg(long, value_name = "ADDR:PORT")]
+    api_listen: Option<SocketAddr>,
     /// A name or address that clients type for this server; may be given several times.
     /// Default: the node's name, the machine's and the listener's address
     #[arg(long = "host-name", value_name = "NAME")]
@@ -83,6 +87,7 @@ pub async fn run(common: &Common, args: &InitArgs) -> Result<Exit, CliError> {
     let new = New {
         node,
         listen,
+        api_listen: args.api_listen,
         host_names,
         store_url_file,
     };
@@ -119,6 +124,8 @@ pub async fn run(common: &Common, args: &InitArgs) -> Result<Exit, CliError> {
 pub struct New {
     pub node: NodeName,
     pub listen: SocketAddr,
+    /// Where the API is over TLS, if it is.
+    pub api_listen: Option<SocketAddr>,
     /// Names that clients reach it by: what its host certificate is good for.
     pub host_names: Vec<String>,
     /// Names the PostgreSQL database to use; none: the one of the environment,
@@ -133,6 +140,11 @@ pub struct New {
 /// Something is there already, or cannot be made.
 pub async fn create(layout: &Layout, new: &New, clock: &Clock) -> Result<(), CliError> {
     empty(layout)?;
+    let place = match &new.store_url_file {
+        Some(file) => Place::UrlFile(file.clone()),
+        None => Place::of_environment().unwrap_or_else(|| Place::File(layout.store())),
+    };
+    place.check()?;
     let failed = |error: &dyn std::fmt::Display| CliError::failed(error.to_string());
     for folder in layout.folders() {
         // The keys folder is made whole, or not at all, by its own module.
@@ -145,10 +157,6 @@ pub async fn create(layout: &Layout, new: &New, clock: &Clock) -> Result<(), Cli
         .await
         .map_err(|error| failed(&error))?;
     Ledger::create(&layout.ledger(), &origin).map_err(|error| failed(&error))?;
-    let place = match &new.store_url_file {
-        Some(file) => Place::UrlFile(file.clone()),
-        None => Place::of_environment().unwrap_or_else(|| Place::File(layout.store())),
-    };
     store::create(&place).await?;
     make_folder(&layout.policies())?;
     for (name, text) in policies::default_files() {
@@ -161,6 +169,9 @@ pub async fn create(layout: &Layout, new: &New, clock: &Clock) -> Result<(), Cli
         ("ssh.listen", format!("\"{}\"", new.listen)),
         ("ssh.host_names", format!("[{}]", names.join(", "))),
     ];
+    if let Some(at) = new.api_listen {
+        set.push(("api.listen", format!("\"{at}\"")));
+    }
     if let Some(file) = &new.store_url_file {
         let file = toml::Value::String(file.display().to_string());
         set.push(("store.url_file", file.to_string()));
@@ -251,6 +262,7 @@ pub fn new_for_tests() -> New {
     New {
         node: "gate1".parse().unwrap(),
         listen: "127.0.0.1:2222".parse().unwrap(),
+        api_listen: None,
         host_names: vec!["gate1".to_owned(), "127.0.0.1".to_owned()],
         store_url_file: None,
     }

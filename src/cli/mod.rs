@@ -18,6 +18,7 @@ mod exit;
 pub mod init;
 pub mod output;
 
+mod break_glass;
 mod check;
 mod demo;
 mod duration;
@@ -131,6 +132,9 @@ pub enum Command {
     Fetch(fetch::FetchArgs),
     /// Who may do what, and which rule says so, without doing it
     Explain(Box<explain::ExplainArgs>),
+    /// Grants made ready for the day on which nothing else works
+    #[command(subcommand)]
+    BreakGlass(break_glass::BreakGlassCommand),
     /// Looks back at what was done
     #[command(subcommand)]
     Review(review::ReviewCommand),
@@ -268,6 +272,7 @@ async fn dispatch(common: &Common, command: Command) -> Result<Exit, CliError> {
         Command::SshConfig(args) => ssh_config::run(common, &args).await,
         Command::Fetch(args) => fetch::run(common, &args).await,
         Command::Explain(args) => explain::run(common, *args).await,
+        Command::BreakGlass(command) => break_glass::run(common, command).await,
         Command::Review(command) => review::run(common, command).await,
         Command::Anomalies => review::anomalies(common).await,
         Command::Inventory => inventory::list(common).await,

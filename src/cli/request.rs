@@ -122,6 +122,8 @@ pub(super) enum KeyHome {
     File { public_key: PathBuf, out: PathBuf },
     /// Made here, kept by the agent alone.
     Agent { agent: Agent, confirm: bool },
+    /// With somebody else, who takes the certificate.
+    Theirs,
 }
 
 impl KeyHome {
@@ -150,10 +152,13 @@ impl KeyHome {
 
 pub async fn run(common: &Common, args: RequestArgs) -> Result<Exit, CliError> {
     let session = Session::logged_in(common).await?;
-    let home = KeyHome::of(args.public_key.as_deref(), args.out.as_deref(), args.confirm)?;
+    let home = match (&args.identity, &args.public_key) {
+        (Some(_), None) => KeyHome::Theirs,
+        (_, public_key) => KeyHome::of(public_key.as_deref(), args.out.as_deref(), args.confirm)?,
+    };
     let public_key = match &home {
         KeyHome::File { public_key, .. } => Some(read_text(public_key, KEY_FILE_BYTES_MAX)?.trim().to_owned()),
-        KeyHome::Agent { .. } => None,
+        KeyHome::Agent { .. } | KeyHome::Theirs => None,
     };
     let begins_ms = args
         .begin
@@ -213,6 +218,7 @@ async fn finish(session: &Session, request: RequestView, home: &KeyHome) -> Resu
     let had = match home {
         KeyHome::File { public_key, out } => into_file(session, request, public_key, out).await?,
         KeyHome::Agent { agent, confirm } => into_agent(session, request, agent, *confirm).await?,
+        KeyHome::Theirs => return theirs(session, request),
     };
     session.output.data(&had, || {
         let words = had.ssh.iter().flatten();
@@ -239,6 +245,21 @@ fn pending(session: &Session, request: RequestView) -> Result<Exit, CliError> {
         request.id,
         request.id
     ));
+    so_far(session, request)?;
+    Ok(Exit::Pending)
+}
+
+fn theirs(session: &Session, request: RequestView) -> Result<Exit, CliError> {
+    session.output.say(format!(
+        "Approved. {} takes the certificate: portcullis collect {}",
+        request.identity, request.id
+    ));
+    so_far(session, request)?;
+    Ok(Exit::Ok)
+}
+
+/// A request without a certificate, for the pipe.
+fn so_far(session: &Session, request: RequestView) -> Result<(), CliError> {
     let had = Had {
         schema: SCHEMA,
         request,
@@ -246,8 +267,7 @@ fn pending(session: &Session, request: RequestView) -> Result<Exit, CliError> {
         certificate_file: None,
         ssh: None,
     };
-    session.output.data(&had, || format!("{}\n", had.request.id))?;
-    Ok(Exit::Pending)
+    session.output.data(&had, || format!("{}\n", had.request.id))
 }
 
 /// Who has to answer yet.

@@ -14,7 +14,7 @@ use crate::kernel::policy::obligations::Obligations;
 pub struct RequestsArgs {
     /// Only those that are pending, approved, denied, expired, withdrawn or revoked
     #[arg(long, value_name = "STATE", conflicts_with = "id")]
-    state: Option<RequestState>,
+    only: Option<RequestState>,
     /// Only those that you made
     #[arg(long, conflicts_with = "id")]
     mine: bool,
@@ -64,7 +64,7 @@ pub async fn run(common: &Common, args: &RequestsArgs) -> Result<Exit, CliError>
         return Ok(Exit::Ok);
     }
     let mut query: Vec<String> = Vec::new();
-    query.extend(args.state.map(|state| format!("state={}", state.as_str())));
+    query.extend(args.only.map(|state| format!("state={}", state.as_str())));
     query.extend(args.mine.then(|| "mine=true".to_owned()));
     let path = match query.is_empty() {
         true => "/v1/requests".to_owned(),
@@ -95,7 +95,7 @@ pub async fn run(common: &Common, args: &RequestsArgs) -> Result<Exit, CliError>
     if answer.next.is_some() {
         session
             .output
-            .say("There are more, older ones: narrow it down with --state or --mine.");
+            .say("There are more, older ones: narrow it down with --only or --mine.");
     }
     Ok(Exit::Ok)
 }

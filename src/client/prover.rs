@@ -112,7 +112,16 @@ impl Prover {
     /// # Errors
     /// When the key or its agent does not.
     pub async fn sign(&self, challenge: String) -> Result<SignedChallenge, ProverError> {
-        let bytes = sshsig::to_be_signed(CHALLENGE_NAMESPACE, challenge.as_bytes())?;
+        let signature = self.sign_text(CHALLENGE_NAMESPACE, &challenge).await?;
+        Ok(SignedChallenge { challenge, signature })
+    }
+
+    /// Signs a text under a namespace of its own (PROTOCOL.sshsig); armored.
+    ///
+    /// # Errors
+    /// When the key or its agent does not.
+    pub async fn sign_text(&self, namespace: &str, text: &str) -> Result<String, ProverError> {
+        let bytes = sshsig::to_be_signed(namespace, text.as_bytes())?;
         let (key, signature) = match self {
             Prover::Agent(agent, key) => (key, agent.sign(key, &bytes).await?),
             Prover::File(path, key) => {
@@ -120,10 +129,10 @@ impl Prover {
                 (key.public_key(), signature)
             }
         };
-        let signature = sshsig::armored(key, CHALLENGE_NAMESPACE, signature)?;
+        let signature = sshsig::armored(key, namespace, signature)?;
         // What the server would refuse is told here, where it can be mended.
-        sshsig::verify(&signature, CHALLENGE_NAMESPACE, challenge.as_bytes())?;
-        Ok(SignedChallenge { challenge, signature })
+        sshsig::verify(&signature, namespace, text.as_bytes())?;
+        Ok(signature)
     }
 }
 

@@ -7,15 +7,17 @@ use portcullis_recording::note::{KeyKind, VerifierKey};
 use sha2::{Digest, Sha256};
 
 use super::said::{
-    Said, SaidApi, SaidKeys, SaidLedger, SaidPolicy, SaidRecording, SaidRetention, SaidSession, SaidSsh, SaidWitness,
-    SaidZone,
+    Said, SaidApi, SaidBreakGlass, SaidKeys, SaidLedger, SaidPolicy, SaidRecording, SaidRetention, SaidSession,
+    SaidSsh, SaidWitness, SaidZone,
 };
 use super::{
     Api, Config, ConfigError, HOOKS_MAX, HOST_NAMES_MAX, HookSaid, Kex, Ledger, Log, LogFormat, NotifyTo, Policy,
     Recording, Retention, Session, Ssh, WITNESSES_MAX, Witness, ZONES_MAX, host_name_ok,
 };
+use crate::break_glass::Signers;
 use crate::issue::ca::SOURCE_BLOCKS_MAX;
 use crate::issue::places::{Pkcs11, Place, Places};
+use crate::kernel::break_glass::SIGNERS_MAX;
 use crate::kernel::grant::Cidr;
 use crate::kernel::id::NodeName;
 use crate::kernel::policy::place::Zone;
@@ -107,6 +109,7 @@ impl Meaning<'_> {
                 None => store::Place::File(layout.store()),
             },
             policy: self.policy(said.policy, said.zone, layout.root())?,
+            break_glass: self.break_glass(&said.break_glass)?,
             layout,
             session: self.session(said.session)?,
             recording: self.recording(&said.recording)?,
@@ -280,7 +283,9 @@ impl Meaning<'_> {
     }
 
     fn api(&self, said: SaidApi, folder: &Path) -> Result<Api, ConfigError> {
-        let listen = said.listen.map(|text| {
+        let text = |said: Option<String>| said.filter(|text| !text.is_empty());
+        let file = |said: Option<PathBuf>| said.filter(|path| !path.as_os_str().is_empty());
+        let listen = text(said.listen).map(|text| {
             text.parse()
                 .map_err(|_| self.bad("api.listen", format!("`{text}` is not an address with a port")))
         });
@@ -292,13 +297,13 @@ impl Meaning<'_> {
                 false => Err(self.bad(key, "it does not begin with https:// or http://")),
             }
         };
-        let (certificate, key, given) = match (said.certificate_file, said.key_file) {
+        let (certificate, key, given) = match (file(said.certificate_file), file(said.key_file)) {
             (Some(certificate), Some(key)) => (folder.join(certificate), folder.join(key), true),
             (None, None) => (folder.join("keys/api.crt"), folder.join("keys/api.key"), false),
             (Some(_), None) => return Err(self.bad("api.key_file", "the certificate's key is not named")),
             (None, Some(_)) => return Err(self.bad("api.certificate_file", "the key's certificate is not named")),
         };
-        let notify = match (said.notify_url, said.notify_secret_file) {
+        let notify = match (text(said.notify_url), file(said.notify_secret_file)) {
             (None, None) => None,
             (Some(to), Some(secret)) => Some(NotifyTo {
                 url: url("api.notify_url", to)?,
@@ -331,7 +336,7 @@ impl Meaning<'_> {
         }
         Ok(Api {
             listen: listen.transpose()?,
-            url: said.url.map(|text| url("api.url", text)).transpose()?,
+            url: text(said.url).map(|text| url("api.url", text)).transpose()?,
             certificate,
             key,
             given,
@@ -377,6 +382,17 @@ impl Meaning<'_> {
                 .map_err(|error| self.bad("policy.time_zone", error.to_string()))?,
             zones,
         })
+    }
+
+    fn break_glass(&self, said: &SaidBreakGlass) -> Result<Option<Signers>, ConfigError> {
+        let most = u64::try_from(SIGNERS_MAX).unwrap_or(u64::MAX);
+        let threshold = self.number("break_glass.threshold", said.threshold, 2, (1, most))?;
+        match said.signers.as_deref().unwrap_or_default() {
+            [] => Ok(None),
+            signers => Signers::parse(signers, threshold)
+                .map(Some)
+                .map_err(|why| self.bad("break_glass.signers", why)),
+        }
     }
 
     fn ledger(&self, said: SaidLedger) -> Result<Ledger, ConfigError> {

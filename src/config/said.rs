@@ -21,6 +21,7 @@ pub(super) struct Said {
     pub(super) ledger: SaidLedger,
     pub(super) api: SaidApi,
     pub(super) policy: SaidPolicy,
+    pub(super) break_glass: SaidBreakGlass,
     pub(super) zone: Option<Vec<SaidZone>>,
     pub(super) log: SaidLog,
 }
@@ -128,6 +129,13 @@ pub(super) struct SaidApi {
 pub(super) struct SaidPolicy {
     pub(super) dir: Option<PathBuf>,
     pub(super) time_zone: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct SaidBreakGlass {
+    pub(super) signers: Option<Vec<String>>,
+    pub(super) threshold: Option<u64>,
 }
 
 #[derive(Deserialize)]

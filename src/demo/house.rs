@@ -82,6 +82,7 @@ impl House {
         let new = New {
             node: "demo".parse()?,
             listen,
+            api_listen: None,
             host_names: vec![listen.ip().to_string()],
             store_url_file: None,
         };

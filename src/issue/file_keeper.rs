@@ -18,6 +18,7 @@ use russh::keys::ssh_key::{Certificate, PrivateKey, PublicKey};
 
 use crate::clock::Clock;
 use crate::keeper::{AdmissionCertificate, Answer, HostCertificate, Keeper, KeeperError, TargetCertificate};
+use crate::kernel::break_glass;
 use crate::kernel::grant::GRANT_MS_MAX;
 
 use super::ca::{Draft, NONCE_BYTES};
@@ -32,6 +33,9 @@ pub const TARGET_MS_MAX: u64 = 15 * 60 * 1000;
 pub const TARGET_BACKDATE_MS_MAX: u64 = 60 * 1000;
 /// How far a grant may begin in the future, in ms (31 days).
 pub const GRANT_AHEAD_MS_MAX: u64 = 31 * 24 * 60 * 60 * 1000;
+/// Longest life of a certificate under a break-glass grant, in ms: its window
+/// and the minute that it begins before. It ends no later than this from now.
+pub const BREAK_GLASS_MS_MAX: u64 = break_glass::WINDOW_MS_MAX + TARGET_BACKDATE_MS_MAX;
 /// Longest life of a host certificate of ours, in ms (366 days).
 pub const HOST_MS_MAX: u64 = 366 * 24 * 60 * 60 * 1000;
 /// Longest statement about a recording, in bytes.
@@ -181,6 +185,18 @@ impl FileKeeper {
         Draft::admission(&authority.public, nonce(), asked).map_err(|why| authority.refuse(why))
     }
 
+    fn break_glass_draft(&self, held: &Authorities, asked: AdmissionCertificate) -> Result<Draft, KeeperError> {
+        let authority = &held.admission_ca;
+        self.refuse_own(held, authority, &asked.public_key, None)?;
+        let now = self.clock.now().wall_ms;
+        let life = asked.valid_before_ms.saturating_sub(asked.valid_after_ms);
+        if life > BREAK_GLASS_MS_MAX || asked.valid_before_ms > now.saturating_add(BREAK_GLASS_MS_MAX) {
+            return Err(authority.refuse("it would end more than 366 days from now"));
+        }
+        authority.refuse_past(now, asked.valid_before_ms)?;
+        Draft::admission(&authority.public, nonce(), asked).map_err(|why| authority.refuse(why))
+    }
+
     fn target_draft(&self, held: &Authorities, asked: TargetCertificate) -> Result<Draft, KeeperError> {
         let authority = &held.target_ca;
         self.refuse_own(held, authority, &asked.public_key, None)?;
@@ -320,6 +336,14 @@ impl Keeper for FileKeeper {
         Box::pin(async move {
             let held = self.authorities();
             let draft = self.admission_draft(&held, certificate)?;
+            held.admission_ca.sign(draft).await
+        })
+    }
+
+    fn issue_break_glass(&self, certificate: AdmissionCertificate) -> Answer<'_, Certificate> {
+        Box::pin(async move {
+            let held = self.authorities();
+            let draft = self.break_glass_draft(&held, certificate)?;
             held.admission_ca.sign(draft).await
         })
     }

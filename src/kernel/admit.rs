@@ -7,7 +7,9 @@
 //! time as an argument and a stable code for each refusal.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
+use super::break_glass::{Condition, Signed, Standing, WINDOW_MS_MAX};
 use super::grant::{Capabilities, Capability, Cidr, Grant, NotLive, WallMs};
 use super::id::{Destination, GrantId, IdentityName};
 
@@ -107,6 +109,7 @@ pub enum Refusal {
     GrantUsed,
     GrantSource,
     StoreUnavailable,
+    StoreAnswers,
 }
 
 impl Refusal {
@@ -138,6 +141,7 @@ impl Refusal {
             Refusal::GrantUsed => "grant_used",
             Refusal::GrantSource => "grant_source",
             Refusal::StoreUnavailable => "store_unavailable",
+            Refusal::StoreAnswers => "break_glass_not_now",
         }
     }
 
@@ -173,6 +177,9 @@ impl Refusal {
             Refusal::GrantUsed => "the grant was for one connection and has been used".into(),
             Refusal::GrantSource => "the grant may not be used from this address".into(),
             Refusal::StoreUnavailable => "grants cannot be checked right now; try again".into(),
+            Refusal::StoreAnswers => {
+                "this break-glass grant is for when the store does not answer, and it does; ask for a grant".into()
+            }
         }
     }
 
@@ -204,12 +211,13 @@ impl Refusal {
             | Refusal::GrantRevoked
             | Refusal::GrantUsed
             | Refusal::GrantSource
-            | Refusal::StoreUnavailable => true,
+            | Refusal::StoreUnavailable
+            | Refusal::StoreAnswers => true,
         }
     }
 }
 
-/// A certificate that admits. Only [`admit`] makes one.
+/// A certificate that admits. Only [`admit`] and [`admit_break_glass`] make one.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Admitted {
     identity: IdentityName,
@@ -225,6 +233,7 @@ pub struct Admitted {
     policy_digest: [u8; 32],
     reason: String,
     ticket: Option<String>,
+    break_glass: Option<Arc<Signed>>,
 }
 
 impl Admitted {
@@ -237,7 +246,8 @@ impl Admitted {
     pub fn destination(&self) -> &Destination {
         &self.destination
     }
-    /// End of both the certificate and the grant, wall clock, exclusive.
+    /// End of both the certificate and the grant, wall clock, exclusive; of the
+    /// one session, where it is a break-glass grant's.
     pub fn until_ms(&self) -> WallMs {
         self.until_ms
     }
@@ -273,6 +283,10 @@ impl Admitted {
     pub fn ticket(&self) -> Option<&str> {
         self.ticket.as_deref()
     }
+    /// What was signed beforehand, if no row of the store is behind it.
+    pub fn break_glass(&self) -> Option<&Arc<Signed>> {
+        self.break_glass.as_ref()
+    }
 }
 
 /// Decides over a presented certificate. `grant` is the store's row that
@@ -291,7 +305,7 @@ pub fn admit(
 ) -> Result<Admitted, Refusal> {
     check_shape(presented, trust)?;
     check_principals(presented, wanted)?;
-    check_validity(presented, trust, now)?;
+    check_validity(presented, trust.lifetime_secs_max, now)?;
     let force_command = check_critical_options(presented, peer)?;
 
     let grant = grant.ok_or(Refusal::NoGrant)?;
@@ -310,7 +324,65 @@ pub fn admit(
     if !grant.admits_from(peer) {
         return Err(Refusal::GrantSource);
     }
+    Ok(admitted(presented, grant, force_command, None))
+}
 
+/// Decides over a certificate that a break-glass grant names: by what was
+/// signed and by how things stand, and nothing else is asked. Such a
+/// certificate may live as long as its grant's window.
+///
+/// # Errors
+/// As [`admit`]; [`Refusal::StoreAnswers`] when its condition does not hold.
+pub fn admit_break_glass(
+    presented: &Presented,
+    trust: &AdmissionTrust,
+    wanted: &Destination,
+    (peer, now): (IpAddr, WallMs),
+    signed: &Arc<Signed>,
+    standing: Standing,
+) -> Result<Admitted, Refusal> {
+    check_shape(presented, trust)?;
+    check_principals(presented, wanted)?;
+    check_validity(presented, WINDOW_MS_MAX / 1000, now)?;
+    let force_command = check_critical_options(presented, peer)?;
+
+    let statement = signed.statement();
+    let door = statement.door(presented.sha256).ok_or(Refusal::NoGrant)?;
+    if door.destination() != *wanted {
+        return Err(Refusal::OtherGrant);
+    }
+    if standing.revoked {
+        return Err(Refusal::GrantRevoked);
+    }
+    if now < statement.from_ms {
+        return Err(Refusal::GrantNotYet);
+    }
+    if now >= statement.until_ms {
+        return Err(Refusal::GrantExpired);
+    }
+    if standing.used {
+        return Err(Refusal::GrantUsed);
+    }
+    if !statement.admits_from(peer) {
+        return Err(Refusal::GrantSource);
+    }
+    match statement.condition {
+        Condition::StoreDown if standing.store_alive => return Err(Refusal::StoreAnswers),
+        Condition::StoreDown | Condition::Always => {}
+    }
+    let grant = Grant {
+        until_ms: statement.session_until(now),
+        ..signed.grant(door)
+    };
+    Ok(admitted(presented, &grant, force_command, Some(signed.clone())))
+}
+
+fn admitted(
+    presented: &Presented,
+    grant: &Grant,
+    force_command: Option<String>,
+    break_glass: Option<Arc<Signed>>,
+) -> Admitted {
     let permits = |extension: &str| presented.extensions.iter().any(|(name, _)| name == extension);
     let capabilities = grant
         .capabilities
@@ -323,10 +395,10 @@ pub fn admit(
             Capability::Shell | Capability::Exec | Capability::Sftp => true,
         })
         .collect();
-    Ok(Admitted {
+    Admitted {
         identity: grant.identity.clone(),
         grant: grant.id,
-        destination: wanted.clone(),
+        destination: grant.destination.clone(),
         until_ms: grant.until_ms.min(presented.valid_before.saturating_mul(1000)),
         capabilities,
         permits_pty: permits("permit-pty"),
@@ -342,7 +414,8 @@ pub fn admit(
         policy_digest: grant.policy_digest,
         reason: grant.reason.clone(),
         ticket: grant.ticket.clone(),
-    })
+        break_glass,
+    }
 }
 
 fn check_shape(presented: &Presented, trust: &AdmissionTrust) -> Result<(), Refusal> {
@@ -404,13 +477,13 @@ fn check_principals(presented: &Presented, wanted: &Destination) -> Result<(), R
     }
 }
 
-fn check_validity(presented: &Presented, trust: &AdmissionTrust, now: WallMs) -> Result<(), Refusal> {
+fn check_validity(presented: &Presented, lifetime_secs_max: u64, now: WallMs) -> Result<(), Refusal> {
     let lifetime = presented
         .valid_before
         .checked_sub(presented.valid_after)
         .filter(|secs| *secs > 0 && presented.valid_before < u64::MAX / 1000)
         .ok_or(Refusal::BadValidity)?;
-    if lifetime > trust.lifetime_secs_max.saturating_add(BACKDATE_SECS_MAX) {
+    if lifetime > lifetime_secs_max.saturating_add(BACKDATE_SECS_MAX) {
         return Err(Refusal::LifetimeTooLong);
     }
     if now < presented.valid_after.saturating_mul(1000) {

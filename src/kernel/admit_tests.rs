@@ -237,3 +237,196 @@ fn reasons_are_shown_only_after_proof_of_our_ca_and_destination() {
         assert!(refusal.may_be_shown(), "{refusal:?}");
     }
 }
+
+mod break_glass {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::kernel::break_glass::{Condition, Door, Signed, Standing, Statement, VERSION, WINDOW_MS_MAX};
+    use crate::kernel::id::IdentityName;
+    use crate::kernel::inventory::{IdentityKind, Reach, Target};
+    use crate::kernel::policy::facts::Who;
+
+    const AWAY: Standing = Standing {
+        used: false,
+        revoked: false,
+        store_alive: false,
+    };
+
+    fn statement() -> Statement {
+        Statement {
+            version: VERSION,
+            id: GrantId([2; 16]),
+            node: "gate1".parse().unwrap(),
+            made_ms: NOW - 5000,
+            made_by: "root".to_owned(),
+            who: Who {
+                name: "alice".parse().unwrap(),
+                kind: IdentityKind::Person,
+                roles: BTreeSet::new(),
+                groups: BTreeSet::new(),
+                owner: None,
+                purpose: None,
+            },
+            doors: vec![Door {
+                login: "root".parse().unwrap(),
+                target: Target {
+                    name: "db1".parse().unwrap(),
+                    logins: vec!["root".parse().unwrap()],
+                    reach: Reach::Local {
+                        command: Vec::new(),
+                        run_as: "nobody".to_owned(),
+                    },
+                    labels: Vec::new(),
+                    disabled: false,
+                },
+                certificate_sha256: [7; 32],
+                certificate_serial: 1,
+            }],
+            capabilities: [Capability::Exec, Capability::Forward].into(),
+            sources: vec!["192.0.2.0/24".parse().unwrap()],
+            from_ms: NOW,
+            until_ms: NOW + WINDOW_MS_MAX,
+            session_ms: 600_000,
+            condition: Condition::StoreDown,
+            reason: "the store is gone".to_owned(),
+            policy_digest: [0; 32],
+        }
+    }
+
+    /// A certificate that lives as long as the window.
+    fn long() -> Presented {
+        Presented {
+            valid_before: (NOW + WINDOW_MS_MAX) / 1000,
+            ..presented()
+        }
+    }
+
+    fn decide(
+        presented: &Presented,
+        statement: Statement,
+        wanted: &str,
+        peer: &str,
+        now: WallMs,
+        standing: Standing,
+    ) -> Result<Admitted, Refusal> {
+        let by: BTreeSet<IdentityName> = ["bob", "carol"].iter().map(|name| name.parse().unwrap()).collect();
+        let signed = Arc::new(Signed::new(statement, &"gate1".parse().unwrap(), by, 2).unwrap());
+        let here = (peer.parse().unwrap(), now);
+        admit_break_glass(presented, &trust(), &wanted.parse().unwrap(), here, &signed, standing)
+    }
+
+    #[test]
+    fn what_was_signed_admits_without_a_row_and_for_its_session_only() {
+        let admitted = decide(&long(), statement(), "root@db1", PEER, NOW, AWAY).unwrap();
+        assert_eq!(admitted.until_ms(), NOW + 600_000);
+        assert_eq!(admitted.grant(), GrantId([2; 16]));
+        assert!(admitted.break_glass().is_some());
+        assert_eq!(admitted.capabilities().len(), 2);
+        // The same certificate is nothing by the ordinary way, whatever the row says.
+        let row = Grant {
+            until_ms: NOW + WINDOW_MS_MAX,
+            ..grant()
+        };
+        assert_eq!(
+            super::decide(&long(), Some(&row), NOW).unwrap_err(),
+            Refusal::LifetimeTooLong
+        );
+        assert!(
+            super::decide(&presented(), Some(&grant()), NOW)
+                .unwrap()
+                .break_glass()
+                .is_none()
+        );
+    }
+
+    #[test]
+    fn every_refusal_of_break_glass_has_its_row() {
+        let end = NOW + WINDOW_MS_MAX;
+        let always = Statement {
+            condition: Condition::Always,
+            ..statement()
+        };
+        let up = Standing {
+            store_alive: true,
+            ..AWAY
+        };
+        decide(&long(), always.clone(), "root@db1", PEER, NOW, up).unwrap();
+        let other = Presented {
+            sha256: [8; 32],
+            ..long()
+        };
+        let two = Presented {
+            principals: vec!["root@db1".into(), "root@db2".into()],
+            ..long()
+        };
+        let longer = Presented {
+            valid_before: (end + 3_600_000) / 1000,
+            ..long()
+        };
+        let unknown = Presented {
+            ca_key: b"other".to_vec(),
+            ..long()
+        };
+        let used = Standing { used: true, ..AWAY };
+        let revoked = Standing { revoked: true, ..AWAY };
+        let short = Statement {
+            until_ms: NOW + 1000,
+            ..statement()
+        };
+        let later = Statement {
+            from_ms: NOW + 1,
+            ..statement()
+        };
+        let rows = [
+            ("break_glass_not_now", &long(), statement(), "root@db1", PEER, NOW, up),
+            ("no_grant", &other, statement(), "root@db1", PEER, NOW, AWAY),
+            (
+                "grant_other_destination",
+                &two,
+                statement(),
+                "root@db2",
+                PEER,
+                NOW,
+                AWAY,
+            ),
+            (
+                "cert_wrong_principal",
+                &long(),
+                statement(),
+                "root@db2",
+                PEER,
+                NOW,
+                AWAY,
+            ),
+            (
+                "cert_lifetime_too_long",
+                &longer,
+                statement(),
+                "root@db1",
+                PEER,
+                NOW,
+                AWAY,
+            ),
+            ("cert_unknown_ca", &unknown, statement(), "root@db1", PEER, NOW, AWAY),
+            ("grant_used", &long(), statement(), "root@db1", PEER, NOW, used),
+            ("grant_revoked", &long(), statement(), "root@db1", PEER, NOW, revoked),
+            (
+                "grant_source",
+                &long(),
+                statement(),
+                "root@db1",
+                "198.51.100.1",
+                NOW,
+                AWAY,
+            ),
+            ("grant_not_yet", &long(), later, "root@db1", PEER, NOW, AWAY),
+            ("grant_expired", &long(), short, "root@db1", PEER, NOW + 1000, AWAY),
+            ("cert_expired", &long(), statement(), "root@db1", PEER, end, AWAY),
+        ];
+        for (code, presented, statement, wanted, peer, now, standing) in rows {
+            let refusal = decide(presented, statement, wanted, peer, now, standing).unwrap_err();
+            assert_eq!(refusal.code(), code);
+        }
+    }
+}

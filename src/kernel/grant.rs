@@ -211,20 +211,21 @@ impl Grant {
     /// Whether it admits at `now`.
     ///
     /// # Errors
-    /// The reason why it does not; revocation is told before expiry, since
-    /// it is what the holder cannot see in the certificate.
+    /// The reason why it does not. What is over for good is told before what
+    /// the clock says: a clock set back must not hide it, and the holder cannot
+    /// see it in the certificate.
     pub fn live(&self, now: WallMs) -> Result<(), NotLive> {
         if self.revoked_at_ms.is_some() {
             return Err(NotLive::Revoked);
+        }
+        if self.single_use && self.used_at_ms.is_some() {
+            return Err(NotLive::Used);
         }
         if now < self.from_ms {
             return Err(NotLive::NotYet);
         }
         if now >= self.until_ms {
             return Err(NotLive::Expired);
-        }
-        if self.single_use && self.used_at_ms.is_some() {
-            return Err(NotLive::Used);
         }
         Ok(())
     }

@@ -7,6 +7,7 @@
 
 pub mod access;
 pub mod admit;
+pub mod break_glass;
 pub mod duration;
 pub mod echo;
 pub mod grant;

@@ -323,7 +323,7 @@ impl Ledger {
         let event = Body::Event {
             kind: kind.chars().take(KIND_BYTES_MAX).collect(),
             at_ms: self.clock.now().wall_ms,
-            json: body.to_string(),
+            json: sorted(body),
         };
         let body = event.encode().map_err(|bytes| LedgerError::TooLong { bytes })?;
         let salt = rand::rng().random();
@@ -344,7 +344,7 @@ impl Ledger {
         let mut latest = self.latest.lock().await;
         if let Some(last) = latest.get(kind) {
             let (_, said) = self.leaf(*last).await?;
-            let now = body.to_string();
+            let now = sorted(body.clone());
             if matches!(said, Body::Event { json, .. } if json == now) {
                 return Ok(None);
             }
@@ -552,5 +552,11 @@ impl Ledger {
 
 #[cfg(test)]
 pub(crate) mod testing;
+/// One text for each meaning: keys in order, whatever order they came in.
+fn sorted(mut body: serde_json::Value) -> String {
+    body.sort_all_objects();
+    body.to_string()
+}
+
 #[cfg(test)]
 mod tests;

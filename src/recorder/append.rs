@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use portcullis_recording::Piece;
 
 use super::RecorderError;
-use super::reserve::{Reserve, is_full};
+use super::reserve::Room;
 use super::spool::{Job, failed, lock};
 
 /// Slices given to one writev (IOV_MAX is 1024).
@@ -18,9 +18,9 @@ const SLICES_MAX: usize = 512;
 ///
 /// Order: chunk and leaf appended, synced, and only then the tail removed.
 /// What a sync refused is cut off again: the tail still has it.
-pub fn encode(job: Job, reserve: &Reserve) -> Result<(), RecorderError> {
+pub fn encode(job: Job, room: Room<'_>) -> Result<(), RecorderError> {
     let (main, path) = (job.main.clone(), job.path.clone());
-    let before = append_chunk(job, Some(reserve))?;
+    let before = append_chunk(job, room)?;
     let main = lock(&main);
     if let Err(error) = main.file.sync_data() {
         cut(&main.file, before);
@@ -31,7 +31,7 @@ pub fn encode(job: Job, reserve: &Reserve) -> Result<(), RecorderError> {
 }
 
 /// Appends a segment's chunk and leaf; answers with the length before.
-pub fn append_chunk(job: Job, reserve: Option<&Reserve>) -> Result<u64, RecorderError> {
+pub fn append_chunk(job: Job, room: Room<'_>) -> Result<u64, RecorderError> {
     let bytes = std::fs::read(&job.path).map_err(failed("cannot be read back"))?;
     let mut guard = lock(&job.main);
     let main = &mut *guard;
@@ -53,7 +53,7 @@ pub fn append_chunk(job: Job, reserve: Option<&Reserve>) -> Result<u64, Recorder
     main.screens.keep(&job.terminals);
     let before = main.file.metadata().map_err(failed("cannot be measured"))?.len();
     let chunk = job.segment.encode(&bytes, &keyframes, job.level, &mut main.main)?;
-    append(&main.file, &chunk, reserve).map_err(failed("cannot be appended to"))?;
+    append(&main.file, &chunk, room).map_err(failed("cannot be appended to"))?;
     Ok(before)
 }
 
@@ -62,11 +62,11 @@ pub fn append_chunk(job: Job, reserve: Option<&Reserve>) -> Result<u64, Recorder
 pub fn append_synced(
     file: &File,
     bytes: &[u8],
-    reserve: &Reserve,
+    room: Room<'_>,
     sync: impl FnOnce(&File) -> std::io::Result<()>,
 ) -> Result<(), RecorderError> {
     let before = file.metadata().map_err(failed("cannot be measured"))?.len();
-    append(file, bytes, Some(reserve)).map_err(failed("found no room for the seal"))?;
+    append(file, bytes, room).map_err(failed("found no room for the seal"))?;
     sync(file).map_err(|error| {
         cut(file, before);
         RecorderError::unsynced(&error)
@@ -79,26 +79,40 @@ pub fn cut(file: &File, len: u64) {
     }
 }
 
-/// Appends all or nothing; gives the reserve up if there is no room.
-pub fn append(file: &File, bytes: &[u8], reserve: Option<&Reserve>) -> std::io::Result<()> {
-    let before = file.metadata()?.len();
-    let mut writing: &File = file;
-    match (writing.write_all(bytes), reserve) {
-        (Ok(()), _) => Ok(()),
-        (Err(error), Some(reserve)) if is_full(&error) => {
-            file.set_len(before)?;
-            reserve.release();
-            writing.write_all(bytes)
-        }
-        (Err(error), _) => {
-            // Half a chunk is none; if this fails as well, recovery cuts it.
-            cut(file, before);
-            Err(error)
-        }
+/// Appends all or nothing.
+pub fn append(file: &File, bytes: &[u8], room: Room<'_>) -> std::io::Result<()> {
+    whole(file, room, |mut writing| writing.write_all(bytes))
+}
+
+/// The same for what was just taken. Where nothing is given up for it, a torn
+/// end is left to recovery, which cuts it: nobody writes behind it.
+pub fn append_taken(file: &File, bytes: &[u8], room: Room<'_>) -> std::io::Result<()> {
+    taken(file, room, |mut writing| writing.write_all(bytes))
+}
+
+/// The same in pieces.
+pub fn append_pieces(file: &File, pieces: &[Piece<'_>], room: Room<'_>) -> std::io::Result<()> {
+    taken(file, room, |writing| write_pieces(writing, pieces))
+}
+
+fn taken(file: &File, room: Room<'_>, write: impl Fn(&File) -> std::io::Result<()>) -> std::io::Result<()> {
+    match room.is_none() {
+        true => write(file),
+        false => whole(file, room, write),
     }
 }
 
-pub fn write_pieces(file: &File, pieces: &[Piece<'_>]) -> std::io::Result<()> {
+fn whole(file: &File, room: Room<'_>, write: impl Fn(&File) -> std::io::Result<()>) -> std::io::Result<()> {
+    let before = file.metadata()?.len();
+    room.make(|| {
+        write(file).inspect_err(|_| {
+            // Half a chunk is none; if this fails as well, recovery cuts it.
+            cut(file, before);
+        })
+    })
+}
+
+fn write_pieces(file: &File, pieces: &[Piece<'_>]) -> std::io::Result<()> {
     let slices: Vec<IoSlice<'_>> = pieces
         .iter()
         .flat_map(|piece| [piece.lead(), piece.payload()])

@@ -18,10 +18,10 @@ use portcullis_recording::limits::{SEGMENT_BYTES_TARGET, TAILS_MAX};
 use portcullis_recording::spool::{ENVELOPE_FILE, MAIN_FILE, session_name, tail_file};
 use portcullis_recording::{Event, Flood, Main, Piece, Segment, Writer};
 
-use super::append::{append_chunk, append_synced, write_pieces};
+use super::append::{append_chunk, append_pieces, append_synced, append_taken};
 use super::bulk::{borrow, data_len, incompressible};
 use super::lines::Lines;
-use super::reserve::Reserve;
+use super::reserve::Share;
 use super::screens::Screens;
 use super::{Finished, Part, RecorderError, SEGMENT_MS_MAX};
 
@@ -75,6 +75,7 @@ enum Mode {
 /// One session's spool.
 pub struct Spool {
     folder: PathBuf,
+    share: Arc<Share>,
     mode: Mode,
     main: Arc<Mutex<MainFile>>,
     /// The main file again: taking it needs no lock that the sealer holds.
@@ -153,6 +154,7 @@ impl Spool {
         main: Main,
         head: &[u8],
         envelope: Option<&[u8]>,
+        share: Arc<Share>,
     ) -> Result<Spool, RecorderError> {
         let folder = spools.join(session_name(&writer.head().session_id));
         std::fs::DirBuilder::new()
@@ -178,6 +180,7 @@ impl Spool {
             encoded: Vec::new(),
             entries: vec![folder.clone(), spools.to_owned()],
             folder,
+            share,
             mode: Mode::Tail(writer),
             main: Arc::new(Mutex::new(MainFile {
                 file,
@@ -363,13 +366,10 @@ impl Spool {
                 self.buffer.clear();
                 let path = self.folder.join(tail_file(writer.index()));
                 writer.open_tail(&mut self.buffer)?;
-                let file = File::options()
-                    .append(true)
-                    .read(true)
-                    .create_new(true)
-                    .mode(0o600)
-                    .open(path)
-                    .map_err(failed("tail cannot be made"))?;
+                let mut new = File::options();
+                new.append(true).read(true).create_new(true).mode(0o600);
+                let made = self.share.taking().make(|| new.open(&path));
+                let file = made.map_err(failed("tail cannot be made"))?;
                 self.tail = Some(Arc::new(file));
                 if !self.entries.contains(&self.folder) {
                     self.entries.push(self.folder.clone());
@@ -403,8 +403,7 @@ impl Spool {
             .tail
             .as_ref()
             .ok_or(RecorderError::Failed("no tail is open".into()))?;
-        let mut file: &File = tail;
-        file.write_all(&self.buffer).map_err(failed("cannot be appended to"))?;
+        append_taken(tail, &self.buffer, self.share.taking()).map_err(failed("cannot be appended to"))?;
         self.buffer.clear();
         self.buffer.shrink_to(BUFFER_BYTES_KEPT);
         Ok(())
@@ -466,7 +465,7 @@ impl Spool {
                 self.waiting = self.waiting.saturating_sub(1);
                 job.level = LEVEL_INLINE;
                 let path = job.path.clone();
-                append_chunk(job, None)?;
+                append_chunk(job, self.share.taking())?;
                 self.encoded.push(path);
             }
         }
@@ -496,7 +495,7 @@ impl Spool {
         for event in events {
             flood.push(at_ms, channel, event, &mut pieces)?;
         }
-        write_pieces(&self.main_file, &pieces).map_err(failed("cannot be appended to"))?;
+        append_pieces(&self.main_file, &pieces, self.share.taking()).map_err(failed("cannot be appended to"))?;
         self.unsigned_since.get_or_insert(at_ms);
         Ok(())
     }
@@ -507,8 +506,7 @@ impl Spool {
             Mode::Bulk(flood) => {
                 let mut main = lock(&self.main);
                 let (writer, bytes) = flood.finish(&mut main.main)?;
-                let mut file: &File = &main.file;
-                file.write_all(&bytes).map_err(failed("cannot be appended to"))?;
+                append_taken(&main.file, &bytes, self.share.taking()).map_err(failed("cannot be appended to"))?;
                 drop(main);
                 self.mode = Mode::Tail(writer);
                 self.unsigned_since = None;
@@ -560,13 +558,13 @@ impl Spool {
     }
 
     /// Seals: INDEX, SEAL, seek table, synced.
-    pub fn finish(&mut self, at_ms: u64, code: &str, text: &str, reserve: &Reserve) -> Result<Finished, RecorderError> {
+    pub fn finish(&mut self, at_ms: u64, code: &str, text: &str) -> Result<Finished, RecorderError> {
         let Mode::Tail(writer) = std::mem::replace(&mut self.mode, Mode::Gone) else {
             return Err(RecorderError::Failed("the recording has ended".into()));
         };
         let mut main = lock(&self.main);
         let (bytes, sealed) = writer.finish(&mut main.main, at_ms, code, text)?;
-        append_synced(&main.file, &bytes, reserve, File::sync_all)?;
+        append_synced(&main.file, &bytes, self.share.sealing(), File::sync_all)?;
         let bytes = sealed.file_bytes();
         Ok(Finished {
             path: self.folder.join(MAIN_FILE),
@@ -603,12 +601,12 @@ mod tests {
         let path = folder.path().join("main");
         let mut file = File::options().create_new(true).append(true).open(&path).unwrap();
         file.write_all(b"chunks").unwrap();
-        let reserve = Reserve::left(folder.path());
+        let share = Share::new(Arc::new(super::super::Reserve::left(folder.path())), false);
         let failing = |_: &File| Err(std::io::Error::other("injected"));
-        let error = append_synced(&file, b"seal", &reserve, failing).unwrap_err();
+        let error = append_synced(&file, b"seal", share.sealing(), failing).unwrap_err();
         assert!(error.to_string().contains("durability is unknown"), "{error}");
         assert_eq!(std::fs::read(&path).unwrap(), b"chunks");
-        append_synced(&file, b"seal", &reserve, File::sync_all).unwrap();
+        append_synced(&file, b"seal", share.sealing(), File::sync_all).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"chunksseal");
     }
 }

@@ -29,7 +29,13 @@ impl Bench {
             boot_ms: 1,
         });
         let keeper = Arc::new(FileKeeper::load(&keys_folder, Rules::default(), clock.clone()).unwrap());
-        let recorders = Recorders::start(&folder.path().join("spool"), keeper.clone(), clock, 4096).unwrap();
+        let recorders = Recorders::start(
+            &folder.path().join("spool"),
+            keeper.clone(),
+            clock,
+            Kept::of(4096, false),
+        )
+        .unwrap();
         let failures = Arc::new(AtomicUsize::new(0));
         let count = failures.clone();
         let head = Head {

@@ -234,7 +234,7 @@ fn sealer(queue: &mpsc::Receiver<(Arc<Inner>, Job)>) {
         // After a failure nothing goes behind what failed: the tail stays.
         let sealed = guarded(&inner, "the sealer failed", || {
             inner.intact()?;
-            encode(job, &inner.reserve)
+            encode(job, inner.share.sealing())
         });
         if let Err(error) = sealed {
             inner.fail(error);

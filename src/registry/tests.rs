@@ -34,6 +34,9 @@ const START: Now = Now {
     boot_ms: 5_000,
 };
 
+/// The number of a session that does not live by the lease.
+const UNLEASED: u8 = 9;
+
 fn nobody() -> Who {
     Who {
         name: "alice".parse().unwrap(),
@@ -69,6 +72,7 @@ fn inside(registry: &Arc<Registry>, minutes: u64, id: u8) -> (Arc<Probe>, Ticket
                 ..Obligations::default()
             },
             held: probe.clone(),
+            leased: id != UNLEASED,
         })
         .unwrap_or_else(|closed| panic!("{closed:?}"));
     (probe, ticket)
@@ -221,6 +225,49 @@ fn a_revocation_ends_whom_it_names_and_nobody_else() {
             "{scope:?}"
         );
     }
+}
+
+#[test]
+fn without_the_lease_only_break_glass_lives_on_and_everything_else_still_ends_it() {
+    let lost = || {
+        let clock = Clock::manual(START);
+        let registry = Registry::new(clock.clone(), None, Vec::new());
+        let (leased, first) = inside(&registry, 10, 1);
+        let (probe, ticket) = inside(&registry, 10, UNLEASED);
+        registry.lease_until.store(START.boot_ms + LEASE_MS, Ordering::SeqCst);
+        registry.lease_held.store(true, Ordering::SeqCst);
+        clock.advance(LEASE_MS);
+        registry.tick();
+        assert_eq!(*leased.ended.lock().unwrap(), ["lease_lost"]);
+        assert!(probe.ended.lock().unwrap().is_empty());
+        drop(first);
+        (clock, registry, probe, ticket)
+    };
+    let (clock, registry, probe, _ticket) = lost();
+    clock.advance(10 * 60_000 - LEASE_MS - 1);
+    registry.tick();
+    assert!(probe.ended.lock().unwrap().is_empty());
+    clock.advance(1);
+    registry.tick();
+    assert_eq!(*probe.ended.lock().unwrap(), ["grant_expired"]);
+
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let (_clock, registry, probe, _ticket) = lost();
+    let ear = heard.clone();
+    registry.tell_of_revocations(Box::new(move |row| ear.lock().unwrap().push(row.seq)));
+    registry.apply(&Revocation {
+        seq: 1,
+        scope: RevocationScope::Identity("alice".parse().unwrap()),
+        by: "root".to_owned(),
+        why: "test".to_owned(),
+        at_ms: START.wall_ms,
+    });
+    assert_eq!(*probe.ended.lock().unwrap(), ["revoked"]);
+    assert_eq!(*heard.lock().unwrap(), [1]);
+
+    let (_clock, registry, probe, _ticket) = lost();
+    registry.drain(true);
+    assert_eq!(*probe.ended.lock().unwrap(), ["drain"]);
 }
 
 #[test]

@@ -33,6 +33,8 @@ use crate::store::{RecordingRow, StoreError};
 
 /// How long to wait before each further try.
 const RETRY_WAITS: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(30)];
+/// How often the row of a break-glass session's recording is tried afterwards.
+const STORE_WAIT: Duration = Duration::from_secs(10);
 
 /// Why a sealed recording is not where it belongs yet.
 #[derive(Debug, thiserror::Error)]
@@ -173,14 +175,26 @@ impl Gate {
 
     /// Tries again for a while after a failure: a disk that is full for a moment
     /// or a store that is locked must not leave a recording in the spool until
-    /// the next start.
+    /// the next start. With `patience`, for as long as it is the store that
+    /// does not take it: a break-glass session ends while that is down.
     ///
     /// # Errors
     /// The last try's; the next start tries again.
-    pub async fn archive_again(&self, finished: &Finished, at_ms: WallMs) -> Result<(), ArchivingError> {
+    pub async fn archive_again(
+        &self,
+        finished: &Finished,
+        at_ms: WallMs,
+        patience: bool,
+    ) -> Result<(), ArchivingError> {
         let session = SessionId(finished.sealed.head().session_id);
         let mut last = None;
-        for wait in RETRY_WAITS {
+        let mut waits = RETRY_WAITS.into_iter();
+        loop {
+            let wait = match (waits.next(), &last) {
+                (Some(wait), _) => wait,
+                (None, Some(ArchivingError::Store(_))) if patience => STORE_WAIT,
+                (None, _) => break,
+            };
             tokio::time::sleep(wait).await;
             let done = match finished.path.exists() {
                 true => self.archive_sealed(finished, at_ms).await,

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::anomaly::Notes;
 use crate::archive::Archive;
+use crate::break_glass::BreakGlass;
 use crate::clock::Clock;
 use crate::keeper::Keeper;
 use crate::kernel::admit::AdmissionTrust;
@@ -17,6 +18,7 @@ use crate::kernel::policy::engine::Policies;
 use crate::kernel::policy::recheck::recheck;
 use crate::ledger::Ledger;
 use crate::ledger::refusals::{self, Refusals};
+use crate::notify::Teller;
 use crate::policies::InForce;
 use crate::recorder::Recorders;
 use crate::registry::Registry;
@@ -27,6 +29,7 @@ mod admission;
 pub mod algorithms;
 mod answer;
 mod archiving;
+pub mod break_glass;
 mod channel;
 mod channels;
 mod checks;
@@ -100,6 +103,10 @@ pub struct Gate {
     pub settings: RwLock<Arc<Settings>>,
     /// Swapped whole; what is running is asked by those in force then.
     pub policies: Arc<InForce>,
+    /// Grants made ready beforehand, and what was used of them.
+    pub break_glass: Arc<BreakGlass>,
+    /// Tells somebody's chat of an alarm.
+    pub teller: Teller,
     /// Writes down who does what.
     pub notes: Notes,
     pub refusals: Mutex<Refusals>,

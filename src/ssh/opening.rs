@@ -3,7 +3,8 @@
 //! The order is the order of law 8: permit, registry, store row, recording
 //! (its head durable), ledger leaf (durable), and only then the target is dialled. A crash after
 //! any step leaves a row without a seal, a spool that recovery seals, or an
-//! open leaf that `ledger fsck` names; never a silent session.
+//! open leaf that `ledger fsck` names; never a silent session. Under a
+//! break-glass grant the journal of uses stands where the store row stands.
 #![expect(
     clippy::wildcard_enum_match_arm,
     reason = "store errors other than a dead grant all mean that the store does not answer"
@@ -22,12 +23,14 @@ use super::session::{Live, Opened};
 use crate::anomaly;
 use crate::clock::Now;
 use crate::kernel::admit::Admitted;
+use crate::kernel::break_glass::Signed;
 use crate::kernel::grant::{Grant, WallMs};
+use crate::kernel::habit::History;
 use crate::kernel::id::{ReviewId, SessionId};
-use crate::kernel::inventory::{Identity, Reach, Target};
+use crate::kernel::inventory::{Reach, Target};
 use crate::kernel::policy::facts::{Action, Facts, Proof, Whereto, Who};
 use crate::kernel::policy::obligations::RecordMode;
-use crate::kernel::policy::{self, Context};
+use crate::kernel::policy::{self, Context, Permit};
 use crate::kernel::request::Request;
 use crate::kernel::session::{EndReason, Until};
 use crate::recorder::{Recorder, RecorderError};
@@ -61,29 +64,17 @@ pub async fn open(
     let refused = |code, sentence: String| NotOpened { code, sentence };
     let now = gate.clock.now();
     let settings = gate.settings();
-    let unavailable = |error: StoreError| refused("store_unavailable", error.to_string());
-    let (target, identity, grant, history) = tokio::join!(
-        bounded(gate.store.target(&admitted.destination().target)),
-        bounded(gate.store.identity(admitted.identity())),
-        bounded(gate.store.grant(admitted.grant())),
-        bounded(anomaly::history(&*gate.store, admitted.identity())),
-    );
-    let history = history.map_err(unavailable)?;
-    let gone = |what: &str| format!("the {what} is not in the inventory any more");
-    let target = target
-        .map_err(unavailable)?
-        .filter(|target| !target.disabled)
-        .ok_or_else(|| refused("target_unknown", gone("target")))?;
-    let identity = identity
-        .map_err(unavailable)?
-        .ok_or_else(|| refused("identity_unknown", gone("identity")))?;
-    identity
-        .may_hold(now.wall_ms)
-        .map_err(|why| refused("identity_refused", why.to_string()))?;
-    let grant = grant
-        .map_err(unavailable)?
-        .ok_or_else(|| refused("grant_unknown", "the grant is not in the store any more".into()))?;
-    let facts = facts(&gate, &admitted, &identity, &target, &grant, peer, now.wall_ms);
+    let Basis {
+        target,
+        who,
+        grant,
+        history,
+    } = match admitted.break_glass() {
+        Some(signed) => Basis::signed(signed, &admitted)?,
+        None => Basis::stored(&gate, &admitted, now.wall_ms).await?,
+    };
+    let policies = gate.policies();
+    let facts = facts(&gate, &admitted, &who, &target, &grant, peer, now.wall_ms);
     let permit = policy::decide(
         &admitted,
         Request::Connect,
@@ -91,7 +82,7 @@ pub async fn open(
             now: now.wall_ms,
             env_allowed: &settings.env_allow,
             store_alive: gate.registry.store_alive(),
-            policies: &gate.policies(),
+            policies: &policies,
             facts: &facts,
             history: &history,
         },
@@ -110,7 +101,10 @@ pub async fn open(
         let said = format!("refused by rule {}: {}", denial.rule, denial.sentence);
         refused(denial.code, said)
     })?;
-    let held_to = permit.obligations().clone();
+    let mut held_to = permit.obligations().clone();
+    if admitted.break_glass().is_some() {
+        held_to.record = held_to.record.max(RecordMode::Durable);
+    }
     if held_to.record == RecordMode::Encrypted && !gate.recorders.encrypts() {
         return Err(refused(
             "recording_not_encrypted",
@@ -142,11 +136,21 @@ pub async fn open(
             facts: facts.clone(),
             held_to: held_to.clone(),
             held: control.clone(),
+            leased: admitted.break_glass().is_none(),
         })
         .map_err(|closed| match closed {
             Closed::Draining => refused("drain", EndReason::Drain.sentence()),
             Closed::LeaseLost => refused("store_unavailable", EndReason::LeaseLost.sentence()),
         })?;
+
+    // Who is in the registry is asked again by a change; who enters while it
+    // happens would be asked by nobody.
+    if !Arc::ptr_eq(&policies, &gate.policies()) {
+        return Err(refused(
+            "policy_changed",
+            "the policies changed at this moment; connect again".into(),
+        ));
+    }
 
     let row = SessionRow {
         id,
@@ -160,45 +164,19 @@ pub async fn open(
         ended_ms: None,
         end_code: None,
     };
-    bounded(
-        gate.store
-            .open_session(&row, admitted.certificate_sha256(), now.wall_ms),
-    )
-    .await
-    .map_err(|error| match error {
-        StoreError::GrantNotLive(why) => refused(why, format!("the grant is not live any more ({why})")),
-        other => refused("store_unavailable", other.to_string()),
-    })?;
-
-    if held_to.review {
-        let review = ReviewRow {
-            // One for each session, however often it is written.
-            id: ReviewId(id.0),
-            session: Some(id),
-            identity: admitted.identity().clone(),
-            destination: admitted.destination().clone(),
-            kind: "policy".to_owned(),
-            why: format!("rule {}", permit.rule()),
-            opened_ms: now.wall_ms,
-            closed_ms: None,
-            closed_by: None,
-            note: None,
-        };
-        if let Err(error) = bounded(gate.store.open_review(&review)).await {
-            let code = "review_not_opened";
-            bounded(gate.store.close_session(id, gate.clock.now().wall_ms, code))
-                .await
-                .ok();
-            return Err(refused(code, error.to_string()));
+    match admitted.break_glass() {
+        Some(_) => {
+            // Room first: on a full disk neither journal nor ledger has any.
+            gate.recorders.make_way();
+            gate.break_glass(&row, &admitted).await?;
         }
+        None => enter(&gate, &row, &admitted, &permit).await?,
     }
     let recorder = match record(&gate, &admitted, &target, id, peer, client_id, now, &control).await {
         Ok(recorder) => recorder,
         Err(error) => {
             let code = "recorder_failed";
-            bounded(gate.store.close_session(id, gate.clock.now().wall_ms, code))
-                .await
-                .ok();
+            gate.session_ended(&admitted, id, gate.clock.now().wall_ms, code).await;
             return Err(refused(code, format!("the session cannot be recorded: {error}")));
         }
     };
@@ -238,11 +216,102 @@ pub async fn open(
     }
 }
 
+/// What a session is opened on.
+struct Basis {
+    target: Target,
+    who: Who,
+    grant: Grant,
+    history: History,
+}
+
+impl Basis {
+    /// What was signed beforehand: nobody is asked.
+    fn signed(signed: &Signed, admitted: &Admitted) -> Result<Basis, NotOpened> {
+        let door = signed.statement().door(admitted.certificate_sha256());
+        let door = door.ok_or_else(|| NotOpened {
+            code: "no_grant",
+            sentence: "the grant does not name this certificate".into(),
+        })?;
+        Ok(Basis {
+            target: door.target.clone(),
+            who: signed.statement().who.clone(),
+            grant: signed.grant(door),
+            history: History::default(),
+        })
+    }
+
+    /// What the store says now.
+    async fn stored(gate: &Gate, admitted: &Admitted, now: WallMs) -> Result<Basis, NotOpened> {
+        let refused = |code, sentence: String| NotOpened { code, sentence };
+        let unavailable = |error: StoreError| refused("store_unavailable", error.to_string());
+        let (target, identity, grant, history) = tokio::join!(
+            bounded(gate.store.target(&admitted.destination().target)),
+            bounded(gate.store.identity(admitted.identity())),
+            bounded(gate.store.grant(admitted.grant())),
+            bounded(anomaly::history(&*gate.store, admitted.identity())),
+        );
+        let gone = |what: &str| format!("the {what} is not in the inventory any more");
+        let target = target
+            .map_err(unavailable)?
+            .filter(|target| !target.disabled)
+            .ok_or_else(|| refused("target_unknown", gone("target")))?;
+        let identity = identity
+            .map_err(unavailable)?
+            .ok_or_else(|| refused("identity_unknown", gone("identity")))?;
+        identity
+            .may_hold(now)
+            .map_err(|why| refused("identity_refused", why.to_string()))?;
+        let grant = grant
+            .map_err(unavailable)?
+            .ok_or_else(|| refused("grant_unknown", "the grant is not in the store any more".into()))?;
+        Ok(Basis {
+            target,
+            who: Who::from(&identity),
+            grant,
+            history: history.map_err(unavailable)?,
+        })
+    }
+}
+
+/// The session's row, which consumes a single-use grant, and the review that
+/// its rules ask for.
+async fn enter(gate: &Gate, row: &SessionRow, admitted: &Admitted, permit: &Permit) -> Result<(), NotOpened> {
+    let refused = |code, sentence: String| NotOpened { code, sentence };
+    let (id, now) = (row.id, row.started_ms);
+    let opened = bounded(gate.store.open_session(row, admitted.certificate_sha256(), now)).await;
+    opened.map_err(|error| match error {
+        StoreError::GrantNotLive(why) => refused(why, format!("the grant is not live any more ({why})")),
+        other => refused("store_unavailable", other.to_string()),
+    })?;
+    if !permit.obligations().review {
+        return Ok(());
+    }
+    let review = ReviewRow {
+        // One for each session, however often it is written.
+        id: ReviewId(id.0),
+        session: Some(id),
+        identity: row.identity.clone(),
+        destination: row.destination.clone(),
+        kind: "policy".to_owned(),
+        why: format!("rule {}", permit.rule()),
+        opened_ms: now,
+        closed_ms: None,
+        closed_by: None,
+        note: None,
+    };
+    if let Err(error) = bounded(gate.store.open_review(&review)).await {
+        let code = "review_not_opened";
+        gate.session_ended(admitted, id, gate.clock.now().wall_ms, code).await;
+        return Err(refused(code, error.to_string()));
+    }
+    Ok(())
+}
+
 /// What policy knows of a session, whatever is asked in it.
 fn facts(
     gate: &Gate,
     admitted: &Admitted,
-    identity: &Identity,
+    who: &Who,
     target: &Target,
     grant: &Grant,
     peer: IpAddr,
@@ -260,13 +329,10 @@ fn facts(
         },
         capabilities: admitted.capabilities().clone(),
         single_use: grant.single_use,
-        requested_by: Some(grant.issued_by.clone()).filter(|by| by != identity.name.as_str()),
-        ..gate.policies.facts(
-            Action::Connect,
-            Who::from(identity),
-            Some(Whereto::from(target)),
-            Some(source),
-        )
+        requested_by: Some(grant.issued_by.clone()).filter(|by| by != who.name.as_str()),
+        ..gate
+            .policies
+            .facts(Action::Connect, who.clone(), Some(Whereto::from(target)), Some(source))
     }
 }
 
@@ -306,12 +372,11 @@ async fn record(
         ..Head::default()
     };
     let failed = control.clone();
-    gate.recorders
-        .open(
-            head,
-            Box::new(move |why| failed.end_now(EndReason::RecorderFailed(why))),
-        )
-        .await
+    let broken = Box::new(move |why| failed.end_now(EndReason::RecorderFailed(why)));
+    match admitted.break_glass() {
+        Some(_) => gate.recorders.open_break_glass(head, broken).await,
+        None => gate.recorders.open(head, broken).await,
+    }
 }
 
 /// A store call that does not hang an opening.

@@ -14,7 +14,6 @@ use super::channel::{Channel, Down};
 use super::control::{Control, Order};
 use super::gated::Kill;
 use super::local;
-use super::opening::bounded;
 use super::pump::{self, ClientEnd};
 use super::target::{self, Dial, Dialled};
 use crate::kernel::admit::Admitted;
@@ -434,7 +433,11 @@ impl Live {
         // The session is over; only its file is not where it belongs.
         drop(ticket);
         if let Some((finished, ended)) = left {
-            match self.gate.archive_again(&finished, ended).await {
+            match self
+                .gate
+                .archive_again(&finished, ended, self.admitted.break_glass().is_some())
+                .await
+            {
                 Ok(()) => tracing::info!(session = %self.id, "archived after all"),
                 Err(error) => {
                     tracing::error!(session = %self.id, %error, "sealed but not archived; the next start completes it");
@@ -576,9 +579,9 @@ impl Live {
                 }
             }
         }
-        if let Err(error) = bounded(self.gate.store.close_session(self.id, ended, reason.code())).await {
-            tracing::error!(session = %self.id, %error, "the store did not take the session's end");
-        }
+        self.gate
+            .session_ended(&self.admitted, self.id, ended, reason.code())
+            .await;
         self.gate.metrics.sessions_active.dec();
         left
     }

@@ -36,6 +36,8 @@ const HOUR: u64 = 3_600_000;
 /// One store and the harm that can be done to what lies under it.
 trait Bench: Send + Sync {
     fn store(&self) -> Arc<dyn Store>;
+    /// As another node has it; the same, where there is one node only.
+    fn other(&self) -> Arc<dyn Store>;
     /// The same state by other connections, whose commits fail as they are told.
     fn faulty(&self) -> impl Future<Output = (Arc<dyn Store>, faults::Faults)> + Send;
     /// Every row of every table.
@@ -171,7 +173,7 @@ fn request(number: u8, approvals: u32) -> RequestRow {
         policy_digest: [4; 32],
         obligations: Obligations {
             approvals,
-            approvers: ["dba".parse().unwrap()].into(),
+            approvers: (approvals > 0).then(|| "dba".parse().unwrap()).into_iter().collect(),
             max_ms: Some(HOUR),
             ..Obligations::default()
         },
@@ -264,6 +266,11 @@ fn anchor(origin: &str, size: u64, root: u8) -> AnchorRow {
     }
 }
 
+/// Those who race: every second one is at the other node.
+fn nodes(bench: &impl Bench) -> impl Iterator<Item = Arc<dyn Store>> {
+    [bench.store(), bench.other()].into_iter().cycle()
+}
+
 fn page(after: Option<String>, limit: u32) -> Page {
     Page { after, limit }
 }
@@ -304,6 +311,7 @@ macro_rules! contract {
             revocations::revokes_by_source_and_purpose
             revocations::closes_requests
             revocations::never_leaves_a_session_behind_a_revocation
+            revocations::numbers_revocations_without_a_gap
             recordings::keeps_recordings_and_what_became_of_them
             recordings::pages_through_recordings
             tokens::keeps_tokens

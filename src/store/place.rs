@@ -88,7 +88,15 @@ impl Place {
         Some(Place::Url(StoreUrl::new(url)))
     }
 
-    fn url(&self) -> Result<Location<'_>, StoreError> {
+    /// Whether the address can be read, before anything is made.
+    ///
+    /// # Errors
+    /// As for [`StoreUrl::read`].
+    pub fn check(&self) -> Result<(), StoreError> {
+        self.location().map(drop)
+    }
+
+    fn location(&self) -> Result<Location<'_>, StoreError> {
         Ok(match self {
             Place::File(path) => Location::File(path),
             Place::UrlFile(path) => Location::Url(StoreUrl::read(path)?),
@@ -117,7 +125,7 @@ enum Location<'a> {
 /// # Errors
 /// [`StoreError::Exists`] if one is there already.
 pub async fn create(place: &Place) -> Result<(), StoreError> {
-    match place.url()? {
+    match place.location()? {
         Location::File(path) => SqliteStore::create(path).await?.close().await,
         Location::Url(url) => PostgresStore::create(&url).await?.close().await,
     }
@@ -129,7 +137,7 @@ pub async fn create(place: &Place) -> Result<(), StoreError> {
 /// # Errors
 /// [`StoreError::NotFound`] if none is there.
 pub async fn open(place: &Place) -> Result<Arc<dyn Store>, StoreError> {
-    Ok(match place.url()? {
+    Ok(match place.location()? {
         Location::File(path) => Arc::new(SqliteStore::open(path).await?),
         Location::Url(url) => Arc::new(PostgresStore::open(&url).await?),
     })
@@ -140,7 +148,7 @@ pub async fn open(place: &Place) -> Result<Arc<dyn Store>, StoreError> {
 /// # Errors
 /// As for [`open`].
 pub async fn look(place: &Place) -> Result<Arc<dyn Store>, StoreError> {
-    Ok(match place.url()? {
+    Ok(match place.location()? {
         Location::File(path) => Arc::new(SqliteStore::look(path).await?),
         Location::Url(url) => Arc::new(PostgresStore::look(&url).await?),
     })

@@ -217,6 +217,8 @@ fn options(url: &StoreUrl, waits: Waits) -> Result<PgConnectOptions, StoreError>
         ("idle_in_transaction_session_timeout", ms(waits.answer_ms)),
         // What was answered is on the disk.
         ("synchronous_commit", "on".to_owned()),
+        // Such as that a table is there already.
+        ("client_min_messages", "warning".to_owned()),
     ]))
 }
 

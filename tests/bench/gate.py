@@ -302,10 +302,15 @@ def over(rig, clients):
     rig.quiet_cpu()
 
 
-def late(name, tap, moment):
+def lateness(tap, moment):
+    """How long after the moment each session still got payload, in ms: p99, the worst, and how many sessions."""
     after = sorted(max(0.0, at - moment) * 1000 for at in tap.last_payload if at)
-    p99 = after[max(0, int(len(after) * 0.99) - 1)]
-    row(name, f"p99 {p99:.0f} ms", f"worst {after[-1]:.0f} ms", f"{len(after)} sessions by a tap, one not reading")
+    return after[max(0, int(len(after) * 0.99) - 1)], after[-1], len(after)
+
+
+def late(name, tap, moment):
+    p99, worst, sessions = lateness(tap, moment)
+    row(name, f"p99 {p99:.0f} ms", f"worst {worst:.0f} ms", f"{sessions} sessions by a tap, one not reading")
 
 
 class Socket(http.client.HTTPConnection):
@@ -318,8 +323,8 @@ class Socket(http.client.HTTPConnection):
         self.sock.connect(self.path)
 
 
-def cut(rig, sessions):
-    """From the order to the last payload byte that left the bastion: by a revocation, and by the end of the grant."""
+def revoked(rig, sessions):
+    """Sessions that talk, all revoked by one call of the API: the tap, and when that was asked."""
     tap, clients = talk(rig, sessions)
     api = Socket(rig.state / "api.sock")
     began = time.monotonic()
@@ -328,6 +333,12 @@ def cut(rig, sessions):
     if answer.status != 200:
         raise SystemExit(f"revoke: {answer.status} {answer.read()}")
     over(rig, clients)
+    return tap, began
+
+
+def cut(rig, sessions):
+    """From the order to the last payload byte that left the bastion: by a revocation, and by the end of the grant."""
+    tap, began = revoked(rig, sessions)
     late("revoke to the last payload byte", tap, began)
     # Long enough for all of them to log in.
     rig.grant(f"{max(15, sessions // 4)}s")

@@ -37,7 +37,7 @@ fn asked_approved_and_plain_ssh() {
     alice.run(&["ssh-config", "--install"]).ok();
 
     // Nobody has asked: refused in words, with what to do.
-    let before = alice.ssh(&["root@db1", "true"]);
+    let before = alice.ssh(&["db1", "true"]);
     assert_eq!(before.code(), 255, "{}", before.err());
     assert!(before.err().contains("portcullis request root@db1"), "{}", before.err());
 
@@ -50,7 +50,7 @@ fn asked_approved_and_plain_ssh() {
     let twice = bob.run(&["approve", &id, "--yes"]);
     assert_ne!(twice.code(), 0, "{}", twice.out());
 
-    let done = alice.ssh(&["root@db1", "echo in"]);
+    let done = alice.ssh(&["db1", "echo in"]);
     assert_eq!((done.code(), done.out()), (0, "in\n".into()), "{}", done.err());
     let agent = alice.agent_lists();
     assert!(agent.contains("-CERT"), "the agent holds the certificate: {agent}");
@@ -70,7 +70,7 @@ fn asked_approved_and_plain_ssh() {
     );
     bob.run(&["revoke", "--grant", grant["id"].as_str().unwrap(), "--reason", "done"])
         .ok();
-    let after = alice.ssh(&["root@db1", "true"]);
+    let after = alice.ssh(&["db1", "true"]);
     assert_eq!(after.code(), 255, "{}", after.out());
     bastion.assert_ledger_clean();
 }
@@ -106,7 +106,7 @@ fn waiting_ends_with_the_answer() {
         "40s",
     ]));
     let id = wait_for("a pending request", secs(20), || {
-        let listed = bob.json(&["requests", "--state", "pending"]);
+        let listed = bob.json(&["requests", "--only", "pending"]);
         let first: &Value = listed["requests"].get(0)?;
         first["id"].as_str().map(str::to_owned)
     });
@@ -233,7 +233,7 @@ fn a_fresh_proof_a_length_and_a_review_where_rules_say_so() {
         .run(&["request", "root@prod1", "--for", "10m", "--reason", "x"])
         .ok();
     alice.run(&["ssh-config", "--install"]).ok();
-    let done = alice.ssh(&["root@prod1", "echo prod"]);
+    let done = alice.ssh(&["prod1", "echo prod"]);
     assert_eq!((done.code(), done.out()), (0, "prod\n".into()), "{}", done.err());
 
     // Somebody else looks at it before she may ask again.

@@ -173,6 +173,12 @@ impl Running {
     #[track_caller]
     pub fn finish(mut self, limit: Duration) -> Done {
         self.stdin.take();
+        self.finish_open(limit)
+    }
+
+    /// The same with its standard input still open.
+    #[track_caller]
+    pub fn finish_open(mut self, limit: Duration) -> Done {
         let status = self.await_end(limit);
         let took = self.began.elapsed();
         Done {

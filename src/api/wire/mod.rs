@@ -44,6 +44,7 @@ macro_rules! envelope {
 }
 
 pub mod access;
+pub mod break_glass;
 pub mod inventory;
 
 envelope! { /// `GET /v1/targets`.

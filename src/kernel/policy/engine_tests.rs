@@ -199,6 +199,41 @@ fn bounds_refuse() {
 }
 
 #[test]
+fn what_would_be_too_deep_for_the_stack_is_refused_before_it_is_read() {
+    let when = |condition: &str| format!("@id(\"a\") permit (principal, action, resource) when {{ {condition} }};");
+    let many = |piece: &str, count: usize| piece.repeat(count);
+    for bomb in [
+        many("(", 100_000) + "true" + &many(")", 100_000),
+        many("[", 100_000) + &many("]", 100_000) + " == []",
+        many("{a: ", 10_000) + "1" + &many("}", 10_000) + " == 1",
+        many("if true then true else ", 10_000) + "true",
+        many("true && ", 100_000) + "true",
+        many("1 + ", 100_000) + "1 == 1",
+        many("!", 100_000) + "true",
+        "context".to_owned() + &many(".a", 100_000),
+    ] {
+        let errors = load(&when(&bomb)).unwrap_err();
+        let said = errors[0].to_string();
+        assert!(
+            said.contains("nested deeper") || said.contains("operators"),
+            "{}\n{said}",
+            &bomb[..40]
+        );
+    }
+    // Many policies, brackets in text and in comments are not deep.
+    let text = format!("// {}\n@note(\"{}\\\"\")\n", many("(", 100), many("[", 100));
+    let text: String = (0..200)
+        .map(|n| format!("{text}@id(\"r{n}\") permit (principal, action, resource);\n"))
+        .collect();
+    assert_eq!(load(&text).unwrap_or_else(|errors| panic!("{errors:#?}")).count(), 200);
+    // And what is just allowed is read.
+    let deep = when(&(many("(", 60) + "context.risk > 1" + &many(")", 60)));
+    assert_eq!(load(&deep).unwrap().count(), 1);
+    let long = when(&(many("context.risk > 1 && ", 100) + "context.risk > 1"));
+    assert!(load(&long).unwrap().decide(&facts(Action::Exec)).errors.is_empty());
+}
+
+#[test]
 fn a_forbid_beats_and_one_that_cannot_be_evaluated_refuses() {
     let permit = "@id(\"yes\") permit (principal, action == Action::\"exec\", resource);";
     assert!(load(permit).unwrap().decide(&facts(Action::Exec)).allowed);

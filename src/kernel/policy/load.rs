@@ -23,6 +23,11 @@ pub const FILE_BYTES_MAX: usize = 1024 * 1024;
 pub const BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Most policies, all files together.
 pub const POLICIES_MAX: usize = 10_000;
+/// Deepest nesting of brackets and of `if` in one policy: the engine reads
+/// each level on the stack.
+pub const NESTING_MAX: usize = 64;
+/// Most operators of one policy, for the same reason.
+pub const OPERATORS_MAX: usize = 400;
 /// Most errors that one load tells.
 const ERRORS_MAX: usize = 50;
 
@@ -173,6 +178,9 @@ impl Source<'_> {
 
     /// Each policy of the file with its place, in their order.
     fn read(&self, names: &Names) -> Vec<(usize, Result<Rule, Vec<PolicyError>>)> {
+        if let Some((offset, message)) = too_deep(self.text) {
+            return vec![(offset, Err(vec![self.error(offset, message, None)]))];
+        }
         let set: PolicySet = match self.text.parse() {
             Ok(set) => set,
             Err(errors) => {
@@ -238,6 +246,54 @@ impl Source<'_> {
             },
         })
     }
+}
+
+/// Where a policy goes deeper than the engine's stack may be asked to, and why
+/// that is refused. Text in quotes and comments does not count.
+fn too_deep(text: &str) -> Option<(usize, String)> {
+    let mut bytes = text.bytes().enumerate().peekable();
+    let (mut open, mut ifs, mut operators) = (0usize, 0usize, 0usize);
+    let mut word = String::new();
+    while let Some((at, byte)) = bytes.next() {
+        if byte.is_ascii_alphanumeric() || byte == b'_' {
+            word.push(char::from(byte));
+            continue;
+        }
+        ifs = ifs.saturating_add(usize::from(word == "if"));
+        word.clear();
+        match byte {
+            b'"' => {
+                while let Some((_, inside)) = bytes.next() {
+                    match inside {
+                        b'\\' => drop(bytes.next()),
+                        b'"' => break,
+                        _ => {}
+                    }
+                }
+            }
+            b'/' if bytes.peek().is_some_and(|(_, next)| *next == b'/') => {
+                while bytes.next().is_some_and(|(_, inside)| inside != b'\n') {}
+            }
+            b'(' | b'[' | b'{' => open = open.saturating_add(1),
+            b')' | b']' | b'}' => open = open.saturating_sub(1),
+            b';' => (open, ifs, operators) = (0, 0, 0),
+            b'&' | b'|' | b'+' | b'-' | b'*' | b'.' | b'!' => operators = operators.saturating_add(1),
+            _ => {}
+        }
+        if open.saturating_add(ifs) > NESTING_MAX {
+            return Some((
+                at,
+                format!("nested deeper than {NESTING_MAX}; write it flatter, or as several policies"),
+            ));
+        }
+        if operators > OPERATORS_MAX {
+            return Some((
+                at,
+                format!("more than {OPERATORS_MAX} operators in one policy; split it"),
+            ));
+        }
+    }
+    None
 }
 
 /// The engine numbers the policies of a text: `policy0`, `policy1`, …

@@ -204,7 +204,8 @@ fn gate_rule(admitted: &Admitted, request: &Request, context: &Context<'_>) -> R
     if context.now >= admitted.until_ms() {
         return deny("grant.window", "grant_expired", "the grant has ended".into());
     }
-    if !context.store_alive {
+    // A break-glass session lives by what was signed, whether the store answers or not.
+    if !context.store_alive && admitted.break_glass().is_none() {
         return deny(
             "gate.lease",
             "store_unavailable",

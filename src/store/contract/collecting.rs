@@ -178,7 +178,7 @@ pub(super) async fn collects_once_however_many_ask(bench: impl Bench) {
         store.add_request(&asked).await.unwrap();
         let id = asked.request.id;
         let mut tasks = tokio::task::JoinSet::new();
-        for _ in 0..200u8 {
+        for node in nodes(&bench).take(200) {
             let serial = store.next_serial().await.unwrap();
             let mut sha256 = [number; 32];
             sha256[..8].copy_from_slice(&serial.to_be_bytes());
@@ -191,8 +191,7 @@ pub(super) async fn collects_once_however_many_ask(bench: impl Bench) {
                 certificate_serial: serial,
                 ..collected(&asked, number)
             };
-            let store = store.clone();
-            tasks.spawn(async move { (grant.clone(), store.collect(id, &grant, NOW + 2000).await) });
+            tasks.spawn(async move { (grant.clone(), node.collect(id, &grant, NOW + 2000).await) });
         }
         let asked_for = tasks.join_all().await;
         let mut given = Vec::new();
@@ -211,7 +210,7 @@ pub(super) async fn collects_once_however_many_ask(bench: impl Bench) {
         assert_eq!(store.grant(newest.id).await.unwrap(), Some(newest.clone()));
         let mut admitted = 0;
         let mut tasks = tokio::task::JoinSet::new();
-        for (place, (grant, _)) in (0u16..).zip(&asked_for) {
+        for ((place, (grant, _)), node) in (0u16..).zip(&asked_for).zip(nodes(&bench)) {
             let found = store.grant_by_certificate(grant.certificate_sha256).await.unwrap();
             admitted += usize::from(found.is_some());
             let row = session(
@@ -221,8 +220,8 @@ pub(super) async fn collects_once_however_many_ask(bench: impl Bench) {
                     ..grant.clone()
                 },
             );
-            let (store, certificate) = (store.clone(), grant.certificate_sha256);
-            tasks.spawn(async move { store.open_session(&row, certificate, NOW + 2001).await });
+            let certificate = grant.certificate_sha256;
+            tasks.spawn(async move { node.open_session(&row, certificate, NOW + 2001).await });
         }
         assert_eq!(admitted, 1, "one certificate admits");
         let opened = tasks.join_all().await;
@@ -244,7 +243,7 @@ pub(super) async fn collects_nothing_behind_a_revocation(bench: impl Bench) {
         store.add_request(&asked).await.unwrap();
         let id = asked.request.id;
         let mut tasks = tokio::task::JoinSet::new();
-        for again in 0..4u8 {
+        for (again, store) in (0..4u8).zip(nodes(&bench)) {
             let number = 20 + round * 8 + again;
             let grant = Grant {
                 id: GrantId([round; 16]),
@@ -252,7 +251,6 @@ pub(super) async fn collects_nothing_behind_a_revocation(bench: impl Bench) {
                 certificate_sha256: [round, again].repeat(16).try_into().unwrap(),
                 ..collected(&asked, number)
             };
-            let store = store.clone();
             tasks.spawn(async move {
                 let row = session(u16::from(round) * 10 + u16::from(again), &grant);
                 let got = store.collect(id, &grant, NOW + 2000).await;
@@ -269,7 +267,8 @@ pub(super) async fn collects_nothing_behind_a_revocation(bench: impl Bench) {
             2 => RevocationScope::Purpose(asked.request.ticket.clone().unwrap()),
             _ => RevocationScope::All,
         };
-        let (_, hit) = store.revoke(&scope, "root", "race", NOW + 2000).await.unwrap();
+        let node = if round % 3 == 0 { bench.store() } else { bench.other() };
+        let (_, hit) = node.revoke(&scope, "root", "race", NOW + 2000).await.unwrap();
         for (session, got, opened) in tasks.join_all().await {
             match got {
                 Ok(_) | Err(StoreError::NotOpen("revoked") | StoreError::Exists(_)) => {}

@@ -36,10 +36,8 @@ pub(super) async fn keeps_grants(bench: impl Bench) {
 }
 
 pub(super) async fn gives_each_serial_once(bench: impl Bench) {
-    let store = bench.store();
     let mut tasks = tokio::task::JoinSet::new();
-    for _ in 0..50 {
-        let store = store.clone();
+    for store in nodes(&bench).take(50) {
         tasks.spawn(async move { store.next_serial().await.unwrap() });
     }
     let mut serials = tasks.join_all().await;
@@ -53,8 +51,8 @@ pub(super) async fn consumes_a_single_use_grant_once(bench: impl Bench) {
     let once = grant(1, true);
     store.add_grant(&once).await.unwrap();
     let mut tasks = tokio::task::JoinSet::new();
-    for number in 0..200 {
-        let (store, row) = (store.clone(), session(number, &once));
+    for (number, store) in (0..200).zip(nodes(&bench)) {
+        let row = session(number, &once);
         tasks.spawn(async move { store.open_session(&row, certificate(&row), NOW + 5).await });
     }
     let answers = tasks.join_all().await;

@@ -70,7 +70,12 @@ pub(super) async fn made_at(number: u32, store: &Arc<dyn Store>) {
 /// hold the same, and one goes on as the other does.
 pub(super) async fn is_as_if_made_now(old: &impl Bench, new: &impl Bench, number: u32) {
     made_at(number, &new.store()).await;
-    assert_eq!(old.picture().await, new.picture().await, "number {number}");
+    let pictures = [old.picture().await, new.picture().await];
+    let [was, is] = pictures.each_ref().map(|picture| picture.lines().collect::<Vec<_>>());
+    for (was, is) in was.iter().zip(&is) {
+        assert_eq!(was, is, "number {number}");
+    }
+    assert_eq!(was.len(), is.len(), "number {number}");
     let store = old.store();
     assert_eq!(store.next_serial().await.unwrap(), 2);
     let live = session(9, &grant(3, false));

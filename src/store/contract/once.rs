@@ -5,8 +5,7 @@ use super::*;
 pub(super) async fn gives_a_claim_to_one(bench: impl Bench) {
     let store = bench.store();
     let mut tasks = tokio::task::JoinSet::new();
-    for _ in 0..100 {
-        let store = store.clone();
+    for store in nodes(&bench).take(100) {
         tasks.spawn(async move { store.claim("challenge", "x", NOW, NOW + 10).await.unwrap() });
     }
     let taken = tasks.join_all().await;
@@ -51,8 +50,7 @@ pub(super) async fn remembers_a_call(bench: impl Bench) {
     assert!(matches!(unknown, Err(StoreError::NotFound(_))), "{unknown:?}");
 
     let mut tasks = tokio::task::JoinSet::new();
-    for _ in 0..50 {
-        let store = store.clone();
+    for store in nodes(&bench).take(50) {
         tasks.spawn(async move { store.remember([7; 32], [7; 32], NOW, NOW + HOUR).await.unwrap() });
     }
     let told = tasks.join_all().await;

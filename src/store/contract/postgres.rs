@@ -14,7 +14,7 @@ use super::super::sql::SqlStore;
 use super::super::{Store, StoreError, StoreUrl, Waits};
 use super::faults::{Faults, Faulty};
 use super::migrations::{dump, is_as_if_made_now};
-use super::{Bench, NOW, RevocationScope, stocked};
+use super::{Bench, NOW, stocked};
 
 /// Keeps a server for as long as its standard input is open.
 const SCRIPT: &str = include_str!("../../../tests/support/postgres.sh");
@@ -60,6 +60,7 @@ async fn admin(database: &str) -> PgConnection {
 struct Postgres {
     name: String,
     store: Arc<PostgresStore>,
+    other: Arc<PostgresStore>,
     waits: Waits,
 }
 
@@ -97,8 +98,14 @@ impl Postgres {
             answer_ms: 6_000,
         };
         let url = StoreUrl::new(url(&name, &name));
-        let store = Arc::new(PostgresStore::open_with(&url, waits).await.unwrap());
-        Postgres { name, store, waits }
+        let open = async || Arc::new(PostgresStore::open_with(&url, waits).await.unwrap());
+        let (store, other) = (open().await, open().await);
+        Postgres {
+            name,
+            store,
+            other,
+            waits,
+        }
     }
 
     fn url(&self) -> StoreUrl {
@@ -109,6 +116,10 @@ impl Postgres {
 impl Bench for Postgres {
     fn store(&self) -> Arc<dyn Store> {
         self.store.clone()
+    }
+
+    fn other(&self) -> Arc<dyn Store> {
+        self.other.clone()
     }
 
     async fn faulty(&self) -> (Arc<dyn Store>, Faults) {
@@ -220,34 +231,6 @@ async fn looking_reads_beside_a_server_and_writes_nothing() {
     let wrote = looking.next_serial().await;
     assert!(matches!(wrote, Err(StoreError::Unavailable(_))), "{wrote:?}");
     assert_eq!(bench.store.next_serial().await.unwrap(), 1);
-}
-
-/// What one process keeps apart by itself, two keep apart by the database.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_nodes_share_one_state() {
-    let bench = Postgres::new().await;
-    let other = PostgresStore::open_with(&bench.url(), bench.waits).await.unwrap();
-    let nodes: [Arc<dyn Store>; 2] = [bench.store(), Arc::new(other)];
-    stocked(&nodes[0]).await;
-    let mut tasks = tokio::task::JoinSet::new();
-    for round in 0..100usize {
-        let store = nodes[round % 2].clone();
-        tasks.spawn(async move {
-            let serial = store.next_serial().await.unwrap();
-            let scope = RevocationScope::Identity("alice".parse().unwrap());
-            let (row, _) = store.revoke(&scope, "root", "test", NOW).await.unwrap();
-            let claimed = store.claim("hook", &(round / 2).to_string(), NOW, NOW + 1).await;
-            (serial, row.seq, claimed.unwrap())
-        });
-    }
-    let told = tasks.join_all().await;
-    let mut serials: Vec<u64> = told.iter().map(|(serial, _, _)| *serial).collect();
-    let mut seqs: Vec<u64> = told.iter().map(|(_, seq, _)| *seq).collect();
-    serials.sort_unstable();
-    seqs.sort_unstable();
-    assert!(serials.iter().copied().eq(1..=100));
-    assert!(seqs.iter().copied().eq(1..=100), "no gap and no twin");
-    assert_eq!(told.iter().filter(|(_, _, claimed)| *claimed).count(), 50);
 }
 
 /// A connection that broke is replaced, and nobody takes it for another database.

@@ -126,8 +126,8 @@ pub(super) async fn counts_answers_that_race(bench: impl Bench) {
     let row = request(1, 3);
     store.add_request(&row).await.unwrap();
     let mut tasks = tokio::task::JoinSet::new();
-    for voice in 0..40 {
-        let (store, id) = (store.clone(), row.request.id);
+    for (voice, store) in (0..40).zip(nodes(&bench)) {
+        let id = row.request.id;
         let answer = says(["bob", "carol", "dave", "erin"][voice % 4], Verdict::Approve, &row);
         tasks.spawn(async move { store.answer_request(id, &answer).await });
     }

@@ -84,9 +84,8 @@ pub(super) async fn never_leaves_a_session_behind_a_revocation(bench: impl Bench
         let live = grant(round, false);
         store.add_grant(&live).await.unwrap();
         let mut openings = tokio::task::JoinSet::new();
-        for number in 0..10u16 {
+        for (number, store) in (0..10u16).zip(nodes(&bench)) {
             let row = session(u16::from(round) * 100 + number, &live);
-            let store = store.clone();
             openings.spawn(async move { (row.id, store.open_session(&row, certificate(&row), NOW + 1).await) });
         }
         let scope = match round % 3 {
@@ -94,7 +93,8 @@ pub(super) async fn never_leaves_a_session_behind_a_revocation(bench: impl Bench
             1 => RevocationScope::Identity(live.identity.clone()),
             _ => RevocationScope::All,
         };
-        let (_, hit) = store.revoke(&scope, "root", "race", NOW + 1).await.unwrap();
+        let node = if round % 2 == 0 { bench.store() } else { bench.other() };
+        let (_, hit) = node.revoke(&scope, "root", "race", NOW + 1).await.unwrap();
         for (id, answer) in openings.join_all().await {
             let named = hit.iter().any(|row| row.id == id);
             match answer {
@@ -241,4 +241,31 @@ pub(super) async fn closes_requests(bench: impl Bench) {
     let states = [store.request(states[0]).await, store.request(states[1]).await];
     let states = states.map(|row| row.unwrap().unwrap().state);
     assert_eq!(states, [RequestState::Revoked, RequestState::Approved]);
+}
+
+/// Readers go on from the last number they saw: a gap that was filled later
+/// would be a revocation that nobody heard of.
+pub(super) async fn numbers_revocations_without_a_gap(bench: impl Bench) {
+    stocked(&bench.store()).await;
+    let mut tasks = tokio::task::JoinSet::new();
+    for (number, store) in (0..60).zip(nodes(&bench)) {
+        tasks.spawn(async move {
+            let scope = match number % 3 {
+                0 => RevocationScope::Identity("nobody".parse().unwrap()),
+                1 => RevocationScope::Identity("alice".parse().unwrap()),
+                _ => RevocationScope::All,
+            };
+            let revoked = store.revoke(&scope, "root", "test", NOW).await;
+            let seen = store.revocations_after(0, 100).await.unwrap();
+            (revoked.ok().map(|(row, _)| row.seq), seen.len())
+        });
+    }
+    let told = tasks.join_all().await;
+    let mut seqs: Vec<u64> = told.iter().filter_map(|(seq, _)| *seq).collect();
+    seqs.sort_unstable();
+    assert!(seqs.iter().copied().eq(1..=40), "{seqs:?}");
+    for (seq, seen) in told {
+        // Its own at least, and every one before that.
+        assert!(seq.is_none_or(|seq| seen >= usize::try_from(seq).unwrap()));
+    }
 }

@@ -72,6 +72,10 @@ impl Bench for Sqlite {
         self.store.clone()
     }
 
+    fn other(&self) -> Arc<dyn Store> {
+        self.store.clone()
+    }
+
     async fn faulty(&self) -> (Arc<dyn Store>, Faults) {
         let faults = Faults::default();
         let engine = SqliteFile::open(&self.path(), self.waits).await.unwrap();
@@ -84,7 +88,8 @@ impl Bench for Sqlite {
 
     async fn picture(&self) -> String {
         let pool = self.connect().await;
-        let tables = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE '\\_%' ESCAPE '\\'";
+        let tables =
+            "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE '\\_%' ESCAPE '\\' ORDER BY name";
         let tables: Vec<String> = sqlx::query_scalar(tables).fetch_all(&pool).await.unwrap();
         let mut picture = String::new();
         for table in tables {

@@ -44,8 +44,7 @@ pub(super) async fn counts_uses(bench: impl Bench) {
     assert_eq!(of_bob, ["bob source", "bob target"]);
 
     let mut tasks = tokio::task::JoinSet::new();
-    for _ in 0..40 {
-        let store = store.clone();
+    for store in nodes(&bench).take(40) {
         tasks.spawn(async move {
             store
                 .note_use(&"bob".parse().unwrap(), "hour", "7", 1, NOW)
