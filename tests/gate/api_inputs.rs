@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use crate::api_inputs_http;
 use crate::support::api::request;
+use crate::support::bastion::wall_ms;
 
 /// What has to become of an input.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -154,6 +155,15 @@ fn targets(key: &str) -> Vec<Target> {
             &["reason"],
             &["for_secs"],
             &["allow", "sources"],
+        ),
+        row(
+            "/v1/break-glass/prepare",
+            json!({ "identity": "adm0", "destinations": ["op@db1"], "public_key": key, "until_ms": wall_ms() + 3_600_000,
+                "session_secs": 600, "condition": "always", "reason": "x", "allow": ["exec"] }),
+            &["identity", "public_key", "condition"],
+            &["reason"],
+            &["from_ms", "until_ms", "session_secs"],
+            &["destinations", "allow", "sources"],
         ),
         row(
             "/v1/identities",
