@@ -5,7 +5,7 @@ use super::caller::Caller;
 use super::problem::{Code, Problem};
 use super::wire::access::{ChallengeFor, SignedChallenge};
 use crate::kernel::grant::hex32;
-use crate::kernel::id::TargetName;
+use crate::kernel::id::Destination;
 use crate::kernel::inventory::{Identity, Target};
 use crate::kernel::policy::facts::{Action, Facts, Whereto, Who};
 use crate::kernel::policy::obligations::Obligations;
@@ -22,6 +22,19 @@ pub struct Yes {
 }
 
 impl Yes {
+    /// Both, for what takes two.
+    pub fn and(self, other: Yes) -> Yes {
+        let mut rules = self.rules;
+        rules.extend(other.rules);
+        rules.dedup();
+        Yes {
+            facts: self.facts,
+            rules,
+            obligations: self.obligations.meet(&other.obligations),
+            policy_digest: other.policy_digest,
+        }
+    }
+
     pub fn facts(&self) -> &Facts {
         &self.facts
     }
@@ -144,9 +157,34 @@ impl Api {
         }
     }
 
+    /// The same for a call that carries no proof of its own: the login has to
+    /// be young enough.
+    ///
+    /// # Errors
+    /// [`Code::StepUp`] when it is not.
+    pub(super) fn fresh_login(yes: &Yes, caller: &Caller) -> Result<(), Problem> {
+        match yes.obligations.step_up_ms {
+            Some(within_ms) if caller.proof().age_ms > within_ms => {
+                let mut problem = Problem::new(
+                    Code::StepUp,
+                    format!(
+                        "rule {} wants a fresh proof of {} for this",
+                        yes.rules.join(", "),
+                        caller.name()
+                    ),
+                )
+                .hint("log in again: portcullis login");
+                problem.rules = yes.rules.clone().into();
+                Err(problem)
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
     /// A target that can be asked for. Who does not oversee the inventory
     /// learns nothing about what is in it.
-    pub(super) async fn target_for(&self, caller: &Caller, name: &TargetName) -> Result<Target, Problem> {
+    pub(super) async fn target_for(&self, caller: &Caller, wanted: &Destination) -> Result<Target, Problem> {
+        let name = &wanted.target;
         let found = self.store.target(name).await?;
         match found {
             Some(target) if !target.disabled => Ok(target),
@@ -156,7 +194,7 @@ impl Api {
                     "add it with `portcullis target add {name}`, or see `portcullis target list`"
                 ))),
             Some(_) | None => Err(Problem::denied(format!(
-                "no rule lets {} ask for {name}",
+                "no rule lets {} ask for {wanted}",
                 caller.name()
             ))),
         }

@@ -78,9 +78,7 @@ pub async fn prepare(
     if asked.allow.is_empty() {
         return Err(Problem::invalid("a grant that allows nothing is of no use").hint("add --allow shell,exec,sftp"));
     }
-    if asked.sources.len() > rules::SOURCES_MAX {
-        return Err(Problem::invalid(format!("more than {} sources", rules::SOURCES_MAX)));
-    }
+    rules::sources(&asked.sources)?;
     if !(1..=DOORS_MAX).contains(&asked.destinations.len()) {
         return Err(Problem::invalid(format!("name 1 to {DOORS_MAX} destinations")));
     }
@@ -92,7 +90,7 @@ pub async fn prepare(
     let id = GrantId(rand::random());
     let (mut doors, mut certificates) = (Vec::new(), Vec::new());
     for destination in &asked.destinations {
-        let target = api.target_for(&caller, &destination.target).await?;
+        let target = api.target_for(&caller, destination).await?;
         if !target.logins.contains(&destination.login) {
             let why = format!("`{}` is not a login of {}", destination.login, target.name);
             return Err(Problem::denied(why));

@@ -32,6 +32,13 @@ pub struct Said {
     pub expires_ms: WallMs,
 }
 
+impl Said {
+    /// How old it is at `now`, in ms: when it was signed nobody knows.
+    pub fn age_ms(&self, now: WallMs) -> u64 {
+        now.saturating_sub(self.expires_ms.saturating_sub(CHALLENGE_MS))
+    }
+}
+
 /// Why a challenge is not taken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum NotOurs {
@@ -137,6 +144,17 @@ mod tests {
             nonce: "00ff".to_owned(),
             expires_ms: 2_000,
         }
+    }
+
+    #[test]
+    fn ages_from_the_moment_that_it_was_made() {
+        let said = Said {
+            expires_ms: 1_000_000 + CHALLENGE_MS,
+            ..said(ChallengeFor::Login)
+        };
+        assert_eq!(said.age_ms(1_000_000), 0);
+        assert_eq!(said.age_ms(1_090_000), 90_000);
+        assert_eq!(said.age_ms(0), 0, "a clock set back");
     }
 
     #[test]

@@ -50,7 +50,7 @@ pub async fn collect(
         return Err(not_collectable(&row, now));
     };
     let identity = api.holder(&caller, Some(&request.identity)).await?;
-    let target = api.target_for(&caller, &request.destination.target).await?;
+    let target = api.target_for(&caller, &request.destination).await?;
     api.no_open_review(&identity.name, &target).await?;
     // Asked again with what is true now: an approval is no way around a rule
     // that came after it.
@@ -70,12 +70,23 @@ pub async fn collect(
         requested_by: Some(request.requested_by.clone()),
         ..facts
     };
-    let issuing = Facts {
-        action: Action::Issue,
-        ..facts.clone()
-    };
-    let yes = api.ask(facts).await?.and(api.ask(issuing).await?);
+    // Two actions, two rules: one may still ask, and yet get nothing now.
+    let asked = api.ask(facts.clone()).await?;
+    let issued = api
+        .ask(Facts {
+            action: Action::Issue,
+            ..facts
+        })
+        .await?;
+    let yes = asked.and(issued);
     let again = row.request.obligations.meet(yes.obligations());
+    if again.max_ms.is_some_and(|max| request.for_ms > max) {
+        return Err(Problem::denied(format!(
+            "the policies changed since it was approved: at most {} min now",
+            again.max_ms.unwrap_or_default() / 60_000
+        ))
+        .hint("ask again, for less"));
+    }
     if let Some((people, groups)) = missing_under(&row, &again) {
         let groups: Vec<String> = groups.iter().map(ToString::to_string).collect();
         return Err(Problem::denied(format!(
@@ -88,13 +99,10 @@ pub async fn collect(
         ))
         .hint("ask again"));
     }
-    api.step_up(
-        &yes,
-        &identity,
-        &ChallengeFor::Collect(request.id),
-        given.proof.as_ref(),
-    )
-    .await?;
+    // Who collects proves itself, a sponsor for the vendor too.
+    let prover = caller.identity().unwrap_or(&identity);
+    let purpose = ChallengeFor::Collect(request.id);
+    api.step_up(&yes, prover, &purpose, given.proof.as_ref()).await?;
     // A rule that came later may give less, never more.
     let until = match again.max_ms {
         Some(max) => until.min(seconds(from.saturating_add(max))),

@@ -42,7 +42,7 @@ pub async fn explain(
     let identity = api.store.identity(&asked.identity).await?;
     let identity =
         identity.ok_or_else(|| Problem::new(Code::NotFound, format!("there is no identity `{}`", asked.identity)))?;
-    let target = api.target_for(&caller, &asked.destination.target).await?;
+    let target = api.target_for(&caller, &asked.destination).await?;
     let source = asked.source.or(caller.source());
     let policies = api.policies.now();
     let mut facts = Facts {
@@ -102,7 +102,11 @@ pub async fn decisions(
     State(api): State<Arc<Api>>,
     Asked(query): Asked<SinceQuery>,
 ) -> Result<Json<Decisions>, Problem> {
-    let month = api.clock.now().wall_ms.saturating_sub(DECISIONS_MS);
-    let rows = api.store.decisions(query.since.unwrap_or(month), DECISIONS_MAX).await?;
+    let now = api.clock.now().wall_ms;
+    let month = now.saturating_sub(DECISIONS_MS);
+    let rows = api
+        .store
+        .decisions(query.since.map_or(month, |since| since.min(now)), DECISIONS_MAX)
+        .await?;
     Ok(Json(Decisions::new(rows.into_iter().map(Into::into).collect())))
 }

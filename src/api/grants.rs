@@ -1,5 +1,6 @@
 //! Grants issued and revoked.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,6 +35,20 @@ impl Api {
             .append(kind, body)
             .await
             .map_err(|error| Problem::new(Code::Unavailable, error.to_string()))
+    }
+
+    /// The same for what `by` has declared.
+    pub(super) async fn note_by<T: Serialize>(
+        &self,
+        kind: &'static str,
+        body: &T,
+        by: &Caller,
+    ) -> Result<u64, Problem> {
+        let mut entry = serde_json::to_value(body).map_err(|error| Problem::new(Code::Broken, error.to_string()))?;
+        if let Some(entry) = entry.as_object_mut() {
+            entry.insert("by".to_owned(), by.name().into());
+        }
+        self.note(kind, &entry).await
     }
 }
 
@@ -73,10 +88,7 @@ pub async fn list(
             grants.iter().map(|grant| GrantView::at(grant, now)).collect(),
         )));
     }
-    let mut own = match caller.identity() {
-        Some(identity) => api.store.grants_of(&identity.name, 0).await?,
-        None => Vec::new(),
-    };
+    let mut own = api.held(&caller).await?;
     if !query.mine {
         for id in api.sponsored(&caller).await? {
             own.extend(api.store.grant(id).await?);
@@ -209,33 +221,51 @@ pub async fn revoke(
 }
 
 impl Api {
-    pub(super) async fn scope(&self, request: &RevokeRequest) -> Result<RevocationScope, Problem> {
+    /// What a revocation names. A caller who does not oversee learns nothing
+    /// of what it is no part of; a hook (no caller) may name everything.
+    pub(super) async fn scope(
+        &self,
+        caller: Option<&Caller>,
+        request: &RevokeRequest,
+    ) -> Result<RevocationScope, Problem> {
         let id = match (request.what, request.id.as_deref()) {
             (What::All, None) => return Ok(RevocationScope::All),
             (What::All, Some(id)) => {
                 return Err(Problem::invalid(format!(
-                    "everything has no name, but `{id}` was given"
+                    "everything has no name, but `{}` was given",
+                    id.escape_debug()
                 )));
             }
             (_, Some(id)) => id,
             (_, None) => return Err(Problem::invalid("what to revoke was not named")),
         };
+        let part_of = caller.filter(|caller| !caller.oversees());
         let bad = |error: crate::kernel::id::IdError| Problem::invalid(error.to_string());
-        Ok(match request.what {
-            What::Grant => RevocationScope::Grant(self.grant_id(id).await?),
-            What::Session => RevocationScope::Session(self.session_id(id).await?),
-            What::Identity => RevocationScope::Identity(id.parse().map_err(bad)?),
-            What::Target => RevocationScope::Target(id.parse().map_err(bad)?),
-            What::Source => RevocationScope::Source(id.parse().map_err(Problem::invalid)?),
-            What::Purpose => {
+        Ok(match (request.what, part_of) {
+            (What::Grant, None) => RevocationScope::Grant(self.grant_id(id).await?),
+            (What::Session, None) => RevocationScope::Session(self.session_id(id).await?),
+            (What::Grant, Some(caller)) => {
+                let known = self.part_of(caller).await?;
+                RevocationScope::Grant(rules::by_prefix("grant", id, known.into_iter())?)
+            }
+            (What::Session, Some(caller)) => {
+                let known = self.part_of(caller).await?;
+                let sessions = self.store.sessions(false).await?;
+                let known = sessions.iter().filter(|row| known.contains(&row.grant));
+                RevocationScope::Session(rules::by_prefix("session", id, known.map(|row| row.id))?)
+            }
+            (What::Identity, _) => RevocationScope::Identity(id.parse().map_err(bad)?),
+            (What::Target, _) => RevocationScope::Target(id.parse().map_err(bad)?),
+            (What::Source, _) => RevocationScope::Source(id.parse().map_err(Problem::invalid)?),
+            (What::Purpose, _) => {
                 rules::words("purpose", id)?;
                 RevocationScope::Purpose(id.to_owned())
             }
-            What::All => RevocationScope::All,
+            (What::All, _) => RevocationScope::All,
         })
     }
 
-    pub(super) async fn grant_id(&self, prefix: &str) -> Result<GrantId, Problem> {
+    async fn grant_id(&self, prefix: &str) -> Result<GrantId, Problem> {
         // A whole id needs no listing, and works however long the history is.
         match prefix.parse() {
             Ok(id) => Ok(id),
@@ -244,6 +274,21 @@ impl Api {
                 rules::by_prefix("grant", prefix, grants.iter().map(|grant| grant.id))
             }
         }
+    }
+
+    /// Grants that the caller holds, ended ones too.
+    async fn held(&self, caller: &Caller) -> Result<Vec<Grant>, Problem> {
+        match caller.identity() {
+            Some(identity) => Ok(self.store.grants_of(&identity.name, 0).await?),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Grants that the caller holds or has asked for.
+    async fn part_of(&self, caller: &Caller) -> Result<BTreeSet<GrantId>, Problem> {
+        let held = self.held(caller).await?;
+        let sponsored = self.sponsored(caller).await?;
+        Ok(held.iter().map(|grant| grant.id).chain(sponsored).collect())
     }
 
     /// Writes one grant with its certificate to the ledger: entry before
@@ -309,7 +354,8 @@ impl Api {
             requested_by,
             ..self.facts(caller, Action::Revoke, target.as_ref()).await?
         };
-        self.ask(facts).await.map(drop)
+        let yes = self.ask(facts).await?;
+        Api::fresh_login(&yes, caller)
     }
 
     /// Sessions of other nodes that the store still calls live once `within` is
@@ -338,7 +384,7 @@ impl Api {
 
     pub(super) async fn revoke(&self, caller: &Caller, request: RevokeRequest) -> Result<Revoked, Problem> {
         rules::reason(&request.reason)?;
-        let scope = self.scope(&request).await?;
+        let scope = self.scope(Some(caller), &request).await?;
         self.may_revoke(caller, &scope, &request.reason).await?;
         self.end(&scope, caller.name(), &request.reason).await
     }

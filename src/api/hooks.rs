@@ -3,18 +3,18 @@
 
 use std::sync::Arc;
 
-use axum::body::{Body as AxumBody, to_bytes};
+use axum::body::Body as AxumBody;
 use axum::extract::{Path, Request, State};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 
+use super::Api;
 use super::caller::Remote;
 use super::problem::{Code, Problem};
-use super::request::Json;
+use super::request::{Json, whole};
 use super::wire::access::AnswerRequest;
 use super::wire::{Nothing, RevokeRequest, What};
-use super::{Api, BODY_BYTES_MAX};
 use crate::kernel::access::Verdict;
 use crate::kernel::id::{IdentityName, RequestId};
 use crate::notify::{SKEW_SECS_MAX, Secret};
@@ -75,12 +75,7 @@ pub async fn call(
     if id.len() > 128 || signature.len() > 1024 {
         return Err(refused("too large"));
     }
-    let bytes = to_bytes(body, BODY_BYTES_MAX).await.map_err(|_| {
-        Problem::new(
-            Code::TooLarge,
-            format!("the body broke off or is larger than {BODY_BYTES_MAX} bytes"),
-        )
-    })?;
+    let bytes = whole(body).await?;
     let hook = api.hooks.iter().find(|hook| hook.name == name);
     let hook = hook.ok_or_else(|| refused("no hook of that name"))?;
     if !hook.secret.verifies(id, secs, &bytes, signature) {
@@ -120,7 +115,7 @@ impl Api {
             Called::Revoke { what, id, reason } => {
                 super::rules::reason(&reason)?;
                 let request = RevokeRequest { what, id, reason };
-                let scope = self.scope(&request).await?;
+                let scope = self.scope(None, &request).await?;
                 self.end(&scope, &format!("hook:{}", hook.name), &request.reason)
                     .await?;
                 Ok(())

@@ -8,8 +8,9 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use sha2::{Digest, Sha256};
 
+use super::Api;
 use super::problem::{Code, Problem};
-use super::{Api, BODY_BYTES_MAX};
+use super::request::whole;
 use crate::store::Remembered;
 
 /// The header's name.
@@ -64,14 +65,8 @@ pub async fn run(api: &Api, key: Key, request: Request, next: Next) -> Response 
 }
 
 async fn once(api: &Api, key: Key, request: Request, next: Next) -> Result<Response, Problem> {
-    let too_large = |_| {
-        Problem::new(
-            Code::TooLarge,
-            format!("the body broke off or is larger than {BODY_BYTES_MAX} bytes"),
-        )
-    };
     let (parts, body) = request.into_parts();
-    let body = to_bytes(body, BODY_BYTES_MAX).await.map_err(too_large)?;
+    let body = whole(body).await?;
     let now = api.clock.now().wall_ms;
     let call = Sha256::digest(&body).into();
     match api

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use axum::Extension;
 use axum::extract::State;
+use serde_json::json;
 
 use super::caller::Caller;
 use super::problem::{Code, Problem};
@@ -57,7 +58,11 @@ fn may_ask(api: &Api, who: Who, target: &Target, source: Option<std::net::IpAddr
 }
 
 /// `POST /v1/targets`.
-pub async fn add_target(State(api): State<Arc<Api>>, Body(target): Body<Target>) -> Result<Json<TargetAdded>, Problem> {
+pub async fn add_target(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+    Body(target): Body<Target>,
+) -> Result<Json<TargetAdded>, Problem> {
     api.check_target(&target).await?;
     if api.store.target(&target.name).await?.is_some() {
         return Err(
@@ -67,7 +72,7 @@ pub async fn add_target(State(api): State<Arc<Api>>, Body(target): Body<Target>)
     }
     // Entry before effect: an entry without effect misleads nobody, an
     // effect without an entry would.
-    api.note("target", &target).await?;
+    api.note_by("target", &target, &caller).await?;
     api.store.add_target(&target).await?;
     Ok(Json(TargetAdded::new(target)))
 }
@@ -117,6 +122,7 @@ pub async fn identities(State(api): State<Arc<Api>>) -> Result<Json<Identities>,
 /// `POST /v1/identities`.
 pub async fn add_identity(
     State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
     Body(request): Body<IdentityRequest>,
 ) -> Result<Json<IdentityAdded>, Problem> {
     let identity = rules::identity(request, api.clock.now().wall_ms)?;
@@ -137,14 +143,18 @@ pub async fn add_identity(
                 .hint("to change it: portcullis apply -f FILE"),
         );
     }
-    api.note("identity", &identity).await?;
+    api.note_by("identity", &identity, &caller).await?;
     api.store.add_identity(&identity).await?;
     Ok(Json(IdentityAdded::new(identity.into())))
 }
 
 /// `POST /v1/inventory`: makes the inventory say what the file says. What the
 /// file does not name stays as it is; nothing is deleted, only disabled.
-pub async fn apply(State(api): State<Arc<Api>>, Body(file): Body<Apply>) -> Result<Json<Applied>, Problem> {
+pub async fn apply(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+    Body(file): Body<Apply>,
+) -> Result<Json<Applied>, Problem> {
     let now = api.clock.now().wall_ms;
     let known_targets = by_name(api.store.targets().await?, |target| target.name.clone());
     let known = by_name(api.store.identities().await?, |identity| identity.name.clone());
@@ -198,14 +208,22 @@ pub async fn apply(State(api): State<Arc<Api>>, Body(file): Body<Apply>) -> Resu
         }
     }
     if !file.dry_run && !changes.is_empty() {
-        api.note("inventory", &changes).await?;
+        api.note("inventory", &json!({ "by": caller.name(), "changes": changes }))
+            .await?;
         api.store.put_inventory(&targets, &identities).await?;
+        for identity in &identities {
+            // A login does not outlive the key that proved it.
+            let before = known.get(&identity.name);
+            if before.is_some_and(|before| before.keys != identity.keys) {
+                api.store.drop_tokens_of(&identity.name).await?;
+            }
+        }
     }
     if !file.dry_run {
         // Whatever is disabled has nothing, also where an earlier try broke off
         // between the two.
         for scope in over {
-            api.end(&scope, "apply", "disabled in the inventory").await?;
+            api.end(&scope, caller.name(), "disabled in the inventory").await?;
         }
     }
     Ok(Json(Applied::new(file.dry_run, changes)))

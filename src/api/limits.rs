@@ -37,8 +37,9 @@ impl Default for Limits {
     }
 }
 
-/// Who has one IPv6 address has 2^64 of them (RFC 4291 section 2.5.4).
-fn network(source: IpAddr) -> IpAddr {
+/// What counts as one source. Who has one IPv6 address has 2^64 of them
+/// (RFC 4291 section 2.5.4).
+pub(super) fn network(source: IpAddr) -> IpAddr {
     match source.to_canonical() {
         IpAddr::V4(v4) => IpAddr::V4(v4),
         IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),

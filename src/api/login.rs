@@ -108,8 +108,7 @@ impl Api {
             Proof {
                 method: method.to_owned(),
                 strength,
-                // Since the challenge was made: nobody knows when it was signed.
-                age_ms: now.saturating_sub(said.expires_ms.saturating_sub(CHALLENGE_MS)),
+                age_ms: said.age_ms(now),
             },
         ))
     }

@@ -13,11 +13,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use hyper::service::Service;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
@@ -53,6 +54,7 @@ mod read;
 mod recordings;
 mod request;
 mod reviews;
+mod room;
 pub mod routes;
 pub mod rules;
 mod state;
@@ -64,13 +66,12 @@ use caller::Remote;
 pub use hooks::Hook;
 pub use limits::Limits;
 use problem::{Code, Problem};
+use room::{Desk, Room};
 pub use table::table;
 use wire::access::ServerView;
 
 /// Largest request body, in bytes.
 pub const BODY_BYTES_MAX: usize = 64 * 1024;
-/// Connections served at the same time; more wait in the socket's backlog.
-pub const CONNECTIONS_MAX: usize = 64;
 /// Time for a request's head, and again for its body, in ms.
 pub const REQUEST_MS_MAX: u64 = 10_000;
 /// Time that a revocation waits for sessions to fall, in ms. Beyond it they
@@ -234,22 +235,26 @@ async fn told(stopped: &mut watch::Receiver<bool>) {
 
 /// One door: accepts until it is told to stop.
 async fn stand(door: Door, router: Router, mut stopped: watch::Receiver<bool>) {
-    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut room = Room::default();
     let mut connections = JoinSet::new();
     loop {
         let entered = tokio::select! {
             () = told(&mut stopped) => break,
-            Some(_) = connections.join_next(), if !connections.is_empty() => continue,
-            entered = enter(&door, &room) => entered,
+            Some(ended) = connections.join_next_with_id(), if !connections.is_empty() => {
+                room.leave(ended.map_or_else(|error| error.id(), |(id, ())| id));
+                continue;
+            }
+            () = room.freed(), if room.is_packed() => continue,
+            entered = enter(&door), if !room.is_packed() => entered,
         };
         match entered {
-            Ok((entered, place)) => {
+            Ok(entered) if room.make_place(entered.network()) => {
                 let (router, stopped) = (router.clone(), stopped.clone());
-                connections.spawn(async move {
-                    entered.serve(router, stopped).await;
-                    drop(place);
-                });
+                let (network, desk) = (entered.network(), room.desk());
+                let abort = connections.spawn(entered.serve(router, desk.clone(), stopped));
+                room.sit(network, desk, abort);
             }
+            Ok(entered) => tracing::debug!(network = ?entered.network(), "a network has too many calls at once"),
             Err(error) => {
                 // Out of descriptors, mostly: they come back as
                 // connections end, so wait a little instead of spinning.
@@ -273,32 +278,38 @@ enum Entered {
     Tls(tokio::net::TcpStream, std::net::IpAddr, TlsAcceptor),
 }
 
-async fn enter(door: &Door, room: &Arc<Semaphore>) -> io::Result<(Entered, tokio::sync::OwnedSemaphorePermit)> {
-    let place = room.clone().acquire_owned().await.map_err(io::Error::other)?;
-    let entered = match door {
+async fn enter(door: &Door) -> io::Result<Entered> {
+    Ok(match door {
         Door::Socket(listener) => Entered::Socket(listener.accept().await?.0),
         Door::Tls(listener, acceptor) => {
             let (stream, from) = listener.accept().await?;
             Entered::Tls(stream, from.ip(), acceptor.clone())
         }
-    };
-    Ok((entered, place))
+    })
 }
 
 impl Entered {
+    /// Whose place it takes.
+    fn network(&self) -> Option<std::net::IpAddr> {
+        match self {
+            Entered::Socket(_) => None,
+            Entered::Tls(_, from, _) => Some(limits::network(*from)),
+        }
+    }
+
     /// First who it is, then what it asks.
-    async fn serve(self, router: Router, stopped: watch::Receiver<bool>) {
+    async fn serve(self, router: Router, desk: Desk, stopped: watch::Receiver<bool>) {
         match self {
             Entered::Socket(stream) => {
                 let router = known(&stream, router).await;
-                connection(stream, router, stopped).await;
+                connection(stream, router, desk, stopped).await;
             }
             Entered::Tls(stream, from, acceptor) => {
                 let shaking = acceptor.accept(stream);
                 match tokio::time::timeout(Duration::from_millis(REQUEST_MS_MAX), shaking).await {
                     Ok(Ok(stream)) => {
                         let router = router.layer(axum::Extension(Remote(from)));
-                        connection(stream, router, stopped).await;
+                        connection(stream, router, desk, stopped).await;
                     }
                     Ok(Err(error)) => tracing::debug!(%from, %error, "no TLS handshake"),
                     Err(_) => tracing::debug!(%from, "the TLS handshake took too long"),
@@ -330,15 +341,26 @@ async fn known(stream: &UnixStream, router: Router) -> Router {
 async fn connection(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     router: Router,
+    desk: Desk,
     mut stopped: watch::Receiver<bool>,
 ) {
+    let inner = TowerToHyperService::new(router);
+    let service = hyper::service::service_fn(move |request| {
+        let working = desk.work();
+        let answer = inner.call(request);
+        async move {
+            let answer = answer.await;
+            drop(working);
+            answer
+        }
+    });
     let mut builder = hyper::server::conn::http1::Builder::new();
     builder
         .timer(TokioTimer::new())
         .header_read_timeout(Duration::from_millis(REQUEST_MS_MAX))
         .max_buf_size(HEAD_BYTES_MAX)
         .keep_alive(true);
-    let serving = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let serving = builder.serve_connection(TokioIo::new(stream), service);
     let mut serving = std::pin::pin!(serving);
     let ended = tokio::select! {
         ended = &mut serving => ended,

@@ -97,10 +97,13 @@ fn path_parameters(path: &str) -> Vec<Value> {
     path.split('/')
         .filter_map(|piece| piece.strip_prefix('{')?.strip_suffix('}'))
         .map(|name| {
+            let (meaning, pattern) = match name {
+                "id" => ("Its id, or enough of its start", "^[0-9a-f]{4,32}$"),
+                _ => ("Its name", "^[A-Za-z0-9._-]{1,128}$"),
+            };
             json!({
-                "name": name, "in": "path", "required": true,
-                "description": "Its id, or enough of its start",
-                "schema": { "type": "string", "pattern": "^[A-Za-z0-9._-]{1,128}$" },
+                "name": name, "in": "path", "required": true, "description": meaning,
+                "schema": { "type": "string", "pattern": pattern },
             })
         })
         .collect()

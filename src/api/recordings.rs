@@ -10,6 +10,7 @@ use super::problem::{Code, Problem};
 use super::request::{Body, Id, Json};
 use super::wire::{ExpireRequest, Expired, Noted, ReadRequest, ReasonRequest, Statements};
 use super::{Api, rules};
+use crate::kernel::grant::hex32;
 use crate::kernel::id::SessionId;
 use crate::kernel::policy::facts::{Action, Facts};
 use crate::retention::RetentionError;
@@ -124,6 +125,13 @@ pub async fn read(
     Body(request): Body<ReadRequest>,
 ) -> Result<Json<Statements>, Problem> {
     rules::reason(&request.reason)?;
+    if request
+        .manifest_sha256
+        .as_ref()
+        .is_some_and(|hex| hex32::decode(hex).is_none())
+    {
+        return Err(Problem::invalid("manifest_sha256 is not 64 hexadecimal digits"));
+    }
     let row = api.recorded(&id).await?;
     let session = api.store.session(row.session).await?;
     let target = match &session {
@@ -136,6 +144,7 @@ pub async fn read(
         ..api.facts(&caller, Action::Replay, target.as_ref()).await?
     };
     let yes = api.ask(facts).await?;
+    Api::fresh_login(&yes, &caller)?;
     let body = serde_json::json!({
         "session": row.session,
         "by": caller.name(),

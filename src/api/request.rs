@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
@@ -12,6 +13,23 @@ use super::problem::{Code, Problem};
 use super::{BODY_BYTES_MAX, REQUEST_MS_MAX};
 use crate::store::{PAGE_ROWS_DEFAULT, PAGE_ROWS_MAX, Page};
 
+/// A request's whole body, bounded in size and in time.
+///
+/// # Errors
+/// It is larger than [`BODY_BYTES_MAX`], breaks off, or takes too long.
+pub async fn whole(body: axum::body::Body) -> Result<Bytes, Problem> {
+    let reading = axum::body::to_bytes(body, BODY_BYTES_MAX);
+    tokio::time::timeout(Duration::from_millis(REQUEST_MS_MAX), reading)
+        .await
+        .map_err(|_| Problem::invalid(format!("the body took longer than {REQUEST_MS_MAX} ms")))?
+        .map_err(|_| {
+            Problem::new(
+                Code::TooLarge,
+                format!("the body broke off or is larger than {BODY_BYTES_MAX} bytes"),
+            )
+        })
+}
+
 /// A JSON body.
 pub struct Body<T>(pub T);
 
@@ -19,16 +37,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, Problem> {
-        let reading = axum::body::to_bytes(request.into_body(), BODY_BYTES_MAX);
-        let bytes = tokio::time::timeout(Duration::from_millis(REQUEST_MS_MAX), reading)
-            .await
-            .map_err(|_| Problem::invalid(format!("the body took longer than {REQUEST_MS_MAX} ms")))?
-            .map_err(|_| {
-                Problem::new(
-                    Code::TooLarge,
-                    format!("the body broke off or is larger than {BODY_BYTES_MAX} bytes"),
-                )
-            })?;
+        let bytes = whole(request.into_body()).await?;
         serde_json::from_slice(&bytes)
             .map(Body)
             .map_err(|error| Problem::invalid(format!("the body is not what this route takes: {error}")))

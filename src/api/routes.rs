@@ -115,13 +115,23 @@ struct Guard {
 }
 
 /// Before every handler: how often, who, whether it may.
+///
+/// In a task of its own: a caller that hangs up must not stop a call between
+/// an effect and its entry in the ledger, nor leave its idempotency key taken.
 async fn check(State(guard): State<Guard>, request: Request, next: Next) -> Response {
-    match admitted(&guard, request).await {
-        Ok((request, key)) => match key {
-            Some(key) => idempotency::run(&guard.api, key, request, next).await,
-            None => next.run(request).await,
-        },
-        Err(problem) => problem.into_response(),
+    let answering = tokio::spawn(async move {
+        match admitted(&guard, request).await {
+            Ok((request, Some(key))) => idempotency::run(&guard.api, key, request, next).await,
+            Ok((request, None)) => next.run(request).await,
+            Err(problem) => problem.into_response(),
+        }
+    });
+    match answering.await {
+        Ok(response) => response,
+        Err(error) => {
+            tracing::error!(%error, "a call broke off");
+            Problem::new(Code::Broken, "the call broke off inside the server").into_response()
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use russh::keys::ssh_key::PublicKey;
 
 use super::problem::{Code, Problem};
 use super::wire::{IdentityRequest, IssueRequest};
-use crate::kernel::grant::{Capability, WallMs};
+use crate::kernel::grant::{Capability, Cidr, WallMs};
 use crate::kernel::id::IdentityName;
 use crate::kernel::inventory::{HostProof, Identity, IdentityKind, Reach, Target};
 
@@ -29,6 +29,8 @@ pub const PREFIX_DIGITS_MIN: usize = 4;
 /// client whose clock is behind can use it at once. The grant itself is not
 /// earlier by it.
 pub const BACKDATE_MS: u64 = 60_000;
+/// The last ms that has a date (RFC 3339): the end of the year 9999.
+const WALL_MS_MAX: u64 = 253_402_300_799_999;
 /// Time until a machine's or agent's first review when none is named, in ms (90 days).
 pub const REVIEW_MS: u64 = 90 * 24 * 60 * 60 * 1000;
 
@@ -46,10 +48,32 @@ pub fn words(what: &str, text: &str) -> Result<(), Problem> {
             "the {what} is longer than {TEXT_BYTES_MAX} bytes"
         )));
     }
-    if text.chars().any(char::is_control) {
+    if text.chars().any(misleads) {
         return Err(Problem::invalid(format!("the {what} holds control characters")));
     }
     Ok(())
+}
+
+/// Controls, line ends and what turns the direction of the text around it
+/// (Unicode TR 36 section 3.4): who answers has to see what was written.
+fn misleads(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Checks the address blocks of a grant.
+///
+/// # Errors
+/// Too many, or one with bits beyond its prefix: no certificate may hold it.
+pub fn sources(blocks: &[Cidr]) -> Result<(), Problem> {
+    if blocks.len() > SOURCES_MAX {
+        return Err(Problem::invalid(format!("more than {SOURCES_MAX} sources")));
+    }
+    match blocks.iter().find(|block| !block.is_exact()) {
+        None => Ok(()),
+        Some(block) => Err(Problem::invalid(format!(
+            "the source {block} has bits beyond its prefix"
+        ))),
+    }
 }
 
 /// Checks a reason.
@@ -106,6 +130,9 @@ pub fn identity(request: IdentityRequest, now: WallMs) -> Result<Identity, Probl
     let review_by_ms = match request.review_by_ms {
         Some(review) if review <= now => {
             return Err(Problem::invalid("the review date has passed already"));
+        }
+        Some(review) if review > WALL_MS_MAX => {
+            return Err(Problem::invalid("the review date is after the year 9999"));
         }
         None if accountable => Some(now.saturating_add(REVIEW_MS)),
         given => given,
@@ -173,7 +200,7 @@ pub fn target(target: &Target) -> Result<(), Problem> {
     }
     for label in &target.labels {
         let good = label.split_once('=').is_some_and(|(key, _)| !key.is_empty());
-        if !good || label.len() > TEXT_BYTES_MAX || label.chars().any(char::is_control) {
+        if !good || label.len() > TEXT_BYTES_MAX || label.chars().any(misleads) {
             return Err(Problem::invalid(format!(
                 "label `{}` is not KEY=VALUE",
                 label.escape_debug()
@@ -253,9 +280,7 @@ pub fn issue(of: &Issuing<'_>) -> Result<(WallMs, WallMs), Problem> {
     if request.allow.is_empty() {
         return Err(Problem::invalid("a grant that allows nothing is of no use").hint("add --allow shell,exec,sftp"));
     }
-    if request.sources.len() > SOURCES_MAX {
-        return Err(Problem::invalid(format!("more than {SOURCES_MAX} sources")));
-    }
+    sources(&request.sources)?;
     window(request.for_secs, of.now, of.grant_ms_max)
 }
 

@@ -10,6 +10,12 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod api_hostile;
+mod api_inputs;
+mod api_inputs_http;
+mod api_openapi;
+mod api_reach;
+mod api_roles;
 mod authorities;
 mod break_glass;
 mod channels;

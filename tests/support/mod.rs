@@ -7,6 +7,7 @@
 // Each test file uses its own part of this.
 #![allow(dead_code, unused_imports)]
 
+pub mod api;
 pub mod bastion;
 pub mod bytes;
 pub mod client;
@@ -20,6 +21,7 @@ pub mod tap;
 pub mod terminal;
 pub mod wait;
 
+pub use api::{Answer, Enrolled, Wire};
 pub use bastion::{Bastion, Pass, Setup};
 pub use client::Client;
 pub use person::Person;
