@@ -48,18 +48,6 @@ impl Yes {
     pub fn policy_digest(&self) -> [u8; 32] {
         self.policy_digest
     }
-
-    /// Both of them: the rules of each, the stricter of what they demand.
-    pub fn and(self, other: Yes) -> Yes {
-        let mut rules = self.rules;
-        rules.extend(other.rules);
-        rules.dedup();
-        Yes {
-            rules,
-            obligations: self.obligations.meet(&other.obligations),
-            ..other
-        }
-    }
 }
 
 impl Api {
