@@ -211,7 +211,7 @@ fn row(what: &str, mut took: Vec<Duration>, goal: Option<Duration>) {
         None => String::new(),
     };
     let n = format!("{what}, {} times", took.len());
-    println!("| {n:<62} | {:<12} | {:<12} | {said:<28} |", ms(at(50)), ms(at(99)));
+    println!("| {n:<70} | {:<12} | {:<12} | {said:<28} |", ms(at(50)), ms(at(99)));
 }
 
 fn decisions(policies: &Policies, people: &[Identity], targets: &[Target]) {

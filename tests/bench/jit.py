@@ -44,7 +44,7 @@ def bench(*args):
 
 
 def row(what, p50, p99, said):
-    print(f"| {what:<62} | {p50:<12} | {p99:<12} | {said:<28} |", flush=True)
+    print(f"| {what:<70} | {p50:<12} | {p99:<12} | {said:<28} |", flush=True)
 
 
 def goal(value, most):

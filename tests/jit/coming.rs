@@ -54,6 +54,11 @@ impl<H: House> Sim<H> {
             let answer = self.admission(at, names::address(net), now);
             admitting += usize::from(answer.is_ok());
             let serial = self.parcels[at].serial;
+            if let Some(grant) = self.house.grant_by_certificate(names::sha256(serial)) {
+                // The certificate ends with it and would hide a grant that does not.
+                let live = self.model.admits(ask, serial, now);
+                same("its grant is live", &grant.live(now).is_ok(), &live)?;
+            }
             let may = self.model.admits_from(ask, serial, net, now);
             same("a certificate admits", &answer.is_ok(), &may).map_err(|why| format!("serial {serial}: {why}"))?;
         }

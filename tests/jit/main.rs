@@ -30,7 +30,7 @@ use sqlite::{Sqlite, Template};
 /// Seeds of a run of the tests.
 const SEEDS: u64 = 10_000;
 /// One seed in so many runs on the real store and the real registry.
-const ON_SQLITE_EVERY: u64 = 50;
+const ON_SQLITE_EVERY: u64 = 25;
 /// Steps of a seed.
 const STEPS: usize = 120;
 /// How often a campaign says how far it is, in seeds.

@@ -22,9 +22,9 @@ use crate::{names, sim};
 
 const RACES: u64 = 10_000;
 /// Races at once, each with a holder, a target, a network and words of its own.
-const LANES: u8 = 2;
+const LANES: u8 = 4;
 /// Most that one side is held back, in reads of the store: about what the other one takes.
-const HEAD_START_MAX: u64 = 12;
+const HEAD_START_MAX: u64 = 6;
 
 /// How a race went.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
