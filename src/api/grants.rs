@@ -354,7 +354,13 @@ impl Api {
             requested_by,
             ..self.facts(caller, Action::Revoke, target.as_ref()).await?
         };
-        let yes = self.ask(facts).await?;
+        let yes = self.ask(facts).await.map_err(|problem| {
+            match problem.code == Code::Denied && grant.is_none() && !caller.oversees() {
+                // In other words it would tell what there is to end.
+                true => Problem::denied(format!("no rule lets {} end that", caller.name())),
+                false => problem,
+            }
+        })?;
         Api::fresh_login(&yes, caller)
     }
 
