@@ -40,7 +40,7 @@ mod outside;
 
 pub use evidence::STORE_SOURCE;
 use left_over::{close_orphans, recovered, tell_unsealed};
-use outside::{hooks, server_view, teller, tls_door};
+use outside::{hooks, server_view, shown_at, teller, tls_door};
 
 /// How long a lease renewal may take before the next one is tried.
 const RENEW_WAIT: Duration = Duration::from_millis(LEASE_RENEW_MS);
@@ -439,6 +439,7 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
         node: config.node.clone(),
         policies: in_force,
         challenge_key: rand::random(),
+        shown_at: shown_at(&config, &clock)?,
         token_ms_max: ms(config.api.token_max),
         server: server_view(&config, ssh.port(), &*keeper)?,
         limits: Arc::default(),
@@ -452,7 +453,7 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
     let mut doors = vec![Door::Socket(socket)];
     let mut https = None;
     if let Some(at) = config.api.listen {
-        let (door, bound) = tls_door(&config, at, &clock).await?;
+        let (door, bound) = tls_door(&config, at).await?;
         doors.push(door);
         https = Some(bound);
     }

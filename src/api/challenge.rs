@@ -25,6 +25,9 @@ const TITLE: &str = "portcullis challenge v1";
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Said {
     pub node: NodeName,
+    /// The key that the server shows over TLS, as clients pin it (or a dash):
+    /// whoever passes a challenge on to somebody else shows another one.
+    pub at: String,
     pub identity: IdentityName,
     pub purpose: ChallengeFor,
     /// Hexadecimal; taken once.
@@ -59,8 +62,9 @@ fn purpose(of: &ChallengeFor) -> String {
 
 fn body(said: &Said) -> String {
     format!(
-        "{TITLE}\nserver: {}\nidentity: {}\nfor: {}\nnonce: {}\nexpires: {}\n",
+        "{TITLE}\nserver: {}\nat: {}\nidentity: {}\nfor: {}\nnonce: {}\nexpires: {}\n",
         said.node,
+        said.at,
         said.identity,
         purpose(&said.purpose),
         said.nonce,
@@ -103,6 +107,12 @@ pub fn read(key: &[u8; 32], text: &str, now: WallMs) -> Result<Said, NotOurs> {
     Ok(said)
 }
 
+/// Whether a challenge says what who is about to sign it means: for this
+/// identity, this purpose, and the server that shows the key `at`.
+pub fn means(text: &str, identity: &IdentityName, of: &ChallengeFor, at: &str) -> bool {
+    parse(text).is_some_and(|said| said.identity == *identity && said.purpose == *of && said.at == at)
+}
+
 fn parse(text: &str) -> Option<Said> {
     if text.len() > CHALLENGE_BYTES_MAX {
         return None;
@@ -113,6 +123,7 @@ fn parse(text: &str) -> Option<Said> {
         return None;
     }
     let node = field("server: ")?.parse().ok()?;
+    let at = field("at: ")?.to_owned();
     let identity = field("identity: ")?.parse().ok()?;
     let purpose = match field("for: ")?.split_once(' ') {
         None => ChallengeFor::Login,
@@ -123,6 +134,7 @@ fn parse(text: &str) -> Option<Said> {
     };
     Some(Said {
         node,
+        at,
         identity,
         purpose,
         nonce: field("nonce: ")?.to_owned(),
@@ -139,6 +151,7 @@ mod tests {
     fn said(purpose: ChallengeFor) -> Said {
         Said {
             node: "gate1".parse().unwrap(),
+            at: "sha256:ab".to_owned(),
             identity: "alice".parse().unwrap(),
             purpose,
             nonce: "00ff".to_owned(),

@@ -137,6 +137,27 @@ impl ApiClient {
         }
     }
 
+    /// What challenges of this server say about where it is: its key over TLS,
+    /// a dash at its own socket.
+    ///
+    /// # Errors
+    /// No answer, or a server that is not trusted.
+    pub async fn shown_at(&self) -> Result<String, ClientError> {
+        let Way::Tls(remote) = &self.way else {
+            return Ok("-".to_owned());
+        };
+        let within = Duration::from_millis(CONNECT_REMOTE_MS_MAX);
+        let key = match tokio::time::timeout(within, remote.key()).await {
+            Ok(key) => key,
+            Err(_) => Err(io::ErrorKind::TimedOut.into()),
+        };
+        let key = key.map_err(|error| ClientError::Unreachable {
+            server: self.server(),
+            error,
+        })?;
+        Ok(key.map_or_else(|| "-".to_owned(), |pin| pin.to_string()))
+    }
+
     /// Reads `path`.
     ///
     /// # Errors

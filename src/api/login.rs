@@ -41,6 +41,7 @@ pub async fn challenge(
     let nonce: [u8; NONCE_BYTES] = rand::random();
     let said = challenge::Said {
         node: api.node.clone(),
+        at: api.shown_at.clone(),
         identity: request.identity,
         purpose: request.purpose,
         nonce: nonce.iter().map(|byte| format!("{byte:02x}")).collect(),
@@ -80,7 +81,11 @@ impl Api {
         let now = self.clock.now().wall_ms;
         let said =
             challenge::read(&self.challenge_key, &signed.challenge, now).map_err(|why| refused(&why.to_string()))?;
-        if said.node != self.node || said.purpose != *purpose || whose.is_some_and(|name| *name != said.identity) {
+        if said.node != self.node
+            || said.at != self.shown_at
+            || said.purpose != *purpose
+            || whose.is_some_and(|name| *name != said.identity)
+        {
             return Err(refused("a challenge for something else"));
         }
         let signer = sshsig::verify(&signed.signature, CHALLENGE_NAMESPACE, signed.challenge.as_bytes())

@@ -37,7 +37,7 @@ mod access;
 mod asking;
 mod break_glass;
 pub mod caller;
-mod challenge;
+pub mod challenge;
 pub mod client;
 mod collect;
 mod explain;
@@ -133,6 +133,8 @@ pub struct Api {
     pub policies: Arc<InForce>,
     /// What challenges are made with: of this process, never stored.
     pub challenge_key: [u8; 32],
+    /// The key that the API shows over TLS, as clients pin it; a dash without TLS.
+    pub shown_at: String,
     /// Longest life of a token, in ms (`api.token_max_mins`).
     pub token_ms_max: u64,
     /// Where and by what keys clients reach the SSH listener.

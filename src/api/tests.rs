@@ -119,6 +119,7 @@ async fn world_with(stubborn: Option<SessionId>) -> World {
             clock.clone(),
         ),
         challenge_key: [3; 32],
+        shown_at: "-".to_owned(),
         token_ms_max: 3_600_000,
         server: ServerView {
             node: "node1".parse().unwrap(),

@@ -8,6 +8,7 @@ use russh::keys::ssh_key::HashAlg;
 use super::exit::{CliError, Exit};
 use super::output::Output;
 use super::{CONFIG_DEFAULT, Common};
+use crate::api::challenge;
 use crate::api::client::{ApiClient, ClientError};
 use crate::api::problem::Code;
 use crate::api::wire::access::{
@@ -199,6 +200,18 @@ async fn signed(
         purpose: purpose.clone(),
     };
     let given: Challenge = client.post("/v1/login/challenge", &wanted).await?;
+    // Only what was asked for, and only for the server that is spoken to:
+    // another one could pass on a challenge of a third.
+    if !challenge::means(&given.challenge, identity, purpose, &client.shown_at().await?) {
+        return Err(CliError::new(
+            Exit::Denied,
+            format!(
+                "{} sent a challenge that is not its own: nothing was signed",
+                client.server()
+            ),
+        )
+        .hint("is there something between you and the server that ends TLS? it has to reach the server itself"));
+    }
     Ok(prover.sign(given.challenge).await?)
 }
 

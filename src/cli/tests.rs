@@ -235,6 +235,7 @@ async fn from_an_empty_folder_to_a_certificate_and_its_end() {
             clock.clone(),
         ),
         challenge_key: [3; 32],
+        shown_at: "-".to_owned(),
         token_ms_max: 3_600_000,
         server: ServerView {
             node: "node1".parse().unwrap(),

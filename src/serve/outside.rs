@@ -21,14 +21,26 @@ use crate::notify::{Notify, Secret, Teller};
 /// Largest file with a secret, in bytes.
 const SECRET_BYTES_MAX: u64 = 4096;
 
-/// Binds the API's TLS listener; makes its certificate if none was given.
-pub async fn tls_door(config: &Config, at: SocketAddr, clock: &Clock) -> anyhow::Result<(Door, SocketAddr)> {
+/// The key that the API shows over TLS, as clients pin it; a dash where it is
+/// not offered. Makes the API's certificate if none was given.
+pub fn shown_at(config: &Config, clock: &Clock) -> anyhow::Result<String> {
     let api = &config.api;
+    if api.listen.is_none() {
+        return Ok("-".to_owned());
+    }
     if !api.given {
         let mut names = config.ssh.host_names.clone();
         names.push("localhost".to_owned());
         tls::make_own(&api.certificate, &api.key, &names, clock.now().wall_ms).context("the API's certificate")?;
     }
+    Ok(tls::pin_of(&api.certificate)
+        .context("the API's certificate")?
+        .to_string())
+}
+
+/// Binds the API's TLS listener.
+pub async fn tls_door(config: &Config, at: SocketAddr) -> anyhow::Result<(Door, SocketAddr)> {
+    let api = &config.api;
     let acceptor = tls::acceptor(&api.certificate, &api.key).context("the API's TLS")?;
     let listener = TcpListener::bind(at)
         .await

@@ -185,6 +185,20 @@ impl Remote {
         &self.url
     }
 
+    /// The key of who answers there, its identity checked; none if it cannot
+    /// be told.
+    ///
+    /// # Errors
+    /// As [`Remote::connect`].
+    pub(super) async fn key(&self) -> io::Result<Option<Pin>> {
+        let stream = self.connect().await?;
+        let (_, session) = stream.get_ref();
+        Ok(session
+            .peer_certificates()
+            .and_then(|chain| chain.first())
+            .and_then(Pin::of))
+    }
+
     /// A connection to it, its identity checked.
     ///
     /// # Errors
