@@ -431,7 +431,7 @@ fn a_person_learns_nothing_of_others() {
             requested.text().replace(name, "NAME"),
         )
     };
-    assert_eq!(by_name("carol"), by_name("nobody"), "whether somebody is known");
+    assert_eq!(by_name("carol"), by_name("nemo"), "whether somebody is known");
     // Nor does anybody learn it before logging in.
     let challenged = |name: &str| {
         let wanted = json!({ "identity": name, "for": { "action": "login" } });
