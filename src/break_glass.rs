@@ -57,6 +57,10 @@ pub enum BreakGlassError {
     Installed(GrantId),
     #[error("more than {FILES_MAX} grants are installed: take away those that are over")]
     TooMany,
+    #[error(
+        "more than {TAKEN_BACK_MAX} revocations since the server started: restart it before installing another one"
+    )]
+    TooManyRevocations,
     #[error(transparent)]
     Unfit(#[from] Unfit),
 }
@@ -230,6 +234,29 @@ struct State {
     /// Files that count for nothing: name and why.
     refused: Vec<(String, String)>,
     revoked: BTreeSet<GrantId>,
+    /// What was taken back since this start, each with its time: a grant that
+    /// is installed later may have been signed before.
+    taken_back: Vec<TakenBack>,
+}
+
+/// One revocation, as a question about a statement.
+type TakenBack = Arc<dyn Fn(&Statement) -> bool + Send + Sync>;
+
+/// Most revocations that are held against later installations; beyond them
+/// nothing is installed until a restart has read the journal again.
+const TAKEN_BACK_MAX: usize = 10_000;
+
+impl State {
+    /// Marks what an earlier revocation hits.
+    fn look_back(&mut self) {
+        let hit: Vec<GrantId> = self
+            .installed
+            .values()
+            .filter(|signed| self.taken_back.iter().any(|hit| hit(signed.statement())))
+            .map(|signed| signed.statement().id)
+            .collect();
+        self.revoked.extend(hit);
+    }
 }
 
 /// The folder of prepared grants and the journal of their use.
@@ -288,6 +315,8 @@ impl BreakGlass {
         let mut now = self.state.write().unwrap_or_else(PoisonError::into_inner);
         // The journal of revocations is read once; what it said stays.
         state.revoked = std::mem::take(&mut now.revoked);
+        state.taken_back = std::mem::take(&mut now.taken_back);
+        state.look_back();
         *now = state;
         Ok(())
     }
@@ -365,6 +394,9 @@ impl BreakGlass {
         if state.installed.contains_key(&id) {
             return Err(BreakGlassError::Installed(id));
         }
+        if state.taken_back.len() >= TAKEN_BACK_MAX {
+            return Err(BreakGlassError::TooManyRevocations);
+        }
         match self.journal.use_of(id) {
             Some(_) => Err(BreakGlassError::Used(id)),
             None if state.installed.len() >= FILES_MAX => Err(BreakGlassError::TooMany),
@@ -386,19 +418,22 @@ impl BreakGlass {
         durable::replace(&path, prepared.to_json().as_bytes(), 0o600, &staging)?;
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         state.installed.insert(id, signed.clone());
+        state.look_back();
         drop(state);
         Ok(self.standing(signed))
     }
 
     /// Every installed grant of which this holds admits nobody any more.
-    pub fn revoke(&self, hit: impl Fn(&Statement) -> bool) {
+    pub fn revoke(&self, hit: impl Fn(&Statement) -> bool + Send + Sync + 'static) {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        let ids: Vec<GrantId> = state
-            .installed
-            .values()
-            .filter(|signed| hit(signed.statement()))
-            .map(|signed| signed.statement().id)
-            .collect();
+        if state.taken_back.len() < TAKEN_BACK_MAX {
+            state.taken_back.push(Arc::new(hit));
+            state.look_back();
+            return;
+        }
+        // Nothing is installed any more until a restart, see `check`.
+        let ids = state.installed.values().filter(|signed| hit(signed.statement()));
+        let ids: Vec<GrantId> = ids.map(|signed| signed.statement().id).collect();
         state.revoked.extend(ids);
     }
 

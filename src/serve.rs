@@ -363,7 +363,8 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
     let glass = Arc::new(glass.context("break-glass")?);
     let hears = glass.clone();
     registry.tell_of_revocations(Box::new(move |row| {
-        hears.revoke(|statement| break_glass::takes_back(row, statement));
+        let row = row.clone();
+        hears.revoke(move |statement| break_glass::takes_back(&row, statement));
     }));
     let gate = Arc::new(Gate {
         node: config.node.clone(),

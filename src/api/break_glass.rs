@@ -33,7 +33,7 @@ impl From<BreakGlassError> for Problem {
                 .hint("see `portcullis break-glass verify FILE`; another sign it with `break-glass sign`"),
             BreakGlassError::Used(_) => Problem::new(Code::Conflict, why).hint("prepare another one"),
             BreakGlassError::Installed(_) => Problem::new(Code::Exists, why),
-            BreakGlassError::TooMany => Problem::denied(why),
+            BreakGlassError::TooMany | BreakGlassError::TooManyRevocations => Problem::denied(why),
             BreakGlassError::File(_)
             | BreakGlassError::NotOne { .. }
             | BreakGlassError::Journal { .. }

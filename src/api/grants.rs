@@ -128,6 +128,7 @@ pub async fn issue(
         ..api.facts(&caller, Action::Issue, target.as_ref()).await?
     };
     let yes = api.ask(facts).await?;
+    Api::fresh_login(&yes, &caller)?;
     if request.identity.as_str() == caller.name() {
         // Even where a rule forgot about it.
         return Err(

@@ -107,7 +107,8 @@ impl From<BreakGlassError> for CliError {
             | BreakGlassError::Broken
             | BreakGlassError::Used(_)
             | BreakGlassError::Installed(_)
-            | BreakGlassError::TooMany => CliError::failed(message),
+            | BreakGlassError::TooMany
+            | BreakGlassError::TooManyRevocations => CliError::failed(message),
         }
     }
 }

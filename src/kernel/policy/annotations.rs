@@ -27,7 +27,13 @@ struct Known {
 }
 
 const ENTRY: &[Action] = &[Action::Request, Action::Issue];
-const PROVEN: &[Action] = &[Action::Request, Action::Approve];
+const PROVEN: &[Action] = &[
+    Action::Request,
+    Action::Issue,
+    Action::Approve,
+    Action::Replay,
+    Action::Revoke,
+];
 const SESSION: &[Action] = &[Action::Request, Action::Connect];
 
 const KNOWN: &[Known] = &[
