@@ -47,6 +47,8 @@ const RENEW_WAIT: Duration = Duration::from_millis(LEASE_RENEW_MS);
 /// At each so-manieth renewal a look is taken at the inventory: what it says of
 /// those who are in.
 const LOOK_EACH: u32 = 5;
+/// Longest reason of a refused reload in the ledger, in characters.
+const WHY_CHARS_MAX: usize = 512;
 /// How often an unanswered renewal is tried again.
 const RENEW_RETRY: Duration = Duration::from_millis(500);
 /// Channels of one connection over its life: each has a line in the
@@ -271,7 +273,15 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
             _ = interrupt.recv() => break,
             _ = reload.recv() => match running.reload().await {
                 Ok(()) => tracing::info!("reloaded: in force for new connections"),
-                Err(error) => tracing::error!(error = %format!("{error:#}"), "the new configuration is refused; nothing changed"),
+                Err(error) => {
+                    let why = format!("{error:#}");
+                    tracing::error!(error = why, "the new configuration is refused; nothing changed");
+                    // Leaves before it may tell of what then did not come in force.
+                    let body = serde_json::json!({ "refused": why.chars().take(WHY_CHARS_MAX).collect::<String>() });
+                    if let Err(error) = running.gate.ledger.append_event("reload", body).await {
+                        tracing::error!(%error, "the ledger does not take that the reload was refused");
+                    }
+                }
             },
         }
     }

@@ -42,6 +42,11 @@ const PROOF_BY_KEY: u8 = 2;
 /// How long the store may take in the path of an opening or an end.
 const STORE_WAIT: Duration = Duration::from_secs(5);
 
+/// How often, and how long apart, a row is looked after whose writing got no
+/// answer. The first wait is longer than the store may take for one.
+const TAKE_BACK_TRIES: u32 = 30;
+const TAKE_BACK_WAIT: Duration = Duration::from_secs(10);
+
 /// Why a session did not open. The text is for the user.
 #[derive(Debug, Clone)]
 pub struct NotOpened {
@@ -307,7 +312,7 @@ impl Basis {
 /// The session's row, which consumes a single-use grant, and the review that
 /// its rules ask for.
 async fn enter(
-    gate: &Gate,
+    gate: &Arc<Gate>,
     row: &SessionRow,
     admitted: &Admitted,
     permit: &Permit,
@@ -318,7 +323,11 @@ async fn enter(
     let opened = bounded(gate.store.open_session(row, admitted.certificate_sha256(), now)).await;
     opened.map_err(|error| match error {
         StoreError::GrantNotLive(why) => refused(why, format!("the grant is not live any more ({why})")),
-        other => refused("store_unavailable", other.to_string()),
+        other => {
+            // It may have happened all the same.
+            take_back(gate, id);
+            refused("store_unavailable", other.to_string())
+        }
     })?;
     if !held_to.review {
         return Ok(());
@@ -342,6 +351,22 @@ async fn enter(
         return Err(refused(code, error.to_string()));
     }
     Ok(())
+}
+
+/// Ends a row that may have been written by a call whose answer got lost, once
+/// the store answers: nobody is in.
+fn take_back(gate: &Arc<Gate>, id: SessionId) {
+    let gate = gate.clone();
+    tokio::spawn(async move {
+        for _ in 0..TAKE_BACK_TRIES {
+            tokio::time::sleep(TAKE_BACK_WAIT).await;
+            let now = gate.clock.now().wall_ms;
+            match bounded(gate.store.close_session(id, now, "not_opened")).await {
+                Ok(()) | Err(StoreError::NotFound(_)) => return,
+                Err(error) => tracing::warn!(session = %id, %error, "a row that may be there is not ended yet"),
+            }
+        }
+    });
 }
 
 /// What policy knows of a session, whatever is asked in it.

@@ -1,13 +1,20 @@
 //! Just-in-time access as people have it: two of them, their agents, their
 //! stock ssh, a real sshd, and nothing on the way that is not theirs.
 
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+
 use serde_json::Value;
 
-use crate::support::{Bastion, Person, Setup, Sshd, Variant, run, secs, wait_for};
+use crate::support::{Bastion, Person, Postgres, Running, Setup, Sshd, Variant, run, secs, wait_for};
 
 /// A server with its API over TLS, and a host behind it.
 fn house(policies: &[(&str, &str)]) -> (Bastion, Sshd) {
-    let mut bastion = Setup::new().set("api.listen", "\"127.0.0.1:0\"").make();
+    house_with(Setup::new(), policies)
+}
+
+fn house_with(setup: Setup, policies: &[(&str, &str)]) -> (Bastion, Sshd) {
+    let mut bastion = setup.set("api.listen", "\"127.0.0.1:0\"").make();
     for (name, text) in policies {
         std::fs::write(bastion.state().join("policies").join(name), text).unwrap();
     }
@@ -33,7 +40,43 @@ const HERE: &str = "127.0.0.1/32";
 #[test]
 fn asked_approved_and_plain_ssh() {
     let (bastion, _sshd) = house(&[]);
-    let (alice, bob) = (alice(&bastion), bob(&bastion));
+    asked_approved_and_in(&bastion);
+}
+
+#[test]
+fn the_same_with_its_state_in_postgresql() {
+    let postgres = Postgres::start();
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("store.url");
+    let mut open = std::fs::File::options();
+    let mut url = open.write(true).create_new(true).mode(0o600).open(&file).unwrap();
+    writeln!(url, "{}", postgres.url()).unwrap();
+    let setup = Setup::new().init("--store-url-file").init(file.to_str().unwrap());
+    let (mut bastion, _sshd) = house_with(setup, &[]);
+    assert!(!bastion.state().join("store.db").exists());
+    asked_approved_and_in(&bastion);
+
+    // A running session falls with a revocation; what was is there after a restart.
+    let pass = bastion.pass("root@db1").identity("carol").issue();
+    let mut long = bastion.client(&pass).exec("sleep 60");
+    let running = Running::start(&mut long);
+    wait_for("a live session", secs(20), || {
+        (!bastion.live_sessions().is_empty()).then_some(())
+    });
+    bastion
+        .admin(&["revoke", "--identity", "carol", "--reason", "test"])
+        .ok();
+    assert_eq!(running.finish(secs(20)).code(), 255);
+    bastion.await_records(2, secs(30));
+    assert_eq!(bastion.stop(secs(40)), Some(0));
+    bastion.serve();
+    assert_eq!(bastion.sessions().len(), 2);
+    assert_eq!(bastion.admin(&["check"]).code(), 0);
+    bastion.assert_ledger_clean();
+}
+
+fn asked_approved_and_in(bastion: &Bastion) {
+    let (alice, bob) = (alice(bastion), bob(bastion));
     alice.run(&["ssh-config", "--install"]).ok();
 
     // Nobody has asked: refused in words, with what to do.
@@ -95,7 +138,7 @@ fn walk(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
 fn waiting_ends_with_the_answer() {
     let (bastion, _sshd) = house(&[]);
     let (alice, bob) = (alice(&bastion), bob(&bastion));
-    let waiting = crate::support::Running::start(&mut alice.command(&[
+    let waiting = Running::start(&mut alice.command(&[
         "request",
         "root@db1",
         "--for",

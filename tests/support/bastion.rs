@@ -38,6 +38,8 @@ pub struct Setup {
     /// An account and its shell, as the server's own /etc/passwd has it.
     account: Option<(String, String)>,
     spool_bytes: Option<u64>,
+    /// Further arguments of `init`.
+    init: Vec<String>,
 }
 
 impl Setup {
@@ -53,6 +55,12 @@ impl Setup {
     pub fn set(mut self, key: &str, value: &str) -> Setup {
         self.config.retain(|(known, _)| known != key);
         self.config.push((key.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// A further argument of `init`.
+    pub fn init(mut self, arg: &str) -> Setup {
+        self.init.push(arg.to_owned());
         self
     }
 
@@ -91,7 +99,8 @@ impl Setup {
         let mut init = Command::new(portcullis());
         init.args(["init", "--node", "gate1", "--listen", "127.0.0.1:0"])
             .args(["--host-name", "127.0.0.1", "--host-name", "gate1", "--state"])
-            .arg(&state);
+            .arg(&state)
+            .args(&self.init);
         run(&mut init, ADMIN).ok();
         let path = state.join("config.toml");
         let text = std::fs::read_to_string(&path).unwrap();
