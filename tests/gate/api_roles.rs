@@ -197,8 +197,12 @@ fn every_route_lets_through_whom_its_row_names() {
             };
             let filled = path.replace("{id}", "0123").replace("{name}", "pager");
             let body = (method == "POST").then(|| json!({}));
-            let answer = cast.wire.call(source, token, method, &filled, body.as_ref());
-            if through(&answer) != wanted || answer.status >= 500 || answer.status == 429 {
+            // Who asks this much is put off now and then: another test's business.
+            let answer = wait_for("an answer of its own", secs(30), || {
+                let answer = cast.wire.call(source, token, method, &filled, body.as_ref());
+                (answer.status != 429).then_some(answer)
+            });
+            if through(&answer) != wanted || answer.status >= 500 {
                 wrong.push(format!("{who} {method} {path}: {} {}", answer.status, answer.text()));
             }
         }
