@@ -9,7 +9,7 @@ use crate::kernel::grant::WallMs;
 use crate::kernel::habit::{History, Unusual, capability, network};
 use crate::kernel::id::{IdentityName, SessionId};
 use crate::kernel::policy::facts::{Action, Facts};
-use crate::store::{AnomalyRow, Store, StoreError};
+use crate::store::{AnomalyRow, DecisionRow, Store, StoreError};
 
 /// Notes that may wait for the store; more are dropped, and that is told.
 const NOTES_QUEUED: usize = 1024;
@@ -40,6 +40,7 @@ enum Note {
         at_ms: WallMs,
     },
     Anomaly(AnomalyRow),
+    Decision(Box<DecisionRow>),
 }
 
 /// Writes uses and anomalies down beside the sessions, never in their way.
@@ -63,9 +64,10 @@ impl Notes {
                         at_ms,
                     } => store.note_use(identity, facet, value, *amount, *at_ms).await.map(drop),
                     Note::Anomaly(row) => store.add_anomaly(row).await,
+                    Note::Decision(row) => store.note_decision(row).await,
                 };
                 if let Err(error) = written {
-                    tracing::warn!(%error, "a use is not noted");
+                    tracing::warn!(%error, "a use or a decision is not noted");
                 }
             }
         });
@@ -74,7 +76,7 @@ impl Notes {
 
     fn put(&self, note: Note) {
         if self.queue.try_send(note).is_err() {
-            tracing::warn!("too much waits to be noted: a use is not");
+            tracing::warn!("too much waits to be noted: a use or a decision is not");
         }
     }
 
@@ -104,6 +106,11 @@ impl Notes {
         for label in &facts.labels {
             put("label", label.clone());
         }
+    }
+
+    /// A decision, for `policy backtest`: nobody waits for the disk.
+    pub fn decided(&self, row: DecisionRow) {
+        self.put(Note::Decision(Box::new(row)));
     }
 
     /// Bytes that a session moved.

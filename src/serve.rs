@@ -376,6 +376,7 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
         let row = row.clone();
         hears.revoke(move |statement| break_glass::takes_back(&row, statement));
     }));
+    let notes = crate::anomaly::Notes::start(store.clone());
     let gate = Arc::new(Gate {
         node: config.node.clone(),
         clock: clock.clone(),
@@ -390,7 +391,7 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
         policies: in_force.clone(),
         break_glass: glass.clone(),
         teller: teller.clone(),
-        notes: crate::anomaly::Notes::start(store.clone()),
+        notes: notes.clone(),
         present: RwLock::default(),
         alarms: Arc::new(Semaphore::new(ALARMS_MAX)),
         refusals: Mutex::default(),
@@ -449,6 +450,7 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
         layout,
         node: config.node.clone(),
         policies: in_force,
+        notes,
         challenge_key: rand::random(),
         shown_at: shown_at(&config, &clock)?,
         token_ms_max: ms(config.api.token_max),

@@ -97,7 +97,7 @@ impl Api {
             rules: verdict.rules.clone(),
             policy_digest: hex32::encode(&policy_digest),
         };
-        self.store.note_decision(&row).await?;
+        self.notes.decided(row);
         if !verdict.allowed {
             let mut problem = Problem::denied(explained.sentence);
             problem.rules = verdict.rules.into();

@@ -22,6 +22,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
+use crate::anomaly::Notes;
 use crate::break_glass::BreakGlass;
 use crate::clock::Clock;
 use crate::keeper::Keeper;
@@ -131,6 +132,8 @@ pub struct Api {
     pub node: NodeName,
     /// The policies in force; grants carry their digest.
     pub policies: Arc<InForce>,
+    /// Writes down who asks for what.
+    pub notes: Notes,
     /// What challenges are made with: of this process, never stored.
     pub challenge_key: [u8; 32],
     /// The key that the API shows over TLS, as clients pin it; a dash without TLS.

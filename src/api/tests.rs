@@ -118,6 +118,7 @@ async fn world_with(stubborn: Option<SessionId>) -> World {
             },
             clock.clone(),
         ),
+        notes: crate::anomaly::Notes::start(store.clone()),
         challenge_key: [3; 32],
         shown_at: "-".to_owned(),
         token_ms_max: 3_600_000,

@@ -234,6 +234,7 @@ async fn from_an_empty_folder_to_a_certificate_and_its_end() {
             },
             clock.clone(),
         ),
+        notes: crate::anomaly::Notes::start(store.clone()),
         challenge_key: [3; 32],
         shown_at: "-".to_owned(),
         token_ms_max: 3_600_000,

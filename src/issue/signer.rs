@@ -219,7 +219,7 @@ impl Authorities {
     /// Reads them all. `own` are the node's other keys.
     ///
     /// # Errors
-    /// As [`Authority::load`]; and when one key has two names.
+    /// As for one authority; and when one key has two names.
     pub fn load(
         dir: &Path,
         places: &Places,

@@ -34,7 +34,7 @@ pub struct Kept {
 
 impl Kept {
     /// Of `bytes` in all. Break-glass sessions get half, and no more than
-    /// [`BREAK_GLASS_BYTES_MAX`].
+    /// `BREAK_GLASS_BYTES_MAX`.
     pub fn of(bytes: u64, break_glass: bool) -> Kept {
         let theirs = match break_glass {
             true => (bytes / 2).min(BREAK_GLASS_BYTES_MAX),
