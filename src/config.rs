@@ -112,9 +112,9 @@ pub struct Ssh {
     pub source_burst: u32,
     /// Connections per second and source after the burst.
     pub source_per_sec: u32,
-    /// Sources without that limit.
+    /// Sources without that limit and without penalties.
     pub exempt_networks: Vec<Cidr>,
-    /// Connections open at the same time, all sources together.
+    /// Connections that have not logged in yet, all sources together.
     pub connections_max: u32,
     /// Failed signatures before the connection ends.
     pub auth_attempts_max: u32,

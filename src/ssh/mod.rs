@@ -29,6 +29,7 @@ use crate::telemetry::Metrics;
 mod admission;
 pub mod algorithms;
 mod answer;
+mod anteroom;
 mod archiving;
 pub mod break_glass;
 mod channel;
@@ -42,6 +43,7 @@ mod leg;
 pub mod listen;
 mod local;
 mod opening;
+mod penalties;
 mod present;
 mod pump;
 mod requests;
@@ -63,7 +65,8 @@ pub const ALARMS_MAX: usize = 64;
 pub struct Settings {
     pub kex: KeyExchange,
     pub login_grace: Duration,
-    /// Connections that are not authenticated yet.
+    /// Connections that have not logged in yet; past it the oldest of the
+    /// busiest source makes way.
     pub unauthenticated_max: usize,
     pub connections_burst: u32,
     pub connections_per_second: u32,

@@ -21,6 +21,7 @@ use super::channel::{Channel, Start, Up};
 use super::channels::Channels;
 use super::gated::Kill;
 use super::opening::{self, NotOpened};
+use super::penalties::Conduct;
 use super::pump::ClientEnd;
 use super::requests::{self, CLOSED_WAIT, Size};
 use super::session::Live;
@@ -54,6 +55,8 @@ pub struct Connection {
     /// A reason that the holder of a certificate of ours may be shown.
     shown: Option<Refusal>,
     authenticated: watch::Sender<bool>,
+    /// What its source is judged by if it never logs in.
+    conduct: Arc<Conduct>,
     opening: Option<Opening>,
     channels: Channels,
     /// Channels that may be open at once; each takes one until its pumps end.
@@ -63,7 +66,13 @@ pub struct Connection {
 
 impl Connection {
     /// A fresh connection; `authenticated` turns true once it is.
-    pub fn new(gate: Arc<Gate>, peer: IpAddr, kill: Kill, authenticated: watch::Sender<bool>) -> Connection {
+    pub fn new(
+        gate: Arc<Gate>,
+        peer: IpAddr,
+        kill: Kill,
+        authenticated: watch::Sender<bool>,
+        conduct: Arc<Conduct>,
+    ) -> Connection {
         let places = Arc::new(Semaphore::new(gate.settings().channels_max));
         Connection {
             gate,
@@ -74,6 +83,7 @@ impl Connection {
             admitted: None,
             shown: None,
             authenticated,
+            conduct,
             opening: None,
             channels: Channels::default(),
             places,
@@ -167,6 +177,7 @@ impl Handler for Connection {
     }
 
     async fn auth_password(&mut self, _: &str, _: &str) -> Result<Auth, Self::Error> {
+        self.conduct.refused(false);
         Ok(Auth::reject())
     }
 
@@ -184,6 +195,7 @@ impl Handler for Connection {
     }
 
     async fn auth_publickey(&mut self, _: &str, _: VerifiedPublicKey<'_>) -> Result<Auth, Self::Error> {
+        self.conduct.refused(false);
         Ok(Auth::reject())
     }
 
@@ -203,6 +215,7 @@ impl Handler for Connection {
                 tracing::info!(peer = %self.peer, user, code = refusal.code(), "refused");
                 self.gate.metrics.decision("admit", false);
                 self.gate.refused(self.peer, refusal.code());
+                self.conduct.refused(refusal.may_be_shown());
                 if !refusal.may_be_shown() {
                     return Ok(Auth::reject());
                 }
