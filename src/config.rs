@@ -100,6 +100,19 @@ pub struct Config {
     pub log: Log,
 }
 
+impl Ssh {
+    /// How a client names this bastion after `-J` (ssh(1)).
+    pub fn jump_host(&self) -> String {
+        let name = self.host_names.first().map_or("BASTION", String::as_str);
+        match (self.listen.port(), name.contains(':')) {
+            (0 | 22, false) => name.to_owned(),
+            (0 | 22, true) => format!("[{name}]"),
+            (port, false) => format!("{name}:{port}"),
+            (port, true) => format!("[{name}]:{port}"),
+        }
+    }
+}
+
 /// The SSH listener and its limits.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Ssh {

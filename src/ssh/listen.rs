@@ -1,6 +1,6 @@
 //! Accepts connections: bounded, fair, and never stopped by one of them.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -12,8 +12,9 @@ use tokio::sync::watch;
 
 use super::algorithms;
 use super::anteroom::{Anteroom, Place};
+use super::authentication::Door;
 use super::channels::WINDOW_BYTES;
-use super::gated::{Gated, Kill, tune};
+use super::gated::{Gated, Kill, Transport, tune};
 use super::penalties::{Conduct, Offence, Penalties, network};
 use super::server::Connection;
 use super::{Gate, Settings};
@@ -100,7 +101,12 @@ pub async fn accept(
         }
         let (gate, config, penalties) = (gate.clone(), config.borrow().clone(), penalties.clone());
         tokio::spawn(async move {
-            let Some(offence) = serve_one(&gate, config, stream, peer, place, kill).await else {
+            if let Err(error) = tune(&stream) {
+                tracing::debug!(%source, %error, "socket died before it was served");
+                return;
+            }
+            let door = Door::Gate(config.clone());
+            let Some(offence) = serve(&gate, config, stream, source, door, Some(place), kill).await else {
                 return;
             };
             let refused = lock(&penalties).note(source, offence, gate.clock.now().boot_ms);
@@ -120,22 +126,21 @@ fn lock(penalties: &Mutex<Penalties>) -> std::sync::MutexGuard<'_, Penalties> {
     penalties.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Serves one connection to its end; what it did if it never logged in.
-async fn serve_one(
+/// Serves one connection to its end, whatever carries it; what it did if it
+/// never logged in. `place` is given back at its login.
+pub async fn serve<S: Transport>(
     gate: &Arc<Gate>,
     config: Served,
-    stream: TcpStream,
-    peer: SocketAddr,
-    place: Place,
+    stream: S,
+    peer: IpAddr,
+    door: Door,
+    place: Option<Place>,
     kill: Kill,
 ) -> Option<Offence> {
-    if let Err(error) = tune(&stream) {
-        tracing::debug!(%peer, %error, "socket died before it was served");
-        return None;
-    }
+    let holds = |place: &Option<Place>| place.as_ref().is_none_or(Place::holds);
     let (authenticated, mut is_authenticated) = watch::channel(false);
     let conduct = Arc::new(Conduct::default());
-    let connection = Connection::new(gate.clone(), peer.ip(), kill.clone(), authenticated, conduct.clone());
+    let connection = Connection::new(gate.clone(), peer, door, kill.clone(), authenticated, conduct.clone());
     let grace = tokio::time::sleep(gate.settings().login_grace);
     tokio::pin!(grace);
     let running = russh::server::run_stream(config, Gated::new(stream, kill.clone()), connection);
@@ -144,7 +149,7 @@ async fn serve_one(
             Ok(running) => running,
             Err(error) => {
                 tracing::debug!(%peer, %error, "no SSH handshake");
-                return place.holds().then_some(Offence::NoProof);
+                return holds(&place).then_some(Offence::NoProof);
             }
         },
         () = &mut grace => {
@@ -161,7 +166,7 @@ async fn serve_one(
         () = &mut grace => None,
         Ok(_) = is_authenticated.wait_for(|yes| *yes) => None,
     };
-    let displaced = !place.holds();
+    let displaced = !holds(&place);
     drop(place);
     let (ended, outstayed) = match ended {
         Some(ended) => (ended, false),

@@ -31,6 +31,7 @@ pub mod algorithms;
 mod answer;
 mod anteroom;
 mod archiving;
+mod authentication;
 pub mod break_glass;
 mod channel;
 mod channels;
@@ -38,12 +39,16 @@ mod checks;
 mod control;
 mod gated;
 mod host_check;
+mod inner_hosts;
+mod jump;
 mod lane;
 mod leg;
 pub mod listen;
 mod local;
+mod menu;
 mod opening;
 mod penalties;
+mod pipe;
 mod present;
 mod pump;
 mod requests;
@@ -54,6 +59,7 @@ mod session;
 mod target;
 
 pub use algorithms::KeyExchange;
+pub use inner_hosts::InnerHosts;
 pub use local::sftp_server;
 pub use present::Present;
 
@@ -92,6 +98,8 @@ pub struct Settings {
     pub durable: bool,
     /// Local targets may run as the server's own user: the demo only.
     pub local_as_server: bool,
+    /// How a client names this bastion after `-J`.
+    pub jump_host: String,
     /// Folders that local targets must not reach.
     pub denied_to_local: Vec<PathBuf>,
 }
@@ -120,6 +128,8 @@ pub struct Gate {
     pub notes: Notes,
     /// What the inventory says now of those who are in.
     pub present: RwLock<Present>,
+    /// The host certificates of inner servers.
+    pub inner_hosts: InnerHosts,
     /// Alarms that are being written into the ledger.
     pub alarms: Arc<Semaphore>,
     pub refusals: Mutex<Refusals>,

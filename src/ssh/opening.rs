@@ -15,8 +15,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use portcullis_recording::{Head, head};
+use tokio::sync::watch;
 
 use super::Gate;
+use super::authentication::Door;
 use super::control::Control;
 use super::gated::Kill;
 use super::session::{Live, Opened};
@@ -42,6 +44,11 @@ const PROOF_BY_KEY: u8 = 2;
 /// How long the store may take in the path of an opening or an end.
 const STORE_WAIT: Duration = Duration::from_secs(5);
 
+/// How long a connection lives whose session did not open.
+const UNOPENED_WAIT: Duration = Duration::from_secs(2);
+/// How long a channel open waits for the session behind it.
+const OPEN_WAIT: Duration = Duration::from_secs(30);
+
 /// How often, and how long apart, a row is looked after whose writing got no
 /// answer. The first wait is longer than the store may take for one.
 const TAKE_BACK_TRIES: u32 = 30;
@@ -54,19 +61,87 @@ pub struct NotOpened {
     pub sentence: String,
 }
 
+/// A session that is being opened, or why it was not.
+pub type Opening = watch::Receiver<Option<Result<Arc<Live>, NotOpened>>>;
+
+/// Where a client came from, and how.
+pub struct Came {
+    peer: IpAddr,
+    /// What its program calls itself (RFC 4253 section 4.2).
+    client_id: String,
+    form: head::Form,
+}
+
+impl Came {
+    pub fn new(peer: IpAddr, client_id: &[u8], door: &Door) -> Came {
+        let client_id = String::from_utf8_lossy(client_id);
+        Came {
+            peer,
+            client_id: client_id.chars().filter(|c| !c.is_control()).collect(),
+            form: match door {
+                Door::Gate(_) => head::Form::Direct,
+                Door::Jump(_) => head::Form::Jump,
+            },
+        }
+    }
+}
+
+/// Begins to open a session. One that does not open ends its connection.
+pub fn begin(gate: Arc<Gate>, admitted: Admitted, came: Came, client: russh::server::Handle, kill: Kill) -> Opening {
+    let (send, receive) = watch::channel(None);
+    tokio::spawn(async move {
+        let opened = open(gate, admitted, came, client, kill.clone()).await;
+        let live = opened.as_ref().ok().cloned();
+        if let Err(refused) = &opened {
+            tracing::info!(code = refused.code, sentence = refused.sentence, "session not opened");
+        }
+        let failed = opened.is_err();
+        send.send_replace(Some(opened));
+        if failed {
+            // Time for a channel open to be answered in words; then a
+            // connection without a session has no business here.
+            kill.guard(tokio::time::sleep(UNOPENED_WAIT)).await;
+            kill.fire();
+        }
+        // The client may have left before the session was there to be told.
+        if kill.fired()
+            && let Some(live) = live
+        {
+            live.client_gone();
+        }
+    });
+    receive
+}
+
+/// Waits for the session behind a channel.
+///
+/// # Errors
+/// Why there is none, for the user.
+pub async fn opened(opening: &mut Opening) -> Result<Arc<Live>, String> {
+    let waited = tokio::time::timeout(OPEN_WAIT, opening.wait_for(Option::is_some)).await;
+    let Ok(Ok(state)) = waited else {
+        return Err("the session did not open in time".into());
+    };
+    match &*state {
+        Some(Ok(live)) => Ok(live.clone()),
+        Some(Err(refused)) => Err(refused.sentence.clone()),
+        None => Err("the session did not open".into()),
+    }
+}
+
 /// Opens a session for an admitted client.
 ///
 /// # Errors
 /// [`NotOpened`]; whatever was begun is ended and sealed.
-pub async fn open(
+async fn open(
     gate: Arc<Gate>,
     admitted: Admitted,
-    peer: IpAddr,
-    client_id: String,
+    came: Came,
     client: russh::server::Handle,
     kill: Kill,
 ) -> Result<Arc<Live>, NotOpened> {
     let refused = |code, sentence: String| NotOpened { code, sentence };
+    let peer = came.peer;
     let now = gate.clock.now();
     let settings = gate.settings();
     let Basis {
@@ -184,7 +259,7 @@ pub async fn open(
         }
         None => enter(&gate, &row, &admitted, &permit, &held_to).await?,
     }
-    let recorder = match record(&gate, &admitted, &target, id, peer, client_id, now, &control).await {
+    let recorder = match record(&gate, &admitted, &target, id, came, now, &control).await {
         Ok(recorder) => recorder,
         Err(error) => {
             let code = "recorder_failed";
@@ -397,14 +472,12 @@ fn facts(
     }
 }
 
-#[expect(clippy::too_many_arguments, reason = "one recording's head needs them all, once")]
 async fn record(
     gate: &Arc<Gate>,
     admitted: &Admitted,
     target: &Target,
     id: SessionId,
-    peer: IpAddr,
-    client_id: String,
+    came: Came,
     now: Now,
     control: &Arc<Control>,
 ) -> Result<Recorder, RecorderError> {
@@ -420,10 +493,10 @@ async fn record(
         cert_sha256: admitted.certificate_sha256(),
         cert_serial: admitted.certificate_serial(),
         cert_key_id: admitted.certificate_key_id().to_owned(),
-        source: peer.to_string(),
+        source: came.peer.to_string(),
         policy_digest: admitted.policy_digest(),
-        client_id,
-        form: head::Form::Direct,
+        client_id: came.client_id,
+        form: came.form,
         kind: match target.reach {
             Reach::Ssh { .. } => head::TargetKind::Ssh,
             Reach::Local { .. } => head::TargetKind::Local,

@@ -27,6 +27,7 @@ mod faults;
 mod flow;
 mod flow_long;
 mod hooks;
+mod jump;
 mod ledger;
 mod ledger_witness;
 mod local;
