@@ -29,7 +29,7 @@ use crate::policies::{self, InForce};
 use crate::recorder::{Kept, Recorders, recover_all};
 use crate::registry::{LEASE_RENEW_MS, Registry};
 use crate::retention::Retention;
-use crate::ssh::{ALARMS_MAX, Gate, InnerHosts, KeyExchange, Settings, break_glass, listen};
+use crate::ssh::{ALARMS_MAX, Gate, InnerHosts, KeyExchange, Settings, Wordless, break_glass, listen};
 use crate::store::{self, Store};
 use crate::telemetry::Metrics;
 
@@ -393,6 +393,7 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
         teller: teller.clone(),
         notes: notes.clone(),
         present: RwLock::default(),
+        wordless: Wordless::default(),
         inner_hosts: InnerHosts::default(),
         alarms: Arc::new(Semaphore::new(ALARMS_MAX)),
         refusals: Mutex::default(),

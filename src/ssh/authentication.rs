@@ -11,11 +11,15 @@ use std::sync::Arc;
 use russh::keys::{Algorithm, Certificate};
 use russh::server::Auth;
 use russh::{MethodKind, MethodSet};
+use tokio::sync::watch;
 
 use super::Gate;
 use super::admission;
+use super::approval::{Approved, Waiting};
+use super::gated::Kill;
 use super::jump::Through;
 use super::listen::Served;
+use super::opening;
 use super::penalties::Conduct;
 use crate::kernel::admit::{Admitted, Passage, Refusal};
 use crate::kernel::id::{Destination, Login};
@@ -42,8 +46,17 @@ enum Wanted {
 
 /// Who came in.
 pub enum Entered {
-    Session(Box<Admitted>),
+    /// With the yes that was waited for, if there was one.
+    Session(Box<Admitted>, Option<Approved>),
     Outer(Passage),
+}
+
+/// A certificate that admits, and a connection that takes somebody's yes.
+enum Asks {
+    Nobody,
+    /// The client was told to go on in words, and has not yet.
+    Words(Box<Admitted>),
+    Waits(Box<Admitted>, Box<Waiting>),
 }
 
 /// One client's way to a login.
@@ -56,13 +69,27 @@ pub struct Authentication {
     offers: u32,
     /// What the last user name asked for.
     wanted: Wanted,
-    /// A reason that the holder of a certificate of ours may be shown.
-    shown: Option<Refusal>,
+    /// What the holder of a certificate of ours may be told, once.
+    shown: Option<String>,
+    asks: Asks,
+    /// Somebody was asked and said no, or nobody did: not again on this connection.
+    answered: bool,
+    kill: Kill,
+    /// Turns true where the login grace ends.
+    settled: watch::Sender<bool>,
     entered: Option<Entered>,
 }
 
 impl Authentication {
-    pub fn new(gate: Arc<Gate>, peer: IpAddr, door: Arc<Door>, conduct: Arc<Conduct>) -> Authentication {
+    /// `settled` turns true when a login succeeds or waits for somebody's yes.
+    pub fn new(
+        gate: Arc<Gate>,
+        peer: IpAddr,
+        door: Arc<Door>,
+        kill: Kill,
+        conduct: Arc<Conduct>,
+        settled: watch::Sender<bool>,
+    ) -> Authentication {
         Authentication {
             gate,
             peer,
@@ -71,6 +98,10 @@ impl Authentication {
             offers: 0,
             wanted: Wanted::Nothing,
             shown: None,
+            asks: Asks::Nobody,
+            answered: false,
+            kill,
+            settled,
             entered: None,
         }
     }
@@ -98,6 +129,7 @@ impl Authentication {
         if wanted == Wanted::Nothing || self.wanted != wanted {
             self.wanted = wanted;
             self.shown = None;
+            self.asks = Asks::Nobody;
         }
     }
 
@@ -132,10 +164,10 @@ impl Authentication {
             (Wanted::Session(wanted), door) => {
                 let admitted = admission::admit(&self.gate, self.peer, wanted, certificate).await?;
                 match door {
-                    Door::Gate(_) => Ok(Entered::Session(Box::new(admitted))),
+                    Door::Gate(_) => Ok(Entered::Session(Box::new(admitted), None)),
                     Door::Jump(through) => admitted
                         .inside(&through.identity)
-                        .map(|admitted| Entered::Session(Box::new(admitted))),
+                        .map(|admitted| Entered::Session(Box::new(admitted), None)),
                 }
             }
         }
@@ -144,11 +176,15 @@ impl Authentication {
     /// A certificate whose key was proved.
     pub async fn certificate(&mut self, user: &str, certificate: &Certificate) -> Auth {
         self.entered = None;
+        self.asks = Asks::Nobody;
         self.named(user);
+        if self.answered {
+            return only(&[], false);
+        }
         let refusal = match self.admit(certificate).await {
             Ok(entered) => {
                 match &entered {
-                    Entered::Session(admitted) => {
+                    Entered::Session(admitted, _) => {
                         tracing::info!(peer = %self.peer, identity = %admitted.identity(),
                             destination = %admitted.destination(), grant = %admitted.grant(),
                             serial = admitted.certificate_serial(), "admitted");
@@ -158,8 +194,7 @@ impl Authentication {
                     }
                 }
                 self.gate.metrics.decision("admit", true);
-                self.entered = Some(entered);
-                return Auth::Accept;
+                return self.enter(entered).await;
             }
             Err(refusal) => refusal,
         };
@@ -174,40 +209,117 @@ impl Authentication {
         // An agent's next certificate is tried first; then the words. Not as
         // partial success: OpenSSH would begin again with its first key, and
         // never come to the words.
-        self.shown = Some(refusal);
-        only(&[MethodKind::PublicKey, MethodKind::KeyboardInteractive])
+        self.shown = Some(format!("refused ({}): {}", refusal.code(), refusal.sentence()));
+        only(&[MethodKind::PublicKey, MethodKind::KeyboardInteractive], false)
     }
 
-    /// The words for a refusal that may be shown: keyboard-interactive without
-    /// a prompt (RFC 4256 section 3.2). `answered` is the client's response.
-    pub fn words(&mut self, user: &str, answered: bool) -> Auth {
-        self.named(user);
-        match &self.shown {
-            Some(refusal) if !answered => {
-                let text = format!("portcullis: refused ({}): {}", refusal.code(), refusal.sentence());
-                Auth::Partial {
-                    name: "".into(),
-                    instructions: text.into(),
-                    prompts: Vec::new().into(),
-                }
+    /// Lets somebody in, or has him wait for somebody's yes.
+    async fn enter(&mut self, entered: Entered) -> Auth {
+        let entered = match entered {
+            Entered::Session(admitted, None) if self.waits_in_words(&admitted).await => {
+                // Partial success (RFC 4252 section 5.1): the certificate counts.
+                self.asks = Asks::Words(admitted);
+                return only(&[MethodKind::KeyboardInteractive], true);
             }
-            _ => {
-                self.shown = None;
-                only(&[MethodKind::PublicKey])
-            }
+            Entered::Session(..) | Entered::Outer(_) => entered,
+        };
+        self.entered = Some(entered);
+        Auth::Accept
+    }
+
+    /// Whether this connection takes a yes, and its client can be told so now.
+    /// Programs have nobody to read it: they wait at the opening of a channel.
+    async fn waits_in_words(&self, admitted: &Admitted) -> bool {
+        let now = self.gate.clock.now().wall_ms;
+        if !self.gate.policies().approve_connections() || self.gate.wordless.knows(admitted.certificate_sha256(), now) {
+            return false;
         }
+        match opening::consider(&self.gate, admitted, self.peer).await {
+            Ok(considered) => considered.asks() && considered.facts().who.kind.reads(),
+            // Told where every refusal of a connection is told.
+            Err(_) => false,
+        }
+    }
+
+    /// Keyboard-interactive without a prompt (RFC 4256 section 3.2): the words
+    /// for a refusal that may be shown, or for a wait. A client answers at
+    /// once, so an empty message is how to see that it is still there.
+    pub async fn words(&mut self, user: &str) -> Auth {
+        self.named(user);
+        let said = match std::mem::replace(&mut self.asks, Asks::Nobody) {
+            Asks::Nobody => None,
+            Asks::Words(admitted) => Some(match self.ask(admitted).await {
+                Ok(sentence) => sentence,
+                Err(refused) => {
+                    self.answered = true;
+                    refused
+                }
+            }),
+            Asks::Waits(admitted, waiting) => match self.kill.clone().guard(waiting.look()).await {
+                None => return Auth::reject(),
+                Some(None) => {
+                    self.asks = Asks::Waits(admitted, waiting);
+                    return said_only(String::new());
+                }
+                Some(Some(Ok(approved))) => {
+                    self.entered = Some(Entered::Session(admitted, Some(approved)));
+                    return Auth::Accept;
+                }
+                Some(Some(Err(refused))) => {
+                    self.answered = true;
+                    Some(refused.sentence)
+                }
+            },
+        };
+        match said.or_else(|| self.shown.take()) {
+            Some(text) => said_only(format!("portcullis: {text}")),
+            // OpenSSH would show its certificate once more.
+            None if self.answered => only(&[], false),
+            None => only(&[MethodKind::PublicKey], false),
+        }
+    }
+
+    async fn ask(&mut self, admitted: Box<Admitted>) -> Result<String, String> {
+        let considered = opening::consider(&self.gate, &admitted, self.peer).await;
+        let considered = considered.map_err(|refused| refused.sentence)?;
+        let waiting = Waiting::ask(&self.gate, &admitted, &considered, &self.kill).await;
+        let waiting = waiting.map_err(|refused| refused.sentence)?;
+        let sentence = waiting.sentence();
+        self.asks = Asks::Waits(admitted, Box::new(waiting));
+        self.settled.send_replace(true);
+        Ok(sentence)
     }
 
     /// Who came in, once.
     pub fn take(&mut self) -> Option<Entered> {
-        self.entered.take()
+        let entered = self.entered.take()?;
+        self.settled.send_replace(true);
+        Some(entered)
     }
 }
 
-/// A rejection after which these methods may be tried.
-fn only(methods: &[MethodKind]) -> Auth {
+impl Drop for Authentication {
+    fn drop(&mut self) {
+        if let Asks::Words(admitted) = &self.asks {
+            let now = self.gate.clock.now().wall_ms;
+            self.gate.wordless.remember(admitted.certificate_sha256(), now);
+        }
+    }
+}
+
+/// A message without a question.
+fn said_only(text: String) -> Auth {
+    Auth::Partial {
+        name: "".into(),
+        instructions: text.into(),
+        prompts: Vec::new().into(),
+    }
+}
+
+/// A rejection, or a partial success, after which these methods may be tried.
+fn only(methods: &[MethodKind], partial_success: bool) -> Auth {
     Auth::Reject {
         proceed_with_methods: Some(MethodSet::from(methods)),
-        partial_success: false,
+        partial_success,
     }
 }

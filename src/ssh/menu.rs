@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use russh::ChannelId;
 use russh::server::{Handle, Session};
@@ -16,6 +17,8 @@ use crate::kernel::id::Destination;
 
 /// Where an error message goes (RFC 4254 section 5.2).
 const STDERR: u32 = 1;
+/// OpenSSH drops what it has not shown when its request fails.
+const SHOWN: Duration = Duration::from_millis(30);
 /// Grants that are listed.
 const LINES_MAX: usize = 64;
 
@@ -61,6 +64,7 @@ async fn refuse(outer: Arc<Outer>, id: ChannelId, client: Handle) {
     let text = format!("portcullis: nothing runs on the bastion itself: ssh -J {host} LOGIN@TARGET\n");
     let saying = async {
         client.extended_data(id, STDERR, text.into_bytes()).await.ok();
+        tokio::time::sleep(SHOWN).await;
         client.channel_failure(id).await.ok();
         client.close(id).await.ok();
     };

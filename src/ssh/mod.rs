@@ -30,6 +30,7 @@ mod admission;
 pub mod algorithms;
 mod answer;
 mod anteroom;
+mod approval;
 mod archiving;
 mod authentication;
 pub mod break_glass;
@@ -59,6 +60,7 @@ mod session;
 mod target;
 
 pub use algorithms::KeyExchange;
+pub use approval::Wordless;
 pub use inner_hosts::InnerHosts;
 pub use local::sftp_server;
 pub use present::Present;
@@ -128,6 +130,8 @@ pub struct Gate {
     pub notes: Notes,
     /// What the inventory says now of those who are in.
     pub present: RwLock<Present>,
+    /// Clients that cannot be told to wait in words.
+    pub wordless: Wordless,
     /// The host certificates of inner servers.
     pub inner_hosts: InnerHosts,
     /// Alarms that are being written into the ledger.

@@ -14,10 +14,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use portcullis_recording::{Head, head};
+use portcullis_recording::{Event, Head, head};
 use tokio::sync::watch;
 
 use super::Gate;
+use super::approval::{self, Approved, Waiting};
 use super::authentication::Door;
 use super::control::Control;
 use super::gated::Kill;
@@ -30,6 +31,7 @@ use crate::kernel::grant::{Grant, WallMs};
 use crate::kernel::habit::History;
 use crate::kernel::id::{ReviewId, SessionId};
 use crate::kernel::inventory::{Reach, Target};
+use crate::kernel::policy::engine::Policies;
 use crate::kernel::policy::facts::{Action, Facts, Proof, Whereto, Who};
 use crate::kernel::policy::obligations::{Obligations, RecordMode};
 use crate::kernel::policy::{self, Context, Permit};
@@ -61,8 +63,30 @@ pub struct NotOpened {
     pub sentence: String,
 }
 
+/// How far a session's opening is.
+pub enum Progress {
+    Begun,
+    /// Somebody has to say yes first.
+    Waits,
+    Over(Result<Arc<Live>, NotOpened>),
+}
+
+impl Progress {
+    /// The session, once it is open.
+    pub fn live(&self) -> Option<Arc<Live>> {
+        match self {
+            Progress::Over(Ok(live)) => Some(live.clone()),
+            Progress::Over(Err(_)) | Progress::Begun | Progress::Waits => None,
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        matches!(self, Progress::Over(_))
+    }
+}
+
 /// A session that is being opened, or why it was not.
-pub type Opening = watch::Receiver<Option<Result<Arc<Live>, NotOpened>>>;
+pub type Opening = watch::Receiver<Progress>;
 
 /// Where a client came from, and how.
 pub struct Came {
@@ -87,16 +111,22 @@ impl Came {
 }
 
 /// Begins to open a session. One that does not open ends its connection.
-pub fn begin(gate: Arc<Gate>, admitted: Admitted, came: Came, client: russh::server::Handle, kill: Kill) -> Opening {
-    let (send, receive) = watch::channel(None);
+pub fn begin(
+    gate: Arc<Gate>,
+    (admitted, approved): (Admitted, Option<Approved>),
+    came: Came,
+    client: russh::server::Handle,
+    kill: Kill,
+) -> Opening {
+    let (send, receive) = watch::channel(Progress::Begun);
     tokio::spawn(async move {
-        let opened = open(gate, admitted, came, client, kill.clone()).await;
+        let opened = open(gate, admitted, came, approved, client, kill.clone(), &send).await;
         let live = opened.as_ref().ok().cloned();
         if let Err(refused) = &opened {
             tracing::info!(code = refused.code, sentence = refused.sentence, "session not opened");
         }
         let failed = opened.is_err();
-        send.send_replace(Some(opened));
+        send.send_replace(Progress::Over(opened));
         if failed {
             // Time for a channel open to be answered in words; then a
             // connection without a session has no business here.
@@ -118,14 +148,17 @@ pub fn begin(gate: Arc<Gate>, admitted: Admitted, came: Came, client: russh::ser
 /// # Errors
 /// Why there is none, for the user.
 pub async fn opened(opening: &mut Opening) -> Result<Arc<Live>, String> {
-    let waited = tokio::time::timeout(OPEN_WAIT, opening.wait_for(Option::is_some)).await;
-    let Ok(Ok(state)) = waited else {
-        return Err("the session did not open in time".into());
-    };
+    let late = || "the session did not open in time".to_owned();
+    let moved = |progress: &Progress| !matches!(progress, Progress::Begun);
+    let waited = tokio::time::timeout(OPEN_WAIT, opening.wait_for(moved)).await;
+    waited.map_err(|_| late())?.map_err(|_| late())?;
+    let limit = Duration::from_millis(approval::WAIT_MS_MAX).saturating_add(OPEN_WAIT);
+    let waited = tokio::time::timeout(limit, opening.wait_for(Progress::is_over)).await;
+    let state = waited.map_err(|_| late())?.map_err(|_| late())?;
     match &*state {
-        Some(Ok(live)) => Ok(live.clone()),
-        Some(Err(refused)) => Err(refused.sentence.clone()),
-        None => Err("the session did not open".into()),
+        Progress::Over(Ok(live)) => Ok(live.clone()),
+        Progress::Over(Err(refused)) => Err(refused.sentence.clone()),
+        Progress::Begun | Progress::Waits => Err(late()),
     }
 }
 
@@ -137,54 +170,39 @@ async fn open(
     gate: Arc<Gate>,
     admitted: Admitted,
     came: Came,
+    approved: Option<Approved>,
     client: russh::server::Handle,
     kill: Kill,
+    progress: &watch::Sender<Progress>,
 ) -> Result<Arc<Live>, NotOpened> {
     let refused = |code, sentence: String| NotOpened { code, sentence };
     let peer = came.peer;
-    let now = gate.clock.now();
-    let settings = gate.settings();
-    let Basis {
+    let mut approved = approved;
+    let considered = loop {
+        let considered = consider(&gate, &admitted, peer).await?;
+        if !considered.asks() {
+            break considered;
+        }
+        match &approved {
+            Some(approved) if approved.covers(&considered) => break considered,
+            // Asked again from the start: it may have taken minutes.
+            Some(_) | None => {
+                progress.send_replace(Progress::Waits);
+                let waiting = Waiting::ask(&gate, &admitted, &considered, &kill).await?;
+                let answer = kill.guard(waiting.wait()).await;
+                approved = Some(answer.unwrap_or_else(|| Err(refused("client_lost", "the client left".into())))?);
+            }
+        }
+    };
+    let Considered {
+        now,
         target,
-        who,
-        grant,
+        facts,
         history,
         asked,
-    } = match admitted.break_glass() {
-        Some(signed) => Basis::signed(signed, &admitted)?,
-        None => Basis::stored(&gate, &admitted, now.wall_ms).await?,
-    };
-    let policies = gate.policies();
-    let facts = Facts {
-        requested_by: asked.by,
-        ..facts(&gate, &admitted, &who, &target, &grant, peer, now.wall_ms)
-    };
-    let permit = policy::decide(
-        &admitted,
-        Request::Connect,
-        &Context {
-            now: now.wall_ms,
-            env_allowed: &settings.env_allow,
-            store_alive: gate.registry.store_alive(),
-            policies: &policies,
-            facts: &facts,
-            history: &history,
-        },
-    );
-    let (allowed, rule, notify) = match &permit {
-        Ok(permit) => (true, permit.rule(), permit.obligations().notify),
-        Err(denial) => (false, denial.rule.as_str(), denial.notify),
-    };
-    if notify {
-        gate.notify(serde_json::json!({
-            "identity": admitted.identity(), "destination": admitted.destination(), "source": peer,
-            "action": "connect", "allowed": allowed, "rule": rule,
-        }));
-    }
-    let permit = permit.map_err(|denial| {
-        let said = format!("refused by rule {}: {}", denial.rule, denial.sentence);
-        refused(denial.code, said)
-    })?;
+        policies,
+        permit,
+    } = considered;
     // What the request was let through for holds in its sessions as well.
     let mut held_to = permit.obligations().meet(&asked.obligations);
     // With what was unusual about it: a change of policies asks again.
@@ -280,6 +298,10 @@ async fn open(
     tracing::info!(session = %live.id, identity = %live.admitted.identity(),
         destination = %live.admitted.destination(), source = %peer, "session opened");
     live.note_use(&permit);
+    if let Some(approved) = &approved {
+        let text = approved.sentence();
+        live.record(0, Event::Marker { text: text.into() });
+    }
     live.gate.metrics.sessions.inc();
     live.gate.metrics.sessions_active.inc();
     // Its own task first: an end order that comes while the target is being
@@ -303,6 +325,89 @@ async fn open(
     }
 }
 
+/// What is decided on, and that it may be.
+pub struct Considered {
+    now: Now,
+    target: Target,
+    facts: Facts,
+    history: History,
+    asked: Asked,
+    pub policies: Arc<Policies>,
+    pub permit: Permit,
+}
+
+impl Considered {
+    /// Whether somebody has to say yes first. What was signed beforehand has
+    /// been.
+    pub fn asks(&self) -> bool {
+        let wanted = self.permit.obligations();
+        !self.asked.beforehand && (wanted.approvals > 0 || !wanted.approvers.is_empty())
+    }
+
+    /// What is known of who comes, and of where to.
+    pub fn facts(&self) -> &Facts {
+        &self.facts
+    }
+}
+
+/// Puts a connection before the policies in force.
+///
+/// # Errors
+/// They refuse it, or the store does not say what they have to know.
+pub async fn consider(gate: &Arc<Gate>, admitted: &Admitted, peer: IpAddr) -> Result<Considered, NotOpened> {
+    let now = gate.clock.now();
+    let Basis {
+        target,
+        who,
+        grant,
+        history,
+        asked,
+    } = match admitted.break_glass() {
+        Some(signed) => Basis::signed(signed, admitted)?,
+        None => Basis::stored(gate, admitted, now.wall_ms).await?,
+    };
+    let policies = gate.policies();
+    let facts = Facts {
+        requested_by: asked.by.clone(),
+        ..facts(gate, admitted, &who, &target, &grant, peer, now.wall_ms)
+    };
+    let permit = policy::decide(
+        admitted,
+        Request::Connect,
+        &Context {
+            now: now.wall_ms,
+            env_allowed: &gate.settings().env_allow,
+            store_alive: gate.registry.store_alive(),
+            policies: &policies,
+            facts: &facts,
+            history: &history,
+        },
+    );
+    let (allowed, rule, notify) = match &permit {
+        Ok(permit) => (true, permit.rule(), permit.obligations().notify),
+        Err(denial) => (false, denial.rule.as_str(), denial.notify),
+    };
+    if notify {
+        gate.notify(serde_json::json!({
+            "identity": admitted.identity(), "destination": admitted.destination(), "source": peer,
+            "action": "connect", "allowed": allowed, "rule": rule,
+        }));
+    }
+    let permit = permit.map_err(|denial| NotOpened {
+        code: denial.code,
+        sentence: format!("refused by rule {}: {}", denial.rule, denial.sentence),
+    })?;
+    Ok(Considered {
+        now,
+        target,
+        facts,
+        history,
+        asked,
+        policies,
+        permit,
+    })
+}
+
 /// What a session is opened on.
 struct Basis {
     target: Target,
@@ -317,6 +422,8 @@ struct Basis {
 struct Asked {
     by: Option<String>,
     obligations: Obligations,
+    /// Enough people have signed it before it was needed.
+    beforehand: bool,
 }
 
 impl Basis {
@@ -332,7 +439,10 @@ impl Basis {
             who: signed.statement().who.clone(),
             grant: signed.grant(door),
             history: History::default(),
-            asked: Asked::default(),
+            asked: Asked {
+                beforehand: true,
+                ..Asked::default()
+            },
         })
     }
 
@@ -363,7 +473,7 @@ impl Basis {
         let asked = match grant.request {
             None => Asked {
                 by: Some(grant.issued_by.clone()),
-                obligations: Obligations::default(),
+                ..Asked::default()
             },
             Some(id) => {
                 let row = bounded(gate.store.request(id)).await.map_err(unavailable)?;
@@ -371,6 +481,7 @@ impl Basis {
                 Asked {
                     by: Some(row.request.requested_by),
                     obligations: row.request.obligations,
+                    beforehand: false,
                 }
             }
         };

@@ -39,7 +39,6 @@ pub struct Connection {
     door: Arc<Door>,
     kill: Kill,
     login: Authentication,
-    authenticated: watch::Sender<bool>,
     opening: Option<Opening>,
     /// What it is instead of a session, if it is the outer one of a jump.
     outer: Option<Arc<Outer>>,
@@ -62,12 +61,11 @@ impl Connection {
         let places = Arc::new(Semaphore::new(gate.settings().channels_max));
         let (peer, door) = (peer.to_canonical(), Arc::new(door));
         Connection {
-            login: Authentication::new(gate.clone(), peer, door.clone(), conduct),
+            login: Authentication::new(gate.clone(), peer, door.clone(), kill.clone(), conduct, authenticated),
             gate,
             peer,
             door,
             kill,
-            authenticated,
             opening: None,
             outer: None,
             channels: Channels::default(),
@@ -78,7 +76,7 @@ impl Connection {
 
     fn live(&self) -> Option<Arc<Live>> {
         let opening = self.opening.as_ref()?;
-        opening.borrow().as_ref()?.as_ref().ok().cloned()
+        opening.borrow().live()
     }
 
     fn channel(&self, id: ChannelId) -> Option<(Arc<Live>, Arc<Channel>)> {
@@ -168,24 +166,29 @@ impl Handler for Connection {
         &'a mut self,
         user: &str,
         _: &str,
-        response: Option<Response<'a>>,
+        _: Option<Response<'a>>,
     ) -> Result<Auth, Self::Error> {
-        Ok(self.login.words(user, response.is_some()))
+        Ok(self.login.words(user).await)
     }
 
     async fn auth_succeeded(&mut self, session: &mut Session) -> Result<(), Self::Error> {
         let (gate, peer, kill) = (self.gate.clone(), self.peer, self.kill.clone());
         match (self.login.take(), &*self.door) {
-            (Some(Entered::Session(admitted)), door) => {
+            (Some(Entered::Session(admitted, approved)), door) => {
                 let came = Came::new(peer, session.remote_sshid(), door);
-                self.opening = Some(opening::begin(gate, *admitted, came, session.handle(), kill));
+                self.opening = Some(opening::begin(
+                    gate,
+                    (*admitted, approved),
+                    came,
+                    session.handle(),
+                    kill,
+                ));
             }
             (Some(Entered::Outer(passage)), Door::Gate(served)) => {
                 self.outer = Some(Outer::open(gate, peer, kill, served.clone(), passage, session.handle()));
             }
             (Some(Entered::Outer(_)), Door::Jump(_)) | (None, _) => return Err(russh::Error::Disconnect),
         }
-        self.authenticated.send_replace(true);
         Ok(())
     }
 

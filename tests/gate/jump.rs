@@ -213,6 +213,39 @@ fn an_idle_outer_connection_falls_with_the_last_grant() {
 }
 
 #[test]
+fn an_outer_connection_takes_what_a_session_would() {
+    let world = World::new();
+    let outer = |pass: &Pass| {
+        let client = world.bastion.jumper(pass);
+        let mut ssh = client.ssh();
+        ssh.args(["-o", "BatchMode=no", "-T", "outer"]);
+        run(&mut ssh, secs(20))
+    };
+    let pass = world.bastion.pass("root@db1").arg("--single-use").issue();
+    outer(&pass).ok();
+    run(&mut world.bastion.jumper(&pass).exec("true"), secs(20)).ok();
+    let done = outer(&pass);
+    assert!(done.err().contains("grant_used"), "{}", done.err());
+    let pass = world.pass();
+    revoke(&world, &pass);
+    let done = outer(&pass);
+    assert!(done.err().contains("grant_revoked"), "{}", done.err());
+    // A key without a certificate is told nothing.
+    let key = world.bastion.fresh("bare", "");
+    std::fs::copy(&pass.key, &key).unwrap();
+    let pass = Pass {
+        certificate: key.clone(),
+        key,
+        ..pass
+    };
+    let bare = world.bastion.jumper(&pass);
+    let mut ssh = bare.ssh();
+    ssh.args(["-T", "outer"]);
+    let done = run(&mut ssh, secs(20));
+    assert!(done.err().contains("Permission denied (publickey)"), "{}", done.err());
+}
+
+#[test]
 fn a_shell_on_the_outer_connection_shows_the_way() {
     let world = World::new();
     let client = world.bastion.jumper(&world.pass());

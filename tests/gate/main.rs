@@ -16,6 +16,7 @@ mod api_inputs_http;
 mod api_openapi;
 mod api_reach;
 mod api_roles;
+mod approval;
 mod authorities;
 mod break_glass;
 mod channels;
