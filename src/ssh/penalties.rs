@@ -207,7 +207,11 @@ mod tests {
             assert_eq!(table.note(source(1), Offence::Refused, now), Some(length));
             assert!(table.refuses(source(1), now + length - 1));
             assert!(!table.refuses(source(2), now), "nobody else");
-            assert_eq!(table.note(source(1), Offence::Protocol, now + 1), None, "it is refused already");
+            assert_eq!(
+                table.note(source(1), Offence::Protocol, now + 1),
+                None,
+                "it is refused already"
+            );
             now += length;
             assert!(!table.refuses(source(1), now));
         }
