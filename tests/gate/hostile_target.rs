@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::hostile::{assert_no_panic, assert_unharmed, login};
+use crate::hostile::{assert_all_filed, assert_no_panic, assert_unharmed, login};
 use crate::raw::channels::{Channel, Outcome, PACKET};
 use crate::raw::peer::PATIENCE;
 use crate::raw::wire::{Get, Put, msg};
@@ -89,7 +89,7 @@ impl Scene {
             self.world.bastion.live_sessions().is_empty()
         });
         assert_unharmed(&self.world, self.pid);
-        self.world.bastion.assert_ledger_clean();
+        assert_all_filed(&self.world);
     }
 }
 
@@ -97,7 +97,8 @@ impl Scene {
 #[track_caller]
 pub fn assert_nothing_shown(seen: &Seen) {
     match seen {
-        Seen::Refused(_) | Seen::Gone => {}
+        Seen::Refused(words) => assert!(!words.is_empty(), "refused without a word"),
+        Seen::Gone => {}
         Seen::Ended(outcome) => assert!(outcome.out.is_empty() && outcome.status.is_none(), "{outcome:?}"),
     }
 }

@@ -5,7 +5,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use crate::hostile::{assert_no_panic, assert_unharmed, login};
+use crate::hostile::{assert_all_filed, assert_no_panic, assert_unharmed, login};
 use crate::raw::wire::{Put, msg};
 use crate::raw::{Fault, Peer, Target};
 use crate::support::{Case, Pass, Setup, Variant, World, secs, wait_until, whole};
@@ -163,8 +163,8 @@ fn matrix(when: When) {
     wait_until("the end of every session", secs(30), || {
         world.bastion.live_sessions().is_empty()
     });
-    world.bastion.assert_ledger_clean();
     assert_unharmed(&world, pid);
+    assert_all_filed(&world);
 }
 
 #[test]

@@ -165,6 +165,11 @@ impl Peer {
         Ok(Agreed { shared, hash })
     }
 
+    /// What somebody is who took over the connection, and has no keys.
+    pub fn forget_keys(&mut self) {
+        (self.seal, self.open) = (None, None);
+    }
+
     /// From the next exchange on, this side has another host key.
     pub fn change_host_key(&mut self, host: SigningKey) {
         self.host = Some(host);
