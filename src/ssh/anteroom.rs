@@ -5,6 +5,7 @@
 //! wherever, hold up only each other; a login takes milliseconds and is gone
 //! before it is the oldest.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,12 +13,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::gated::Kill;
 use super::penalties::network;
 
+/// How many a source has, its oldest, and which it is. The last makes way first.
+type Rank = (usize, Reverse<u64>, IpAddr);
+
 #[derive(Default)]
 struct State {
     /// Oldest first.
     sources: HashMap<IpAddr, BTreeMap<u64, Kill>>,
-    /// The same by how many they have.
-    busiest: BTreeSet<(usize, IpAddr)>,
+    /// The same by how many they have; among equals by who has waited longest.
+    busiest: BTreeSet<Rank>,
     inside: usize,
     next: u64,
 }
@@ -94,29 +98,36 @@ impl Drop for Place {
 
 impl State {
     fn oldest_of_the_busiest(&self) -> Option<(IpAddr, u64)> {
-        let (_, source) = self.busiest.last()?;
-        let (id, _) = self.sources.get(source)?.first_key_value()?;
-        Some((*source, *id))
+        let (_, Reverse(oldest), source) = self.busiest.last()?;
+        Some((*source, *oldest))
+    }
+
+    fn rank(&self, source: IpAddr) -> Option<Rank> {
+        let theirs = self.sources.get(&source)?;
+        let (oldest, _) = theirs.first_key_value()?;
+        Some((theirs.len(), Reverse(*oldest), source))
+    }
+
+    /// Changes what a source has, and its rank with it.
+    fn change<T>(&mut self, source: IpAddr, change: impl FnOnce(&mut BTreeMap<u64, Kill>) -> T) -> T {
+        if let Some(before) = self.rank(source) {
+            self.busiest.remove(&before);
+        }
+        let answer = change(self.sources.entry(source).or_default());
+        match self.rank(source) {
+            Some(now) => drop(self.busiest.insert(now)),
+            None => drop(self.sources.remove(&source)),
+        }
+        answer
     }
 
     fn insert(&mut self, source: IpAddr, id: u64, kill: Kill) {
-        let theirs = self.sources.entry(source).or_default();
-        self.busiest.remove(&(theirs.len(), source));
-        theirs.insert(id, kill);
-        self.busiest.insert((theirs.len(), source));
+        self.change(source, |theirs| theirs.insert(id, kill));
         self.inside = self.inside.saturating_add(1);
     }
 
     fn remove(&mut self, source: IpAddr, id: u64) -> Option<Kill> {
-        let theirs = self.sources.get_mut(&source)?;
-        let before = theirs.len();
-        let kill = theirs.remove(&id)?;
-        let left = theirs.len();
-        self.busiest.remove(&(before, source));
-        match left {
-            0 => drop(self.sources.remove(&source)),
-            _ => drop(self.busiest.insert((left, source))),
-        }
+        let kill = self.change(source, |theirs| theirs.remove(&id))?;
         self.inside = self.inside.saturating_sub(1);
         Some(kill)
     }
@@ -161,6 +172,19 @@ mod tests {
         drop(places);
         let state = room.lock();
         assert_eq!((state.inside, state.sources.len(), state.busiest.len()), (0, 0, 0));
+    }
+
+    #[test]
+    fn among_equals_the_oldest_makes_way_whatever_its_address() {
+        let room = Anteroom::new(3);
+        let mut places = Vec::new();
+        let mut gone = Vec::new();
+        for last in [9, 1, 5, 2, 8, 3] {
+            let (place, out) = room.enter(source(last), Kill::new());
+            places.push(place);
+            gone.extend(out);
+        }
+        assert_eq!(gone, [source(9), source(1), source(5)]);
     }
 
     #[test]
