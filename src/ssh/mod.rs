@@ -31,25 +31,34 @@ pub mod algorithms;
 mod answer;
 mod archiving;
 pub mod break_glass;
+mod budget;
 mod channel;
 mod channels;
 mod checks;
 mod control;
+mod doors;
+mod forward;
 mod gated;
+mod goodbye;
 mod host_check;
 mod lane;
 mod leg;
 pub mod listen;
 mod local;
 mod opening;
+mod opens;
+mod overflow;
 mod present;
 mod pump;
 mod requests;
 mod resize;
+mod routes;
 pub mod scan;
 mod server;
 mod session;
+mod spare;
 mod target;
+mod target_channel;
 
 pub use algorithms::KeyExchange;
 pub use local::sftp_server;
@@ -79,10 +88,14 @@ pub struct Settings {
     pub keepalive: Duration,
     pub keepalives_missed_max: usize,
     pub env_allow: Vec<String>,
+    /// Subsystems beside sftp that are carried.
+    pub subsystems: Vec<String>,
     pub session_ms_max: u64,
     /// Bytes that may wait in one direction of one channel.
     pub backlog_bytes_max: u64,
     pub target_timeout: Duration,
+    /// A session with several channels keeps one target connection ready.
+    pub spare: bool,
     /// What targets see us come from; none: the address of each dialled socket.
     pub target_sources: Vec<Cidr>,
     /// An Enter waits for the disk.

@@ -90,6 +90,7 @@ pub async fn open(
         &Context {
             now: now.wall_ms,
             env_allowed: &settings.env_allow,
+            subsystems: &settings.subsystems,
             store_alive: gate.registry.store_alive(),
             policies: &policies,
             facts: &facts,

@@ -26,6 +26,8 @@ mod evidence;
 mod faults;
 mod flow;
 mod flow_long;
+mod forwards;
+mod forwards_back;
 mod hooks;
 mod ledger;
 mod ledger_witness;
