@@ -295,6 +295,7 @@ async fn connects(policies: &Policies, people: &[Identity], targets: &[Target]) 
         let context = Context {
             now: NOW,
             env_allowed: &[],
+            subsystems: &[],
             store_alive: true,
             policies,
             facts: &facts,

@@ -137,6 +137,10 @@ pub struct Ssh {
     pub channels_max: u32,
     /// Names of environment variables that pass; a trailing `*` matches any rest.
     pub env_allow: Vec<String>,
+    /// A session with several channels keeps one target connection ready for the next.
+    pub spare: bool,
+    /// Subsystems beside sftp that may be started, by their exact names.
+    pub subsystems: Vec<String>,
     pub keepalive: Duration,
     /// Keepalives without an answer before the connection counts as dead.
     pub keepalive_misses_max: u32,

@@ -119,6 +119,18 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         "ssh",
+        "spare",
+        "true",
+        "Whether a session with several channels keeps one more target connection ready, for a minute",
+    ),
+    key(
+        "ssh",
+        "subsystems",
+        "[]",
+        "Subsystems beside sftp that a grant with exec may start, such as netconf",
+    ),
+    key(
+        "ssh",
         "keepalive_secs",
         "15",
         "Seconds of silence before the server asks whether the other side is there",

@@ -158,6 +158,8 @@ impl Meaning<'_> {
             auth_probes_max: self.count("ssh.auth_probes_max", said.auth_probes_max, 24, (1, 1000))?,
             channels_max: self.count("ssh.channels_max", said.channels_max, 64, (1, 1024))?,
             env_allow: self.env_allow(said.env_allow)?,
+            spare: said.spare.unwrap_or(true),
+            subsystems: self.subsystems(said.subsystems)?,
             keepalive: self.secs("ssh.keepalive_secs", said.keepalive_secs, 15, (1, 3600))?,
             keepalive_misses_max: self.count("ssh.keepalive_misses_max", said.keepalive_misses_max, 3, (1, 100))?,
             kex: said.kex.unwrap_or(Kex::Default),
@@ -242,6 +244,20 @@ impl Meaning<'_> {
                 return Err(self.bad(
                     "ssh.env_allow",
                     format!("`{name}` is not the name of a variable, with or without one `*` at its end"),
+                ));
+            }
+        }
+        Ok(said)
+    }
+
+    fn subsystems(&self, said: Option<Vec<String>>) -> Result<Vec<String>, ConfigError> {
+        let said = said.unwrap_or_default();
+        for name in &said {
+            let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"@.-_".contains(&b));
+            if !plain || !(1..=64).contains(&name.len()) {
+                return Err(self.bad(
+                    "ssh.subsystems",
+                    format!("`{name}` is not the name of a subsystem: letters, digits and `@.-_`, at most 64"),
                 ));
             }
         }

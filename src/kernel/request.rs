@@ -8,6 +8,12 @@ pub const ENV_NAME_BYTES_MAX: usize = 128;
 pub const ENV_VALUE_BYTES_MAX: usize = 4 * 1024;
 /// Most environment variables on one channel.
 pub const ENV_COUNT_MAX: usize = 64;
+/// Longest host of a forward, in bytes (RFC 1035 section 2.3.4, with room for a zone).
+pub const FORWARD_HOST_BYTES_MAX: usize = 300;
+/// Longest path of a forwarded socket, in bytes.
+pub const FORWARD_PATH_BYTES_MAX: usize = 1024;
+/// Highest port of TCP.
+pub const PORT_MAX: u32 = 65_535;
 /// Largest terminal that is passed on, in columns or rows.
 pub const TERMINAL_CELLS_MAX: u32 = 4096;
 

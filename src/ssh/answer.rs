@@ -26,7 +26,7 @@ enum State {
 }
 
 /// One answer.
-#[derive(Default)]
+#[derive(Default, Debug)]
 pub struct Answer {
     state: Mutex<State>,
     given: Notify,

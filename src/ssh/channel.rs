@@ -1,16 +1,28 @@
-//! One session channel: a lane in each direction and its byte accounts.
+//! One channel: a lane in each direction and its byte accounts.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use portcullis_recording::event::ChannelAccount;
 use russh::{Pty, Sig};
 
 use super::answer::Answer;
+use super::budget::Budget;
+use super::control::Control;
 use super::gated::Kill;
 use super::lane::{Lane, LaneError, Stream};
 use crate::kernel::screen_state::ScreenState;
+use crate::kernel::session::EndReason;
+
+/// What a channel carries.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Carries {
+    /// A program at the target, with what can be asked around it.
+    Program,
+    /// Somebody's connection: bytes, and nothing of ours between them.
+    Forward,
+}
 
 /// What starts a program on a channel. One per channel.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -31,10 +43,33 @@ pub struct Terminal {
     pub modes: Vec<(Pty, u32)>,
 }
 
+/// An X11 display as asked for (RFC 4254 section 6.3.1).
+#[derive(Clone)]
+pub struct Display {
+    /// One connection only.
+    pub single: bool,
+    pub protocol: String,
+    /// A secret of the client's: it is passed on and neither recorded nor logged.
+    pub cookie: String,
+    pub screen: u32,
+}
+
+impl std::fmt::Debug for Display {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Display")
+            .field("screen", &self.screen)
+            .finish_non_exhaustive()
+    }
+}
+
 /// What goes from the client to the target beside data, in order with it.
 #[derive(Clone, Debug)]
 pub enum Up {
-    Pty(Terminal),
+    Pty(Terminal, Arc<Answer>),
+    /// The agent's channels may be opened back.
+    Agent(Arc<Answer>),
+    /// Windows of X11 may be opened back.
+    X11(Display, Arc<Answer>),
     Env {
         name: String,
         value: String,
@@ -63,6 +98,8 @@ pub enum Down {
         core: bool,
         message: String,
     },
+    /// Whether the client handles ^S and ^Q itself (RFC 4254 section 6.8).
+    XonXoff(bool),
     /// A line of ours for the terminal, when it can take one.
     Notice(String),
     /// A refusal in words, at once, and then the answer to the request.
@@ -91,10 +128,11 @@ pub fn count(counter: &AtomicU64, bytes: usize) {
     counter.fetch_add(bytes as u64, Ordering::Relaxed);
 }
 
-/// One session channel.
+/// One channel.
 pub struct Channel {
     /// Its number in the recording, from 1.
     pub number: u32,
+    pub carries: Carries,
     pub up: Lane<Up>,
     pub down: Lane<Down>,
     /// Ends both pumps of this channel.
@@ -106,6 +144,9 @@ pub struct Channel {
     pub started: AtomicBool,
     /// The target's answer to what starts it.
     pub answer: Answer,
+    /// Requests so far, and which of them was the last to start a program.
+    pub asked: AtomicU32,
+    pub start_asked: AtomicU32,
     pub env_count: AtomicU32,
     /// Requests that policy refused.
     pub denials: AtomicU32,
@@ -115,16 +156,19 @@ pub struct Channel {
 }
 
 impl Channel {
-    pub fn new(number: u32, folder: PathBuf, backlog_max: u64, stop: Kill) -> Channel {
+    pub fn new(number: u32, carries: Carries, folder: PathBuf, budget: Budget, stop: Kill) -> Channel {
         Channel {
             number,
-            up: Lane::new(folder.clone(), backlog_max),
-            down: Lane::new(folder, backlog_max),
+            carries,
+            up: Lane::new(folder.clone(), budget.clone()),
+            down: Lane::new(folder, budget),
             stop,
             account: Account::default(),
             terminal: AtomicBool::new(false),
             started: AtomicBool::new(false),
             answer: Answer::default(),
+            asked: AtomicU32::new(0),
+            start_asked: AtomicU32::new(0),
             env_count: AtomicU32::new(0),
             denials: AtomicU32::new(0),
             client_eof: AtomicBool::new(false),
@@ -134,6 +178,17 @@ impl Channel {
 
     pub fn is_terminal(&self) -> bool {
         self.terminal.load(Ordering::Acquire)
+    }
+
+    /// Books a request; its number.
+    pub fn ask(&self) -> u32 {
+        self.asked.fetch_add(1, Ordering::SeqCst).saturating_add(1)
+    }
+
+    /// Whether russh has forgotten that the start wants an answer: it keeps one
+    /// flag a channel, and another request came behind it.
+    pub fn reply_lost(&self) -> bool {
+        self.asked.load(Ordering::SeqCst) != self.start_asked.load(Ordering::SeqCst)
     }
 
     /// What the terminal shows, as far as it matters for writing into it.
@@ -161,6 +216,15 @@ impl Channel {
         };
         let pushed = self.down.push(stream, bytes, taken);
         pushed.inspect_err(|_| count(&self.account.undelivered_down, bytes.len()))
+    }
+
+    /// More waits than is kept: the session ends with a program of its own, a
+    /// forward alone.
+    pub fn overran(&self, control: &Control) {
+        match self.carries {
+            Carries::Program => control.end_now(EndReason::Backlog),
+            Carries::Forward => self.stop.fire(),
+        }
     }
 
     /// Drops what still waits in both directions and books it as undelivered.

@@ -4,15 +4,16 @@
 //! answered for one channel to the next adjustment of any. So the answer
 //! depends on all of them.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use russh::ChannelId;
 
 use super::channel::Channel;
+use super::gated::Kill;
 use super::lane::HIGH_WATER_BYTES;
 use super::pump::ClientEnd;
+use super::routes::{Opening, Routes};
 use crate::clock::{Tick, tick};
 
 /// Window that we give a client per channel, in bytes.
@@ -29,13 +30,10 @@ const FLOWING: Duration = Duration::from_millis(50);
 
 /// The open channels by russh's number. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct Channels(Arc<Mutex<State>>);
-
-#[derive(Default)]
-struct State {
-    open: HashMap<ChannelId, (Arc<Channel>, ClientEnd)>,
+pub struct Channels {
+    open: Routes<(Arc<Channel>, ClientEnd)>,
     /// When a channel that is not stalled sent last.
-    flowed: Option<Tick>,
+    flowed: Arc<Mutex<Option<Tick>>>,
 }
 
 /// Whether its target takes less than the client sends.
@@ -44,26 +42,37 @@ fn stalled(channel: &Channel) -> bool {
 }
 
 impl Channels {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn flowed(&self) -> MutexGuard<'_, Option<Tick>> {
+        self.flowed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn get(&self, id: ChannelId) -> Option<Arc<Channel>> {
-        self.lock().open.get(&id).map(|(channel, _)| channel.clone())
+        self.open.get(id).map(|(channel, _)| channel)
+    }
+
+    /// The same for what the client sends on it, which may come right behind
+    /// its confirmation of an open of ours.
+    pub async fn find(&self, id: ChannelId, kill: &Kill) -> Option<Arc<Channel>> {
+        self.open.find(id, kill).await.map(|(channel, _)| channel)
     }
 
     pub fn insert(&self, id: ChannelId, channel: Arc<Channel>, end: ClientEnd) {
-        self.lock().open.insert(id, (channel, end));
+        self.open.insert(id, (channel, end));
+    }
+
+    /// Announces an open of ours.
+    pub fn opening(&self) -> Opening<(Arc<Channel>, ClientEnd)> {
+        self.open.opening()
     }
 
     pub fn remove(&self, id: ChannelId) -> Option<(Arc<Channel>, ClientEnd)> {
-        self.lock().open.remove(&id)
+        self.open.remove(id)
     }
 
     /// Drops what has ended: a channel that the target closed is gone although
     /// the client's own CLOSE never reaches the handler.
     pub fn forget_ended(&self) {
-        self.lock().open.retain(|_, (channel, _)| !channel.stop.fired());
+        self.open.retain(|(channel, _)| !channel.stop.fired());
     }
 
     /// Books a packet of `length` bytes on `channel`; whether it is a trickle,
@@ -72,18 +81,17 @@ impl Channels {
         if stalled(channel) {
             return length <= TRICKLE_BYTES as usize;
         }
-        self.lock().flowed = Some(tick());
+        *self.flowed() = Some(tick());
         false
     }
 
     /// The window target, asked when `id` has used up half of its own.
     pub fn window(&self, id: ChannelId) -> u32 {
-        let state = self.lock();
-        if !state.open.values().any(|(channel, _)| stalled(channel)) {
+        if !self.open.any(|(channel, _)| stalled(channel)) {
             return WINDOW_BYTES;
         }
-        let this = state.open.get(&id).is_some_and(|(channel, _)| stalled(channel));
-        let flows = state.flowed.is_some_and(|at| tick().duration_since(at) < FLOWING);
+        let this = self.get(id).is_some_and(|channel| stalled(&channel));
+        let flows = self.flowed().is_some_and(|at| tick().duration_since(at) < FLOWING);
         match this && !flows {
             true => TRICKLE_BYTES,
             false => SHARED_BYTES,

@@ -9,20 +9,18 @@
 //! delivered; a crash loses it, and nobody has seen it.
 
 use std::collections::VecDeque;
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use chacha20poly1305::aead::{AeadInOut, KeyInit};
-use chacha20poly1305::{ChaCha20Poly1305, Key, Nonce};
 use tokio::sync::Notify;
 
+use super::budget::Budget;
 use super::gated::Kill;
+use super::overflow::{Kept, Overflow};
 use crate::clock::{Tick, tick};
 
 /// Bytes of one lane kept in memory.
@@ -40,6 +38,10 @@ const STALL: Duration = Duration::from_secs(2);
 const SLOW_WALK: Duration = Duration::from_millis(250);
 /// The same on a leg that other channels share.
 const SHARED_WALK: Duration = Duration::from_millis(25);
+/// Past this backlog a forward's sender is slowed to that walk, in bytes.
+const FORWARD_WALK_BYTES: u64 = 16 * 1024 * 1024;
+/// How long the callback of a forward waits per packet for a reader that makes progress.
+const FORWARD_BRAKE: Duration = Duration::from_millis(5);
 /// Entries of one lane, whatever their size.
 const ENTRIES_MAX: usize = 64 * 1024;
 /// Packets smaller than this are joined to the one before, in bytes.
@@ -77,25 +79,9 @@ pub enum LaneError {
 }
 
 enum Slot<C> {
-    Memory {
-        stream: Stream,
-        bytes: BytesMut,
-    },
-    Spilled {
-        stream: Stream,
-        offset: u64,
-        length: usize,
-        nonce: u64,
-    },
+    Memory { stream: Stream, bytes: BytesMut },
+    Spilled { stream: Stream, kept: Kept },
     Control(C),
-}
-
-struct Overflow {
-    file: File,
-    cipher: ChaCha20Poly1305,
-    end: u64,
-    next_nonce: u64,
-    slots: usize,
 }
 
 struct State<C> {
@@ -115,12 +101,12 @@ pub struct Lane<C> {
     filled: Notify,
     drained: Notify,
     folder: PathBuf,
-    backlog_max: u64,
+    budget: Budget,
 }
 
 impl<C> Lane<C> {
-    /// A lane whose overflow file lies in `folder` and holds at most `backlog_max` bytes.
-    pub fn new(folder: PathBuf, backlog_max: u64) -> Lane<C> {
+    /// A lane whose overflow file lies in `folder`; what waits in it is taken of `budget`.
+    pub fn new(folder: PathBuf, budget: Budget) -> Lane<C> {
         Lane {
             state: Mutex::new(State {
                 slots: VecDeque::new(),
@@ -133,7 +119,7 @@ impl<C> Lane<C> {
             filled: Notify::new(),
             drained: Notify::new(),
             folder,
-            backlog_max,
+            budget,
         }
     }
 
@@ -159,31 +145,12 @@ impl<C> Lane<C> {
             return Ok(());
         }
         taken.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-        if state.backlog.saturating_add(bytes.len() as u64) > self.backlog_max {
-            return Err(LaneError::Full { max: self.backlog_max });
+        if !self.budget.take(bytes.len() as u64) {
+            return Err(LaneError::Full { max: self.budget.max() });
         }
-        if state.slots.len() >= ENTRIES_MAX {
-            return Err(LaneError::TooMany);
-        }
-        if let Some(Slot::Memory {
-            stream: last,
-            bytes: joined,
-        }) = state.slots.back_mut()
-            && *last == stream
-            && bytes.len() < JOIN_BYTES_MAX
-            && joined.len() + bytes.len() <= JOINED_BYTES_MAX
-        {
-            joined.extend_from_slice(bytes);
-            state.memory += bytes.len();
-        } else if state.room(bytes.len()) || (state.spill_last(&self.folder)? && state.room(bytes.len())) {
-            state.memory += bytes.len();
-            state.slots.push_back(Slot::Memory {
-                stream,
-                bytes: BytesMut::from(bytes),
-            });
-        } else {
-            let slot = state.overflow(&self.folder)?.write(stream, bytes)?;
-            state.slots.push_back(slot);
+        if let Err(error) = state.store(stream, bytes, &self.folder) {
+            self.budget.give(bytes.len() as u64);
+            return Err(error);
         }
         // Last: what could not be stored is not waiting, and the caller books it.
         state.backlog += bytes.len() as u64;
@@ -230,6 +197,7 @@ impl<C> Lane<C> {
                     if let Entry::Data { bytes: data, .. } = &entry {
                         bytes += data.len();
                         state.backlog = state.backlog.saturating_sub(data.len() as u64);
+                        self.budget.give(data.len() as u64);
                     }
                     into.push(entry);
                 }
@@ -296,6 +264,23 @@ impl<C> Lane<C> {
         kill.guard(tokio::time::timeout(BRAKE, emptied)).await;
     }
 
+    /// As [`Lane::brake`], for a target's leg that many forwards share: the
+    /// sender is held back a little for a reader that is slow, and a little
+    /// more for one that is far behind, never so long that siblings stand still.
+    pub async fn forward_brake(&self, stop: &Kill) {
+        let (memory, backlog, popped) = {
+            let state = self.lock();
+            (state.memory, state.backlog, state.popped)
+        };
+        let wait = match (backlog > FORWARD_WALK_BYTES, memory > HIGH_WATER_BYTES) {
+            (true, _) => SHARED_WALK,
+            (false, true) if tick().duration_since(popped) < STALL => FORWARD_BRAKE,
+            (false, _) => return,
+        };
+        let drained = tokio::time::timeout(wait, self.drained.notified());
+        stop.guard(drained).await;
+    }
+
     /// Lets a leg that other channels share wait a little for a reader that is
     /// far behind: without it a sender that ignores windows, or a fast sibling,
     /// fills the overflow file and ends the session.
@@ -334,6 +319,7 @@ impl<C> Lane<C> {
         state.memory = 0;
         let dropped = std::mem::take(&mut state.backlog);
         drop(state);
+        self.budget.give(dropped);
         self.filled.notify_one();
         self.drained.notify_waiters();
         self.drained.notify_one();
@@ -341,7 +327,41 @@ impl<C> Lane<C> {
     }
 }
 
+impl<C> Drop for Lane<C> {
+    fn drop(&mut self) {
+        self.abandon();
+    }
+}
+
 impl<C> State<C> {
+    /// Puts bytes behind what waits already: joined to the last packet, in memory, or in the file.
+    fn store(&mut self, stream: Stream, bytes: &[u8], folder: &std::path::Path) -> Result<(), LaneError> {
+        if self.slots.len() >= ENTRIES_MAX {
+            return Err(LaneError::TooMany);
+        }
+        if let Some(Slot::Memory {
+            stream: last,
+            bytes: joined,
+        }) = self.slots.back_mut()
+            && *last == stream
+            && bytes.len() < JOIN_BYTES_MAX
+            && joined.len() + bytes.len() <= JOINED_BYTES_MAX
+        {
+            joined.extend_from_slice(bytes);
+            self.memory += bytes.len();
+        } else if self.room(bytes.len()) || (self.spill_last(folder)? && self.room(bytes.len())) {
+            self.memory += bytes.len();
+            self.slots.push_back(Slot::Memory {
+                stream,
+                bytes: BytesMut::from(bytes),
+            });
+        } else {
+            let kept = self.overflow(folder)?.write(bytes)?;
+            self.slots.push_back(Slot::Spilled { stream, kept });
+        }
+        Ok(())
+    }
+
     /// Whether so much may be added to memory. Small packets may go a little
     /// past the bound: the newest slot is where they are joined, so that what
     /// waits in the file is a few large entries and not each key's echo.
@@ -369,13 +389,11 @@ impl<C> State<C> {
                 return Ok(false);
             }
         };
-        let stored = self
-            .overflow(folder)
-            .and_then(|overflow| overflow.write(stream, &bytes));
+        let stored = self.overflow(folder).and_then(|overflow| overflow.write(&bytes));
         match stored {
-            Ok(slot) => {
+            Ok(kept) => {
                 self.memory = self.memory.saturating_sub(bytes.len());
-                self.slots.push_back(slot);
+                self.slots.push_back(Slot::Spilled { stream, kept });
                 Ok(true)
             }
             Err(error) => {
@@ -396,79 +414,15 @@ impl<C> State<C> {
                 })
             }
             Slot::Control(control) => Ok(Entry::Control(control)),
-            Slot::Spilled {
-                stream,
-                offset,
-                length,
-                nonce,
-            } => {
+            Slot::Spilled { stream, kept } => {
                 let overflow = self.overflow.as_mut().ok_or(LaneError::Tampered)?;
-                let bytes = overflow.read(offset, length, nonce)?;
-                if overflow.slots == 0 {
+                let bytes = overflow.read(&kept)?;
+                if overflow.is_empty() {
                     self.overflow = None;
                 }
                 Ok(Entry::Data { stream, bytes })
             }
         }
-    }
-}
-
-impl Overflow {
-    fn create(folder: &std::path::Path) -> io::Result<Overflow> {
-        use rustix::fs::{Mode, OFlags};
-        let file = rustix::fs::open(
-            folder,
-            OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC,
-            Mode::RUSR | Mode::WUSR,
-        )?;
-        let mut key = [0u8; 32];
-        crate::entropy::fill(&mut key);
-        Ok(Overflow {
-            file: File::from(file),
-            cipher: ChaCha20Poly1305::new(&Key::from(key)),
-            end: 0,
-            next_nonce: 0,
-            slots: 0,
-        })
-    }
-
-    fn nonce(number: u64) -> Nonce {
-        let mut nonce = [0u8; 12];
-        nonce[4..].copy_from_slice(&number.to_be_bytes());
-        Nonce::from(nonce)
-    }
-
-    fn write<C>(&mut self, stream: Stream, bytes: &[u8]) -> Result<Slot<C>, LaneError> {
-        let mut sealed = bytes.to_vec();
-        let nonce = self.next_nonce;
-        self.cipher
-            .encrypt_in_place(&Self::nonce(nonce), b"", &mut sealed)
-            .map_err(|_| LaneError::Tampered)?;
-        self.file.write_all_at(&sealed, self.end)?;
-        let slot = Slot::Spilled {
-            stream,
-            offset: self.end,
-            length: sealed.len(),
-            nonce,
-        };
-        self.end += sealed.len() as u64;
-        self.next_nonce += 1;
-        self.slots += 1;
-        Ok(slot)
-    }
-
-    fn read(&mut self, offset: u64, length: usize, nonce: u64) -> Result<Bytes, LaneError> {
-        let mut sealed = vec![0u8; length];
-        self.file.read_exact_at(&mut sealed, offset)?;
-        self.cipher
-            .decrypt_in_place(&Self::nonce(nonce), b"", &mut sealed)
-            .map_err(|_| LaneError::Tampered)?;
-        self.slots = self.slots.saturating_sub(1);
-        // What was read back gives its space back: the file's size is what
-        // waits, not what went through. A file system without holes keeps it.
-        let flags = rustix::fs::FallocateFlags::PUNCH_HOLE | rustix::fs::FallocateFlags::KEEP_SIZE;
-        rustix::fs::fallocate(&self.file, flags, offset, length as u64).ok();
-        Ok(Bytes::from(sealed))
     }
 }
 
@@ -480,7 +434,7 @@ mod tests {
 
     fn lane(max: u64) -> (tempfile::TempDir, Lane<u32>) {
         let folder = tempfile::tempdir().unwrap();
-        let lane = Lane::new(folder.path().to_owned(), max);
+        let lane = Lane::new(folder.path().to_owned(), Budget::new(max));
         (folder, lane)
     }
 

@@ -1,83 +1,234 @@
-//! The handler of a target connection: it moves what arrives into the lane.
+//! The handler of a target connection: it moves what arrives into the lanes,
+//! and lets nothing in that nobody asked for.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use russh::client::{self, Msg};
 use russh::keys::PublicKey;
 use russh::{ChannelId, ChannelOpenFailure, Sig};
+use tokio::sync::Notify;
 
+use super::answer::Answer;
 use super::channel::{Channel, Down};
 use super::control::Control;
+use super::doors::{Asked, Came, Doors};
+use super::forward::Arrival;
 use super::gated::Kill;
 use super::host_check::HostCheck;
 use super::lane::Stream;
-use crate::kernel::session::EndReason;
+use super::routes::Routes;
+use crate::kernel::request::Request;
 
 /// Longest text of a target's that is shown or recorded, in characters.
 const TEXT_CHARS_MAX: usize = 256;
 
+/// Refusal texts that wait for whoever asked.
+const REFUSALS_MAX: usize = 64;
+/// How long who asked waits for the words of a refusal: they are right behind it.
+const WORDS_WAIT: Duration = Duration::from_millis(100);
+
 /// Which of our requests the target answers next.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Debug)]
 pub enum Expected {
-    Pty,
+    Pty(Arc<Answer>),
     Start,
+    Agent(Arc<Answer>),
+    /// With whether one connection only was asked for.
+    X11(Arc<Answer>, bool),
 }
 
+/// Whether a channel has the connection for itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Legged {
+    Alone,
+    Shared,
+}
+
+/// Where what arrives on a channel goes.
 #[derive(Clone)]
 pub struct Link {
     pub channel: Arc<Channel>,
     pub control: Arc<Control>,
     pub expected: Arc<Mutex<VecDeque<Expected>>>,
+    pub legged: Legged,
 }
 
-/// The handler of a target connection: it moves what arrives into the lane.
-pub struct Leg {
-    pub check: HostCheck,
-    pub shown: Arc<Mutex<Option<String>>>,
-    pub link: Arc<OnceLock<Link>>,
-    pub kill: Kill,
-    /// The target closed the channel itself.
-    pub closed: bool,
-}
+impl Link {
+    pub fn new(channel: Arc<Channel>, control: Arc<Control>, legged: Legged) -> Link {
+        Link {
+            channel,
+            control,
+            expected: Arc::default(),
+            legged,
+        }
+    }
 
-impl Leg {
     fn take(&self, stream: Stream, bytes: &[u8]) {
-        let Some(link) = self.link.get() else { return };
-        if let Err(error) = link.channel.take_from_target(stream, bytes) {
+        if let Err(error) = self.channel.take_from_target(stream, bytes) {
             tracing::warn!(%error, "target leg overran");
-            link.control.end_now(EndReason::Backlog);
+            self.channel.overran(&self.control);
         }
     }
 
     fn tell(&self, down: Down) {
-        let Some(link) = self.link.get() else { return };
-        if link.channel.down.control(down).is_err() {
-            link.control.end_now(EndReason::Backlog);
+        if self.channel.down.control(down).is_err() {
+            self.channel.overran(&self.control);
         }
     }
 
-    fn answered(&self, yes: bool) {
-        let Some(link) = self.link.get() else { return };
+    async fn brake(&self, kill: &Kill) {
+        match self.legged {
+            Legged::Alone => self.channel.down.brake(kill).await,
+            Legged::Shared => self.channel.down.forward_brake(&self.channel.stop).await,
+        }
+    }
+}
+
+/// Why the target refused to open channels, in its own words. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Refusals(Arc<Words>);
+
+#[derive(Default)]
+struct Words {
+    said: Mutex<VecDeque<Option<String>>>,
+    fresh: Notify,
+}
+
+impl Refusals {
+    fn note(&self, words: Option<String>) {
+        let mut said = self.0.said.lock().unwrap_or_else(PoisonError::into_inner);
+        if said.len() < REFUSALS_MAX {
+            said.push_back(words);
+        }
+        drop(said);
+        self.0.fresh.notify_one();
+    }
+
+    /// `reason` with the words that came with it, if it is certain which those are.
+    pub async fn in_words(&self, reason: ChannelOpenFailure) -> ChannelOpenFailure {
+        let words = async {
+            loop {
+                let fresh = self.0.fresh.notified();
+                if let Some(words) = self.0.said.lock().unwrap_or_else(PoisonError::into_inner).pop_front() {
+                    return words;
+                }
+                fresh.await;
+            }
+        };
+        match tokio::time::timeout(WORDS_WAIT, words).await {
+            Ok(Some(words)) if !words.is_empty() => ChannelOpenFailure::Other {
+                code: reason.code(),
+                reason: words,
+            },
+            Ok(_) | Err(_) => reason,
+        }
+    }
+}
+
+/// The handler of a target connection: it moves what arrives into the lanes.
+pub struct Leg {
+    check: HostCheck,
+    shown: Arc<Mutex<Option<String>>>,
+    links: Routes<Link>,
+    doors: Doors,
+    refusals: Refusals,
+    kill: Kill,
+}
+
+impl Leg {
+    /// `shown` takes the fingerprint of a host key that is not the pinned one.
+    pub fn new(
+        check: HostCheck,
+        shown: Arc<Mutex<Option<String>>>,
+        links: Routes<Link>,
+        doors: Doors,
+        refusals: Refusals,
+        kill: Kill,
+    ) -> Leg {
+        Leg {
+            check,
+            shown,
+            links,
+            doors,
+            refusals,
+            kill,
+        }
+    }
+
+    async fn link(&self, id: ChannelId) -> Option<Link> {
+        self.links.find(id, &self.kill).await
+    }
+
+    async fn tell(&self, id: ChannelId, down: Down) {
+        if let Some(link) = self.link(id).await {
+            link.tell(down);
+        }
+    }
+
+    async fn take(&self, id: ChannelId, stream: Stream, bytes: &[u8]) {
+        if let Some(link) = self.link(id).await {
+            link.take(stream, bytes);
+            link.brake(&self.kill).await;
+        }
+    }
+
+    async fn answered(&self, id: ChannelId, yes: bool) {
+        let Some(link) = self.link(id).await else { return };
         let first = link.expected.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
         match first {
-            Some(Expected::Start) if !link.channel.answer.give(yes) => self.tell(Down::Reply(yes)),
-            Some(Expected::Pty) if !yes => {
-                tracing::info!("the target gave no terminal");
+            Some(Expected::Start) if !link.channel.answer.give(yes) => link.tell(Down::Reply(yes)),
+            Some(Expected::Pty(answer)) => {
+                answer.give(yes);
             }
-            Some(Expected::Start | Expected::Pty) | None => {}
+            Some(Expected::Agent(answer)) => {
+                if yes {
+                    self.doors.open(Asked::Agent);
+                }
+                answer.give(yes);
+            }
+            Some(Expected::X11(answer, single)) => {
+                if yes {
+                    self.doors.open(Asked::X11 { single });
+                }
+                answer.give(yes);
+            }
+            Some(Expected::Start) | None => {}
+        }
+    }
+
+    /// The target opens a channel. Without an answer it is refused.
+    async fn came(&self, came: Came, channel: russh::Channel<Msg>, reply: client::ChannelOpenHandle) {
+        let Some(live) = self.doors.live() else { return };
+        let (_, write) = channel.split();
+        let arrival = Arrival {
+            came,
+            write,
+            links: self.links.clone(),
+            doors: self.doors.clone(),
+            kill: self.kill.clone(),
+        };
+        live.come_in(arrival, reply).await;
+    }
+
+    /// The target opens what no target opens towards a client.
+    fn absurd(&self, kind: &str) {
+        if let Some(live) = self.doors.live() {
+            let kind = clean(kind);
+            live.unasked(&self.doors, &Request::Unknown { kind: kind.clone() }, &kind);
         }
     }
 }
 
 impl Drop for Leg {
     fn drop(&mut self) {
-        // The connection ended: the client gets the end, and if the target did
-        // not close the channel before, it is told so.
-        if !self.closed {
-            self.tell(Down::Lost);
+        // The connection ended: the client gets the end of what the target had
+        // not closed itself, and is told so.
+        for link in self.links.drain() {
+            link.tell(Down::Lost);
+            link.tell(Down::Close);
         }
-        self.tell(Down::Close);
         self.kill.fire();
     }
 }
@@ -118,24 +269,24 @@ impl client::Handler for Leg {
         Ok(())
     }
 
-    async fn channel_success(&mut self, _: ChannelId, _: &mut client::Session) -> Result<(), Self::Error> {
-        self.answered(true);
+    async fn channel_success(&mut self, id: ChannelId, _: &mut client::Session) -> Result<(), Self::Error> {
+        self.answered(id, true).await;
         Ok(())
     }
 
-    async fn channel_failure(&mut self, _: ChannelId, _: &mut client::Session) -> Result<(), Self::Error> {
-        self.answered(false);
+    async fn channel_failure(&mut self, id: ChannelId, _: &mut client::Session) -> Result<(), Self::Error> {
+        self.answered(id, false).await;
         Ok(())
     }
 
-    async fn channel_close(&mut self, _: ChannelId, _: &mut client::Session) -> Result<(), Self::Error> {
-        self.closed = true;
-        self.tell(Down::Close);
+    async fn channel_close(&mut self, id: ChannelId, _: &mut client::Session) -> Result<(), Self::Error> {
+        self.tell(id, Down::Close).await;
+        self.links.remove(id);
         Ok(())
     }
 
-    async fn channel_eof(&mut self, _: ChannelId, _: &mut client::Session) -> Result<(), Self::Error> {
-        self.tell(Down::Eof);
+    async fn channel_eof(&mut self, id: ChannelId, _: &mut client::Session) -> Result<(), Self::Error> {
+        self.tell(id, Down::Eof).await;
         Ok(())
     }
 
@@ -143,47 +294,61 @@ impl client::Handler for Leg {
         &mut self,
         _: ChannelId,
         _: ChannelOpenFailure,
-        _: &str,
+        words: &str,
         _: &str,
         _: &mut client::Session,
     ) -> Result<(), Self::Error> {
+        // russh tells the number to nobody who asked: with several under way
+        // the words could be another's.
+        let alone = self.links.under_way() == 1;
+        self.refusals.note(alone.then(|| clean(words)));
         Ok(())
     }
 
-    // A target opens no channel towards us: dropping the handle refuses it.
+    // Dropping the handle refuses a channel.
     async fn server_channel_open_forwarded_tcpip(
         &mut self,
-        _: russh::Channel<Msg>,
-        _: &str,
-        _: u32,
-        _: &str,
-        _: u32,
-        _: client::ChannelOpenHandle,
+        channel: russh::Channel<Msg>,
+        host: &str,
+        port: u32,
+        from: &str,
+        from_port: u32,
+        reply: client::ChannelOpenHandle,
         _: &mut client::Session,
     ) -> Result<(), Self::Error> {
+        let came = Came::Tcp {
+            host: host.to_owned(),
+            port,
+            origin: (from.to_owned(), from_port),
+        };
+        self.came(came, channel, reply).await;
         Ok(())
     }
 
     async fn server_channel_open_forwarded_streamlocal(
         &mut self,
-        _: russh::Channel<Msg>,
-        _: &str,
-        _: client::ChannelOpenHandle,
+        channel: russh::Channel<Msg>,
+        path: &str,
+        reply: client::ChannelOpenHandle,
         _: &mut client::Session,
     ) -> Result<(), Self::Error> {
+        let path = path.to_owned();
+        self.came(Came::Unix { path }, channel, reply).await;
         Ok(())
     }
 
     async fn server_channel_open_agent_forward(
         &mut self,
-        _: russh::Channel<Msg>,
-        _: client::ChannelOpenHandle,
+        channel: russh::Channel<Msg>,
+        reply: client::ChannelOpenHandle,
         _: &mut client::Session,
     ) -> Result<(), Self::Error> {
+        self.came(Came::Agent, channel, reply).await;
         Ok(())
     }
 
-    async fn should_accept_unknown_server_channel(&mut self, _: ChannelId, _: &str) -> bool {
+    async fn should_accept_unknown_server_channel(&mut self, _: ChannelId, kind: &str) -> bool {
+        self.absurd(kind);
         false
     }
 
@@ -202,6 +367,7 @@ impl client::Handler for Leg {
         _: client::ChannelOpenHandle,
         _: &mut client::Session,
     ) -> Result<(), Self::Error> {
+        self.absurd("session");
         Ok(())
     }
 
@@ -215,6 +381,7 @@ impl client::Handler for Leg {
         _: client::ChannelOpenHandle,
         _: &mut client::Session,
     ) -> Result<(), Self::Error> {
+        self.absurd("direct-tcpip");
         Ok(())
     }
 
@@ -225,65 +392,69 @@ impl client::Handler for Leg {
         _: client::ChannelOpenHandle,
         _: &mut client::Session,
     ) -> Result<(), Self::Error> {
+        self.absurd("direct-streamlocal");
         Ok(())
     }
 
     async fn server_channel_open_x11(
         &mut self,
-        _: russh::Channel<Msg>,
-        _: &str,
-        _: u32,
-        _: client::ChannelOpenHandle,
+        channel: russh::Channel<Msg>,
+        from: &str,
+        from_port: u32,
+        reply: client::ChannelOpenHandle,
         _: &mut client::Session,
     ) -> Result<(), Self::Error> {
+        let origin = (from.to_owned(), from_port);
+        self.came(Came::X11 { origin }, channel, reply).await;
         Ok(())
     }
 
-    async fn data(&mut self, _: ChannelId, data: &[u8], _: &mut client::Session) -> Result<(), Self::Error> {
-        self.take(Stream::Main, data);
-        if let Some(link) = self.link.get() {
-            link.channel.down.brake(&self.kill).await;
-        }
+    async fn data(&mut self, id: ChannelId, data: &[u8], _: &mut client::Session) -> Result<(), Self::Error> {
+        self.take(id, Stream::Main, data).await;
         Ok(())
     }
 
     async fn extended_data(
         &mut self,
-        _: ChannelId,
+        id: ChannelId,
         _code: u32,
         data: &[u8],
         _: &mut client::Session,
     ) -> Result<(), Self::Error> {
-        self.take(Stream::Stderr, data);
-        if let Some(link) = self.link.get() {
-            link.channel.down.brake(&self.kill).await;
-        }
+        self.take(id, Stream::Stderr, data).await;
         Ok(())
     }
 
-    async fn xon_xoff(&mut self, _: ChannelId, _: bool, _: &mut client::Session) -> Result<(), Self::Error> {
+    async fn xon_xoff(
+        &mut self,
+        id: ChannelId,
+        client_can_do: bool,
+        _: &mut client::Session,
+    ) -> Result<(), Self::Error> {
+        self.tell(id, Down::XonXoff(client_can_do)).await;
         Ok(())
     }
 
-    async fn exit_status(&mut self, _: ChannelId, status: u32, _: &mut client::Session) -> Result<(), Self::Error> {
-        self.tell(Down::ExitStatus(status));
+    async fn exit_status(&mut self, id: ChannelId, status: u32, _: &mut client::Session) -> Result<(), Self::Error> {
+        self.tell(id, Down::ExitStatus(status)).await;
         Ok(())
     }
 
     async fn exit_signal(
         &mut self,
-        _: ChannelId,
+        id: ChannelId,
         signal: Sig,
         core: bool,
         message: &str,
         _: &str,
         _: &mut client::Session,
     ) -> Result<(), Self::Error> {
-        self.tell(Down::ExitSignal {
+        let down = Down::ExitSignal {
             name: signal_name(&signal),
             core,
             message: clean(message),
-        });
+        };
+        self.tell(id, down).await;
         Ok(())
     }
 

@@ -110,8 +110,14 @@ impl LocalEnd {
     pub async fn take(&mut self, entry: Entry<Up>) -> Result<(), russh::Error> {
         match entry {
             Entry::Data { bytes, .. } => self.type_in(&bytes).await,
-            Entry::Control(Up::Pty(terminal)) => {
+            Entry::Control(Up::Pty(terminal, answer)) => {
                 self.terminal = Some(terminal);
+                answer.give(true);
+                Ok(())
+            }
+            // A command of this machine has nothing of the client's to reach.
+            Entry::Control(Up::Agent(answer) | Up::X11(_, answer)) => {
+                answer.give(false);
                 Ok(())
             }
             Entry::Control(Up::Env { name, value }) => {

@@ -34,11 +34,15 @@ mod approval;
 mod archiving;
 mod authentication;
 pub mod break_glass;
+mod budget;
 mod channel;
 mod channels;
 mod checks;
 mod control;
+mod doors;
+mod forward;
 mod gated;
+mod goodbye;
 mod host_check;
 mod inner_hosts;
 mod jump;
@@ -48,16 +52,21 @@ pub mod listen;
 mod local;
 mod menu;
 mod opening;
+mod opens;
+mod overflow;
 mod penalties;
 mod pipe;
 mod present;
 mod pump;
 mod requests;
 mod resize;
+mod routes;
 pub mod scan;
 mod server;
 mod session;
+mod spare;
 mod target;
+mod target_channel;
 
 pub use algorithms::KeyExchange;
 pub use approval::Wordless;
@@ -90,10 +99,14 @@ pub struct Settings {
     pub keepalive: Duration,
     pub keepalives_missed_max: usize,
     pub env_allow: Vec<String>,
+    /// Subsystems beside sftp that are carried.
+    pub subsystems: Vec<String>,
     pub session_ms_max: u64,
     /// Bytes that may wait in one direction of one channel.
     pub backlog_bytes_max: u64,
     pub target_timeout: Duration,
+    /// A session with several channels keeps one target connection ready.
+    pub spare: bool,
     /// What targets see us come from; none: the address of each dialled socket.
     pub target_sources: Vec<Cidr>,
     /// An Enter waits for the disk.

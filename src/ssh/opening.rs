@@ -366,7 +366,7 @@ pub async fn consider(gate: &Arc<Gate>, admitted: &Admitted, peer: IpAddr) -> Re
         Some(signed) => Basis::signed(signed, admitted)?,
         None => Basis::stored(gate, admitted, now.wall_ms).await?,
     };
-    let policies = gate.policies();
+    let (policies, settings) = (gate.policies(), gate.settings());
     let facts = Facts {
         requested_by: asked.by.clone(),
         ..facts(gate, admitted, &who, &target, &grant, peer, now.wall_ms)
@@ -376,7 +376,8 @@ pub async fn consider(gate: &Arc<Gate>, admitted: &Admitted, peer: IpAddr) -> Re
         Request::Connect,
         &Context {
             now: now.wall_ms,
-            env_allowed: &gate.settings().env_allow,
+            env_allowed: &settings.env_allow,
+            subsystems: &settings.subsystems,
             store_alive: gate.registry.store_alive(),
             policies: &policies,
             facts: &facts,

@@ -15,13 +15,13 @@ use russh::server::{Handle, Msg};
 use russh::{ChannelWriteHalf, Sig};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::channel::{Channel, Down, Up, count};
+use super::channel::{Carries, Channel, Down, Up, count};
 use super::lane::{Entry, Stream};
 use super::leg::signal_name;
 use super::local::LocalEnd;
 use super::resize::Resizes;
 use super::session::Live;
-use super::target::TargetChannel;
+use super::target_channel::TargetChannel;
 use crate::kernel::session::EndReason;
 
 /// Bytes taken out of a lane and recorded at once.
@@ -69,6 +69,12 @@ impl ClientEnd {
     /// Either side closed it.
     pub fn set_closed(&self) {
         self.closed.store(true, Ordering::SeqCst);
+    }
+
+    /// Closes the client's side.
+    pub async fn close(&self) {
+        self.set_closed();
+        self.write.close().await.ok();
     }
 
     /// Sends a notice; best effort, bounded by the caller.
@@ -161,6 +167,11 @@ async fn up(live: &Arc<Live>, channel: &Arc<Channel>, mut target: TargetEnd) {
                     break 'pumping;
                 }
             }
+            if closing && channel.carries == Carries::Forward {
+                // Nothing follows that the client would still take.
+                channel.stop.fire();
+                break 'pumping;
+            }
             if closing {
                 // The target's own CLOSE comes through the other lane and stops us.
                 tokio::time::timeout(CLOSE_WAIT, channel.stop.wait()).await.ok();
@@ -237,6 +248,10 @@ async fn down(live: &Arc<Live>, channel: &Arc<Channel>, client: &ClientEnd) {
                         }
                     }
                 }
+                // No exit status comes behind a forward's.
+                Entry::Control(Down::Eof) if channel.carries == Carries::Forward => {
+                    channel.stop.guard(pass_control(client, Down::Eof)).await;
+                }
                 Entry::Control(Down::Eof) => held_eof = true,
                 Entry::Control(Down::Close) => {
                     if std::mem::take(&mut held_eof) {
@@ -251,8 +266,14 @@ async fn down(live: &Arc<Live>, channel: &Arc<Channel>, client: &ClientEnd) {
                 Entry::Control(Down::Notice(text)) => waiting_notice = Some(text),
                 Entry::Control(Down::Refused(text)) => {
                     say(live, channel, client, format!("portcullis: {text}\r\n")).await;
-                    channel.stop.guard(pass_control(client, Down::Reply(false))).await;
+                    // A second start that was refused leaves the first one running.
+                    let runs = channel.started.load(Ordering::SeqCst);
+                    channel.stop.guard(refuse_start(channel, client, runs)).await;
                 }
+                Entry::Control(Down::Reply(false)) => {
+                    channel.stop.guard(refuse_start(channel, client, false)).await;
+                }
+                Entry::Control(Down::Lost) if channel.carries == Carries::Forward => {}
                 Entry::Control(Down::Lost) => {
                     say(
                         live,
@@ -280,6 +301,9 @@ async fn down(live: &Arc<Live>, channel: &Arc<Channel>, client: &ClientEnd) {
         }
     }
     channel.abandon();
+    if channel.carries == Carries::Forward && !client.closed() && !live.control.stop.fired() {
+        tokio::time::timeout(LEAVE_WAIT, client.close()).await.ok();
+    }
 }
 
 /// A line of ours, recorded before it goes.
@@ -320,6 +344,17 @@ async fn give_notice(live: &Live, channel: &Channel, client: &ClientEnd, text: S
     None
 }
 
+/// Answers a start with no. Where russh would drop that answer the channel is
+/// closed instead: what did not start ends, and nobody waits for ever.
+async fn refuse_start(channel: &Channel, client: &ClientEnd, runs: bool) {
+    if runs || !channel.reply_lost() {
+        return pass_control(client, Down::Reply(false)).await;
+    }
+    client.ended.store(true, Ordering::SeqCst);
+    client.close().await;
+    channel.stop.fire();
+}
+
 async fn pass_control(client: &ClientEnd, control: Down) {
     let id = client.write.id();
     match control {
@@ -342,6 +377,9 @@ async fn pass_control(client: &ClientEnd, control: Down) {
                 .exit_signal_request(id, signal, core, message, String::new())
                 .await
                 .ok();
+        }
+        Down::XonXoff(client_can_do) => {
+            client.handle.xon_xoff_request(id, client_can_do).await.ok();
         }
         Down::Notice(_) | Down::Refused(_) | Down::Lost | Down::Close => {}
     }
@@ -376,7 +414,9 @@ async fn record_input(live: &Live, channel: &Channel, batch: &[Entry<Up>]) -> Re
                     direction: Direction::ToTarget,
                 }),
                 Entry::Control(Up::Close) => take.event(Event::ChannelClose { by: Party::Client }),
-                Entry::Control(Up::Pty(_) | Up::Env { .. } | Up::Start(_) | Up::Signal(_)) => {}
+                Entry::Control(
+                    Up::Pty(..) | Up::Agent(_) | Up::X11(..) | Up::Env { .. } | Up::Start(_) | Up::Signal(_),
+                ) => {}
             }
         }
         take.done().map_err(|error| error.to_string())?;
@@ -413,6 +453,9 @@ fn record_output(live: &Live, channel: &Channel, batch: &[Entry<Down>]) -> Resul
             Entry::Control(Down::Lost) => take.event(Event::Marker {
                 text: "the connection to the target broke".into(),
             }),
+            Entry::Control(Down::XonXoff(client_can_do)) => take.event(Event::Marker {
+                text: format!("flow control by the client: {client_can_do}").into(),
+            }),
             Entry::Control(Down::Reply(_) | Down::Notice(_) | Down::Refused(_)) => {}
         }
     }
@@ -440,7 +483,9 @@ impl TargetEnd {
             TargetEnd::Local(local) => local.take(entry).await,
             TargetEnd::Ssh(target) => match entry {
                 Entry::Data { bytes, .. } => target.data(bytes).await,
-                Entry::Control(Up::Pty(terminal)) => target.pty(&terminal).await,
+                Entry::Control(Up::Pty(terminal, answer)) => target.pty(&terminal, answer).await,
+                Entry::Control(Up::Agent(answer)) => target.agent(answer).await,
+                Entry::Control(Up::X11(display, answer)) => target.x11(display, answer).await,
                 Entry::Control(Up::Env { name, value }) => target.env(&name, &value).await,
                 Entry::Control(Up::Start(start)) => target.start(start).await,
                 Entry::Control(Up::WindowChange {
@@ -464,12 +509,7 @@ impl TargetEnd {
     async fn leave(self, cut: bool) {
         match self {
             TargetEnd::Local(local) => local.leave().await,
-            TargetEnd::Ssh(target) => {
-                if cut {
-                    tokio::time::timeout(LEAVE_WAIT, target.signal(Sig::TERM)).await.ok();
-                }
-                target.leave(LEAVE_WAIT).await;
-            }
+            TargetEnd::Ssh(target) => target.leave(cut, LEAVE_WAIT).await,
         }
     }
 }

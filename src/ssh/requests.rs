@@ -8,7 +8,8 @@ use std::time::Duration;
 use portcullis_recording::Event;
 use russh::{Pty, Sig};
 
-use super::channel::{Channel, Down, Start, Terminal, Up};
+use super::answer::Answer;
+use super::channel::{Carries, Channel, Display, Down, Start, Terminal, Up};
 use super::leg::signal_name;
 use super::session::Live;
 use crate::kernel::request::{ENV_COUNT_MAX, ENV_VALUE_BYTES_MAX, EXEC_BYTES_MAX, Request, clamp_terminal};
@@ -27,6 +28,18 @@ const PTY_MODES_MAX: usize = 64;
 /// Longest terminal name, in bytes.
 const TERM_BYTES_MAX: usize = 128;
 
+/// Longest name of an X11 protocol and longest cookie, in bytes.
+const X11_TEXT_BYTES_MAX: usize = 256;
+
+/// A forward runs nothing: what is asked around a program has no place on it.
+fn misplaced(live: &Live, channel: &Channel, request: &Request, detail: &[u8]) -> bool {
+    let forward = channel.carries == Carries::Forward;
+    if forward {
+        live.refuse(channel.number, request, detail, "");
+    }
+    forward
+}
+
 /// A terminal's size, in cells and in pixels.
 #[derive(Clone, Copy)]
 pub struct Size {
@@ -39,6 +52,7 @@ pub struct Size {
 /// Asks policy for a program and passes it on. The target's own answer, or
 /// nothing when the answer comes through the channel's lane.
 pub async fn start(live: &Live, channel: &Channel, start: Start) -> Option<bool> {
+    channel.start_asked.store(channel.ask(), Ordering::SeqCst);
     let (request, detail): (Request, Vec<u8>) = match &start {
         Start::Exec(command) if command.len() > EXEC_BYTES_MAX => {
             let kind = format!("exec of {} bytes", command.len());
@@ -54,6 +68,9 @@ pub async fn start(live: &Live, channel: &Channel, start: Start) -> Option<bool>
         ),
         Start::Subsystem(name) => (Request::Subsystem { name: name.clone() }, name.clone().into_bytes()),
     };
+    if misplaced(live, channel, &request, &detail) {
+        return Some(false);
+    }
     if channel.started.swap(true, Ordering::SeqCst) {
         // One program a channel (RFC 4254 section 6.5).
         live.refuse(channel.number, &request, &detail, "");
@@ -79,10 +96,15 @@ pub async fn start(live: &Live, channel: &Channel, start: Start) -> Option<bool>
     channel.answer.wait(&channel.stop).await
 }
 
-/// A terminal; whether it is given.
-pub fn pty(live: &Live, channel: &Channel, term: &str, size: Size, modes: &[(Pty, u32)]) -> bool {
+/// A terminal; whether it is given. The target's own answer, or a yes if that
+/// takes too long.
+pub async fn pty(live: &Live, channel: &Channel, term: &str, size: Size, modes: &[(Pty, u32)]) -> bool {
+    channel.ask();
     let (cols, rows) = clamp_terminal(size.cols, size.rows);
     let term: String = term.chars().filter(|c| !c.is_control()).take(TERM_BYTES_MAX).collect();
+    if misplaced(live, channel, &Request::Pty, term.as_bytes()) {
+        return false;
+    }
     let again = channel.is_terminal() || channel.started.load(Ordering::SeqCst);
     // Modes reach the target, so they are recorded: opcode=value, as sent.
     let asked: Vec<String> = modes
@@ -129,12 +151,47 @@ pub fn pty(live: &Live, channel: &Channel, term: &str, size: Size, modes: &[(Pty
         px_height,
         modes,
     };
-    enqueue(live, channel, Up::Pty(terminal));
-    true
+    let answer = Arc::new(Answer::default());
+    enqueue(live, channel, Up::Pty(terminal, answer.clone()));
+    answer.wait(&channel.stop).await.unwrap_or(true)
+}
+
+/// Agent forwarding; whether the target takes it.
+pub async fn agent(live: &Live, channel: &Channel) -> bool {
+    channel.ask();
+    let asked = Request::Agent;
+    if misplaced(live, channel, &asked, b"") || live.decide(channel.number, asked, b"", "").is_err() {
+        return false;
+    }
+    let answer = Arc::new(Answer::default());
+    enqueue(live, channel, Up::Agent(answer.clone()));
+    answer.wait(&channel.stop).await.unwrap_or(false)
+}
+
+/// X11 forwarding; whether the target takes it.
+pub async fn x11(live: &Live, channel: &Channel, display: Display) -> bool {
+    channel.ask();
+    let asked = Request::X11;
+    let detail = format!("screen {}", display.screen);
+    if misplaced(live, channel, &asked, detail.as_bytes()) {
+        return false;
+    }
+    let long = display.protocol.len().max(display.cookie.len()) > X11_TEXT_BYTES_MAX;
+    if long {
+        live.refuse(channel.number, &asked, detail.as_bytes(), "");
+        return false;
+    }
+    if live.decide(channel.number, asked, detail.as_bytes(), "").is_err() {
+        return false;
+    }
+    let answer = Arc::new(Answer::default());
+    enqueue(live, channel, Up::X11(display, answer.clone()));
+    answer.wait(&channel.stop).await.unwrap_or(false)
 }
 
 /// A variable; whether it is passed on.
 pub fn env(live: &Live, channel: &Channel, name: &str, value: &str) -> bool {
+    channel.ask();
     let count = channel.env_count.fetch_add(1, Ordering::SeqCst) as usize;
     if count >= ENV_TRIES_MAX {
         live.control.end_now(EndReason::Protocol("too many variables".into()));
@@ -144,6 +201,9 @@ pub fn env(live: &Live, channel: &Channel, name: &str, value: &str) -> bool {
         name: name.to_owned(),
         value_bytes: value.len(),
     };
+    if misplaced(live, channel, &request, name.as_bytes()) {
+        return false;
+    }
     // What passes is recorded whole: policy lets nothing longer pass.
     let detail: Vec<u8> = format!("{name}={value}")
         .bytes()
@@ -163,6 +223,7 @@ pub fn env(live: &Live, channel: &Channel, name: &str, value: &str) -> bool {
 
 /// A new size of the terminal.
 pub fn window_change(live: &Live, channel: &Channel, size: Size) {
+    channel.ask();
     if !channel.is_terminal() {
         return;
     }
@@ -178,6 +239,7 @@ pub fn window_change(live: &Live, channel: &Channel, size: Size) {
 
 /// A signal for the program.
 pub fn signal(live: &Live, channel: &Channel, signal: Sig) {
+    channel.ask();
     let name = signal_name(&signal);
     if !is_signal_name(&name) {
         let kind = "a signal without a name".to_owned();
@@ -185,6 +247,9 @@ pub fn signal(live: &Live, channel: &Channel, signal: Sig) {
         return;
     }
     let request = Request::Signal { name: name.clone() };
+    if misplaced(live, channel, &request, name.as_bytes()) {
+        return;
+    }
     if live.decide(channel.number, request, name.as_bytes(), "").is_ok() {
         enqueue(live, channel, Up::Signal(signal));
     }
@@ -232,6 +297,6 @@ fn refuse_in_words(live: &Live, channel: &Channel, said: String) {
 /// Puts a request behind what the client has sent before.
 pub fn enqueue(live: &Live, channel: &Channel, up: Up) {
     if channel.up.control(up).is_err() {
-        live.control.end_now(EndReason::Backlog);
+        channel.overran(&live.control);
     }
 }

@@ -12,15 +12,18 @@ use tokio::sync::{Semaphore, watch};
 
 use super::Gate;
 use super::authentication::{Authentication, Door, Entered};
-use super::channel::{Channel, Start, Up};
+use super::channel::{Channel, Display, Start, Up};
 use super::channels::Channels;
+use super::doors::Asked;
+use super::forward::Direct;
 use super::gated::Kill;
 use super::jump::Outer;
 use super::menu;
 use super::opening::{self, Came, Opening};
+use super::opens::{ClientSide, Wanted};
 use super::penalties::Conduct;
 use super::pump::ClientEnd;
-use super::requests::{self, CLOSED_WAIT, Size};
+use super::requests::{self, Size};
 use super::session::Live;
 use crate::kernel::request::Request;
 use crate::kernel::session::EndReason;
@@ -28,9 +31,9 @@ use crate::kernel::session::EndReason;
 /// How long a trickled packet's callback waits, so that a stalled channel
 /// does not spin, and its siblings hardly notice.
 const TRICKLE_WAIT: Duration = Duration::from_millis(2);
-/// How long a channel open waits for another to end: a closed one ends by
-/// itself within `CLOSED_WAIT`.
-const PLACE_WAIT: Duration = CLOSED_WAIT.saturating_add(Duration::from_secs(1));
+/// How long a global request waits for its answer: nothing else of the
+/// connection moves meanwhile.
+const GLOBAL_WAIT: Duration = Duration::from_secs(10);
 
 /// One client connection.
 pub struct Connection {
@@ -112,13 +115,71 @@ impl Connection {
         self.opens <= self.gate.settings().opens_max
     }
 
-    fn data(&mut self, id: ChannelId, bytes: &[u8]) -> Option<Arc<Channel>> {
-        let (live, channel) = self.channel(id)?;
+    async fn data(&mut self, id: ChannelId, bytes: &[u8]) -> Option<Arc<Channel>> {
+        let channel = self.channels.find(id, &self.kill).await?;
+        let live = self.live()?;
         if let Err(error) = channel.take_from_client(bytes) {
             tracing::warn!(session = %live.id, %error, "client overran");
-            live.control.end_now(EndReason::Backlog);
+            channel.overran(&live.control);
         }
         Some(channel)
+    }
+
+    /// This connection as channels are opened on it.
+    fn side(&self, session: &Session) -> ClientSide {
+        ClientSide {
+            handle: session.handle(),
+            channels: self.channels.clone(),
+            places: self.places.clone(),
+            kill: self.kill.clone(),
+        }
+    }
+
+    /// A channel that the client opens, answered by a task of its own.
+    async fn open(
+        &mut self,
+        channel: RusshChannel<Msg>,
+        wanted: Wanted,
+        reply: ChannelOpenHandle,
+        side: ClientSide,
+    ) -> Result<(), russh::Error> {
+        let Some(opening) = self.opening.clone() else {
+            return Ok(()); // dropping the handle refuses
+        };
+        self.channels.forget_ended();
+        if !self.opens_another() {
+            reply.reject(ChannelOpenFailure::ResourceShortage).await;
+            return Ok(());
+        }
+        let id = channel.id();
+        // Without the read half russh delivers to this handler alone and never
+        // parks on a full channel queue.
+        let (_, write) = channel.split();
+        let end = ClientEnd::new(write, side.handle.clone());
+        tokio::spawn(side.answer(opening, wanted, id, end, reply));
+        Ok(())
+    }
+
+    async fn stop_listening(&mut self, asked: Asked, side: ClientSide) -> Result<bool, russh::Error> {
+        let done = self
+            .global(side, move |live| async move { Some(live.stop_listening(&asked).await) })
+            .await;
+        Ok(done.unwrap_or(false))
+    }
+
+    /// Does what a global request asks for, within bounds.
+    async fn global<T, F: Future<Output = Option<T>>>(
+        &self,
+        side: ClientSide,
+        work: impl FnOnce(Arc<Live>) -> F,
+    ) -> Option<T> {
+        let mut opening = self.opening.clone()?;
+        let bounded = tokio::time::timeout(GLOBAL_WAIT, async {
+            let live = opening::opened(&mut opening).await.ok()?;
+            live.client.get_or_init(|| side);
+            work(live).await
+        });
+        self.kill.guard(bounded).await?.ok()?
     }
 }
 
@@ -200,6 +261,7 @@ impl Handler for Connection {
         if let Some(outer) = &self.outer {
             outer.close(id);
         }
+        self.channels.find(id, &self.kill).await;
         let live = self.live();
         let removed = self.channels.remove(id);
         if let (Some(live), Some((channel, end))) = (live, removed) {
@@ -213,7 +275,7 @@ impl Handler for Connection {
         if let Some(outer) = &self.outer {
             outer.end(id);
         }
-        if let Some((live, channel)) = self.channel(id) {
+        if let (Some(channel), Some(live)) = (self.channels.find(id, &self.kill).await, self.live()) {
             channel.client_eof.store(true, Ordering::SeqCst);
             requests::enqueue(&live, &channel, Up::Eof);
         }
@@ -226,59 +288,16 @@ impl Handler for Connection {
         reply: ChannelOpenHandle,
         session: &mut Session,
     ) -> Result<(), Self::Error> {
-        self.channels.forget_ended();
-        if !self.opens_another() {
-            reply.reject(ChannelOpenFailure::ResourceShortage).await;
+        if self.outer.is_some() {
+            // What it is for is told when something is started on it.
+            match self.opens_another() {
+                true => reply.accept().await,
+                false => reply.reject(ChannelOpenFailure::ResourceShortage).await,
+            }
             return Ok(());
         }
-        let Some(mut opening) = self.opening.clone() else {
-            if self.outer.is_some() {
-                // What it is for is told when something is started on it.
-                reply.accept().await;
-            }
-            return Ok(()); // dropping the handle refuses
-        };
-        let places = self.places.clone();
-        let id = channel.id();
-        // Without the read half russh delivers to this handler alone and never
-        // parks on a full channel queue.
-        let (_, write) = channel.split();
-        let end = ClientEnd::new(write, session.handle());
-        let (channels, kill) = (self.channels.clone(), self.kill.clone());
-        tokio::spawn(async move {
-            // One that was just closed may still be clearing up.
-            let place = kill
-                .guard(tokio::time::timeout(PLACE_WAIT, places.acquire_owned()))
-                .await;
-            let place = match place {
-                Some(Ok(Ok(place))) => place,
-                Some(Ok(Err(_)) | Err(_)) => {
-                    reply.reject(ChannelOpenFailure::ResourceShortage).await;
-                    return;
-                }
-                None => return,
-            };
-            let opened = kill.guard(async {
-                let live = opening::opened(&mut opening).await?;
-                let channel = live.open_channel(end.clone(), place).await?;
-                channels.insert(id, channel, end);
-                Ok(())
-            });
-            let opened = opened.await;
-            match opened {
-                Some(Ok(())) => reply.accept().await,
-                Some(Err(sentence)) => {
-                    reply
-                        .reject(ChannelOpenFailure::Other {
-                            code: 2,
-                            reason: sentence,
-                        })
-                        .await;
-                }
-                None => {}
-            }
-        });
-        Ok(())
+        let side = self.side(session);
+        self.open(channel, Wanted::Program, reply, side).await
     }
 
     async fn channel_open_x11(
@@ -298,10 +317,10 @@ impl Handler for Connection {
         channel: RusshChannel<Msg>,
         host: &str,
         port: u32,
-        _: &str,
-        _: u32,
+        from: &str,
+        from_port: u32,
         reply: ChannelOpenHandle,
-        _: &mut Session,
+        session: &mut Session,
     ) -> Result<(), Self::Error> {
         if let Some(outer) = self.outer.clone() {
             match self.opens_another() {
@@ -310,13 +329,13 @@ impl Handler for Connection {
             }
             return Ok(());
         }
-        let request = Request::DirectTcpip {
+        let direct = Direct::Tcp {
             host: host.to_owned(),
             port,
+            origin: (from.to_owned(), from_port),
         };
-        self.refuse(0, request, &format!("{host}:{port}"));
-        reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
-        Ok(())
+        let side = self.side(session);
+        self.open(channel, Wanted::Direct(direct), reply, side).await
     }
 
     async fn channel_open_forwarded_tcpip(
@@ -336,15 +355,15 @@ impl Handler for Connection {
 
     async fn channel_open_direct_streamlocal(
         &mut self,
-        _: RusshChannel<Msg>,
+        channel: RusshChannel<Msg>,
         path: &str,
         reply: ChannelOpenHandle,
-        _: &mut Session,
+        session: &mut Session,
     ) -> Result<(), Self::Error> {
-        let request = Request::DirectStreamlocal { path: path.to_owned() };
-        self.refuse(0, request, path);
-        reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
-        Ok(())
+        let path = path.to_owned();
+        let side = self.side(session);
+        self.open(channel, Wanted::Direct(Direct::Unix { path }), reply, side)
+            .await
     }
 
     async fn channel_open_confirmation(
@@ -365,7 +384,7 @@ impl Handler for Connection {
             }
             return Ok(());
         }
-        let Some(channel) = Connection::data(self, id, data) else {
+        let Some(channel) = Connection::data(self, id, data).await else {
             return Ok(());
         };
         channel.up.shared_brake(&channel.stop).await;
@@ -414,7 +433,9 @@ impl Handler for Connection {
             px_height,
         };
         match self.channel(id) {
-            Some((live, channel)) if requests::pty(&live, &channel, term, size, modes) => session.channel_success(id),
+            Some((live, channel)) if requests::pty(&live, &channel, term, size, modes).await => {
+                session.channel_success(id)
+            }
             None if self.outer.is_some() => session.channel_success(id),
             Some(_) | None => session.channel_failure(id),
         }
@@ -423,16 +444,22 @@ impl Handler for Connection {
     async fn x11_request(
         &mut self,
         id: ChannelId,
-        _: bool,
-        _: &str,
-        _: &str,
-        _: u32,
+        single: bool,
+        protocol: &str,
+        cookie: &str,
+        screen: u32,
         session: &mut Session,
     ) -> Result<(), Self::Error> {
-        if let Some((live, channel)) = self.channel(id) {
-            live.decide(channel.number, Request::X11, b"", "").ok();
+        let display = Display {
+            single,
+            protocol: protocol.to_owned(),
+            cookie: cookie.to_owned(),
+            screen,
+        };
+        match self.channel(id) {
+            Some((live, channel)) if requests::x11(&live, &channel, display).await => session.channel_success(id),
+            Some(_) | None => session.channel_failure(id),
         }
-        session.channel_failure(id)
     }
 
     async fn env_request(
@@ -482,10 +509,10 @@ impl Handler for Connection {
     }
 
     async fn agent_request(&mut self, id: ChannelId, _: &mut Session) -> Result<bool, Self::Error> {
-        if let Some((live, channel)) = self.channel(id) {
-            live.decide(channel.number, Request::Agent, b"", "").ok();
+        match self.channel(id) {
+            Some((live, channel)) => Ok(requests::agent(&live, &channel).await),
+            None => Ok(false),
         }
-        Ok(false)
     }
 
     async fn signal(&mut self, id: ChannelId, signal: Sig, _: &mut Session) -> Result<(), Self::Error> {
@@ -495,27 +522,46 @@ impl Handler for Connection {
         Ok(())
     }
 
-    async fn tcpip_forward(&mut self, host: &str, port: &mut u32, _: &mut Session) -> Result<bool, Self::Error> {
-        let request = Request::TcpipForward {
-            host: host.to_owned(),
-            port: *port,
-        };
-        self.refuse(0, request, &format!("{host}:{port}"));
-        Ok(false)
+    async fn tcpip_forward(&mut self, host: &str, port: &mut u32, session: &mut Session) -> Result<bool, Self::Error> {
+        let (host, asked) = (host.to_owned(), *port);
+        let side = self.side(session);
+        let given = self
+            .global(side, move |live| async move {
+                live.listen(Asked::Tcp { host, port: asked }).await.ok()
+            })
+            .await;
+        *port = given.unwrap_or(asked);
+        Ok(given.is_some())
     }
 
-    async fn cancel_tcpip_forward(&mut self, _: &str, _: u32, _: &mut Session) -> Result<bool, Self::Error> {
-        Ok(false)
+    async fn cancel_tcpip_forward(
+        &mut self,
+        host: &str,
+        port: u32,
+        session: &mut Session,
+    ) -> Result<bool, Self::Error> {
+        let host = host.to_owned();
+        let asked = Asked::Tcp { host, port };
+        let side = self.side(session);
+        self.stop_listening(asked, side).await
     }
 
-    async fn streamlocal_forward(&mut self, path: &str, _: &mut Session) -> Result<bool, Self::Error> {
-        let request = Request::StreamlocalForward { path: path.to_owned() };
-        self.refuse(0, request, path);
-        Ok(false)
+    async fn streamlocal_forward(&mut self, path: &str, session: &mut Session) -> Result<bool, Self::Error> {
+        let path = path.to_owned();
+        let side = self.side(session);
+        let given = self
+            .global(
+                side,
+                move |live| async move { live.listen(Asked::Unix { path }).await.ok() },
+            )
+            .await;
+        Ok(given.is_some())
     }
 
-    async fn cancel_streamlocal_forward(&mut self, _: &str, _: &mut Session) -> Result<bool, Self::Error> {
-        Ok(false)
+    async fn cancel_streamlocal_forward(&mut self, path: &str, session: &mut Session) -> Result<bool, Self::Error> {
+        let path = path.to_owned();
+        let side = self.side(session);
+        self.stop_listening(Asked::Unix { path }, side).await
     }
 
     async fn lookup_dh_gex_group(

@@ -2,22 +2,27 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use portcullis_recording::Event;
-use portcullis_recording::event::{Direction, NoticeHow};
-use tokio::sync::{Notify, OwnedSemaphorePermit};
+use portcullis_recording::event::Direction;
+use tokio::sync::Notify;
 
 use super::Gate;
-use super::channel::{Channel, Down};
+use super::budget::Budget;
+use super::channel::Channel;
 use super::control::{Control, Order};
+use super::forward::Forwards;
 use super::gated::Kill;
-use super::local;
-use super::pump::{self, ClientEnd};
-use super::target::{self, Dial, Dialled};
+use super::goodbye::in_words;
+use super::opens::ClientSide;
+use super::pump::ClientEnd;
+use super::spare::Spare;
+use super::target::{self, Dial};
+use super::target_channel::Dialled;
 use crate::kernel::admit::Admitted;
-use crate::kernel::grant::WallMs;
+use crate::kernel::grant::{Capability, WallMs};
 use crate::kernel::habit::History;
 use crate::kernel::id::SessionId;
 use crate::kernel::inventory::{Reach, Target};
@@ -29,17 +34,15 @@ use crate::kernel::session::EndReason;
 use crate::recorder::{Finished, Recorder, Recovered};
 use crate::registry::Ticket;
 
-/// How long the notice may take before the streams are cut, after an end order.
-const NOTICE: Duration = Duration::from_millis(50);
-/// OpenSSH drops channel output that it has not shown when it sees the disconnect.
-const NOTICE_PAUSE: Duration = Duration::from_millis(30);
-/// How long the disconnect message may take.
-const GOODBYE: Duration = Duration::from_millis(15);
 /// How long a client may take to read what is left at an ordinary end.
 const LINGER: Duration = Duration::from_secs(10);
 
+/// One part in so many of what may wait is the forwards': one that stalls ends
+/// alone, and leaves the programs beside it theirs.
+const FORWARDS_SHARE: u64 = 4;
+
 /// Every channel by its number, with the client's side once it is open.
-type Channels = BTreeMap<u32, (Arc<Channel>, Option<ClientEnd>)>;
+pub(super) type Channels = BTreeMap<u32, (Arc<Channel>, Option<ClientEnd>)>;
 
 /// A session that is being recorded.
 pub struct Live {
@@ -50,32 +53,30 @@ pub struct Live {
     pub recorder: Recorder,
     /// Cuts the client's stream and, as its children, the targets'.
     pub kill: Kill,
-    target: Target,
+    pub(super) target: Target,
+    /// Its target connection for forwards, and what the client listens to there.
+    pub(super) forwards: Forwards,
+    /// Where channels towards the client are opened.
+    pub(super) client: OnceLock<ClientSide>,
     /// What policy knows of the session, whatever is asked in it.
     facts: Facts,
     /// What the policies that let it in demand.
     held_to: Obligations,
     /// What its holder has done before.
     history: History,
-    next_channel: AtomicU32,
+    pub(super) next_channel: AtomicU32,
     channels: Mutex<Channels>,
-    /// Logged in already, for the first channel.
-    spare: Mutex<Option<Dialled>>,
+    /// Bytes that may wait in all its lanes, and the forwards' part of them.
+    pub(super) waiting: Budget,
+    pub(super) waiting_forwards: Budget,
+    /// Logged in already, for the next channel.
+    pub(super) spare: Spare,
     pumps: AtomicU32,
     pumps_left: Notify,
 }
 
 /// Counts a running pump; the end waits for all of them.
 pub struct PumpGuard(Arc<Live>);
-
-/// `1 minute`, `5 minutes`, `90 seconds`.
-fn in_words(ms: u64) -> String {
-    match ms.div_ceil(1000) {
-        60 => "1 minute".to_owned(),
-        secs if secs % 60 == 0 => format!("{} minutes", secs / 60),
-        secs => format!("{secs} seconds"),
-    }
-}
 
 impl Drop for PumpGuard {
     fn drop(&mut self) {
@@ -97,7 +98,12 @@ pub struct Opened {
 impl Live {
     /// A session whose target is not dialled yet.
     pub fn new(opened: Opened, gate: Arc<Gate>, control: Arc<Control>, recorder: Recorder, kill: Kill) -> Arc<Live> {
+        let waiting = Budget::new(gate.settings().backlog_bytes_max);
         Arc::new(Live {
+            waiting_forwards: waiting.part(waiting.max() / FORWARDS_SHARE),
+            waiting,
+            forwards: Forwards::default(),
+            client: OnceLock::new(),
             id: opened.id,
             gate,
             admitted: opened.admitted,
@@ -110,7 +116,7 @@ impl Live {
             history: opened.history,
             next_channel: AtomicU32::new(1),
             channels: Mutex::new(BTreeMap::new()),
-            spare: Mutex::new(None),
+            spare: Spare::default(),
             pumps: AtomicU32::new(0),
             pumps_left: Notify::new(),
         })
@@ -122,7 +128,7 @@ impl Live {
         PumpGuard(self.clone())
     }
 
-    fn channels(&self) -> MutexGuard<'_, Channels> {
+    pub(super) fn channels(&self) -> MutexGuard<'_, Channels> {
         self.channels.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -175,6 +181,7 @@ impl Live {
             &Context {
                 now,
                 env_allowed: &settings.env_allow,
+                subsystems: &settings.subsystems,
                 store_alive: self.gate.registry.store_alive(),
                 policies: &self.gate.policies(),
                 facts: &facts,
@@ -285,13 +292,27 @@ impl Live {
             },
         );
         if let Some(dialled) = self.dial(permit).await? {
-            *self.spare.lock().unwrap_or_else(PoisonError::into_inner) = Some(dialled);
+            self.spare.put(dialled);
         }
         Ok(())
     }
 
+    /// What a certificate towards the target carries: what the holder may ask for.
+    fn extensions(&self) -> Vec<&'static str> {
+        let may = |capability| self.admitted.capabilities().contains(&capability);
+        [
+            ("permit-pty", self.admitted.permits_pty()),
+            ("permit-port-forwarding", may(Capability::Forward)),
+            ("permit-agent-forwarding", may(Capability::Agent)),
+            ("permit-X11-forwarding", may(Capability::X11)),
+        ]
+        .into_iter()
+        .filter_map(|(extension, permitted)| permitted.then_some(extension))
+        .collect()
+    }
+
     /// A logged-in target connection, or nothing for a local target.
-    async fn dial(&self, permit: &Permit) -> Result<Option<Dialled>, EndReason> {
+    pub(super) async fn dial(&self, permit: &Permit) -> Result<Option<Dialled>, EndReason> {
         match &self.target.reach {
             Reach::Local { .. } => Ok(None),
             Reach::Ssh { addr, proof } => {
@@ -305,7 +326,7 @@ impl Live {
                         self.admitted.grant(),
                         self.id
                     ),
-                    permits_pty: self.admitted.permits_pty(),
+                    extensions: self.extensions(),
                     until_ms: self.admitted.until_ms(),
                     timeout: self.gate.settings().target_timeout,
                     sources: self.gate.settings().target_sources.clone(),
@@ -317,72 +338,6 @@ impl Live {
                     .map_err(|error| EndReason::TargetLost(error.to_string()))
             }
         }
-    }
-
-    /// Opens one session channel: policy, the target's side, the pumps.
-    ///
-    /// # Errors
-    /// A sentence for the channel-open failure.
-    pub async fn open_channel(
-        self: &Arc<Self>,
-        client: ClientEnd,
-        place: OwnedSemaphorePermit,
-    ) -> Result<Arc<Channel>, String> {
-        if self.control.stop.fired() {
-            return Err(self.reason().sentence());
-        }
-        let number = self.next_channel.fetch_add(1, Ordering::SeqCst);
-        self.record(
-            number,
-            Event::ChannelOpen {
-                kind: "session".into(),
-                detail: "".into(),
-            },
-        );
-        let _permit = self
-            .decide(number, Request::Channel, b"", "")
-            .map_err(|denial| denial.sentence)?;
-        let stop = self.control.stop.child();
-        let channel = Arc::new(Channel::new(
-            number,
-            self.gate.recorders.spool_folder(),
-            self.gate.settings().backlog_bytes_max,
-            stop,
-        ));
-        self.channels().insert(number, (channel.clone(), None));
-        let end = match &self.target.reach {
-            Reach::Local { command, run_as } => pump::TargetEnd::Local(local::LocalEnd::new(
-                local::Program {
-                    command: command.clone(),
-                    run_as: run_as.clone(),
-                },
-                self.clone(),
-                channel.clone(),
-            )),
-            Reach::Ssh { .. } => {
-                let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).take();
-                let dialled = match spare.filter(Dialled::alive) {
-                    Some(spare) => spare,
-                    None => {
-                        let permit = self
-                            .decide(number, Request::Connect, b"", "a further channel")
-                            .map_err(|denial| denial.sentence)?;
-                        self.dial(&permit)
-                            .await
-                            .map_err(|reason| reason.sentence())?
-                            .ok_or_else(|| "the target cannot be dialled".to_owned())?
-                    }
-                };
-                let opened = dialled.open(channel.clone(), self.control.clone()).await;
-                pump::TargetEnd::Ssh(opened.map_err(|error| error.to_string())?)
-            }
-        };
-        if self.control.stop.fired() {
-            return Err(self.reason().sentence());
-        }
-        self.channels().insert(number, (channel.clone(), Some(client.clone())));
-        pump::start(self.clone(), channel.clone(), client, end, place);
-        Ok(channel)
     }
 
     pub fn reason(&self) -> EndReason {
@@ -465,71 +420,6 @@ impl Live {
             }
             left.await;
         }
-    }
-
-    /// One line on every terminal.
-    fn tell(&self, text: &str) {
-        for (channel, _) in self.channels().values() {
-            if channel.is_terminal() && !channel.stop.fired() {
-                channel.down.control(Down::Notice(text.to_owned())).ok();
-            }
-        }
-    }
-
-    /// The last line, a pause for the client to show it, the disconnect.
-    async fn say_goodbye(&self, reason: &EndReason, client: &russh::server::Handle) {
-        let sentence = reason.sentence();
-        let ends: Vec<(Arc<Channel>, ClientEnd)> = self
-            .channels()
-            .values()
-            .filter_map(|(channel, end)| end.clone().map(|end| (channel.clone(), end)))
-            .filter(|(_, end)| !end.closed())
-            .collect();
-        let lines = async {
-            for (channel, end) in &ends {
-                let terminal = channel.is_terminal();
-                let line = match terminal {
-                    true => {
-                        let screen = channel.screen();
-                        // An open sequence is cancelled, the alternate screen left.
-                        let cancel = if screen.is_ground() { "" } else { "\x18" };
-                        let leave = if screen.is_alternate() {
-                            "\x1b[?1049l\x1b[0m\x1b[?25h"
-                        } else {
-                            "\x1b[0m"
-                        };
-                        format!("{cancel}{leave}\r\nportcullis: {sentence}\r\n")
-                    }
-                    false => format!("portcullis: {sentence}\n"),
-                };
-                if !self.record_notice(channel.number, line.as_bytes(), NoticeHow::Stderr) {
-                    // Nothing may reach the client unrecorded; the disconnect
-                    // message below carries no payload.
-                    continue;
-                }
-                super::channel::count(&channel.account.injected, line.len());
-                end.stderr(line.into_bytes().into()).await;
-            }
-        };
-        let told = tokio::time::timeout(NOTICE, lines).await.is_ok();
-        if told && !ends.is_empty() {
-            tokio::time::sleep(NOTICE_PAUSE).await;
-        }
-        let message = client.disconnect(russh::Disconnect::ByApplication, sentence, String::new());
-        tokio::time::timeout(GOODBYE, message).await.ok();
-        tokio::time::sleep(GOODBYE).await;
-    }
-
-    fn record_notice(&self, channel: u32, bytes: &[u8], how: NoticeHow) -> bool {
-        self.recorder
-            .event(
-                channel,
-                Event::Notice {
-                    bytes: bytes.into(),
-                    how,
-                },
-            )
-            .is_ok()
     }
 
     /// Accounts, the end's reason, the seal, the archive, the store. Answers with

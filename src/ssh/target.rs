@@ -2,26 +2,25 @@
 //!
 //! A dial takes a [`Permit`] for `connect`. Per dial: a fresh ed25519 key, a
 //! certificate from the target CA valid for minutes, the target's host key
-//! pinned or certified by the pinned host CA. One connection per channel, so
+//! pinned or certified by the pinned host CA. One connection per program, so
 //! that a braked leg hurts nobody else.
 
-use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use russh::client::{self, Handle, Msg};
+use russh::client;
 use russh::keys::ssh_key::private::{Ed25519Keypair, KeypairData};
 use russh::keys::{PrivateKey, PublicKey};
-use russh::{ChannelWriteHalf, Sig};
 use tokio::net::TcpStream;
 
 use super::algorithms;
-use super::channel::Channel;
-use super::control::Control;
+use super::doors::Doors;
 use super::gated::{Gated, Kill, tune};
 use super::host_check::HostCheck;
-use super::leg::{Expected, Leg, Link, clean};
+use super::leg::{Leg, Refusals, clean};
+use super::routes::Routes;
+use super::target_channel::Dialled;
 use crate::keeper::{Keeper, TargetCertificate};
 use crate::kernel::grant::Cidr;
 use crate::kernel::inventory::HostProof;
@@ -54,8 +53,6 @@ pub enum DialError {
     Login(String, String),
     #[error("no certificate for the target: {0}")]
     Certificate(#[from] crate::keeper::KeeperError),
-    #[error("the target {0} refused a channel: {1}")]
-    Channel(String, String),
 }
 
 /// Where to dial and as whom.
@@ -67,27 +64,12 @@ pub struct Dial {
     pub login: String,
     /// Names person, grant and session in the target's log.
     pub key_id: String,
-    pub permits_pty: bool,
+    /// What the certificate is to carry.
+    pub extensions: Vec<&'static str>,
     pub until_ms: u64,
     pub timeout: Duration,
     /// What the target sees us come from; none: the address that is dialled from.
     pub sources: Vec<Cidr>,
-}
-
-/// A logged-in connection without a channel yet.
-pub struct Dialled {
-    handle: Handle<Leg>,
-    link: Arc<OnceLock<Link>>,
-    kill: Kill,
-    name: String,
-}
-
-/// The open channel on a target connection.
-pub struct TargetChannel {
-    handle: Handle<Leg>,
-    write: ChannelWriteHalf<Msg>,
-    expected: Arc<Mutex<VecDeque<Expected>>>,
-    kill: Kill,
 }
 
 /// Connects and logs in; falls with `kill`, the session's.
@@ -133,7 +115,7 @@ async fn connect(dial: &Dial, keeper: &dyn Keeper, now_ms: u64, kill: Kill) -> R
     tune(&stream).map_err(|e| unreachable(&e))?;
     let source_address = source_address(&dial.sources, stream.local_addr().map_err(|e| unreachable(&e))?);
 
-    let link = Arc::new(OnceLock::new());
+    let (links, doors, refusals) = (Routes::default(), Doors::default(), Refusals::default());
     let shown = Arc::new(Mutex::new(None));
     let config = client::Config {
         client_id: russh::SshId::Standard("SSH-2.0-Portcullis".into()),
@@ -144,13 +126,14 @@ async fn connect(dial: &Dial, keeper: &dyn Keeper, now_ms: u64, kill: Kill) -> R
         channel_buffer_size: 1,
         ..client::Config::default()
     };
-    let leg = Leg {
+    let leg = Leg::new(
         check,
-        shown: shown.clone(),
-        link: link.clone(),
-        kill: kill.clone(),
-        closed: false,
-    };
+        shown.clone(),
+        links.clone(),
+        doors.clone(),
+        refusals.clone(),
+        kill.clone(),
+    );
     let connected = client::connect_stream(Arc::new(config), Gated::new(stream, kill.clone()), leg).await;
     let mut handle = connected.map_err(
         |error| match shown.lock().unwrap_or_else(PoisonError::into_inner).take() {
@@ -174,11 +157,7 @@ async fn connect(dial: &Dial, keeper: &dyn Keeper, now_ms: u64, kill: Kill) -> R
                 .saturating_add(CERTIFICATE_MS)
                 .min(dial.until_ms.saturating_add(1_000)),
             source_address: Some(source_address),
-            extensions: if dial.permits_pty {
-                vec!["permit-pty"]
-            } else {
-                Vec::new()
-            },
+            extensions: dial.extensions.clone(),
         })
         .await?;
     let answer = handle
@@ -188,12 +167,7 @@ async fn connect(dial: &Dial, keeper: &dyn Keeper, now_ms: u64, kill: Kill) -> R
     if !answer.success() {
         return Err(DialError::Login(dial.addr.clone(), dial.login.clone()));
     }
-    Ok(Dialled {
-        handle,
-        link,
-        kill,
-        name: dial.addr.clone(),
-    })
+    Ok(Dialled::new(handle, links, doors, refusals, kill, dial.addr.clone()))
 }
 
 /// What a target is to see the certificate come from: whoever else gets hold
@@ -202,115 +176,5 @@ fn source_address(configured: &[Cidr], ours: SocketAddr) -> String {
     match configured {
         [] => ours.ip().to_canonical().to_string(),
         blocks => blocks.iter().map(Cidr::to_string).collect::<Vec<_>>().join(","),
-    }
-}
-
-impl Dialled {
-    /// Whether the connection still stands.
-    pub fn alive(&self) -> bool {
-        !self.handle.is_closed() && !self.kill.fired()
-    }
-
-    /// Opens its one channel and ties it to `channel`'s lanes.
-    ///
-    /// # Errors
-    /// [`DialError::Channel`] with the target's reason.
-    pub async fn open(self, channel: Arc<Channel>, control: Arc<Control>) -> Result<TargetChannel, DialError> {
-        let expected = Arc::new(Mutex::new(VecDeque::new()));
-        self.link.get_or_init(|| Link {
-            channel,
-            control,
-            expected: expected.clone(),
-        });
-        let opened = self.handle.channel_open_session().await.map_err(|error| {
-            self.kill.fire();
-            DialError::Channel(self.name.clone(), clean(&error.to_string()))
-        })?;
-        // Without its read half russh delivers to the handler alone and never
-        // parks on a full channel queue.
-        let (_, write) = opened.split();
-        Ok(TargetChannel {
-            handle: self.handle,
-            write,
-            expected,
-            kill: self.kill,
-        })
-    }
-}
-
-impl TargetChannel {
-    /// Writes bytes of the client.
-    ///
-    /// # Errors
-    /// When the connection is gone.
-    pub async fn data(&self, bytes: bytes::Bytes) -> Result<(), russh::Error> {
-        self.write.data_bytes(bytes).await
-    }
-
-    pub async fn pty(&self, terminal: &super::channel::Terminal) -> Result<(), russh::Error> {
-        self.expect(Expected::Pty);
-        self.write
-            .request_pty(
-                true,
-                &terminal.term,
-                terminal.cols,
-                terminal.rows,
-                terminal.px_width,
-                terminal.px_height,
-                &terminal.modes,
-            )
-            .await
-    }
-
-    pub async fn env(&self, name: &str, value: &str) -> Result<(), russh::Error> {
-        self.write.set_env(false, name, value).await
-    }
-
-    pub async fn start(&self, start: super::channel::Start) -> Result<(), russh::Error> {
-        self.expect(Expected::Start);
-        match start {
-            super::channel::Start::Shell => self.write.request_shell(true).await,
-            super::channel::Start::Exec(command) => self.write.exec(true, command).await,
-            super::channel::Start::Subsystem(name) => self.write.request_subsystem(true, name).await,
-        }
-    }
-
-    pub async fn window_change(&self, cols: u32, rows: u32, px_width: u32, px_height: u32) -> Result<(), russh::Error> {
-        self.write.window_change(cols, rows, px_width, px_height).await
-    }
-
-    pub async fn signal(&self, signal: Sig) -> Result<(), russh::Error> {
-        self.write.signal(signal).await
-    }
-
-    pub async fn eof(&self) -> Result<(), russh::Error> {
-        self.write.eof().await
-    }
-
-    pub async fn close(&self) -> Result<(), russh::Error> {
-        self.write.close().await
-    }
-
-    /// Says goodbye and drops the connection.
-    pub async fn leave(&self, wait: Duration) {
-        let goodbye = self
-            .handle
-            .disconnect(russh::Disconnect::ByApplication, "closed by the gate", "");
-        tokio::time::timeout(wait, self.kill.guard(goodbye)).await.ok();
-        self.kill.fire();
-    }
-
-    fn expect(&self, what: Expected) {
-        self.expected
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push_back(what);
-    }
-}
-
-impl Drop for TargetChannel {
-    fn drop(&mut self) {
-        // Whatever way a pump ends, the target's side must not live on.
-        self.kill.fire();
     }
 }

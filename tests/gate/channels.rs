@@ -87,3 +87,40 @@ fn channels_are_limited() {
         "again\n"
     );
 }
+
+/// From the second channel on one more target connection is ready, under a
+/// permit of its own; the configuration can do without.
+#[test]
+fn a_further_channel_finds_a_connection_ready() {
+    for spare in [true, false] {
+        let setup = crate::support::Setup::new().set("ssh.spare", &spare.to_string());
+        let world = World::with(setup, crate::support::Variant::default());
+        let client = world.client();
+        let (open, socket) = master(&world, &client);
+        let logins = || world.sshd.log().matches("Accepted publickey").count();
+        for number in 1..=4 {
+            let done = run(client.through(&socket).arg(format!("echo {number}")), secs(20));
+            assert_eq!(done.ok().out(), format!("{number}\n"));
+            // The second channel dials for itself and for the next.
+            let wanted = if spare && number > 1 { number + 1 } else { number };
+            wait_until("the target's logins", secs(20), || logins() == wanted);
+        }
+        assert_eq!(world.bastion.live_sessions().len(), 1);
+        open.signal(nix::sys::signal::Signal::SIGTERM);
+        open.finish(secs(20));
+        wait_until("no connection left at the target", secs(20), || {
+            world.sshd.sessions().is_empty()
+        });
+        let record = world.bastion.only_record();
+        record.assert_sealed();
+        let connects = |channel: u32| {
+            let decisions = record.decisions(channel);
+            decisions
+                .iter()
+                .filter(|(action, allowed, _)| action == "connect" && *allowed)
+                .count()
+        };
+        let seen: Vec<usize> = (0..=4).map(connects).collect();
+        assert_eq!(seen, if spare { [4, 0, 1, 0, 0] } else { [1, 0, 1, 1, 1] });
+    }
+}

@@ -27,6 +27,8 @@ mod evidence;
 mod faults;
 mod flow;
 mod flow_long;
+mod forwards;
+mod forwards_back;
 mod hooks;
 mod jump;
 mod ledger;

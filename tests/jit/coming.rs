@@ -85,6 +85,7 @@ impl<H: House> Sim<H> {
         let context = Context {
             now,
             env_allowed: &[],
+            subsystems: &[],
             store_alive: self.house.word_holds(),
             policies: &POLICIES,
             facts: &names::facts(ask, Action::Connect, now),

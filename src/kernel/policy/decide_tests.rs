@@ -33,6 +33,7 @@ fn ask(admitted: &Admitted, policies: &str, request: Request) -> Result<Permit, 
     let context = Context {
         now: NOW,
         env_allowed: &["LANG".to_owned()],
+        subsystems: &["netconf".to_owned()],
         store_alive: true,
         policies: &policies,
         facts: &facts(),
@@ -108,6 +109,96 @@ fn what_belongs_to_what_was_permitted_is_the_gates_alone() {
     }
     for request in [Request::Connect, Request::Shell, exec("id")] {
         assert_eq!(ask(&holder, nothing, request).unwrap_err().rule, NOTHING_PERMITS);
+    }
+}
+
+#[test]
+fn subsystems_pass_by_name_capability_and_policy() {
+    let holder = admitted(|_, _| {});
+    let subsystem = |name: &str| Request::Subsystem { name: name.into() };
+    assert!(ask(&holder, "", subsystem("netconf")).is_ok());
+    for name in ["NETCONF", "netconf ", "netcon", "", "scp"] {
+        let denial = ask(&holder, "", subsystem(name)).unwrap_err();
+        assert_eq!(denial.code, "subsystem_not_allowed", "{name}");
+    }
+    let forbid = "@id(\"all\") permit (principal, action, resource);
+        @id(\"no-netconf\") forbid (principal, action == Action::\"subsystem\", resource) when { context.subsystem == \"netconf\" };";
+    assert_eq!(
+        ask(&holder, forbid, subsystem("netconf")).unwrap_err().rule,
+        "no-netconf"
+    );
+    let no_exec = admitted(|_, grant| {
+        grant.capabilities.remove(&Capability::Exec);
+    });
+    assert_eq!(
+        ask(&no_exec, "", subsystem("netconf")).unwrap_err().code,
+        "capability_missing"
+    );
+}
+
+#[test]
+fn forwards_pass_by_capability_form_and_policy() {
+    let without = admitted(|_, _| {});
+    let with = admitted(|presented, grant| {
+        for extension in [
+            "permit-port-forwarding",
+            "permit-agent-forwarding",
+            "permit-X11-forwarding",
+        ] {
+            presented.extensions.push((extension.into(), String::new()));
+        }
+        grant
+            .capabilities
+            .extend([Capability::Forward, Capability::Agent, Capability::X11]);
+    });
+    let tcp = |host: &str, port| Request::DirectTcpip {
+        host: host.into(),
+        port,
+    };
+    let unix = |path: &str| Request::DirectStreamlocal { path: path.into() };
+    let all = [
+        tcp("localhost", 5432),
+        unix("/run/db.sock"),
+        Request::TcpipForward {
+            host: String::new(),
+            port: 0,
+        },
+        Request::StreamlocalForward { path: "/tmp/s".into() },
+        Request::Agent,
+        Request::X11,
+    ];
+    for request in all {
+        assert_eq!(
+            ask(&without, "", request.clone()).unwrap_err().code,
+            "capability_missing"
+        );
+        assert!(ask(&with, "", request.clone()).is_ok(), "{request:?}");
+        let denial = ask(&with, "// nothing is permitted", request).unwrap_err();
+        assert_eq!(denial.rule, NOTHING_PERMITS);
+    }
+    for request in [
+        tcp("a b", 80),
+        tcp("a\nb", 80),
+        tcp("a", 65_536),
+        unix(""),
+        unix("/a\0b"),
+    ] {
+        assert_eq!(
+            ask(&with, "", request.clone()).unwrap_err().code,
+            "forward_malformed",
+            "{request:?}"
+        );
+    }
+    let literal = "@id(\"one\") permit (principal, action == Action::\"forward\", resource)
+        when { context.forward.direction == \"local\" && context.forward.host == \"localhost\" && context.forward.port == 5432 };";
+    assert!(ask(&with, literal, tcp("localhost", 5432)).is_ok());
+    for request in [
+        tcp("localhost", 5433),
+        tcp("127.0.0.1", 5432),
+        unix("localhost"),
+        Request::Agent,
+    ] {
+        assert!(ask(&with, literal, request.clone()).is_err(), "{request:?}");
     }
 }
 

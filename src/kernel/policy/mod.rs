@@ -19,7 +19,9 @@ pub mod recheck;
 use super::admit::Admitted;
 use super::grant::{Capability, WallMs};
 use super::habit::{History, Unusual};
-use super::request::{ENV_NAME_BYTES_MAX, ENV_VALUE_BYTES_MAX, Request};
+use super::request::{
+    ENV_NAME_BYTES_MAX, ENV_VALUE_BYTES_MAX, FORWARD_HOST_BYTES_MAX, FORWARD_PATH_BYTES_MAX, PORT_MAX, Request,
+};
 use engine::{Policies, Verdict};
 use facts::{Action, Facts, ForwardTo};
 use obligations::Obligations;
@@ -78,6 +80,8 @@ pub struct Context<'a> {
     pub now: WallMs,
     /// Environment variables that pass: exact names or `PREFIX*`.
     pub env_allowed: &'a [String],
+    /// Subsystems beside sftp that are carried: exact names.
+    pub subsystems: &'a [String],
     /// A lease or a store failure forbids new things while it lasts.
     pub store_alive: bool,
     /// The policies in force.
@@ -267,31 +271,47 @@ fn gate_rule(admitted: &Admitted, request: &Request, context: &Context<'_>) -> R
         Request::Subsystem { name } if name == "sftp" => has(Capability::Sftp)
             .then_some("grant.sftp")
             .ok_or_else(|| lacks(Capability::Sftp))?,
+        // Another one is a program like any other, by a shorter name.
+        Request::Subsystem { name } if context.subsystems.contains(name) => has(Capability::Exec)
+            .then_some("grant.exec")
+            .ok_or_else(|| lacks(Capability::Exec))?,
         Request::Subsystem { .. } => {
             return deny(
                 "gate.subsystems",
                 "subsystem_not_allowed",
-                "only the sftp subsystem is carried".into(),
+                "this subsystem is not carried: an admin names it in ssh.subsystems".into(),
             );
         }
-        // A session is recorded whole or refused: kinds of channel that are
-        // not carried yet are refused here, whatever the grant says.
-        Request::DirectTcpip { .. }
-        | Request::TcpipForward { .. }
-        | Request::DirectStreamlocal { .. }
-        | Request::StreamlocalForward { .. } => {
-            return deny(
-                "gate.forward",
-                "forward_not_carried",
-                "forwarding is not carried by this gate".into(),
-            );
+        Request::DirectTcpip { host, port } | Request::TcpipForward { host, port } => {
+            if !is_host(host) || *port > PORT_MAX {
+                return deny(
+                    "gate.forward",
+                    "forward_malformed",
+                    "no host and port are written like that".into(),
+                );
+            }
+            has(Capability::Forward)
+                .then_some("grant.forward")
+                .ok_or_else(|| lacks(Capability::Forward))?
         }
-        Request::Agent => {
-            return deny("gate.agent", "agent_not_carried", "agent forwarding is off".into());
+        Request::DirectStreamlocal { path } | Request::StreamlocalForward { path } => {
+            if !is_socket_path(path) {
+                return deny(
+                    "gate.forward",
+                    "forward_malformed",
+                    "no socket's path is written like that".into(),
+                );
+            }
+            has(Capability::Forward)
+                .then_some("grant.forward")
+                .ok_or_else(|| lacks(Capability::Forward))?
         }
-        Request::X11 => {
-            return deny("gate.x11", "x11_not_carried", "X11 forwarding is off".into());
-        }
+        Request::Agent => has(Capability::Agent)
+            .then_some("grant.agent")
+            .ok_or_else(|| lacks(Capability::Agent))?,
+        Request::X11 => has(Capability::X11)
+            .then_some("grant.x11")
+            .ok_or_else(|| lacks(Capability::X11))?,
         Request::Unknown { kind } => {
             let kind: String = kind.chars().take(64).filter(|c| !c.is_control()).collect();
             return deny("gate.unknown", "request_unknown", format!("`{kind}` is not carried"));
@@ -304,6 +324,16 @@ fn gate_rule(admitted: &Admitted, request: &Request, context: &Context<'_>) -> R
 fn is_env_name(name: &str) -> bool {
     (1..=ENV_NAME_BYTES_MAX).contains(&name.len())
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
+/// Whether the text can be a host's name or address. Empty: every address, to listen on.
+fn is_host(host: &str) -> bool {
+    host.len() <= FORWARD_HOST_BYTES_MAX && host.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+/// Whether the text can be a socket's path.
+fn is_socket_path(path: &str) -> bool {
+    (1..=FORWARD_PATH_BYTES_MAX).contains(&path.len()) && !path.chars().any(char::is_control)
 }
 
 fn env_matches(pattern: &str, name: &str) -> bool {

@@ -1,0 +1,176 @@
+//! What each channel number of russh's stands for, on one connection.
+//!
+//! A channel that we open has a number only once the other side has confirmed
+//! it, and its first packet may be right behind: whoever looks a number up
+//! while such an open is under way waits for it to be named.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use russh::ChannelId;
+use tokio::sync::Notify;
+
+use super::gated::Kill;
+
+/// How long a callback waits for a confirmed channel to be named: one turn of
+/// the task that opened it.
+const NAMED_WAIT: Duration = Duration::from_secs(1);
+
+/// What the numbers stand for. Cheap to clone.
+pub struct Routes<T>(Arc<Inner<T>>);
+
+struct Inner<T> {
+    state: Mutex<State<T>>,
+    named: Notify,
+}
+
+struct State<T> {
+    known: HashMap<ChannelId, T>,
+    opening: usize,
+}
+
+/// An open of ours that is not named yet.
+pub struct Opening<T>(Routes<T>);
+
+impl<T> Clone for Routes<T> {
+    fn clone(&self) -> Routes<T> {
+        Routes(self.0.clone())
+    }
+}
+
+impl<T> Default for Routes<T> {
+    fn default() -> Routes<T> {
+        Routes(Arc::new(Inner {
+            state: Mutex::new(State {
+                known: HashMap::new(),
+                opening: 0,
+            }),
+            named: Notify::new(),
+        }))
+    }
+}
+
+impl<T> Routes<T> {
+    fn lock(&self) -> MutexGuard<'_, State<T>> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Names a channel that the other side opened, before it is accepted.
+    pub fn insert(&self, id: ChannelId, what: T) {
+        self.lock().known.insert(id, what);
+        self.0.named.notify_waiters();
+    }
+
+    /// Announces an open of ours.
+    pub fn opening(&self) -> Opening<T> {
+        self.lock().opening += 1;
+        Opening(self.clone())
+    }
+
+    /// Opens of ours that are not named yet.
+    pub fn under_way(&self) -> usize {
+        self.lock().opening
+    }
+
+    pub fn remove(&self, id: ChannelId) -> Option<T> {
+        self.lock().known.remove(&id)
+    }
+
+    /// Drops those that `keep` does not want any more.
+    pub fn retain(&self, keep: impl Fn(&T) -> bool) {
+        self.lock().known.retain(|_, what| keep(what));
+    }
+
+    pub fn any(&self, test: impl Fn(&T) -> bool) -> bool {
+        self.lock().known.values().any(test)
+    }
+
+    /// Forgets all of them and answers with them.
+    pub fn drain(&self) -> Vec<T> {
+        self.lock().known.drain().map(|(_, what)| what).collect()
+    }
+}
+
+impl<T: Clone> Routes<T> {
+    pub fn get(&self, id: ChannelId) -> Option<T> {
+        self.lock().known.get(&id).cloned()
+    }
+
+    /// The same, for callbacks: waits if `id` may be about to be named.
+    pub async fn find(&self, id: ChannelId, kill: &Kill) -> Option<T> {
+        let named = async {
+            loop {
+                let named = self.0.named.notified();
+                tokio::pin!(named);
+                // Registered before the look, so that a naming in between is not missed.
+                named.as_mut().enable();
+                {
+                    let state = self.lock();
+                    if let Some(what) = state.known.get(&id) {
+                        return Some(what.clone());
+                    }
+                    if state.opening == 0 {
+                        return None;
+                    }
+                }
+                named.await;
+            }
+        };
+        kill.guard(tokio::time::timeout(NAMED_WAIT, named)).await?.ok()?
+    }
+}
+
+impl<T> Opening<T> {
+    /// The other side has confirmed it.
+    pub fn named(self, id: ChannelId, what: T) {
+        self.0.insert(id, what);
+    }
+}
+
+impl<T> Drop for Opening<T> {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.opening = state.opening.saturating_sub(1);
+        drop(state);
+        self.0.0.named.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_looks_while_an_open_is_under_way_waits_for_its_name() {
+        let (routes, kill) = (Routes::<u32>::default(), Kill::new());
+        let id = russh_id(7);
+        assert_eq!(routes.find(id, &kill).await, None, "nothing is under way");
+
+        let opening = routes.opening();
+        let (found, ()) = tokio::join!(routes.find(id, &kill), async {
+            tokio::task::yield_now().await;
+            opening.named(id, 1);
+        });
+        assert_eq!((found, routes.under_way()), (Some(1), 0));
+
+        let opening = routes.opening();
+        let other = russh_id(8);
+        let (found, ()) = tokio::join!(routes.find(other, &kill), async {
+            tokio::task::yield_now().await;
+            drop(opening);
+        });
+        assert_eq!(found, None, "the open failed");
+
+        let _never = routes.opening();
+        assert_eq!(routes.find(other, &kill).await, None, "not for ever");
+        kill.fire();
+        assert_eq!(routes.find(id, &kill).await, None, "nothing parks behind the switch");
+    }
+
+    fn russh_id(number: u32) -> ChannelId {
+        // russh makes them from numbers of its own only; on the wire it is four bytes.
+        use russh::keys::ssh_key::encoding::Decode;
+        ChannelId::decode(&mut number.to_be_bytes().as_slice()).unwrap()
+    }
+}
