@@ -39,16 +39,18 @@ def row(client, operation, **more):
 class Case:
     """A folder on the client's side, one at the target, and the way there in this form."""
 
-    def __init__(self, house, row, form, folder, tools, quick):
-        self.house, self.form, self.tools, self.quick = house, form, tools, quick
+    def __init__(self, house, row, form, folder, quick):
+        self.house, self.form, self.tools, self.quick = house, form, house.tools, quick
         self.programs = HERE / "programs"
-        self.target, self.login, self.key = house.ways[row.target]
+        self.target, self.login, self.key = house.way(row.target)
         self.here, self.there = pathlib.Path(folder) / "here", pathlib.Path(folder) / "there"
         self.here.mkdir()
         self.there.mkdir()
         # Of a payload.
         self.mib = MIB_QUICK if quick else MIB
         self.children = []
+        # What taps have counted beside the one of the target's sshd.
+        self.taps = []
         self.cfg = self.here.parent / "cfg"
         self.cfg.write_text(self.configuration())
         self.environment = {**os.environ, "HOME": str(house.dir / "home"), "LC_ALL": "C.UTF-8", "SSH_AUTH_SOCK": ""}

@@ -5,13 +5,14 @@ The target `db1` is the one of the bench's rig, with the program `tap` between i
 import json, os, pathlib, subprocess, sys, time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "bench"))
-from gate import Rig  # noqa: E402
+from gate import Rig, free_port  # noqa: E402
 
 HERE = pathlib.Path(__file__).resolve().parent
 # Until the recordings of a client that has ended are sealed.
 SEAL_S = 20
 GRANT = "3h"
 SFTP_SERVERS = ("/usr/lib/openssh/sftp-server", "/usr/libexec/openssh/sftp-server", "/usr/libexec/sftp-server")
+TAPS_CHARS = 600
 ALLOWED = "shell,exec,sftp,forward"
 # The sums of a recording's accounts that the target sees as well.
 TAPPED = {"in": "to_target", "out": "from_target_out", "err": "from_target_err"}
@@ -34,7 +35,8 @@ def wait(what, over, limit=SEAL_S):
 
 
 class House(Rig):
-    def __init__(self, binaries, folder):
+    def __init__(self, binaries, folder, tools, servers):
+        self.tools, self.servers = tools, servers
         self.player = pathlib.Path(binaries) / "portcullis-player"
         self.tap_log = pathlib.Path(folder) / "tap.log"
         self.tap_log.touch()
@@ -49,10 +51,10 @@ class House(Rig):
         (d / "home").mkdir()
         self.fingerprint = self.said(["ssh-keygen", "-lf", self.state / "keys/ssh_host_ed25519_key.pub"]).split()[1]
         self.seen = set()
-        # By target: its name, the login there, and the key whose certificate leads to both.
         self.ways = {"db1": ("db1", "root", d / "id")}
         # The rig's other sshd, which has no tap.
         self.add("db2", "root", self.jump_port, d / "hk.pub")
+        self.certify("narrow", "db1", "root", "shell,exec")
 
     def sshd_configured(self, name, text):
         if name != "target":
@@ -65,18 +67,43 @@ class House(Rig):
     def grant(self, how_long):
         self.entry("db1", "root", self.dir / "id")
 
+    def configured(self, text):
+        (self.state / "secrets").mkdir(mode=0o700)
+        if b"--credential" not in self.run("target", "add", "--help").stdout: return text  # XXX
+        return text + '\n[[credential]]\nname = "files"\nkind = "file"\nfolder = "secrets"\n'
+
+    def secret(self, login, target, text):
+        """What that target takes from us."""
+        path = self.state / "secrets" / f"{login}@{target}"
+        path.touch(mode=0o600)
+        path.write_text(text)
+
+    def way(self, name):
+        """The target's name, the login there, and the key whose certificate leads to both; its server starts when it is first asked for."""
+        if name not in self.ways:
+            port = free_port()
+            how = self.servers[name](self, port) or {}
+            wait(f"{name} does not listen", lambda: self.open(port))
+            more = ("--credential", how["credential"]) if "credential" in how else ()
+            self.add(name, how.get("login", "root"), port, how.get("host_key", self.dir / "hk.pub"), *more)
+        return self.ways[name]
+
     def add(self, name, login, port, host_key, *more):
         """A further target, and a certificate that leads there."""
-        key = self.dir / f"id-{name}"
         self.run("--state", self.state, "target", "add", name, "--addr", f"127.0.0.1:{port}", "--login", login, "--host-key", host_key, *more)
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
-        self.entry(name, login, key)
-        self.ways[name] = (name, login, key)
+        self.certify(name, name, login)
 
-    def entry(self, target, login, key):
-        """A certificate for this key that leads there, beside it as ssh looks for it."""
+    def certify(self, way, target, login, allowed=ALLOWED):
+        """A new key whose certificate leads there."""
+        key = self.dir / f"id-{way}"
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
+        self.entry(target, login, key, allowed)
+        self.ways[way] = (target, login, key)
+
+    def entry(self, target, login, key, allowed=ALLOWED):
+        """A certificate for this key, beside it as ssh looks for it."""
         self.run("--state", self.state, "grant", "issue", "--identity", "alice", "--for", GRANT, "--reason", "client matrix",
-                 "--public-key", f"{key}.pub", "--allow", ALLOWED, f"{login}@{target}")
+                 "--public-key", f"{key}.pub", "--allow", allowed, f"{login}@{target}")
 
     @staticmethod
     def said(command):
@@ -122,4 +149,4 @@ def compare(recordings, taps, ways):
         field = TAPPED[way]
         sealed = sum(account[field] for said in recordings for account in said["accounts"])
         counted = sum(tap[way] for tap in taps)
-        demand(sealed == counted, f"{way}: {sealed} bytes in the accounts, {counted} at the target's tap: {taps}")
+        demand(sealed == counted, f"{way}: {sealed} bytes in the accounts, {counted} at the target's tap: {str(taps)[:TAPS_CHARS]}")

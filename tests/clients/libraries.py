@@ -93,13 +93,6 @@ rows("go", go, files=False)
 rows("libssh", libssh, files=True)
 
 
-# sshd passes no signal to a forced command, such as the tap is.
-@row("asyncssh", "a signal to the program", quick=True, recordings=1, target="db2", tapped=())
-def signal(c: Case):
-    done = call(c, asyncssh, "send-signal", "USR1", "trap 'echo got; exit 8' USR1; echo ready; while :; do sleep 0.1; done", code=8)
-    equal(done.stdout, b"ready\ngot\n", "stdout")
-
-
 # What cannot show a certificate gets a refusal.
 
 @row("libssh2", "certificates are not known to it: refused", forms=("direct",), recordings=0)

@@ -6,29 +6,37 @@ accounts reconcile, and they equal what a tap at the target has counted.
 import argparse, os, pathlib, re, shutil, sys, tempfile, time, traceback
 
 # Each adds its rows.
-import openssh, tools, libraries, putty  # noqa: F401, E401
+import openssh, tools, libraries, putty, forwards, targets  # noqa: F401, E401
 from case import Case, FORMS, ROWS
 from house import Fault, House, compare, demand
 
 
-def run(house, row, form, tools, quick):
+def run(house, row, form, quick):
     """What is wrong with it; nothing if nothing is."""
     with tempfile.TemporaryDirectory(prefix="row", dir=house.dir) as folder:
         since = house.tap_log.stat().st_size
-        case = Case(house, row, form, folder, tools, quick)
-        try:
-            try:
-                row.run(case)
-            finally:
-                case.close()
-                recordings = house.recorded()
-            wanted = row.recordings
-            demand(len(recordings) == wanted if wanted is not None else recordings, f"{len(recordings)} recordings, not {wanted or 'one'}")
-            compare(recordings, house.tapped(since), row.tapped)
-        except Fault as fault:
-            return str(fault)
-        except Exception:
-            return traceback.format_exc()
+        case = Case(house, row, form, folder, quick)
+        wrong = fault_of(lambda: row.run(case))
+        case.close()
+        # Of a row that failed as well, so that its recordings are not taken for the next one's.
+        recordings = []
+        bad = fault_of(lambda: recordings.extend(house.recorded()))
+        return wrong or bad or fault_of(lambda: judge(row, recordings, house.tapped(since) + case.taps))
+
+
+def judge(row, recordings, taps):
+    wanted = row.recordings
+    demand(len(recordings) == wanted if wanted is not None else recordings, f"{len(recordings)} recordings, not {wanted or 'one'}")
+    compare(recordings, taps, row.tapped)
+
+
+def fault_of(work):
+    try:
+        work()
+    except Fault as fault:
+        return str(fault)
+    except Exception:
+        return traceback.format_exc()
     return None
 
 
@@ -46,7 +54,7 @@ def main():
     folder = pathlib.Path(tempfile.mkdtemp(prefix="pcclients"))
     house, failed, passed = None, [], 0
     try:
-        house = House(args.bin, folder)
+        house = House(args.bin, folder, pathlib.Path(args.tools), targets.SERVERS)
         for row in ROWS:
             name = f"{row.client}: {row.operation}"
             if args.quick and not row.quick or args.only and not re.search(args.only, name):
@@ -58,7 +66,7 @@ def main():
                 if form not in row.forms:
                     continue
                 began = time.monotonic()
-                wrong = run(house, row, form, pathlib.Path(args.tools), args.quick)
+                wrong = run(house, row, form, args.quick)
                 passed += wrong is None
                 print(f"{'ok    ' if wrong is None else 'FAILED'}  {form:6}  {row.client:9}  {row.operation:45} {time.monotonic() - began:6.1f} s", flush=True)
                 if wrong:
