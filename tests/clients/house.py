@@ -46,7 +46,7 @@ class House(Rig):
         gate = f"[127.0.0.1]:{self.ssh_port}"
         # For clients that know host certificates, and for those that keep a line for each host.
         (d / "known").write_text(f"@cert-authority {gate},* {host_ca}\n")
-        (d / "known.plain").write_text(f"{gate} {host_key}\n")
+        (d / "known.plain").write_text(f"{gate},db1 {host_key}\n")
         # PuTTY keeps its own things there.
         (d / "home").mkdir()
         self.fingerprint = self.said(["ssh-keygen", "-lf", self.state / "keys/ssh_host_ed25519_key.pub"]).split()[1]

@@ -272,6 +272,12 @@ def bare_key(c: Case):
     demand(b"certificate" in done.stderr, f"does not say that it needs a certificate: {shown(done.stderr)}")
 
 
+@row("ssh", "a shell on the outer connection shows the way", quick=True, forms=("jump",), recordings=0)
+def way(c: Case):
+    done = c.run(["ssh", "-F", c.cfg, "gate"])
+    demand(f"{c.login}@{c.target}".encode() in done.stdout, f"said {shown(done.stdout)}")
+
+
 # scp and sftp
 
 @row("scp", "a file up and down, sftp protocol", quick=True, recordings=2)
