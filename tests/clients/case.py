@@ -1,7 +1,7 @@
 """One row of the matrix: what it is, and what its program gets to work with."""
 import dataclasses, hashlib, os, pathlib, shutil, signal, subprocess, typing
 
-from house import HERE, Fault, demand
+from house import HERE, Fault, demand, wait
 
 FORMS = ("direct", "jump")
 # Of one client program.
@@ -49,6 +49,8 @@ class Case:
         # Of a payload.
         self.mib = MIB_QUICK if quick else MIB
         self.children = []
+        # Sockets of clients that went into the background.
+        self.controls = []
         # What taps have counted beside the one of the target's sshd.
         self.taps = []
         self.cfg = self.here.parent / "cfg"
@@ -102,7 +104,25 @@ class Case:
         """`ssh` with its configuration as one word, for programs that run it."""
         return f"ssh -F {self.cfg}"
 
+    def background(self, *options, limit=LIMIT_S):
+        """A connection that others go through, by the path of its socket; it ends with the row at the latest."""
+        control = self.here / f"m{len(self.controls)}"
+        self.controls.append(control)
+        # No pipes: the process that goes into the background would hold them open.
+        with open(self.here / "said", "wb") as said:
+            self.ssh(options=("-fNM", "-S", control, *options), stdout=said, stderr=said, code=None, limit=limit)
+        demand(control.exists(), f"no connection: {shown((self.here / 'said').read_bytes())}")
+        return control
+
+    def leave(self, control):
+        """Ends such a connection."""
+        self.ssh(options=("-S", control, "-O", "exit"))
+        wait("the client in the background does not end", lambda: not control.exists())
+
     def close(self):
+        for control in self.controls:
+            if control.exists():
+                self.ssh(options=("-S", control, "-O", "exit"), code=None)
         for child in self.children:
             if child.poll() is None:
                 child.send_signal(signal.SIGTERM)

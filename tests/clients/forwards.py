@@ -1,12 +1,12 @@
 """Rows of forwards, whose tap is the service that they lead to; and what VS Code's Remote-SSH does with them."""
 import concurrent.futures, os, re, signal, socket, subprocess, threading
 
-from case import Case, LIMIT_S, digest, equal, row, same_file, shown
+from case import Case, LIMIT_S, equal, row, same_file, shown
 from house import Fault, demand, wait
 
 SOCKS5, CONNECT, NO_PROOF, IPV4 = 5, 1, 0, 1
 LONG_LIVED = 4
-QUIET = ("-o", "ExitOnForwardFailure=yes")
+STRICT = ("-o", "ExitOnForwardFailure=yes")
 
 
 class Echo:
@@ -88,19 +88,15 @@ def free_port():
 class Master:
     """A client in the background that only forwards."""
 
-    def __init__(self, c, *options, way=()):
-        self.c, self.control = c, c.here / "m"
-        # No pipes: the process that goes into the background would hold them open.
-        with open(c.here / "said", "wb") as said:
-            c.ssh(options=("-fNM", "-S", self.control, *QUIET, *options), stdout=said, stderr=said, code=None)
-        demand(self.control.exists(), f"no connection: {shown((c.here / 'said').read_bytes())}")
+    def __init__(self, c, *options):
+        self.c, self.control = c, c.background(*STRICT, *options)
 
     def forward(self, *what):
         """Asks for a forward on it; gives what was answered."""
         return self.c.ssh(options=("-S", self.control, "-O", "forward", *what)).stdout
 
     def end(self):
-        self.c.ssh(options=("-S", self.control, "-O", "exit"))
+        self.c.leave(self.control)
 
 
 @row("ssh", "-L to a port at the target", quick=True, recordings=1)

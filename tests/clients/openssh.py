@@ -361,9 +361,7 @@ def sftp_fails(c: Case):
 # One connection, several sessions
 
 def master(c, *more):
-    control = c.here / "m"
-    c.run([*c.ssh_command(options=("-fNM", "-S", control, *more))], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    return ("-S", control)
+    return ("-S", c.background(*more))
 
 
 @row("ssh", "ControlMaster: sessions one after another", quick=True, recordings=1)
@@ -372,7 +370,7 @@ def control_master(c: Case):
     for n in range(10):
         equal(c.ssh(f"echo {n}; exit {n}", options=through, code=n).stdout, f"{n}\n".encode(), "stdout")
     c.ssh(options=(*through, "-O", "check"))
-    c.ssh(options=(*through, "-O", "exit"))
+    c.leave(through[1])
 
 
 @row("ssh", "ControlMaster: eight sessions at once, and scp", quick=True, recordings=1)
@@ -389,12 +387,13 @@ def at_once(c: Case):
         list(pool.map(one, payloads))
     c.run(["scp", "-q", "-F", c.cfg, "-o", f"ControlPath={through[1]}", payloads[0], f"{c.target}:{c.there}/up"])
     same_file(payloads[0], c.there / "up")
-    c.ssh(options=(*through, "-O", "exit"))
+    c.leave(through[1])
 
 
 @row("ssh", "ControlPersist: ends by itself", recordings=1)
 def control_persist(c: Case):
     control = c.here / "m"
+    c.controls.append(control)
     options = ("-o", "ControlMaster=auto", "-o", f"ControlPath={control}", "-o", "ControlPersist=2")
     for n in range(3):
         # The first one leaves a process behind that would hold pipes open.

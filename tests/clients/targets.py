@@ -85,11 +85,10 @@ def runs_programs(target, streams=True):
 
     @row(f"to {target}", "ControlMaster: sessions one after another", recordings=1, target=target, tapped=NO_TAP)
     def control_master(c: Case):
-        through = ("-S", c.here / "m")
-        c.ssh(options=("-fNM", *through), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        through = ("-S", c.background())
         for n in range(5):
             equal(c.ssh(f"echo {n}", options=through).stdout, f"{n}\n".encode(), "stdout")
-        c.ssh(options=(*through, "-O", "exit"))
+        c.leave(through[1])
 
     if not streams:
         return

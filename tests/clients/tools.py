@@ -162,6 +162,7 @@ def ansible(c, pipelining):
     playbook(c, count)
     (c.here / "ansible.cfg").touch()
     control = c.here / "m"
+    c.controls.append(control)
     settings = {"ANSIBLE_PIPELINING": str(pipelining), "ANSIBLE_NOCOLOR": "1", "ANSIBLE_LOCAL_TEMP": str(c.here / "local"),
                 "ANSIBLE_REMOTE_TEMP": str(c.there / "tmp"), "ANSIBLE_SSH_ARGS":
                 f"-F {c.cfg} -o ControlMaster=auto -o ControlPersist=60 -o ControlPath={control}", "ANSIBLE_CONFIG": str(c.here / "ansible.cfg")}
@@ -169,7 +170,7 @@ def ansible(c, pipelining):
     recap = re.search(rb"ok=(\d+)\s+changed=\d+\s+unreachable=0\s+failed=0", done.stdout)
     demand(recap and int(recap[1]) == count, f"said {shown(done.stdout)}")
     equal(len((c.there / "count").read_bytes().splitlines()), len(range(1, count, 5)), "shell tasks done")
-    c.run(["ssh", "-F", c.cfg, "-S", control, "-O", "exit", c.target])
+    c.leave(control)
 
 
 @row("ansible", "a playbook, pipelining on", quick=True, recordings=1)
