@@ -82,7 +82,8 @@ class Case:
         except subprocess.TimeoutExpired as late:
             raise Fault(f"hangs after {limit} s: {shown(late.stdout)} {shown(late.stderr)}") from late
         if code is not None and done.returncode != code:
-            raise Fault(f"{' '.join(command[-3:])[:100]}: exit {done.returncode}, not {code}: {shown(done.stderr)} {shown(done.stdout)}")
+            what = " ".join(command[-3:])[:100]
+            raise Fault(f"{what}: exit {done.returncode}, not {code}: {shown(done.stderr)} {shown(done.stdout)}")
         return done
 
     def start(self, command, **kw):

@@ -2,7 +2,7 @@
 import concurrent.futures, os, re, signal, socket, subprocess, threading
 
 from case import Case, LIMIT_S, equal, row, same_file, shown
-from house import Fault, demand, wait
+from house import demand
 
 SOCKS5, CONNECT, NO_PROOF, IPV4 = 5, 1, 0, 1
 LONG_LIVED = 4
@@ -202,7 +202,8 @@ def library_rows():
 library_rows()
 
 
-# What Remote-SSH sends to the shell that it starts: it unpacks a server, starts it apart from the session, and says where it listens.
+# What Remote-SSH sends to the shell that it starts: it unpacks a server, starts it apart from the session, and says where
+# it listens.
 BOOTSTRAP = r"""
 set -e
 mkdir -p {there}/server && cd {there}/server
@@ -240,7 +241,8 @@ with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Echo) as server:
 @row("vscode", "bootstrap over stdin, -D, long-lived channels", quick=True, recordings=1)
 def remote_ssh(c: Case):
     port, script = free_port(), BOOTSTRAP.format(there=c.there, server=SERVER.strip())
-    child = c.start(c.ssh_command("bash", options=("-v", "-T", "-D", f"127.0.0.1:{port}", "-o", "ConnectTimeout=15")), stdin=subprocess.PIPE)
+    options = ("-v", "-T", "-D", f"127.0.0.1:{port}", "-o", "ConnectTimeout=15")
+    child = c.start(c.ssh_command("bash", options=options), stdin=subprocess.PIPE)
     child.stdin.write(script.encode())
     child.stdin.flush()
     said = b""

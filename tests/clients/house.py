@@ -42,7 +42,7 @@ class House(Rig):
         self.tap_log.touch()
         super().__init__(binaries, folder)
         d = self.dir
-        host_ca, host_key = ((self.state / f"keys/{name}.pub").read_text().strip() for name in ("host_ca", "ssh_host_ed25519_key"))
+        host_ca, host_key = ((self.state / "keys" / name).read_text().strip() for name in ("host_ca.pub", "ssh_host_ed25519_key.pub"))
         gate = f"[127.0.0.1]:{self.ssh_port}"
         # For clients that know host certificates, and for those that keep a line for each host.
         (d / "known").write_text(f"@cert-authority {gate},* {host_ca}\n")
@@ -79,7 +79,10 @@ class House(Rig):
         path.write_text(text)
 
     def way(self, name):
-        """The target's name, the login there, and the key whose certificate leads to both; its server starts when it is first asked for."""
+        """The target's name, the login there, and the key whose certificate leads to both.
+
+        Its server starts when it is first asked for.
+        """
         if name not in self.ways:
             port = free_port()
             how = self.servers[name](self, port) or {}
@@ -90,7 +93,8 @@ class House(Rig):
 
     def add(self, name, login, port, host_key, *more):
         """A further target, and a certificate that leads there."""
-        self.run("--state", self.state, "target", "add", name, "--addr", f"127.0.0.1:{port}", "--login", login, "--host-key", host_key, *more)
+        self.run("--state", self.state, "target", "add", name, "--addr", f"127.0.0.1:{port}", "--login", login,
+                 "--host-key", host_key, *more)
         self.certify(name, name, login)
 
     def certify(self, way, target, login, allowed=ALLOWED):
@@ -149,4 +153,5 @@ def compare(recordings, taps, ways):
         field = TAPPED[way]
         sealed = sum(account[field] for said in recordings for account in said["accounts"])
         counted = sum(tap[way] for tap in taps)
-        demand(sealed == counted, f"{way}: {sealed} bytes in the accounts, {counted} at the target's tap: {str(taps)[:TAPS_CHARS]}")
+        said = f"{way}: {sealed} bytes in the accounts, {counted} at the target's tap"
+        demand(sealed == counted, f"{said}: {str(taps)[:TAPS_CHARS]}")

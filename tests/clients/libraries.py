@@ -1,7 +1,5 @@
 """Rows of clients that are made with a library; the programs are in `programs/`."""
-import os
-
-from case import Case, FORMS, digest, equal, row, same_file, shown
+from case import Case, equal, row, same_file, shown
 from house import demand
 
 FAILED, BY_SIGNAL = 255, 254

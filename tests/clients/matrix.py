@@ -26,7 +26,8 @@ def run(house, row, form, quick):
 
 def judge(row, recordings, taps):
     wanted = row.recordings
-    demand(len(recordings) == wanted if wanted is not None else recordings, f"{len(recordings)} recordings, not {wanted or 'one'}")
+    enough = bool(recordings) if wanted is None else len(recordings) == wanted
+    demand(enough, f"{len(recordings)} recordings, not {'one or more' if wanted is None else wanted}")
     compare(recordings, taps, row.tapped)
 
 
@@ -68,7 +69,8 @@ def main():
                 began = time.monotonic()
                 wrong = run(house, row, form, args.quick)
                 passed += wrong is None
-                print(f"{'ok    ' if wrong is None else 'FAILED'}  {form:6}  {row.client:9}  {row.operation:45} {time.monotonic() - began:6.1f} s", flush=True)
+                result, took = "FAILED" if wrong else "ok", time.monotonic() - began
+                print(f"{result:6}  {form:6}  {row.client:11}  {row.operation:50} {took:6.1f} s", flush=True)
                 if wrong:
                     failed.append(f"{name} ({form})")
                     print("        " + wrong.strip().replace("\n", "\n        "), flush=True)

@@ -1,8 +1,8 @@
 """Rows of programs that run `ssh` themselves: rsync, git, sshfs, lftp, Ansible."""
-import os, pathlib, re, subprocess
+import os, re, subprocess
 
-from case import Case, LIMIT_S, equal, row, same_file, same_tree, shown
-from house import demand, wait
+from case import Case, equal, row, same_file, same_tree, shown
+from house import demand
 
 ANSIBLE_TASKS, ANSIBLE_TASKS_QUICK = 50, 5
 ANSIBLE_LIMIT_S = 400
@@ -59,7 +59,7 @@ def rsync_fails(c: Case):
 
 
 def git(c, *args, at=None):
-    identity = ("-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "init.defaultBranch=main", "-c", "commit.gpgsign=false")
+    identity = ("-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "init.defaultBranch=main")
     return c.run(["git", *identity, *(["-C", at] if at else []), *args], env={"GIT_SSH_COMMAND": c.rsh()})
 
 
@@ -102,7 +102,8 @@ def git_url(c: Case):
 def sshfs(c: Case):
     mount = c.here / "mount"
     mount.mkdir()
-    c.run(["sshfs", "-o", f"ssh_command={c.rsh()}", f"{c.target}:{c.there}", mount], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    c.run(["sshfs", "-o", f"ssh_command={c.rsh()}", f"{c.target}:{c.there}", mount], **silent)
     try:
         payload = c.payload(c.here)
         with open(payload, "rb") as source, open(mount / "up", "wb") as sink:
@@ -163,9 +164,10 @@ def ansible(c, pipelining):
     (c.here / "ansible.cfg").touch()
     control = c.here / "m"
     c.controls.append(control)
-    settings = {"ANSIBLE_PIPELINING": str(pipelining), "ANSIBLE_NOCOLOR": "1", "ANSIBLE_LOCAL_TEMP": str(c.here / "local"),
-                "ANSIBLE_REMOTE_TEMP": str(c.there / "tmp"), "ANSIBLE_SSH_ARGS":
-                f"-F {c.cfg} -o ControlMaster=auto -o ControlPersist=60 -o ControlPath={control}", "ANSIBLE_CONFIG": str(c.here / "ansible.cfg")}
+    one_connection = f"-F {c.cfg} -o ControlMaster=auto -o ControlPersist=60 -o ControlPath={control}"
+    settings = {"ANSIBLE_PIPELINING": str(pipelining), "ANSIBLE_NOCOLOR": "1", "ANSIBLE_SSH_ARGS": one_connection,
+                "ANSIBLE_LOCAL_TEMP": str(c.here / "local"), "ANSIBLE_REMOTE_TEMP": str(c.there / "tmp"),
+                "ANSIBLE_CONFIG": str(c.here / "ansible.cfg")}
     done = c.run(["ansible-playbook", "-i", c.here / "hosts", c.here / "play.yml"], env=settings, limit=ANSIBLE_LIMIT_S)
     recap = re.search(rb"ok=(\d+)\s+changed=\d+\s+unreachable=0\s+failed=0", done.stdout)
     demand(recap and int(recap[1]) == count, f"said {shown(done.stdout)}")

@@ -2,7 +2,7 @@
 
 It admits root by a certificate of that authority; files by sftp and scp, forwards both ways, no terminals.
 """
-import asyncio, os, sys
+import asyncio, os, signal, sys
 
 import asyncssh
 
@@ -23,7 +23,7 @@ async def feed(process, child):
         try:
             data = await process.stdin.read(BLOCK)
         except asyncssh.SignalReceived as received:
-            os.killpg(child.pid, getattr(__import__("signal"), f"SIG{received.signal}"))
+            os.killpg(child.pid, signal.Signals[f"SIG{received.signal}"])
             continue
         except (asyncssh.BreakReceived, asyncssh.TerminalSizeChanged):
             continue
@@ -51,11 +51,11 @@ async def run(process):
     try:
         await asyncio.gather(drain(child.stdout, process.stdout), drain(child.stderr, process.stderr))
     except asyncssh.Error:
-        os.killpg(child.pid, 15)
+        os.killpg(child.pid, signal.SIGTERM)
     code = await child.wait()
     feeding.cancel()
     if code < 0:
-        process.exit_with_signal({9: "KILL", 15: "TERM", 10: "USR1"}.get(-code, "HUP"))
+        process.exit_with_signal(signal.Signals(-code).name.removeprefix("SIG"))
     else:
         process.exit(code)
 
@@ -63,8 +63,9 @@ async def run(process):
 async def main(port, host_key, authority):
     with open(authority) as file:
         trusted = asyncssh.import_authorized_keys("cert-authority " + file.read())
-    await asyncssh.listen("127.0.0.1", int(port), server_factory=Server, server_host_keys=[host_key], authorized_client_keys=trusted,
-                          process_factory=run, sftp_factory=True, allow_scp=True, encoding=None, line_editor=False)
+    await asyncssh.listen("127.0.0.1", int(port), server_factory=Server, server_host_keys=[host_key],
+                          authorized_client_keys=trusted, process_factory=run, sftp_factory=True, allow_scp=True,
+                          encoding=None, line_editor=False)
     await asyncio.Event().wait()
 
 

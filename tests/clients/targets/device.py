@@ -1,5 +1,5 @@
 """A network device: an SSH server that asks for a password by keyboard-interactive and has a prompt of its own, with a
-terminal or without. Nothing runs as a command, there are no files, no variables and no forwards. Arguments: PORT HOST_KEY LOGIN PASSWORD
+terminal or without. Nothing runs as a command; there are no files and no forwards. Arguments: PORT HOST_KEY LOGIN PASSWORD
 """
 import asyncio, sys
 
