@@ -1,5 +1,6 @@
 //! What is to be said of a recording, in values that are safe to show and that `--json` prints.
 
+use portcullis_recording::event::ChannelAccount;
 use portcullis_recording::verify::Ranges;
 use serde::Serialize;
 
@@ -27,6 +28,8 @@ pub struct Report {
     pub session: Option<Session>,
     /// How much it is.
     pub content: Option<Content>,
+    /// What crossed each channel, as the signer counted it; empty unless the content was unpacked.
+    pub accounts: Vec<Account>,
     /// Where it is in the ledger; of a redacted copy where its original is.
     pub ledger: Option<Position>,
     /// Who replaced what in it, if it is a redacted copy.
@@ -146,6 +149,64 @@ pub struct Content {
     pub raw_bytes: u64,
     /// Bytes of the chunks and tails as stored.
     pub stored_bytes: u64,
+}
+
+/// The byte accounts of one channel (FORMAT.md section 5). Input that cannot be read is left out, or rounded up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Account {
+    /// The channel.
+    pub channel: u32,
+    /// Bytes read from the client.
+    pub from_client: u64,
+    /// Of these, written to the target.
+    pub to_target: u64,
+    /// Standard output bytes read from the target.
+    pub from_target_out: u64,
+    /// Of these, written to the client.
+    pub to_client_out: u64,
+    /// Standard error bytes read from the target.
+    pub from_target_err: u64,
+    /// Of these, written to the client.
+    pub to_client_err: u64,
+    /// Bytes of the gate's own, written to the client.
+    pub injected: u64,
+    /// Bytes kept back by policy, both ways.
+    pub withheld: u64,
+    /// Bytes from the client that the target never got.
+    pub undelivered_up: u64,
+    /// Bytes from the target that the client never got.
+    pub undelivered_down: u64,
+}
+
+impl From<ChannelAccount> for Account {
+    fn from(account: ChannelAccount) -> Account {
+        let ChannelAccount {
+            channel,
+            from_client,
+            to_target,
+            from_target_out,
+            to_client_out,
+            from_target_err,
+            to_client_err,
+            injected,
+            withheld,
+            undelivered_up,
+            undelivered_down,
+        } = account;
+        Account {
+            channel,
+            from_client,
+            to_target,
+            from_target_out,
+            to_client_out,
+            from_target_err,
+            to_client_err,
+            injected,
+            withheld,
+            undelivered_up,
+            undelivered_down,
+        }
+    }
 }
 
 /// A proved place in a ledger.

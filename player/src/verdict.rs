@@ -19,7 +19,7 @@ use crate::import::{self, Imported};
 use crate::keyring::Keyring;
 use crate::package::{Package, RECORDING};
 use crate::plain;
-use crate::report::{Content, Cosignature, Position, Redacted, Report, Session, Signer};
+use crate::report::{Account, Content, Cosignature, Position, Redacted, Report, Session, Signer};
 use crate::source::{Bytes, Source};
 use crate::times;
 
@@ -175,19 +175,21 @@ fn good(mut verified: Verified<Bytes>, trust: Option<&Trust>, place: &Place<'_>)
         verified.unlock(key);
     }
     report.encryption = encryption.clone();
-    if ask.content
-        && !verified.is_locked()
-        && let Err(fault) = verified.check_content()
-    {
-        report = invalid(fault)?;
-        report.encryption = encryption;
-        report.session = Some(session(&head, None));
-        return Ok(Examined {
-            report,
-            source: None,
-            proof: None,
-            head: Some(head),
-        });
+    if ask.content && !verified.is_locked() {
+        match verified.check_content().and_then(|_| verified.accounts()) {
+            Ok(accounts) => report.accounts = accounts.into_iter().map(Account::from).collect(),
+            Err(fault) => {
+                report = invalid(fault)?;
+                report.encryption = encryption;
+                report.session = Some(session(&head, None));
+                return Ok(Examined {
+                    report,
+                    source: None,
+                    proof: None,
+                    head: Some(head),
+                });
+            }
+        }
     }
     report.word = verified.verdict().word();
     report.verdict = plain::line(&verified.verdict().to_string());

@@ -10,6 +10,7 @@
 
 mod support;
 
+use portcullis_recording::event::{ChannelAccount, Event};
 use support::*;
 
 #[test]
@@ -41,6 +42,37 @@ fn sealed_and_in_the_ledger_is_zero() {
             .code,
         Some(0)
     );
+}
+
+#[test]
+fn the_last_accounts_are_told_with_the_content() {
+    let here = Desk::new();
+    let mut chunks = shell();
+    let account = |to_target| ChannelAccount {
+        channel: 1,
+        from_client: to_target,
+        to_target,
+        from_target_out: 32,
+        to_client_out: 32,
+        from_target_err: 6,
+        to_client_err: 6,
+        ..ChannelAccount::default()
+    };
+    chunks[0].push((700, 0, Event::Accounts(vec![account(3)])));
+    let end = chunks[1].pop().unwrap();
+    chunks[1].push((63_900, 0, Event::Accounts(vec![account(11)])));
+    chunks[1].push(end);
+    here.sealed("a.pcr", &chunks);
+    let ran = here.run(&["verify", "a.pcr", "--trust", "trust.toml", "--content", "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!(json["accounts"].as_array().unwrap().len(), 1);
+    assert_eq!(json["accounts"][0]["to_target"], 11);
+    assert_eq!(json["accounts"][0]["to_client_err"], 6);
+    let ran = here.run(&["verify", "a.pcr", "--trust", "trust.toml", "--content"]);
+    let told = "channel 1: 11 bytes to the target, 32 and 6 (stderr) to the client";
+    assert!(ran.out.contains(told), "{}", ran.out);
+    let ran = here.run(&["verify", "a.pcr", "--trust", "trust.toml"]);
+    assert!(!ran.out.contains("channel 1"), "{}", ran.out);
 }
 
 #[test]

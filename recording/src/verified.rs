@@ -2,7 +2,7 @@
 
 use std::io::{Read, Seek};
 
-use crate::event::Event;
+use crate::event::{ChannelAccount, Event};
 use crate::fault::{Fault, Why};
 use crate::head::Head;
 use crate::keys::sha256;
@@ -175,6 +175,23 @@ impl<R: Read + Seek> Verified<R> {
             }
             _ => Ok(shown),
         }
+    }
+
+    /// The last byte accounts, one for each channel; empty where none were written, as in a session that still runs.
+    pub fn accounts(&mut self) -> Result<Vec<ChannelAccount>, Fault> {
+        for at in (0..self.reading.chunks.len()).rev() {
+            let chunk = self.reading.chunk(at)?;
+            let mut last = None;
+            for timed in chunk.events()? {
+                if let Event::Accounts(list) = timed?.event {
+                    last = Some(list);
+                }
+            }
+            if let Some(list) = last {
+                return Ok(list);
+            }
+        }
+        Ok(Vec::new())
     }
 }
 

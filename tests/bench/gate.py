@@ -47,11 +47,11 @@ class Rig:
         (d / "authorized").write_text((d / "direct.pub").read_text())
         os.makedirs("/run/sshd", exist_ok=True)
         for name, port in (("target", self.target_port), ("jump", self.jump_port)):
-            (d / f"{name}.conf").write_text(
+            (d / f"{name}.conf").write_text(self.sshd_configured(name,
                 f"Port {port}\nListenAddress 127.0.0.1\nHostKey {d}/hk\nTrustedUserCAKeys {self.state}/keys/target_ca.pub\n"
                 f"AuthorizedKeysFile {d}/authorized\nStrictModes no\nPermitRootLogin yes\nUsePAM no\nPidFile none\n"
                 "PasswordAuthentication no\nMaxStartups 1000\nMaxSessions 1000\nSetEnv SHLVL=5\nPrintMotd no\n"
-                "Subsystem sftp internal-sftp\n")
+                "Subsystem sftp internal-sftp\n"))
             self.spawn(["/usr/sbin/sshd", "-D", "-f", d / f"{name}.conf", "-E", d / f"{name}.log"])
         self.launch()
         wait_for("serve", self.ready)
@@ -76,6 +76,10 @@ class Rig:
 
     def configured(self, text):
         """What the campaigns change in the configuration."""
+        return text
+
+    def sshd_configured(self, name, text):
+        """What the client matrix changes in the configuration of an sshd."""
         return text
 
     def launch(self, before=()):

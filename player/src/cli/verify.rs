@@ -101,6 +101,15 @@ pub fn words(report: &Report) -> String {
             ),
         );
     }
+    for a in &report.accounts {
+        row(
+            "",
+            &format!(
+                "channel {}: {} bytes to the target, {} and {} (stderr) to the client",
+                a.channel, a.to_target, a.to_client_out, a.to_client_err
+            ),
+        );
+    }
     if let Some(e) = &report.encryption {
         row("", &e.words());
         if let Some(why) = &e.locked {
