@@ -1,0 +1,196 @@
+"""Stands in for `ssh` in OpenSSH's tests: leads what would reach the test's sshd through the gate.
+
+What the test's own command line and configuration say stays in force, save for what makes the way: address, login,
+certificate and, where the test names a kind of host key, who checks it. A connection that goes elsewhere (into a
+forwarded port, over a control socket) goes as it is.
+"""
+import fcntl
+import hashlib
+import json
+import os
+import pathlib
+import shlex
+import subprocess
+import sys
+
+SSH = "/usr/bin/ssh"
+OPTIONS_WITH_VALUE = "bceilmopBDEFIJLOQRSWw"
+# src/ssh/algorithms.rs, in OpenSSH's words.
+OFFERED = {
+    "cipher": ("chacha20-poly1305@openssh.com", "aes256-gcm@openssh.com", "aes128-gcm@openssh.com"),
+    "kex": ("mlkem768x25519-sha256", "curve25519-sha256", "curve25519-sha256@libssh.org"),
+    "mac": ("hmac-sha2-512-etm@openssh.com", "hmac-sha2-256-etm@openssh.com"),
+    "key-plain": ("ssh-ed25519",),
+}
+OFFERED["cipher-auth"] = OFFERED["cipher"]
+
+
+class House:
+    def __init__(self, path):
+        for name, value in json.loads(pathlib.Path(path).read_text()).items():
+            setattr(self, name, value)
+        self.root, self.obj = pathlib.Path(self.root), pathlib.Path(self.obj)
+
+    def log(self, *words):
+        with open(self.root / "through.log", "a") as log:
+            log.write(" ".join(map(str, words)) + "\n")
+
+    def portcullis(self, *args):
+        args = [f"{self.bin}/portcullis", *map(str, args), "--state", self.state]
+        done = subprocess.run(args, capture_output=True, text=True, timeout=60)
+        if done.returncode != 0:
+            self.log("FAILED", shlex.join(args), done.stderr)
+            sys.exit(f"portcullis: {done.stderr}")
+
+    def target(self, kind, config):
+        """The target's name in the inventory; its host key is the one that the test's sshd has now."""
+        key = host_key(config)
+        public = subprocess.run(["ssh-keygen", "-y", "-f", key], capture_output=True, text=True, check=True).stdout
+        name = f"{kind}-{hashlib.sha256(public.encode()).hexdigest()[:8]}"
+        pinned = self.root / f"{name}.pub"
+        with open(self.root / "inventory.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not pinned.exists():
+                made = pinned.with_suffix(".new")
+                made.write_text(public)
+                port = self.proxy_port if kind == "proxy" else self.sshd_port
+                self.portcullis("target", "add", name, "--addr", f"127.0.0.1:{port}", "--login", "root", "--host-key", made)
+                made.rename(pinned)
+        return name
+
+    def certificate(self, identity, target):
+        """A certificate for the test's own key, made when it is first needed."""
+        public = pathlib.Path(f"{identity}.pub").read_text()
+        made = self.root / f"{target}-{hashlib.sha256(public.encode()).hexdigest()[:8]}-cert.pub"
+        with open(self.root / "inventory.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not made.exists():
+                part = self.root / "part-cert.pub"
+                self.portcullis("grant", "issue", "--identity", "alice", "--for", "1h", "--reason", "regress", "--allow",
+                                "shell,exec,sftp,forward,agent", "--public-key", f"{identity}.pub", "--out", part,
+                                f"root@{target}")
+                part.rename(made)
+        return made
+
+
+def host_key(config):
+    """The host key of a server's configuration: the first, ed25519 before others."""
+    words = (line.replace("=", " ").split() for line in pathlib.Path(config).read_text().splitlines())
+    keys = [line[1] for line in words if len(line) == 2 and line[0].lower() == "hostkey"]
+    return next((key for key in keys if key.endswith("ed25519")), keys[0])
+
+
+def parsed(argv):
+    """ssh's options as (letter, value), and where the first of each letter stands. Options may follow the host."""
+    found, at, host = [], 0, None
+    while at < len(argv):
+        word = argv[at]
+        if word == "--" or not word.startswith("-") or word == "-":
+            if host is not None or word == "--":
+                break
+            host = word
+            at += 1
+            continue
+        letters = word[1:]
+        while letters:
+            letter, letters = letters[0], letters[1:]
+            if letter in OPTIONS_WITH_VALUE:
+                if not letters:
+                    at += 1
+                    found.append((letter, argv[at] if at < len(argv) else "", at, ""))
+                else:
+                    found.append((letter, letters, at, word[: len(word) - len(letters)]))
+                break
+            found.append((letter, None, at, ""))
+        at += 1
+    return found, host
+
+
+def queried(house, what):
+    """`ssh -Q`: what both the client and the gate can do, so that a test tries just these."""
+    said = subprocess.run([SSH, "-Q", what], capture_output=True, text=True)
+    known = said.stdout.split()
+    offered = house.test.get("offer", {}).get(what, OFFERED.get(what))
+    if offered is not None:
+        known = [name for name in known if name in offered]
+    print("\n".join(known))
+    sys.exit(said.returncode)
+
+
+def certified(algorithms):
+    """Kinds of key with their certificates: a client that may not use the one drops the other."""
+    names = [name for name in algorithms.split(",") if "cert" not in name]
+    return ",".join([name.replace("@openssh.com", "") + "-cert-v01@openssh.com" for name in names] + names)
+
+
+def way(house, meant):
+    """Which of the test's servers a connection means, and the ProxyCommand with it (None: elsewhere)."""
+    proxy = meant.get("proxycommand", ["none"])[0]
+    words = proxy.split()
+    if "-i" in words and "-f" in words and any(word.endswith("sshd") for word in words):
+        config = words[words.index("-f") + 1]
+        if config != f"{house.obj}/sshd_proxy":
+            return None
+        # What the test does to the bytes between client and server it does between client and gate.
+        rest = proxy.partition("|")[2]
+        return "proxy", config, f"{house.obj}/netcat 127.0.0.1 {house.ssh_port} | {rest}" if rest else "none"
+    here = meant["hostname"][0] in ("127.0.0.1", "::1", "localhost") and meant["port"][0] == str(house.sshd_port)
+    if here and (proxy == "none" or words[1:] == ["%h", "%p"]):
+        return "main", f"{house.obj}/sshd_config", proxy
+    return None
+
+
+def led(house, argv):
+    """The command line that goes through the gate."""
+    options, _ = parsed(argv)
+    letters = {letter for letter, *_ in options}
+    if letters & set("GVO"):
+        return argv
+    argv = list(argv)
+    for letter, value, at, before in options:
+        # broken-pipe names a configuration that nobody wrote; then it would never connect.
+        if letter == "F" and value != "none" and not os.path.exists(value):
+            argv[at] = before + f"{house.obj}/ssh_proxy"
+    said = subprocess.run([SSH, "-G", *argv], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    if said.returncode != 0:
+        return argv
+    meant = {}
+    for line in said.stdout.splitlines():
+        name, _, value = line.partition(" ")
+        meant.setdefault(name, []).append(value)
+    found = way(house, meant)
+    if found is None:
+        house.log("as it is", shlex.join(argv))
+        return argv
+    kind, config, proxy = found
+    identities = [file for file in meant.get("identityfile", ()) if os.path.exists(file) and os.path.exists(f"{file}.pub")]
+    if not identities:
+        house.log("no key", shlex.join(argv))
+        return argv
+    target = house.target(kind, config)
+    identity = identities[0] if identities[0] != f"{house.obj}/ssh-ed25519" else f"{house.root}/user"
+    certificate = house.certificate(identity, target)
+    first = {
+        "Hostname": "127.0.0.1", "Port": house.ssh_port, "User": f"root@{target}", "ProxyCommand": proxy,
+        "IdentityFile": identity, "CertificateFile": certificate, "IdentitiesOnly": "yes",
+        "PubkeyAcceptedAlgorithms": certified(meant["pubkeyacceptedalgorithms"][0]),
+    }
+    if "ssh-ed25519" not in meant["hostkeyalgorithms"][0].split(","):
+        # The kind is the target's to show and the gate's to check.
+        first |= {"HostKeyAlgorithms": "ssh-ed25519", "GlobalKnownHostsFile": house.root / "known_hosts"}
+    house.log("led", target, shlex.join(argv))
+    return [word for name, value in first.items() for word in ("-o", f"{name}={value}")] + argv
+
+
+def main():
+    house = House(sys.argv[1])
+    argv = sys.argv[2:]
+    options, _ = parsed(argv)
+    for letter, value, *_ in options:
+        if letter == "Q":
+            queried(house, value)
+    os.execv(SSH, [SSH, *led(house, argv)])
+
+
+if __name__ == "__main__":
+    main()
