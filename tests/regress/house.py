@@ -59,6 +59,15 @@ class House:
             stub(self.root / name, f"exec {python} {HERE}/{script} {self.root}/house.json \"$@\"")
         stub(self.src / "scp-ssh-wrapper.sh", f"exec {python} {HERE}/scp_end.py {self.root}/house.json \"$@\"")
 
+    def plain_account(self):
+        """The caller's account with a plain shell and our folder as its home, in here only: what an account prints when
+        it starts a shell is not part of a test."""
+        lines = pathlib.Path("/etc/passwd").read_text().splitlines()
+        plain = [f"root:x:0:0:root:{self.root}:/bin/sh" if line.startswith("root:") else line for line in lines]
+        made = self.root / "passwd"
+        made.write_text("\n".join(plain) + "\n")
+        run("mount", "--bind", made, "/etc/passwd")
+
     def portcullis(self, *args):
         return run(self.bin / "portcullis", *args, "--state", self.state)
 
@@ -118,7 +127,8 @@ class House:
                 peer, _ = listener.accept()
                 with peer:
                     subprocess.Popen(["sh", self.src / "sshd-log-wrapper.sh", self.obj / "sshd.log", "/usr/sbin/sshd",
-                                      "-i", "-f", self.obj / "sshd_proxy"], stdin=peer, stdout=peer,
+                                      # Which kinds of key a user may have is the gate's to say.
+                                      "-o", "PubkeyAcceptedAlgorithms=ssh-ed25519-cert-v01@openssh.com", "-i", "-f", self.obj / "sshd_proxy"], stdin=peer, stdout=peer,
                                      stderr=subprocess.DEVNULL, start_new_session=True)
 
         threading.Thread(target=answer, daemon=True).start()
@@ -194,6 +204,7 @@ def inside(order):
         run("ip", "link", "set", "lo", "up")
         os.makedirs("/run/sshd", exist_ok=True)
         house = House(order["root"], order["bin"], order["form"], order["test"])
+        house.plain_account()
         if order["form"] == "bare":
             house.harness(order["name"], order["limit"])
         else:

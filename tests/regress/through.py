@@ -43,9 +43,8 @@ class House:
             sys.exit(f"portcullis: {done.stderr}")
 
     def target(self, kind, config):
-        """The target's name in the inventory; its host key is the one that the test's sshd has now."""
-        key = host_key(config)
-        public = subprocess.run(["ssh-keygen", "-y", "-f", key], capture_output=True, text=True, check=True).stdout
+        """The target's name in the inventory and its host key: the one that the test's sshd has now."""
+        public = subprocess.run(["ssh-keygen", "-y", "-f", host_key(config)], capture_output=True, text=True, check=True).stdout
         name = f"{kind}-{hashlib.sha256(public.encode()).hexdigest()[:8]}"
         pinned = self.root / f"{name}.pub"
         with open(self.root / "inventory.lock", "w") as lock:
@@ -56,7 +55,7 @@ class House:
                 port = self.proxy_port if kind == "proxy" else self.sshd_port
                 self.portcullis("target", "add", name, "--addr", f"127.0.0.1:{port}", "--login", "root", "--host-key", made)
                 made.rename(pinned)
-        return name
+        return name, public
 
     def certificate(self, identity, target):
         """A certificate for the test's own key, made when it is first needed."""
@@ -78,6 +77,15 @@ def host_key(config):
     words = (line.replace("=", " ").split() for line in pathlib.Path(config).read_text().splitlines())
     keys = [line[1] for line in words if len(line) == 2 and line[0].lower() == "hostkey"]
     return next((key for key in keys if key.endswith("ed25519")), keys[0])
+
+
+def rekey_limit(config):
+    """When a server's configuration wants new keys."""
+    for line in pathlib.Path(config).read_text().splitlines():
+        name, _, value = line.strip().partition(" ")
+        if name.lower() == "rekeylimit":
+            return value
+    return None
 
 
 def parsed(argv):
@@ -123,6 +131,27 @@ def certified(algorithms):
     return ",".join([name.replace("@openssh.com", "") + "-cert-v01@openssh.com" for name in names] + names)
 
 
+def identity(house, meant):
+    """The user's key of a connection: a file without its .pub, which the agent may hold instead."""
+    for file in meant.get("identityfile", ()):
+        file = file.removesuffix(".pub")
+        if file != f"{house.obj}/ssh-ed25519" and os.path.exists(f"{file}.pub") and certifiable(file):
+            return file
+    if os.environ.get("SSH_AUTH_SOCK") and f"{house.obj}/ssh-ed25519" not in meant.get("identityfile", ()):
+        held = subprocess.run(["ssh-add", "-L"], capture_output=True, text=True).stdout.splitlines()
+        if held:
+            name = f"{house.root}/agent-{hashlib.sha256(held[0].encode()).hexdigest()[:8]}"
+            pathlib.Path(f"{name}.pub").write_text(held[0] + "\n")
+            return name
+    return f"{house.root}/user"
+
+
+def certifiable(file):
+    """The gate certifies no RSA key below 3072 bits."""
+    bits, *_, kind = subprocess.run(["ssh-keygen", "-lf", f"{file}.pub"], capture_output=True, text=True).stdout.split()
+    return kind != "(RSA)" or int(bits) >= 3072
+
+
 def way(house, meant):
     """Which of the test's servers a connection means, and the ProxyCommand with it (None: elsewhere)."""
     proxy = meant.get("proxycommand", ["none"])[0]
@@ -163,20 +192,20 @@ def led(house, argv):
         house.log("as it is", shlex.join(argv))
         return argv
     kind, config, proxy = found
-    identities = [file for file in meant.get("identityfile", ()) if os.path.exists(file) and os.path.exists(f"{file}.pub")]
-    if not identities:
-        house.log("no key", shlex.join(argv))
-        return argv
-    target = house.target(kind, config)
-    identity = identities[0] if identities[0] != f"{house.obj}/ssh-ed25519" else f"{house.root}/user"
-    certificate = house.certificate(identity, target)
+    target, shown = house.target(kind, config)
+    key = identity(house, meant)
+    certificate = house.certificate(key, target)
     first = {
         "Hostname": "127.0.0.1", "Port": house.ssh_port, "User": f"root@{target}", "ProxyCommand": proxy,
-        "IdentityFile": identity, "CertificateFile": certificate, "IdentitiesOnly": "yes",
+        "IdentityFile": key, "CertificateFile": certificate, "IdentitiesOnly": "yes",
         "PubkeyAcceptedAlgorithms": certified(meant["pubkeyacceptedalgorithms"][0]),
     }
-    if "ssh-ed25519" not in meant["hostkeyalgorithms"][0].split(","):
-        # The kind is the target's to show and the gate's to check.
+    limit = rekey_limit(config)
+    if limit and meant["rekeylimit"] == ["0 0"]:
+        # The test's sshd asks for new keys of the gate; on the client's own leg the client asks.
+        first["RekeyLimit"] = limit
+    if shown.split()[1] not in pathlib.Path(f"{house.obj}/ssh-ed25519.pub").read_text():
+        # A host key that the test has made is the target's to show and the gate's to check.
         first |= {"HostKeyAlgorithms": "ssh-ed25519", "GlobalKnownHostsFile": house.root / "known_hosts"}
     house.log("led", target, shlex.join(argv))
     return [word for name, value in first.items() for word in ("-o", f"{name}={value}")] + argv
