@@ -169,6 +169,38 @@ def way(house, meant):
     return None
 
 
+def jumping(house, argv, target, key, certificate, proxy):
+    """`ssh -J outer`: a configuration that says who outer is, and includes the test's own for everybody else."""
+    given = next((value for letter, value, *_ in parsed(argv)[0] if letter == "F"), "none")
+    outer = "\n  ".join((
+        "Host outer", "Hostname 127.0.0.1", f"Port {house.ssh_port}", "User somebody", f"IdentityFile {key}",
+        f"CertificateFile {certificate}", "IdentitiesOnly yes", "BatchMode yes", "StrictHostKeyChecking yes",
+        f"UserKnownHostsFile {house.root}/known_hosts", "GlobalKnownHostsFile none"))
+    text = f"{outer}\n" + (f"Host * !outer\n  Include {given}\n" if given != "none" else "")
+    made = house.root / f"jump-{hashlib.sha256(text.encode()).hexdigest()[:8]}.conf"
+    part = made.with_suffix(f".{os.getpid()}")
+    part.write_text(text)
+    part.rename(made)
+    # The name is what the inner server's certificate is for.
+    first = {"Hostname": target, "HostKeyAlias": target, "Port": 22, "User": "root",
+             "GlobalKnownHostsFile": house.root / "known_hosts"}
+    if "|" in proxy:
+        first["ProxyCommand"] = f"{SSH} -F {made} -W [%h]:%p outer |" + proxy.partition("|")[2]
+    else:
+        first["ProxyJump"] = "outer"
+    return first, reconfigured(argv, made)
+
+
+def reconfigured(argv, config):
+    """The same command line with another configuration."""
+    argv = list(argv)
+    for letter, _, at, before in parsed(argv)[0]:
+        if letter == "F":
+            argv[at] = f"{before}{config}"
+            return argv
+    return ["-F", str(config), *argv]
+
+
 def led(house, argv):
     """The command line that goes through the gate."""
     options, _ = parsed(argv)
@@ -189,22 +221,26 @@ def led(house, argv):
         meant.setdefault(name, []).append(value)
     found = way(house, meant)
     if found is None:
+        # A connection into a forwarded port, or to a control socket.
         house.log("as it is", shlex.join(argv))
         return argv
     kind, config, proxy = found
     target, shown = house.target(kind, config)
     key = identity(house, meant)
     certificate = house.certificate(key, target)
+    if house.form == "jump":
+        way_in, argv = jumping(house, argv, target, key, certificate, proxy)
+    else:
+        way_in = {"Hostname": "127.0.0.1", "Port": house.ssh_port, "User": f"root@{target}", "ProxyCommand": proxy}
     first = {
-        "Hostname": "127.0.0.1", "Port": house.ssh_port, "User": f"root@{target}", "ProxyCommand": proxy,
-        "IdentityFile": key, "CertificateFile": certificate, "IdentitiesOnly": "yes",
-        "PubkeyAcceptedAlgorithms": certified(meant["pubkeyacceptedalgorithms"][0]),
+        **way_in, "IdentityFile": key, "CertificateFile": certificate, "IdentitiesOnly": "yes",
+        "PubkeyAcceptedAlgorithms": certified(meant["pubkeyacceptedalgorithms"][0] if key != f"{house.root}/user" else "ssh-ed25519"),
     }
     limit = rekey_limit(config)
     if limit and meant["rekeylimit"] == ["0 0"]:
         # The test's sshd asks for new keys of the gate; on the client's own leg the client asks.
         first["RekeyLimit"] = limit
-    if shown.split()[1] not in pathlib.Path(f"{house.obj}/ssh-ed25519.pub").read_text():
+    if house.form != "jump" and shown.split()[1] not in pathlib.Path(f"{house.obj}/ssh-ed25519.pub").read_text():
         # A host key that the test has made is the target's to show and the gate's to check.
         first |= {"HostKeyAlgorithms": "ssh-ed25519", "GlobalKnownHostsFile": house.root / "known_hosts"}
     house.log("led", target, shlex.join(argv))
