@@ -48,6 +48,9 @@ pub fn ledger_origin(node: &NodeName) -> String {
     format!("portcullis/{node}")
 }
 
+/// Longest banner, in bytes: it goes out in one packet (RFC 4252 section 5.4).
+pub const BANNER_BYTES_MAX: usize = 128 * 1024;
+
 /// Whether `name` may stand in a host certificate and in known_hosts.
 pub fn host_name_ok(name: &str) -> bool {
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
@@ -124,6 +127,8 @@ pub struct Ssh {
     pub channels_max: u32,
     /// Names of environment variables that pass; a trailing `*` matches any rest.
     pub env_allow: Vec<String>,
+    /// What clients are shown before they log in.
+    pub banner: Option<String>,
     pub keepalive: Duration,
     /// Keepalives without an answer before the connection counts as dead.
     pub keepalive_misses_max: u32,

@@ -548,6 +548,7 @@ fn settings(config: &Config, mode: Mode) -> Settings {
         keepalive: ssh.keepalive,
         keepalives_missed_max: ssh.keepalive_misses_max as usize,
         env_allow: ssh.env_allow.clone(),
+        banner: ssh.banner.clone(),
         session_ms_max: ms(config.session.session_max),
         backlog_bytes_max: config.recording.overflow_bytes_max,
         target_timeout: ssh.target_connect_timeout,

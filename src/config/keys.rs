@@ -119,6 +119,12 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         "ssh",
+        "banner",
+        "\"\"",
+        "Text that clients show before they log in, such as who may use this server and that it records; none: nothing is shown",
+    ),
+    key(
+        "ssh",
         "keepalive_secs",
         "15",
         "Seconds of silence before the server asks whether the other side is there",

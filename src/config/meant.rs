@@ -11,8 +11,8 @@ use super::said::{
     SaidSsh, SaidWitness, SaidZone,
 };
 use super::{
-    Api, Config, ConfigError, HOOKS_MAX, HOST_NAMES_MAX, HookSaid, Kex, Ledger, Log, LogFormat, NotifyTo, Policy,
-    Recording, Retention, Session, Ssh, WITNESSES_MAX, Witness, ZONES_MAX, host_name_ok,
+    Api, BANNER_BYTES_MAX, Config, ConfigError, HOOKS_MAX, HOST_NAMES_MAX, HookSaid, Kex, Ledger, Log, LogFormat,
+    NotifyTo, Policy, Recording, Retention, Session, Ssh, WITNESSES_MAX, Witness, ZONES_MAX, host_name_ok,
 };
 use crate::break_glass::Signers;
 use crate::issue::ca::SOURCE_BLOCKS_MAX;
@@ -158,6 +158,7 @@ impl Meaning<'_> {
             auth_probes_max: self.count("ssh.auth_probes_max", said.auth_probes_max, 24, (1, 1000))?,
             channels_max: self.count("ssh.channels_max", said.channels_max, 64, (1, 1024))?,
             env_allow: self.env_allow(said.env_allow)?,
+            banner: self.banner(said.banner)?,
             keepalive: self.secs("ssh.keepalive_secs", said.keepalive_secs, 15, (1, 3600))?,
             keepalive_misses_max: self.count("ssh.keepalive_misses_max", said.keepalive_misses_max, 3, (1, 100))?,
             kex: said.kex.unwrap_or(Kex::Default),
@@ -246,6 +247,20 @@ impl Meaning<'_> {
             }
         }
         Ok(said)
+    }
+
+    /// Plain text only: whoever shows it shows it on a terminal (RFC 4252 section 5.4).
+    fn banner(&self, said: Option<String>) -> Result<Option<String>, ConfigError> {
+        let Some(text) = said.filter(|text| !text.is_empty()) else {
+            return Ok(None);
+        };
+        if text.len() > BANNER_BYTES_MAX {
+            return Err(self.bad("ssh.banner", format!("it is longer than {BANNER_BYTES_MAX} bytes")));
+        }
+        if let Some(bad) = text.chars().find(|c| c.is_control() && !matches!(c, '\n' | '\t')) {
+            return Err(self.bad("ssh.banner", format!("it holds {bad:?}, which is not plain text")));
+        }
+        Ok(Some(text))
     }
 
     fn session(&self, said: SaidSession) -> Result<Session, ConfigError> {

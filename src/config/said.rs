@@ -46,6 +46,7 @@ pub(super) struct SaidSsh {
     pub(super) auth_probes_max: Option<u64>,
     pub(super) channels_max: Option<u64>,
     pub(super) env_allow: Option<Vec<String>>,
+    pub(super) banner: Option<String>,
     pub(super) keepalive_secs: Option<u64>,
     pub(super) keepalive_misses_max: Option<u64>,
     pub(super) kex: Option<Kex>,

@@ -79,6 +79,8 @@ pub struct Settings {
     pub keepalive: Duration,
     pub keepalives_missed_max: usize,
     pub env_allow: Vec<String>,
+    /// What clients are shown before they log in.
+    pub banner: Option<String>,
     pub session_ms_max: u64,
     /// Bytes that may wait in one direction of one channel.
     pub backlog_bytes_max: u64,

@@ -53,3 +53,4 @@ mod hostile_auth;
 mod hostile_channels;
 mod hostile_limits;
 mod hostile_order;
+mod regress_cases;

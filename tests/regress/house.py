@@ -114,7 +114,7 @@ class House:
         (self.root / "house.json").write_text(json.dumps({
             "root": str(self.root), "obj": str(self.obj), "src": str(self.src), "state": str(self.state),
             "bin": str(self.bin), "form": self.form, "ssh_port": SSH_PORT, "sshd_port": SSHD_PORT,
-            "proxy_port": PROXY_PORT, "sftp_server": SFTP_SERVER, "package": str(PACKAGE), "test": self.test,
+            "proxy_port": PROXY_PORT, "sftp_server": SFTP_SERVER, "package": str(PACKAGE), "test": self.test, "gate_pid": self.server.pid,
         }))
 
     def serve_proxy(self):

@@ -18,6 +18,7 @@ LIMIT_SECS = 300
 # Beyond the test's own limit: making the gate, verifying what it recorded.
 HOUSE_SECS = 180
 EXCEPTIONS_MAX = 6
+FORMS = ("direct", "jump", "bare")
 
 
 def known_tests():
@@ -33,8 +34,14 @@ def tables():
     runs, other = tests["run"], tests["not_applicable"]
     listed = [*runs, *other, *exceptions]
     package = known_tests()
+    version = subprocess.run(["dpkg-query", "-W", "-f", "${Version}", "openssh-tests"], capture_output=True, text=True).stdout
     wrong = [f"{name}: in the package, and in no table" for name in package if name not in listed]
     wrong += [f"{name}: in a table, and not in the package" for name in listed if name not in package]
+    if not version.startswith(tests["package"]):
+        # Another release's suite: what nobody has looked at yet is named, and what it lacks is left out.
+        for line in wrong:
+            print(f"note: openssh-tests {version}: {line}")
+        wrong, runs = [], {name: test for name, test in runs.items() if name in package}
     wrong += [f"{name}: in two tables" for name in set(listed) if listed.count(name) > 1]
     if len(exceptions) > EXCEPTIONS_MAX:
         wrong.append(f"{len(exceptions)} exceptions, at most {EXCEPTIONS_MAX}")
@@ -64,7 +71,7 @@ def say(result, form, test):
     verdict = "ok" if result["ok"] else "FAILED"
     # Recordings of a test that failed do not have to be whole.
     sealed = "" if form == "bare" else f"{result['sessions']:4} sessions SEALED" if result["ok"] else " " * 20
-    note = f"  ({test['note']})" if result["ok"] and "note" in test else ""
+    note = f"  ({test['note']})" if result["ok"] and "note" in test and form != "bare" else ""
     why = f"  {result['why']}" if result["why"] else ""
     print(f"{verdict:6} {form:6} {result['name']:20} {result['secs']:6.1f} s {sealed}{note}{why}", flush=True)
 
@@ -92,7 +99,7 @@ def main():
         sys.exit(f"not among the tests that run: {', '.join(unknown)} (see --list)")
     names = options.only or [name for name, test in runs.items() if test.get("quick") or not options.quick]
     forms = ("direct", "jump") if options.form == "both" else (options.form,)
-    jobs = [(name, form) for form in forms for name in names]
+    jobs = [(name, form) for form in forms for name in names if form in runs[name].get("forms", FORMS)]
     # The longest first.
     jobs.sort(key=lambda job: -runs[job[0]].get("takes", 0))
     for line in wrong:

@@ -10,10 +10,13 @@ import json
 import os
 import pathlib
 import shlex
+import signal
 import subprocess
 import sys
+import time
 
 SSH = "/usr/bin/ssh"
+RELOAD_SECS = 10
 OPTIONS_WITH_VALUE = "bceilmopBDEFIJLOQRSWw"
 # src/ssh/algorithms.rs, in OpenSSH's words.
 OFFERED = {
@@ -57,6 +60,31 @@ class House:
                 made.rename(pinned)
         return name, public
 
+    def announce(self, config):
+        """What the test's sshd would show before a login is the gate's to show: by a reload, where it changes."""
+        file = setting(config, "Banner")
+        if file is None:
+            return
+        text = pathlib.Path(file).read_text() if os.path.exists(file) else ""
+        gate = pathlib.Path(self.state) / "config.toml"
+        log = self.root / "serve.err"
+        with open(self.root / "inventory.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            # A JSON string of plain text is a TOML one.
+            said = f"banner = {json.dumps(text)}"
+            lines = gate.read_text().splitlines()
+            changed = [said if line.lstrip("#").startswith("banner = ") else line for line in lines]
+            if changed == lines:
+                return
+            before = log.read_text(errors="replace").count("reloaded")
+            gate.write_text("\n".join(changed) + "\n")
+            os.kill(self.gate_pid, signal.SIGHUP)
+            end = time.monotonic() + RELOAD_SECS
+            while log.read_text(errors="replace").count("reloaded") == before:
+                if time.monotonic() > end:
+                    sys.exit("the gate does not reload")
+                time.sleep(0.02)
+
     def certificate(self, identity, target):
         """A certificate for the test's own key, made when it is first needed."""
         public = pathlib.Path(f"{identity}.pub").read_text()
@@ -79,12 +107,12 @@ def host_key(config):
     return next((key for key in keys if key.endswith("ed25519")), keys[0])
 
 
-def rekey_limit(config):
-    """When a server's configuration wants new keys."""
+def setting(config, name):
+    """A setting of a server's configuration."""
     for line in pathlib.Path(config).read_text().splitlines():
-        name, _, value = line.strip().partition(" ")
-        if name.lower() == "rekeylimit":
-            return value
+        word, _, value = line.strip().partition(" ")
+        if word.lower() == name.lower():
+            return value.strip()
     return None
 
 
@@ -183,7 +211,7 @@ def jumping(house, argv, target, key, certificate, proxy):
     part.rename(made)
     # The name is what the inner server's certificate is for.
     first = {"Hostname": target, "HostKeyAlias": target, "Port": 22, "User": "root",
-             "GlobalKnownHostsFile": house.root / "known_hosts"}
+             "HostKeyAlgorithms": "ssh-ed25519-cert-v01@openssh.com", "GlobalKnownHostsFile": house.root / "known_hosts"}
     if "|" in proxy:
         first["ProxyCommand"] = f"{SSH} -F {made} -W [%h]:%p outer |" + proxy.partition("|")[2]
     else:
@@ -225,6 +253,7 @@ def led(house, argv):
         house.log("as it is", shlex.join(argv))
         return argv
     kind, config, proxy = found
+    house.announce(config)
     target, shown = house.target(kind, config)
     key = identity(house, meant)
     certificate = house.certificate(key, target)
@@ -236,7 +265,7 @@ def led(house, argv):
         **way_in, "IdentityFile": key, "CertificateFile": certificate, "IdentitiesOnly": "yes",
         "PubkeyAcceptedAlgorithms": certified(meant["pubkeyacceptedalgorithms"][0] if key != f"{house.root}/user" else "ssh-ed25519"),
     }
-    limit = rekey_limit(config)
+    limit = setting(config, "RekeyLimit")
     if limit and meant["rekeylimit"] == ["0 0"]:
         # The test's sshd asks for new keys of the gate; on the client's own leg the client asks.
         first["RekeyLimit"] = limit
