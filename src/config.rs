@@ -110,6 +110,8 @@ pub struct Ssh {
     /// Names and addresses that clients type; the host certificate holds them.
     pub host_names: Vec<String>,
     /// From accept to the end of authentication; waiting for an approval is outside it.
+    /// What clients are shown before they log in.
+    pub banner: Option<String>,
     pub login_grace: Duration,
     /// Connections that one source may open at once before the rate applies.
     pub source_burst: u32,
@@ -127,8 +129,6 @@ pub struct Ssh {
     pub channels_max: u32,
     /// Names of environment variables that pass; a trailing `*` matches any rest.
     pub env_allow: Vec<String>,
-    /// What clients are shown before they log in.
-    pub banner: Option<String>,
     pub keepalive: Duration,
     /// Keepalives without an answer before the connection counts as dead.
     pub keepalive_misses_max: u32,

@@ -145,6 +145,7 @@ impl Meaning<'_> {
                 true => vec![node.to_string()],
                 false => host_names,
             },
+            banner: self.banner(said.banner)?,
             login_grace: self.secs("ssh.login_grace_secs", said.login_grace_secs, 20, (1, 600))?,
             source_burst: self.count("ssh.source_burst", said.source_burst, 60, (1, 100_000))?,
             source_per_sec: self.count("ssh.source_per_sec", said.source_per_sec, 20, (1, 100_000))?,
@@ -158,7 +159,6 @@ impl Meaning<'_> {
             auth_probes_max: self.count("ssh.auth_probes_max", said.auth_probes_max, 24, (1, 1000))?,
             channels_max: self.count("ssh.channels_max", said.channels_max, 64, (1, 1024))?,
             env_allow: self.env_allow(said.env_allow)?,
-            banner: self.banner(said.banner)?,
             keepalive: self.secs("ssh.keepalive_secs", said.keepalive_secs, 15, (1, 3600))?,
             keepalive_misses_max: self.count("ssh.keepalive_misses_max", said.keepalive_misses_max, 3, (1, 100))?,
             kex: said.kex.unwrap_or(Kex::Default),
@@ -232,6 +232,20 @@ impl Meaning<'_> {
         Ok(places)
     }
 
+    /// Plain text only: whoever shows it shows it on a terminal (RFC 4252 section 5.4).
+    fn banner(&self, said: Option<String>) -> Result<Option<String>, ConfigError> {
+        let Some(text) = said.filter(|text| !text.is_empty()) else {
+            return Ok(None);
+        };
+        if text.len() > BANNER_BYTES_MAX {
+            return Err(self.bad("ssh.banner", format!("it is longer than {BANNER_BYTES_MAX} bytes")));
+        }
+        if let Some(bad) = text.chars().find(|c| c.is_control() && !matches!(c, '\n' | '\t')) {
+            return Err(self.bad("ssh.banner", format!("it holds {bad:?}, which is not plain text")));
+        }
+        Ok(Some(text))
+    }
+
     fn env_allow(&self, said: Option<Vec<String>>) -> Result<Vec<String>, ConfigError> {
         let Some(said) = said else {
             return Ok(["LANG", "LC_*", "TERM", "COLORTERM"].map(str::to_owned).to_vec());
@@ -247,20 +261,6 @@ impl Meaning<'_> {
             }
         }
         Ok(said)
-    }
-
-    /// Plain text only: whoever shows it shows it on a terminal (RFC 4252 section 5.4).
-    fn banner(&self, said: Option<String>) -> Result<Option<String>, ConfigError> {
-        let Some(text) = said.filter(|text| !text.is_empty()) else {
-            return Ok(None);
-        };
-        if text.len() > BANNER_BYTES_MAX {
-            return Err(self.bad("ssh.banner", format!("it is longer than {BANNER_BYTES_MAX} bytes")));
-        }
-        if let Some(bad) = text.chars().find(|c| c.is_control() && !matches!(c, '\n' | '\t')) {
-            return Err(self.bad("ssh.banner", format!("it holds {bad:?}, which is not plain text")));
-        }
-        Ok(Some(text))
     }
 
     fn session(&self, said: SaidSession) -> Result<Session, ConfigError> {

@@ -37,6 +37,7 @@ pub(super) struct SaidStore {
 pub(super) struct SaidSsh {
     pub(super) listen: Option<String>,
     pub(super) host_names: Option<Vec<String>>,
+    pub(super) banner: Option<String>,
     pub(super) login_grace_secs: Option<u64>,
     pub(super) source_burst: Option<u64>,
     pub(super) source_per_sec: Option<u64>,
@@ -46,7 +47,6 @@ pub(super) struct SaidSsh {
     pub(super) auth_probes_max: Option<u64>,
     pub(super) channels_max: Option<u64>,
     pub(super) env_allow: Option<Vec<String>>,
-    pub(super) banner: Option<String>,
     pub(super) keepalive_secs: Option<u64>,
     pub(super) keepalive_misses_max: Option<u64>,
     pub(super) kex: Option<Kex>,

@@ -62,6 +62,8 @@ pub const ALARMS_MAX: usize = 64;
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub kex: KeyExchange,
+    /// What clients are shown before they log in.
+    pub banner: Option<String>,
     pub login_grace: Duration,
     /// Connections that are not authenticated yet.
     pub unauthenticated_max: usize,
@@ -79,8 +81,6 @@ pub struct Settings {
     pub keepalive: Duration,
     pub keepalives_missed_max: usize,
     pub env_allow: Vec<String>,
-    /// What clients are shown before they log in.
-    pub banner: Option<String>,
     pub session_ms_max: u64,
     /// Bytes that may wait in one direction of one channel.
     pub backlog_bytes_max: u64,
