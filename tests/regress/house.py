@@ -3,6 +3,7 @@
 Runs inside network and process namespaces of its own, so that every test has the ports that it names, and nothing
 that it leaves behind outlives it. Started by regress.py.
 """
+import contextlib
 import json
 import os
 import pathlib
@@ -45,6 +46,8 @@ class House:
         self.obj, self.src, self.state = self.root / "obj", self.root / "src", self.root / "state"
         self.obj.mkdir()
         self.src.mkdir()
+        # Keys for targets, where a test is about keys.
+        (self.root / "secrets").mkdir(mode=0o700)
         self.lay_out()
 
     def lay_out(self):
@@ -82,7 +85,8 @@ class House:
             "env_allow": '["_XXX_TEST", "_XXX_TEST_*"]',
             "spool_reserve_mib": "16",
             "filter": '"info,portcullis=debug"',
-            **self.test.get("gate", {}),
+            **({"credential": f'[{{name="harness", kind="file", folder="{self.root}/secrets"}}]'}
+               if self.test.get("login") == "key" else {}),
         }.items():
             before = text
             lines = [f"{key} = {value}" if line.lstrip("#").startswith(f"{key} = ") else line for line in text.splitlines()]
@@ -119,17 +123,33 @@ class House:
 
     def serve_proxy(self):
         """Each connection gets an sshd of its own, as the harness's ProxyCommand does: by the test's configuration of
-        this very moment."""
+        this very moment. Behind pipes, as there, it knows no address of its client; a certificate needs one."""
         listener = socket.create_server(("127.0.0.1", PROXY_PORT), backlog=64)
+
+        def sshd(**streams):
+            return subprocess.Popen(["sh", self.src / "sshd-log-wrapper.sh", self.obj / "sshd.log", "/usr/sbin/sshd",
+                                     # Which kinds of key a user may have is the gate's to say.
+                                     "-o", "PubkeyAcceptedAlgorithms=ssh-ed25519-cert-v01@openssh.com,ssh-ed25519",
+                                     "-i", "-f", self.obj / "sshd_proxy"], stderr=subprocess.DEVNULL,
+                                    start_new_session=True, **streams)
+
+        def carry(peer):
+            with peer, sshd(stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0) as child:
+                up = threading.Thread(target=pour, args=(peer.fileno(), child.stdin), daemon=True)
+                up.start()
+                pour(child.stdout.fileno(), peer.fileno())
+                with contextlib.suppress(OSError):  # the gate may have gone first
+                    peer.shutdown(socket.SHUT_RDWR)
+                up.join()
 
         def answer():
             while True:
                 peer, _ = listener.accept()
-                with peer:
-                    subprocess.Popen(["sh", self.src / "sshd-log-wrapper.sh", self.obj / "sshd.log", "/usr/sbin/sshd",
-                                      # Which kinds of key a user may have is the gate's to say.
-                                      "-o", "PubkeyAcceptedAlgorithms=ssh-ed25519-cert-v01@openssh.com", "-i", "-f", self.obj / "sshd_proxy"], stdin=peer, stdout=peer,
-                                     stderr=subprocess.DEVNULL, start_new_session=True)
+                if self.test.get("login") == "key":
+                    threading.Thread(target=carry, args=(peer,), daemon=True).start()
+                else:
+                    sshd(stdin=peer, stdout=peer)
+                    peer.close()
 
         threading.Thread(target=answer, daemon=True).start()
 
@@ -181,6 +201,19 @@ class House:
         if panics:
             raise Wrong(panics[0])
         return len(files)
+
+
+def pour(source, sink):
+    """Bytes from one descriptor into another, or into a pipe that is closed at the end, until either ends."""
+    into = sink if isinstance(sink, int) else sink.fileno()
+    try:
+        while data := os.read(source, 65536):
+            while data:
+                data = data[os.write(into, data):]
+    except OSError:
+        pass
+    if into != sink:
+        sink.close()
 
 
 def failures(said):

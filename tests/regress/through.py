@@ -10,6 +10,7 @@ import json
 import os
 import pathlib
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -56,7 +57,12 @@ class House:
                 made = pinned.with_suffix(".new")
                 made.write_text(public)
                 port = self.proxy_port if kind == "proxy" else self.sshd_port
-                self.portcullis("target", "add", name, "--addr", f"127.0.0.1:{port}", "--login", "root", "--host-key", made)
+                more = []
+                if self.test.get("login") == "key":
+                    # The harness's own key, which the test's authorized_keys say things about.
+                    shutil.copy(self.obj / "ssh-ed25519", self.root / "secrets" / f"root@{name}")
+                    more = ["--credential", "harness:key"]
+                self.portcullis("target", "add", *more, name, "--addr", f"127.0.0.1:{port}", "--login", "root", "--host-key", made)
                 made.rename(pinned)
         return name, public
 
