@@ -48,6 +48,9 @@ pub fn ledger_origin(node: &NodeName) -> String {
     format!("portcullis/{node}")
 }
 
+/// Longest banner, in bytes: it goes out in one packet (RFC 4252 section 5.4).
+pub const BANNER_BYTES_MAX: usize = 128 * 1024;
+
 /// Whether `name` may stand in a host certificate and in known_hosts.
 pub fn host_name_ok(name: &str) -> bool {
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
@@ -120,6 +123,8 @@ pub struct Ssh {
     /// Names and addresses that clients type; the host certificate holds them.
     pub host_names: Vec<String>,
     /// From accept to the end of authentication; waiting for an approval is outside it.
+    /// What clients are shown before they log in.
+    pub banner: Option<String>,
     pub login_grace: Duration,
     /// Connections that one source may open at once before the rate applies.
     pub source_burst: u32,

@@ -538,6 +538,7 @@ fn settings(config: &Config, mode: Mode) -> Settings {
             Kex::Default => KeyExchange::Default,
             Kex::PqOnly => KeyExchange::PostQuantumOnly,
         },
+        banner: ssh.banner.clone(),
         login_grace: ssh.login_grace,
         unauthenticated_max: ssh.connections_max as usize,
         connections_burst: ssh.source_burst,

@@ -65,6 +65,12 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         "ssh",
+        "banner",
+        "\"\"",
+        "Text that clients show before they log in, such as who may use this server and that it records; none: nothing is shown",
+    ),
+    key(
+        "ssh",
         "login_grace_secs",
         "20",
         "Seconds from connecting to having authenticated; waiting for an approval is extra",

@@ -11,8 +11,8 @@ use super::said::{
     SaidSsh, SaidWitness, SaidZone,
 };
 use super::{
-    Api, Config, ConfigError, HOOKS_MAX, HOST_NAMES_MAX, HookSaid, Kex, Ledger, Log, LogFormat, NotifyTo, Policy,
-    Recording, Retention, Session, Ssh, WITNESSES_MAX, Witness, ZONES_MAX, host_name_ok,
+    Api, BANNER_BYTES_MAX, Config, ConfigError, HOOKS_MAX, HOST_NAMES_MAX, HookSaid, Kex, Ledger, Log, LogFormat,
+    NotifyTo, Policy, Recording, Retention, Session, Ssh, WITNESSES_MAX, Witness, ZONES_MAX, host_name_ok,
 };
 use crate::break_glass::Signers;
 use crate::issue::ca::SOURCE_BLOCKS_MAX;
@@ -145,6 +145,7 @@ impl Meaning<'_> {
                 true => vec![node.to_string()],
                 false => host_names,
             },
+            banner: self.banner(said.banner)?,
             login_grace: self.secs("ssh.login_grace_secs", said.login_grace_secs, 20, (1, 600))?,
             source_burst: self.count("ssh.source_burst", said.source_burst, 60, (1, 100_000))?,
             source_per_sec: self.count("ssh.source_per_sec", said.source_per_sec, 20, (1, 100_000))?,
@@ -231,6 +232,20 @@ impl Meaning<'_> {
             }
         }
         Ok(places)
+    }
+
+    /// Plain text only: whoever shows it shows it on a terminal (RFC 4252 section 5.4).
+    fn banner(&self, said: Option<String>) -> Result<Option<String>, ConfigError> {
+        let Some(text) = said.filter(|text| !text.is_empty()) else {
+            return Ok(None);
+        };
+        if text.len() > BANNER_BYTES_MAX {
+            return Err(self.bad("ssh.banner", format!("it is longer than {BANNER_BYTES_MAX} bytes")));
+        }
+        if let Some(bad) = text.chars().find(|c| c.is_control() && !matches!(c, '\n' | '\t')) {
+            return Err(self.bad("ssh.banner", format!("it holds {bad:?}, which is not plain text")));
+        }
+        Ok(Some(text))
     }
 
     fn env_allow(&self, said: Option<Vec<String>>) -> Result<Vec<String>, ConfigError> {

@@ -37,6 +37,7 @@ pub(super) struct SaidStore {
 pub(super) struct SaidSsh {
     pub(super) listen: Option<String>,
     pub(super) host_names: Option<Vec<String>>,
+    pub(super) banner: Option<String>,
     pub(super) login_grace_secs: Option<u64>,
     pub(super) source_burst: Option<u64>,
     pub(super) source_per_sec: Option<u64>,

@@ -108,6 +108,11 @@ fn mistakes_are_told_with_place_and_next_step() {
         ("[session]\nwarn_before_secs = [0]", "session.warn_before_secs", ""),
         ("node = \"a b\"", "node: node name `a b` holds ` `", ""),
         ("node = ", ":1:8: ", ""),
+        (
+            "[ssh]\nbanner = \"\\u001b[2J\"",
+            "ssh.banner: it holds '\\u{1b}', which is not plain text",
+            "Text that clients show",
+        ),
         ("[ssh]\nhost_names = [\"a b\"]", "ssh.host_names: `a b`", ""),
         (
             "[ledger]\nquorum = 1",

@@ -18,7 +18,7 @@ use std::net::IpAddr;
 
 use russh::keys::signature::{self, Signer};
 use russh::keys::ssh_key::certificate::{Builder, CertType};
-use russh::keys::ssh_key::public::KeyData;
+use russh::keys::ssh_key::public::{EcdsaPublicKey, KeyData};
 use russh::keys::ssh_key::{Algorithm, Certificate, HashAlg, PublicKey, Signature};
 
 use crate::keeper::{AdmissionCertificate, HostCertificate, TargetCertificate};
@@ -424,6 +424,8 @@ fn user_key(key: &PublicKey) -> Result<KeyData, CaError> {
     };
     match key.key_data() {
         KeyData::Rsa(rsa) if rsa.key_size() < RSA_BITS_MIN => refuse("RSA needs at least 3072 bits; ed25519 is better"),
+        // The gate would not take its certificate (kernel/admit.rs).
+        KeyData::Ecdsa(EcdsaPublicKey::NistP521(_)) => refuse("of ECDSA, P-256 and P-384 only; ed25519 is better"),
         KeyData::Ed25519(_)
         | KeyData::Ecdsa(_)
         | KeyData::Rsa(_)

@@ -260,6 +260,7 @@ fn weak_and_foreign_keys_are_not_certified() {
         &["Type: ssh-rsa-cert-v01@openssh.com user certificate"],
     );
     assert!(ask(&made("ecdsa", "256")).is_ok());
+    assert!(ask(&made("ecdsa", "521")).is_err());
     let asked = TargetCertificate {
         public_key: strong,
         ..target()

@@ -81,6 +81,8 @@ pub const ALARMS_MAX: usize = 64;
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub kex: KeyExchange,
+    /// What clients are shown before they log in.
+    pub banner: Option<String>,
     pub login_grace: Duration,
     /// Connections that have not logged in yet; past it the oldest of the
     /// busiest source makes way.

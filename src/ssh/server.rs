@@ -254,7 +254,7 @@ impl Handler for Connection {
     }
 
     async fn authentication_banner(&mut self) -> Result<Option<String>, Self::Error> {
-        Ok(None)
+        Ok(self.gate.settings().banner.clone())
     }
 
     async fn channel_close(&mut self, id: ChannelId, _: &mut Session) -> Result<(), Self::Error> {

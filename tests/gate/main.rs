@@ -63,3 +63,4 @@ mod hostile_sources;
 mod hostile_target;
 mod hostile_target_door;
 mod hostile_target_order;
+mod regress_cases;
