@@ -22,7 +22,17 @@ fn record_after(world: &World, peer: Peer) -> Record {
     world.bastion.only_record()
 }
 
-/// Everything that is not a session is refused, in words, and recorded.
+/// Actions that were refused, of the session and of each channel.
+fn denied(record: &Record) -> Vec<String> {
+    std::iter::once(0)
+        .chain(record.channels())
+        .flat_map(|channel| record.decisions(channel))
+        .filter(|(_, allowed, _)| !allowed)
+        .map(|(action, ..)| action)
+        .collect()
+}
+
+/// What the grant does not name is refused, in words, and recorded.
 #[test]
 fn d17_channels_and_forwards_that_are_not_carried() {
     let world = World::new();
@@ -93,13 +103,7 @@ fn d17_channels_and_forwards_that_are_not_carried() {
     peer.exec(&channel, "echo well").unwrap();
     assert_eq!(peer.outcome(&channel, secs(20)).unwrap().out, b"well\n");
     let record = record_after(&world, peer);
-    let denied: Vec<String> = record
-        .decisions(0)
-        .into_iter()
-        .chain(record.decisions(1))
-        .filter(|(_, allowed, _)| !allowed)
-        .map(|(action, ..)| action)
-        .collect();
+    let denied = denied(&record);
     for action in ["forward", "remote-forward", "agent", "x11"] {
         assert!(
             denied.iter().any(|denied| denied == action),
@@ -148,7 +152,7 @@ fn d15_nothing_of_this_machine_is_reached() {
         assert!(listener.accept().is_err(), "{host} was dialled");
     }
     let record = record_after(&world, peer);
-    let refused = record.decisions(0).iter().filter(|(_, allowed, _)| !allowed).count();
+    let refused = denied(&record).len();
     assert!(refused >= 17, "{refused} refusals are recorded");
     assert_unharmed(&world, pid);
 }
