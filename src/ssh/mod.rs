@@ -43,6 +43,7 @@ mod leg;
 pub mod listen;
 mod local;
 mod opening;
+mod patience;
 mod penalties;
 mod present;
 mod pump;

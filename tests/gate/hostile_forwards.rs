@@ -178,3 +178,38 @@ fn d16_no_raw_bytes_in_a_forwarded_channel() {
     drop(peer);
     assert_unharmed(&world, pid);
 }
+
+/// Refusals are recorded and told to people: nobody may ask on and on.
+#[test]
+fn d20_refusals_without_end() {
+    let world = World::new();
+    let pid = world.bastion.pid();
+    let dial = Put::default().string("127.0.0.1").u32(22).string("127.0.0.1").u32(1);
+    let open = Put::message(msg::CHANNEL_OPEN)
+        .string("direct-tcpip")
+        .u32(9)
+        .u32(1 << 20);
+    let forward = Put::message(msg::GLOBAL_REQUEST).string("tcpip-forward").bool(true);
+    let floods = [
+        ("direct-tcpip", open.u32(PACKET).raw(&dial.done()).done()),
+        ("tcpip-forward", forward.string("0.0.0.0").u32(0).done()),
+    ];
+    for (at, (name, payload)) in floods.into_iter().enumerate() {
+        let _case = Case::new("D20", format_args!("refusals without end: {name}"));
+        let (mut peer, _) = inside(&world);
+        let mut asked = 0;
+        // Answers are read in between: what ends it is not a full socket.
+        while asked < 20_000 && (0..100).all(|_| peer.send(&payload).is_ok()) {
+            asked += 100;
+            if !still_inside(&mut peer).unwrap_or(false) {
+                break;
+            }
+        }
+        assert!(asked < 20_000, "{name}: {asked} refusals and still there");
+        drop(peer);
+        let record = world.bastion.records(at + 1).pop().unwrap();
+        assert_eq!(record.code(), "protocol", "{name}");
+        assert!(denied(&record).len() < 1000, "{name}");
+    }
+    assert_unharmed(&world, pid);
+}
