@@ -54,6 +54,7 @@ mod menu;
 mod opening;
 mod opens;
 mod overflow;
+mod patience;
 mod penalties;
 mod pipe;
 mod present;

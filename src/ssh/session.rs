@@ -17,6 +17,7 @@ use super::forward::Forwards;
 use super::gated::Kill;
 use super::goodbye::in_words;
 use super::opens::ClientSide;
+use super::patience::Patience;
 use super::pump::ClientEnd;
 use super::spare::Spare;
 use super::target::{self, Dial};
@@ -62,6 +63,7 @@ pub struct Live {
     facts: Facts,
     /// What the policies that let it in demand.
     held_to: Obligations,
+    patience: Patience,
     /// What its holder has done before.
     history: History,
     pub(super) next_channel: AtomicU32,
@@ -113,6 +115,7 @@ impl Live {
             target: opened.target,
             facts: opened.facts,
             held_to: opened.held_to,
+            patience: Patience::default(),
             history: opened.history,
             next_channel: AtomicU32::new(1),
             channels: Mutex::new(BTreeMap::new()),
@@ -196,6 +199,10 @@ impl Live {
             Err(denial) => (false, denial.rule.as_str(), denial.code, denial.notify),
         };
         self.gate.metrics.decision(action, allowed);
+        if !allowed && self.patience.lost(self.gate.clock.now().boot_ms) {
+            let why = "too many refused requests";
+            self.control.end_now(EndReason::Protocol(why.into()));
+        }
         if notify {
             self.gate.notify(serde_json::json!({
                 "session": self.id, "identity": self.admitted.identity(), "destination": self.admitted.destination(),

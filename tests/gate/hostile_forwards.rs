@@ -22,6 +22,16 @@ fn record_after(world: &World, peer: Peer) -> Record {
     world.bastion.only_record()
 }
 
+/// Actions that were refused, of the session and of each channel.
+fn denied(record: &Record) -> Vec<String> {
+    std::iter::once(0)
+        .chain(record.channels())
+        .flat_map(|channel| record.decisions(channel))
+        .filter(|(_, allowed, _)| !allowed)
+        .map(|(action, ..)| action)
+        .collect()
+}
+
 /// What the grant does not name is refused, in words, and recorded.
 #[test]
 fn d17_channels_and_forwards_that_are_not_carried() {
@@ -93,12 +103,7 @@ fn d17_channels_and_forwards_that_are_not_carried() {
     peer.exec(&channel, "echo well").unwrap();
     assert_eq!(peer.outcome(&channel, secs(20)).unwrap().out, b"well\n");
     let record = record_after(&world, peer);
-    let denied: Vec<String> = std::iter::once(0)
-        .chain(record.channels())
-        .flat_map(|channel| record.decisions(channel))
-        .filter(|(_, allowed, _)| !allowed)
-        .map(|(action, ..)| action)
-        .collect();
+    let denied = denied(&record);
     for action in ["forward", "remote-forward", "agent", "x11"] {
         assert!(
             denied.iter().any(|denied| denied == action),
@@ -147,7 +152,7 @@ fn d15_nothing_of_this_machine_is_reached() {
         assert!(listener.accept().is_err(), "{host} was dialled");
     }
     let record = record_after(&world, peer);
-    let refused = record.decisions(0).iter().filter(|(_, allowed, _)| !allowed).count();
+    let refused = denied(&record).len();
     assert!(refused >= 17, "{refused} refusals are recorded");
     assert_unharmed(&world, pid);
 }
@@ -171,5 +176,40 @@ fn d16_no_raw_bytes_in_a_forwarded_channel() {
     assert!(still_inside(&mut peer).is_ok());
     assert!(listener.accept().is_err(), "it was dialled");
     drop(peer);
+    assert_unharmed(&world, pid);
+}
+
+/// Refusals are recorded and told to people: nobody may ask on and on.
+#[test]
+fn d20_refusals_without_end() {
+    let world = World::new();
+    let pid = world.bastion.pid();
+    let dial = Put::default().string("127.0.0.1").u32(22).string("127.0.0.1").u32(1);
+    let open = Put::message(msg::CHANNEL_OPEN)
+        .string("direct-tcpip")
+        .u32(9)
+        .u32(1 << 20);
+    let forward = Put::message(msg::GLOBAL_REQUEST).string("tcpip-forward").bool(true);
+    let floods = [
+        ("direct-tcpip", open.u32(PACKET).raw(&dial.done()).done()),
+        ("tcpip-forward", forward.string("0.0.0.0").u32(0).done()),
+    ];
+    for (at, (name, payload)) in floods.into_iter().enumerate() {
+        let _case = Case::new("D20", format_args!("refusals without end: {name}"));
+        let (mut peer, _) = inside(&world);
+        let mut asked = 0;
+        // Answers are read in between: what ends it is not a full socket.
+        while asked < 20_000 && (0..100).all(|_| peer.send(&payload).is_ok()) {
+            asked += 100;
+            if !still_inside(&mut peer).unwrap_or(false) {
+                break;
+            }
+        }
+        assert!(asked < 20_000, "{name}: {asked} refusals and still there");
+        drop(peer);
+        let record = world.bastion.records(at + 1).pop().unwrap();
+        assert_eq!(record.code(), "protocol", "{name}");
+        assert!(denied(&record).len() < 1000, "{name}");
+    }
     assert_unharmed(&world, pid);
 }
