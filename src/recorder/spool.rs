@@ -23,7 +23,7 @@ use super::bulk::{borrow, data_len, incompressible};
 use super::lines::Lines;
 use super::reserve::Share;
 use super::screens::Screens;
-use super::{Finished, Part, RecorderError, SEGMENT_MS_MAX};
+use super::{Finished, Part, RecorderError, SEGMENT_MS_MAX, SEGMENTS_WAITING};
 
 /// Data taken at once from which on it goes straight into the main file, in bytes.
 const BULK_BYTES_MIN: usize = 16 * 1024;
@@ -33,9 +33,10 @@ const SMALL_TAIL_BYTES: u64 = 64 * 1024;
 const BULK_CHUNK_BYTES: u64 = 1024 * 1024 - 256 * 1024;
 /// Sessions with more output than this are re-encoded at the faster level, in bytes.
 const VOLUME_BYTES: u64 = 8 * 1024 * 1024;
-/// zstd levels for small and for large sessions.
+/// zstd levels for small and for large sessions, and when the sealer falls behind.
 const LEVEL_SMALL: i32 = 9;
 const LEVEL_LARGE: i32 = 3;
+const LEVEL_BEHIND: i32 = 1;
 /// zstd level of the few kilobytes re-encoded in the session's path.
 const LEVEL_INLINE: i32 = 1;
 /// Tails that may wait for the sealer before nothing more is taken: recovery
@@ -434,10 +435,10 @@ impl Spool {
             segment,
             path,
             main: self.main.clone(),
-            level: if self.volume > VOLUME_BYTES {
-                LEVEL_LARGE
-            } else {
-                LEVEL_SMALL
+            level: match self.volume > VOLUME_BYTES {
+                _ if self.waiting > SEGMENTS_WAITING => LEVEL_BEHIND,
+                true => LEVEL_LARGE,
+                false => LEVEL_SMALL,
             },
             terminals: self.terminals.keys().copied().collect(),
         });
