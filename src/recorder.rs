@@ -21,6 +21,7 @@ mod append;
 mod bulk;
 mod envelope;
 mod lines;
+mod pace;
 mod recovery;
 mod reserve;
 mod screens;
@@ -43,16 +44,6 @@ pub const UNSIGNED_MS_MAX: u64 = 250;
 const SYNC_MS: u64 = 400;
 /// How long a segment may stay open, in ms.
 const SEGMENT_MS_MAX: u64 = 10 * 60 * 1000;
-/// Closed segments of one session that may wait for their re-encoding, come
-/// what may.
-const SEGMENTS_WAITING: usize = 4;
-/// The same while the sealer has little else to do: a burst of text is not
-/// slowed down to the speed of its re-encoding. What the pumps of a session
-/// hold at once comes on top, and stays under what recovery takes.
-const SEGMENTS_WAITING_MAX: usize = 24;
-/// Closed segments of all sessions from which on each keeps to its own few:
-/// what the sealer does in a fraction of [`SEAL_WAIT`].
-const HOUSE_WAITING_MAX: usize = 48;
 /// How long sealing may take once everything has been taken.
 const SEAL_WAIT: Duration = Duration::from_secs(60);
 
@@ -478,11 +469,8 @@ impl Recorder {
     pub async fn room(&self) {
         loop {
             let done = self.0.segments_done.notified();
-            let most = match self.0.workers.waiting() < HOUSE_WAITING_MAX {
-                true => SEGMENTS_WAITING_MAX,
-                false => SEGMENTS_WAITING,
-            };
-            if self.0.lock().segments_waiting() < most || self.0.intact().is_err() {
+            let waiting = self.0.lock().segments_waiting();
+            if pace::has_room(waiting, self.0.workers.waiting()) || self.0.intact().is_err() {
                 return;
             }
             done.await;
