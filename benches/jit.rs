@@ -24,7 +24,7 @@ use portcullis::kernel::policy::facts::{Action, Facts, LocalTime, Proof, Whereto
 use portcullis::kernel::policy::{self, Context};
 use portcullis::kernel::request::Request;
 use portcullis::store::sqlite::SqliteStore;
-use portcullis::store::{SessionRow, Store};
+use portcullis::store::{SessionRow, Store, Use};
 
 /// Teams of the house. Each has targets, people and policies of its own.
 const TEAMS: usize = 125;
@@ -249,14 +249,20 @@ async fn filled(dir: &Path, people: &[Identity], targets: &[Target]) -> SqliteSt
         store.add_grant(&one).await.unwrap();
     }
     for person in people {
-        for (facet, value) in [
+        let uses = [
             ("source", "10.1.2.0/24"),
             ("target", "h1"),
             ("hour", "11"),
             ("capability", "shell"),
-        ] {
-            store.note_use(&person.name, facet, value, 1, NOW - HOUR).await.unwrap();
-        }
+        ];
+        let uses = uses.map(|(facet, value)| Use {
+            identity: person.name.clone(),
+            facet,
+            value: value.to_owned(),
+            amount: 1,
+            at_ms: NOW - HOUR,
+        });
+        store.note_uses(&uses).await.unwrap();
     }
     store.close().await;
     let path = dir.join("store.db");

@@ -2,6 +2,7 @@
 //! the sessions and never in their way. `kernel/habit.rs` says what is unusual.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 
@@ -9,10 +10,15 @@ use crate::kernel::grant::WallMs;
 use crate::kernel::habit::{History, Unusual, capability, network};
 use crate::kernel::id::{IdentityName, SessionId};
 use crate::kernel::policy::facts::{Action, Facts};
-use crate::store::{AnomalyRow, DecisionRow, Store, StoreError};
+use crate::store::{AnomalyRow, DecisionRow, Store, StoreError, Use};
 
 /// Notes that may wait for the store; more are dropped, and that is told.
 const NOTES_QUEUED: usize = 1024;
+/// Notes taken out at once.
+const NOTES_AT_ONCE: usize = 256;
+/// How long the first of them waits for others: a connection makes five of
+/// them, and each write is a turn of the disk.
+const GATHER: Duration = Duration::from_millis(50);
 
 /// What an identity has done before.
 ///
@@ -32,13 +38,7 @@ pub async fn look(store: &dyn Store, facts: &Facts) -> Result<Unusual, StoreErro
 
 /// One thing to write down.
 enum Note {
-    Use {
-        identity: IdentityName,
-        facet: &'static str,
-        value: String,
-        amount: u64,
-        at_ms: WallMs,
-    },
+    Use(Use),
     Anomaly(AnomalyRow),
     Decision(Box<DecisionRow>),
 }
@@ -54,21 +54,15 @@ impl Notes {
     pub fn start(store: Arc<dyn Store>) -> Notes {
         let (queue, mut notes) = mpsc::channel(NOTES_QUEUED);
         tokio::spawn(async move {
-            while let Some(note) = notes.recv().await {
-                let written = match &note {
-                    Note::Use {
-                        identity,
-                        facet,
-                        value,
-                        amount,
-                        at_ms,
-                    } => store.note_use(identity, facet, value, *amount, *at_ms).await.map(drop),
-                    Note::Anomaly(row) => store.add_anomaly(row).await,
-                    Note::Decision(row) => store.note_decision(row).await,
-                };
-                if let Err(error) = written {
-                    tracing::warn!(%error, "a use or a decision is not noted");
+            while let Some(first) = notes.recv().await {
+                tokio::time::sleep(GATHER).await;
+                let mut batch = vec![first];
+                while batch.len() < NOTES_AT_ONCE
+                    && let Ok(more) = notes.try_recv()
+                {
+                    batch.push(more);
                 }
+                write(&*store, batch).await;
             }
         });
         Notes { queue }
@@ -83,13 +77,13 @@ impl Notes {
     /// What a permitted decision used.
     pub fn used(&self, facts: &Facts) {
         let put = |facet, value: String| {
-            self.put(Note::Use {
+            self.put(Note::Use(Use {
                 identity: facts.who.name.clone(),
                 facet,
                 value,
                 amount: 0,
                 at_ms: facts.now_ms,
-            });
+            }));
         };
         if facts.action == Action::Connect {
             if let Some(source) = facts.source {
@@ -115,13 +109,13 @@ impl Notes {
 
     /// Bytes that a session moved.
     pub fn moved(&self, identity: &IdentityName, target: &str, bytes: u64, at_ms: WallMs) {
-        self.put(Note::Use {
+        self.put(Note::Use(Use {
             identity: identity.clone(),
             facet: "volume",
             value: target.to_owned(),
             amount: bytes,
             at_ms,
-        });
+        }));
     }
 
     /// What was unusual, told to the log as well.
@@ -137,5 +131,25 @@ impl Notes {
                 risk: found.risk,
             }));
         }
+    }
+}
+
+/// Uses in one write; the rest, which is rare, one by one.
+async fn write(store: &dyn Store, batch: Vec<Note>) {
+    let told = |written: Result<(), StoreError>| {
+        if let Err(error) = written {
+            tracing::warn!(%error, "a use or a decision is not noted");
+        }
+    };
+    let mut uses = Vec::with_capacity(batch.len());
+    for note in batch {
+        match note {
+            Note::Use(one) => uses.push(one),
+            Note::Anomaly(row) => told(store.add_anomaly(&row).await),
+            Note::Decision(row) => told(store.note_decision(&row).await),
+        }
+    }
+    if !uses.is_empty() {
+        told(store.note_uses(&uses).await);
     }
 }

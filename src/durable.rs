@@ -1,8 +1,8 @@
 //! Files that are there, whole, after a power cut.
 //!
 //! A file is durable once its bytes and the directory entry that names it
-//! have both been synced. Every function here ends with both, or says which
-//! half failed. None retries an `fsync`: after one fails, the kernel may have
+//! have both been synced. Every function here but
+//! [`show`] ends with both, or says which half failed. None retries an `fsync`: after one fails, the kernel may have
 //! dropped the dirty pages, and a second call that succeeds proves nothing.
 
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -107,6 +107,24 @@ pub fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), DurableErro
 /// When a step fails; `path` then still holds what it held before, except
 /// when the last step (the folder's sync) failed: then it may hold either.
 pub fn replace(path: &Path, bytes: &[u8], mode: u32, staging: &Path) -> Result<(), DurableError> {
+    let file = stage(bytes, mode, staging)?;
+    file.sync_all().map_err(DurableError::at("sync", staging))?;
+    std::fs::rename(staging, path).map_err(DurableError::at("rename into place", path))?;
+    sync_dir(parent(path))
+}
+
+/// Puts `bytes` at `path` so that a reader sees either what was there before
+/// or all of them. Not durable: a power cut may leave anything under that
+/// name. For what a start can make again.
+///
+/// # Errors
+/// When a step fails; `path` then still holds what it held before.
+pub fn show(path: &Path, bytes: &[u8], mode: u32, staging: &Path) -> Result<(), DurableError> {
+    stage(bytes, mode, staging)?;
+    std::fs::rename(staging, path).map_err(DurableError::at("rename into place", path))
+}
+
+fn stage(bytes: &[u8], mode: u32, staging: &Path) -> Result<File, DurableError> {
     let mut file = OpenOptions::new()
         .write(true)
         .create(true)
@@ -115,9 +133,7 @@ pub fn replace(path: &Path, bytes: &[u8], mode: u32, staging: &Path) -> Result<(
         .open(staging)
         .map_err(DurableError::at("create", staging))?;
     file.write_all(bytes).map_err(DurableError::at("write", staging))?;
-    file.sync_all().map_err(DurableError::at("sync", staging))?;
-    std::fs::rename(staging, path).map_err(DurableError::at("rename into place", path))?;
-    sync_dir(parent(path))
+    Ok(file)
 }
 
 /// Renames without ever overwriting, on one file system. The caller syncs

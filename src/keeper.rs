@@ -82,9 +82,9 @@ pub trait Keeper: Send + Sync + 'static {
     /// Signs the head of a session's recording, or the seal of a recovered
     /// one, by the node's identity key. `statement` carries its own domain.
     fn sign_recording<'a>(&'a self, statement: &'a [u8]) -> Answer<'a, [u8; 64]>;
-    /// Signs a whole sealed file by the node's identity key, by its SHA-512
+    /// Signs a whole sealed file by the node's identity key, by its SHA-256
     /// (recording/FORMAT.md section 9.5).
-    fn sign_file<'a>(&'a self, sha512: &'a [u8; 64]) -> Answer<'a, [u8; 64]>;
+    fn sign_file<'a>(&'a self, sha256: &'a [u8; 32]) -> Answer<'a, [u8; 64]>;
     /// Signs a checkpoint body by the ledger's key (C2SP signed-note).
     fn sign_checkpoint<'a>(&'a self, body: &'a [u8]) -> Answer<'a, [u8; 64]>;
     fn issue_admission(&self, certificate: AdmissionCertificate) -> Answer<'_, Certificate>;

@@ -21,6 +21,7 @@ mod append;
 mod bulk;
 mod envelope;
 mod lines;
+mod pace;
 mod recovery;
 mod reserve;
 mod screens;
@@ -43,8 +44,6 @@ pub const UNSIGNED_MS_MAX: u64 = 250;
 const SYNC_MS: u64 = 400;
 /// How long a segment may stay open, in ms.
 const SEGMENT_MS_MAX: u64 = 10 * 60 * 1000;
-/// Closed segments of one session that wait for their re-encoding.
-const SEGMENTS_WAITING_MAX: usize = 4;
 /// How long sealing may take once everything has been taken.
 const SEAL_WAIT: Duration = Duration::from_secs(60);
 
@@ -470,7 +469,8 @@ impl Recorder {
     pub async fn room(&self) {
         loop {
             let done = self.0.segments_done.notified();
-            if self.0.lock().segments_waiting() < SEGMENTS_WAITING_MAX || self.0.intact().is_err() {
+            let waiting = self.0.lock().segments_waiting();
+            if pace::has_room(waiting, self.0.workers.waiting()) || self.0.intact().is_err() {
                 return;
             }
             done.await;

@@ -323,9 +323,9 @@ impl Keeper for FileKeeper {
         })
     }
 
-    fn sign_file<'a>(&'a self, sha512: &'a [u8; 64]) -> Answer<'a, [u8; 64]> {
+    fn sign_file<'a>(&'a self, sha256: &'a [u8; 32]) -> Answer<'a, [u8; 64]> {
         // The statement is made here, so that nothing else can be in it.
-        Box::pin(async move { Ok(self.node.sign(&sshsig::statement(sha512)).to_bytes()) })
+        Box::pin(async move { Ok(self.node.sign(&sshsig::statement(sha256)).to_bytes()) })
     }
 
     fn sign_checkpoint<'a>(&'a self, body: &'a [u8]) -> Answer<'a, [u8; 64]> {

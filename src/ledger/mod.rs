@@ -77,7 +77,7 @@ pub mod tiles;
 mod writer;
 
 pub use self::error::LedgerError;
-pub use self::publish::PUBLISH_MS_MIN;
+pub use self::publish::PUBLISH_MS;
 pub use self::state::{Hook, Step};
 pub use self::writer::Entry;
 

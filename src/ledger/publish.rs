@@ -15,12 +15,13 @@ use crate::keeper::Keeper;
 use super::checkpoint;
 use super::cosign::{Cosigned, Cosigners, Tree};
 use super::error::LedgerError;
-use super::replay::{is_on_disk, store_tile, swap_checkpoint};
+use super::replay::{is_on_disk, show_tile, store_tile, swap_checkpoint};
 use super::state::{Shared, Step};
 use super::tiles::{Edge, Tile, TileId};
 
-/// Shortest time between two checkpoints that nobody asked for, in ms.
-pub const PUBLISH_MS_MIN: u64 = 50;
+/// How long a leaf waits for others before the checkpoint that covers it, if
+/// nobody asks for one, in ms.
+pub const PUBLISH_MS: u64 = 250;
 /// Wait after a publication that failed, unless somebody asks, in ms.
 const RETRY_MS: u64 = 1_000;
 
@@ -73,7 +74,12 @@ impl Publisher {
             let cosigned = self.status.borrow().cosigned;
             let again = self.cosigners.again(cosigned);
             tokio::select! {
-                () = self.shared.dirty.notified() => {}
+                () = self.shared.dirty.notified() => {
+                    tokio::select! {
+                        () = sleep(Duration::from_millis(PUBLISH_MS)) => {}
+                        () = self.shared.demand.notified() => {}
+                    }
+                }
                 () = self.shared.demand.notified() => {}
                 () = sleep(again.unwrap_or_default()), if again.is_some() => {
                     if let Err(why) = self.cosign_again(false).await {
@@ -84,10 +90,6 @@ impl Publisher {
             }
             loop {
                 let outcome = self.publish(false).await;
-                let pause = match &outcome {
-                    Ok(_) => PUBLISH_MS_MIN,
-                    Err(_) => RETRY_MS,
-                };
                 let failed = outcome.err().map(|why| why.to_string());
                 if let Some(why) = &failed {
                     tracing::error!(%why, "the ledger's checkpoint was not published");
@@ -97,10 +99,11 @@ impl Publisher {
                     status.tries = status.tries.saturating_add(1);
                     status.failed.clone_from(&failed);
                 });
+                if failed.is_none() {
+                    break;
+                }
                 tokio::select! {
-                    () = sleep(Duration::from_millis(pause)) => {
-                        if failed.is_none() { break }
-                    }
+                    () = sleep(Duration::from_millis(RETRY_MS)) => {}
                     () = self.shared.demand.notified() => {}
                 }
             }
@@ -215,8 +218,12 @@ async fn blocking(work: impl FnOnce() -> Result<(), DurableError> + Send + 'stat
 fn put_tiles(shared: &Shared, full: &[Tile], partial: &[Tile]) -> Result<(), DurableError> {
     let at = |step| shared.at(step).map_err(DurableError::at("publish in", &shared.dir));
     at(Step::Signed)?;
-    for tile in full.iter().chain(partial) {
+    for tile in full {
         store_tile(&shared.dir, tile)?;
+        at(Step::Tile)?;
+    }
+    for tile in partial {
+        show_tile(&shared.dir, tile)?;
         at(Step::Tile)?;
     }
     at(Step::Tiles)

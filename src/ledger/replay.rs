@@ -145,6 +145,14 @@ pub(super) fn store_tile(dir: &Path, tile: &Tile) -> Result<(), DurableError> {
     durable::replace(&path, &tile.bytes, PUBLIC_MODE, &dir.join(STAGING_FILE))
 }
 
+/// Writes a partial tile, whole for whoever reads it. A power cut may take it
+/// away: the next start makes those of the standing checkpoint again.
+pub(super) fn show_tile(dir: &Path, tile: &Tile) -> Result<(), DurableError> {
+    let path = dir.join(tile.id.path());
+    durable::create_dir_all(durable::parent(&path), FOLDER_MODE)?;
+    durable::show(&path, &tile.bytes, PUBLIC_MODE, &dir.join(STAGING_FILE))
+}
+
 /// Puts the new checkpoint in the place of the old one.
 pub(super) fn swap_checkpoint(dir: &Path, note: &str) -> Result<(), DurableError> {
     let path = dir.join(super::tiles::CHECKPOINT_FILE);

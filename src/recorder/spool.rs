@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use portcullis_recording::event::ChannelAccount;
-use portcullis_recording::limits::{SEGMENT_BYTES_TARGET, TAILS_MAX};
+use portcullis_recording::limits::SEGMENT_BYTES_TARGET;
 use portcullis_recording::spool::{ENVELOPE_FILE, MAIN_FILE, session_name, tail_file};
 use portcullis_recording::{Event, Flood, Main, Piece, Segment, Writer};
 
@@ -23,7 +23,7 @@ use super::bulk::{borrow, data_len, incompressible};
 use super::lines::Lines;
 use super::reserve::Share;
 use super::screens::Screens;
-use super::{Finished, Part, RecorderError, SEGMENT_MS_MAX};
+use super::{Finished, Part, RecorderError, SEGMENT_MS_MAX, pace};
 
 /// Data taken at once from which on it goes straight into the main file, in bytes.
 const BULK_BYTES_MIN: usize = 16 * 1024;
@@ -31,18 +31,8 @@ const BULK_BYTES_MIN: usize = 16 * 1024;
 const SMALL_TAIL_BYTES: u64 = 64 * 1024;
 /// Raw bytes of one bulk chunk: what may be unsigned at once.
 const BULK_CHUNK_BYTES: u64 = 1024 * 1024 - 256 * 1024;
-/// Sessions with more output than this are re-encoded at the faster level, in bytes.
-const VOLUME_BYTES: u64 = 8 * 1024 * 1024;
-/// zstd levels for small and for large sessions.
-const LEVEL_SMALL: i32 = 9;
-const LEVEL_LARGE: i32 = 3;
 /// zstd level of the few kilobytes re-encoded in the session's path.
 const LEVEL_INLINE: i32 = 1;
-/// Tails that may wait for the sealer before nothing more is taken: recovery
-/// puts at most `TAILS_MAX` into a recording.
-const WAITING_MAX: usize = TAILS_MAX - 8;
-/// The same within one batch.
-const WAITING_HARD_MAX: usize = TAILS_MAX - 2;
 /// Tails re-encoded in place whose chunks are not synced yet.
 const INLINE_TAILS_MAX: usize = 4;
 /// Capacity of the write buffer that is kept between writes, in bytes.
@@ -267,7 +257,7 @@ impl Spool {
         if self.ended {
             return Err(RecorderError::Ended);
         }
-        if self.waiting >= WAITING_MAX {
+        if self.waiting >= pace::HELD_MAX {
             return Err(RecorderError::Failed("the sealer is too far behind".into()));
         }
         let mut events: Vec<Event<'_>> = Vec::with_capacity(parts.len());
@@ -380,8 +370,7 @@ impl Spool {
             if writer.dirty() >= SEGMENT_BYTES_TARGET as u64 {
                 writer.check(at_ms, &mut self.buffer)?;
             }
-            let full = writer.tail_len() >= SEGMENT_BYTES_TARGET as u64;
-            if full {
+            if writer.tail_len() >= pace::tail_bytes(self.waiting) {
                 self.flush_tail()?;
                 self.close_tail(at_ms)?;
             }
@@ -417,7 +406,7 @@ impl Spool {
         if !writer.tail_is_open() {
             return Ok(());
         }
-        if self.waiting >= WAITING_HARD_MAX {
+        if self.waiting >= pace::HELD_HARD_MAX {
             return Err(RecorderError::Failed("the sealer is too far behind".into()));
         }
         writer.check(at_ms, &mut self.buffer)?;
@@ -434,11 +423,7 @@ impl Spool {
             segment,
             path,
             main: self.main.clone(),
-            level: if self.volume > VOLUME_BYTES {
-                LEVEL_LARGE
-            } else {
-                LEVEL_SMALL
-            },
+            level: pace::level(self.waiting, self.volume),
             terminals: self.terminals.keys().copied().collect(),
         });
         Ok(())

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak, mpsc};
 use std::time::Duration;
 
@@ -29,6 +30,8 @@ struct Shared {
     sync: Mutex<SyncList>,
     sync_wake: Condvar,
     jobs: mpsc::SyncSender<(Arc<Inner>, Job)>,
+    /// Segments handed to the sealer that it has not done.
+    waiting: Arc<AtomicUsize>,
 }
 
 #[derive(Default)]
@@ -59,6 +62,7 @@ impl Workers {
             sync: Mutex::default(),
             sync_wake: Condvar::new(),
             jobs,
+            waiting: Arc::default(),
         }));
         let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
             std::thread::Builder::new().name(name.into()).spawn(work).map(drop)
@@ -67,7 +71,8 @@ impl Workers {
         spawn("clerk", Box::new(move || clerk(&shared)))?;
         let shared = workers.0.clone();
         spawn("syncer", Box::new(move || syncer(&shared)))?;
-        spawn("sealer", Box::new(move || sealer(&queue)))?;
+        let waiting = workers.0.waiting.clone();
+        spawn("sealer", Box::new(move || sealer(&queue, &waiting)))?;
         Ok(workers)
     }
 
@@ -115,14 +120,21 @@ impl Workers {
         }
     }
 
+    /// Segments of all sessions that wait for the sealer, or are with it.
+    pub fn waiting(&self) -> usize {
+        self.0.waiting.load(Ordering::Relaxed)
+    }
+
     /// Hands closed segments to the sealer.
     pub fn seal(&self, inner: Arc<Inner>, jobs: Vec<Job>) {
         for job in jobs {
+            self.0.waiting.fetch_add(1, Ordering::Relaxed);
             if let Err(error) = self.0.jobs.try_send((inner.clone(), job)) {
                 inner.fail(RecorderError::Failed(format!(
                     "the sealer cannot take a segment: {error}"
                 )));
                 // It is a tail again, and nobody waits for it.
+                self.0.waiting.fetch_sub(1, Ordering::Relaxed);
                 inner.lock().segment_done();
                 inner.segments_done.notify_waiters();
             }
@@ -227,7 +239,7 @@ pub fn sync(inner: &Arc<Inner>) -> Result<(), RecorderError> {
     inner.intact()
 }
 
-fn sealer(queue: &mpsc::Receiver<(Arc<Inner>, Job)>) {
+fn sealer(queue: &mpsc::Receiver<(Arc<Inner>, Job)>, waiting: &AtomicUsize) {
     // Best effort: on Linux this sets the calling thread's niceness alone.
     rustix::process::setpriority_process(None, SEALER_NICE).ok();
     while let Ok((inner, job)) = queue.recv() {
@@ -239,6 +251,7 @@ fn sealer(queue: &mpsc::Receiver<(Arc<Inner>, Job)>) {
         if let Err(error) = sealed {
             inner.fail(error);
         }
+        waiting.fetch_sub(1, Ordering::Relaxed);
         inner.lock().segment_done();
         inner.segments_done.notify_waiters();
     }

@@ -25,7 +25,9 @@ impl Live {
             }
             let size = leaf.size;
             let salt = self.recorder.head().salt;
-            match self.control.stop.guard(self.gate.ledger.append_check(leaf, salt)).await {
+            // Boxed: nearly all the time it only sleeps.
+            let appended = Box::pin(self.gate.ledger.append_check(leaf, salt));
+            match self.control.stop.guard(appended).await {
                 Some(Ok(_)) => said = size,
                 Some(Err(error)) => {
                     tracing::error!(session = %self.id, %error, "the ledger does not take how far the recording is");

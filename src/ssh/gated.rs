@@ -7,6 +7,7 @@
 //! delayed ACK waits for the other on either leg.
 
 use std::io;
+use std::ops::RangeInclusive;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -21,8 +22,9 @@ use tokio::sync::Notify;
 /// writable. Bytes on their way are not counted, so long paths stay fast; the
 /// send buffer is left to the kernel's own tuning for the same reason.
 const NOTSENT_BYTES_MAX: u32 = 64 * 1024;
-/// Reads up to this size re-arm quick acknowledgement: keys and requests, not bulk.
-const QUICKACK_READ_BYTES_MAX: usize = 4096;
+/// Reads of these sizes re-arm quick acknowledgement: keys and requests, not
+/// bulk, and not a packet's length alone, whose rest is read right after it.
+const QUICKACK_READ_BYTES: RangeInclusive<usize> = 5..=4096;
 
 /// Ends everything that hangs on it, once.
 #[derive(Clone, Default)]
@@ -147,7 +149,7 @@ pub trait Transport: AsyncRead + AsyncWrite + Unpin + Send + 'static {
 
 impl Transport for TcpStream {
     fn after_read(&self, bytes: usize) {
-        if bytes <= QUICKACK_READ_BYTES_MAX {
+        if QUICKACK_READ_BYTES.contains(&bytes) {
             // The kernel clears the flag by itself; failing to set it costs only time.
             rustix::net::sockopt::set_tcp_quickack(self, true).ok();
         }

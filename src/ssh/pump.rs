@@ -180,7 +180,8 @@ async fn up(live: &Arc<Live>, channel: &Arc<Channel>, mut target: TargetEnd) {
             }
         }
     }
-    target.leave(live.control.stop.fired()).await;
+    // Boxed: a pump's memory is not sized by its last step.
+    Box::pin(target.leave(live.control.stop.fired())).await;
 }
 
 /// Target to client.

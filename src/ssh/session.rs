@@ -400,15 +400,13 @@ impl Live {
         self.kill.fire();
         self.wait_pumps().await;
         ticket.cut();
-        let left = self.finish(&reason).await;
+        // Boxed, as all that comes once: an idle session's memory is not sized by its end.
+        let left = Box::pin(self.finish(&reason)).await;
         // The session is over; only its file is not where it belongs.
         drop(ticket);
         if let Some((finished, ended)) = left {
-            match self
-                .gate
-                .archive_again(&finished, ended, self.admitted.break_glass().is_some())
-                .await
-            {
+            let broken_glass = self.admitted.break_glass().is_some();
+            match Box::pin(self.gate.archive_again(&finished, ended, broken_glass)).await {
                 Ok(()) => tracing::info!(session = %self.id, "archived after all"),
                 Err(error) => {
                     tracing::error!(session = %self.id, %error, "sealed but not archived; the next start completes it");

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::{
     AnchorRow, AnomalyRow, DecisionRow, HISTORY_ROWS_MAX, Mark, PAGE_ROWS_MAX, Page, RecordingRow, Remembered,
-    RequestFilter, ReviewRow, RevocationScope, SessionRow, Store, StoreError, TokenRow,
+    RequestFilter, ReviewRow, RevocationScope, SessionRow, Store, StoreError, TokenRow, Use,
 };
 use crate::kernel::access::{AccessRequest, AnswerRefused, Approval, RequestRow, RequestState, Verdict};
 use crate::kernel::grant::{Capability, Grant};
@@ -244,6 +244,16 @@ fn anomaly(number: u8) -> AnomalyRow {
         kind: "first-source".to_owned(),
         detail: "never seen from 192.0.2.7 before".to_owned(),
         risk: 30 + number,
+    }
+}
+
+fn hour() -> Use {
+    Use {
+        identity: "alice".parse().unwrap(),
+        facet: "hour",
+        value: "7".to_owned(),
+        amount: 1,
+        at_ms: NOW,
     }
 }
 

@@ -238,6 +238,17 @@ pub struct ReviewRow {
     pub note: Option<String>,
 }
 
+/// One use of something, to be counted in its [`UseRow`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Use {
+    pub identity: IdentityName,
+    pub facet: &'static str,
+    pub value: String,
+    /// What there is of it: bytes, for `volume`.
+    pub amount: u64,
+    pub at_ms: WallMs,
+}
+
 /// Something unusual, as it was seen.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct AnomalyRow {
@@ -412,16 +423,8 @@ pub trait Store: Send + Sync + 'static {
     /// [`StoreError::Answer`]). One that is closed is [`StoreError::Exists`].
     fn close_review<'a>(&'a self, id: ReviewId, by: &'a str, note: &'a str, now: WallMs) -> Answer<'a, ReviewRow>;
 
-    /// Notes one use; answers with the row as it was before, if there was one.
-    /// Again counts again.
-    fn note_use<'a>(
-        &'a self,
-        identity: &'a IdentityName,
-        facet: &'a str,
-        value: &'a str,
-        amount: u64,
-        now: WallMs,
-    ) -> Answer<'a, Option<UseRow>>;
+    /// Notes uses, all in one write. Again counts again.
+    fn note_uses<'a>(&'a self, uses: &'a [Use]) -> Answer<'a, ()>;
     /// Of one identity, or of all; latest first, at most [`HISTORY_ROWS_MAX`].
     fn uses<'a>(&'a self, identity: Option<&'a IdentityName>) -> Answer<'a, Vec<UseRow>>;
     /// Enters an anomaly. Again is a second one.

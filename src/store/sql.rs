@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::{
     AnchorRow, AnomalyRow, Answer, Approval, DecisionRow, Grant, GrantId, Identity, IdentityName, Mark, NodeName, Page,
     RecordingRow, Remembered, RequestFilter, RequestId, RequestRow, ReviewId, ReviewRow, Revocation, RevocationScope,
-    SessionId, SessionRow, Store, StoreError, Target, TargetName, TokenRow, UseRow, Waits, WallMs,
+    SessionId, SessionRow, Store, StoreError, Target, TargetName, TokenRow, Use, UseRow, Waits, WallMs,
 };
 
 mod decisions;
@@ -281,15 +281,8 @@ impl<E: Engine> Store for SqlStore<E> {
         writing!(self, link => reviews::close(link, id, by, note, now))
     }
 
-    fn note_use<'a>(
-        &'a self,
-        identity: &'a IdentityName,
-        facet: &'a str,
-        value: &'a str,
-        amount: u64,
-        now: WallMs,
-    ) -> Answer<'a, Option<UseRow>> {
-        writing!(self, link => habits::note(link, identity, facet, value, amount, now))
+    fn note_uses<'a>(&'a self, uses: &'a [Use]) -> Answer<'a, ()> {
+        writing!(self, link => habits::note(link, uses))
     }
     fn uses<'a>(&'a self, identity: Option<&'a IdentityName>) -> Answer<'a, Vec<UseRow>> {
         reading!(self, link => habits::all(link, identity))

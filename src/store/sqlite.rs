@@ -205,6 +205,8 @@ async fn pool(options: SqliteConnectOptions, size: u32, waits: Waits) -> Result<
     // No connection is ever retired for age: a later one could find another
     // file behind the path.
     SqlitePoolOptions::new()
+        // A connection to a file does not die, and asking it costs a turn on its thread.
+        .test_before_acquire(false)
         .min_connections(size)
         .max_connections(size)
         .idle_timeout(None)

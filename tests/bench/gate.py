@@ -172,15 +172,29 @@ def bulk(rig, rounds, mib):
             row(f"bulk {way}, {host}", f"{mib / m:.0f} MiB/s", f"{base / m:.2f} x direct", note)
 
 
+CURVE = ("-o", "KexAlgorithms=curve25519-sha256")
+
+
+def turns(hosts, n):
+    """The hosts in the order of round `n`."""
+    return hosts[n % len(hosts):] + hosts[:n % len(hosts)]
+
+
+def logins(rig, hosts, rounds, options=CURVE):
+    """Seconds that `ssh HOST true` took, by host, alternated."""
+    times = {host: [] for host in hosts}
+    for n in range(rounds):
+        for host in turns(hosts, n):
+            start = time.monotonic()
+            rig.ssh(host, "true", options=options, stdin=subprocess.DEVNULL, check=True)
+            times[host].append(time.monotonic() - start)
+    return times
+
+
 def setup(rig, rounds):
     hosts = ("direct", "ours", "jump")
-    times = {host: [] for host in hosts}
     before = rig.cpu()
-    for n in range(rounds):
-        for host in hosts[n % 3:] + hosts[:n % 3]:
-            start = time.monotonic()
-            rig.ssh(host, "true", options=("-o", "KexAlgorithms=curve25519-sha256"), stdin=subprocess.DEVNULL, check=True)
-            times[host].append(time.monotonic() - start)
+    times = logins(rig, hosts, rounds)
     each = (rig.quiet_cpu() - before) * 1000 / rounds
     base = statistics.median(times["direct"])
     for host in hosts:
@@ -196,18 +210,38 @@ def echo(rig, keys):
 
 def echo_by(rig, keys, how, command):
     hosts = ("direct", "ours", "jump")
+    shells = typists(rig, hosts, command)
+    times = strokes(shells, hosts, keys)
+    leave(shells)
+    base = statistics.median(times["direct"])
+    for host in hosts:
+        m = statistics.median(times[host])
+        p99 = sorted(times[host])[int(keys * 0.99) - 1]
+        row(f"key echo {how}, {host}", f"{m:.3f} ms", f"{m / base:.2f} x direct", f"p99 {p99:.2f} ms")
+
+
+def typists(rig, hosts, command):
+    """A terminal session on each host that is ready for keys."""
     shells = {}
     for host in hosts:
         shell = subprocess.Popen(["ssh", "-F", rig.dir / "cfg", "-tt", host, command],
                                  stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0)
         seen = b""
         while b"go\r\n" not in seen:
-            seen += shell.stdout.read(100)
+            more = shell.stdout.read(100)
+            if not more:
+                raise SystemExit(f"no terminal on {host}")
+            seen += more
         shells[host] = shell
     time.sleep(0.5)
+    return shells
+
+
+def strokes(shells, hosts, keys):
+    """Milliseconds that each key took to come back, by host, alternated."""
     times = {host: [] for host in hosts}
     for n in range(keys):
-        for host in hosts[n % 3:] + hosts[:n % 3]:
+        for host in turns(hosts, n):
             if n % 50 == 0:
                 clear_line(shells[host])
             start = time.perf_counter()
@@ -215,15 +249,14 @@ def echo_by(rig, keys, how, command):
             shells[host].stdout.read(1)
             times[host].append((time.perf_counter() - start) * 1000)
             time.sleep(0.003)
+    return times
+
+
+def leave(shells):
     for shell in shells.values():
         shell.stdin.close()
         shell.terminate()
         shell.wait(LIMIT_S)
-    base = statistics.median(times["direct"])
-    for host in hosts:
-        m = statistics.median(times[host])
-        p99 = sorted(times[host])[int(keys * 0.99) - 1]
-        row(f"key echo {how}, {host}", f"{m:.3f} ms", f"{m / base:.2f} x direct", f"p99 {p99:.2f} ms")
 
 
 def clear_line(shell):

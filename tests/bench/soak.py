@@ -1,6 +1,9 @@
 """Two hundred mixed sessions and ten transfers of 1 GiB each way: none may hang, differ, leak or stay unsealed.
 
-Usage: tests/bench/run soak [--sessions N] [--transfers N] [--mib N]
+Usage: tests/bench/run soak [--sessions N] [--minutes N] [--transfers N] [--mib N]
+
+With --minutes the sessions come again and again for so long; the first time is the warm-up that memory and descriptors
+are held against. The figures of the house: --sessions 500 --minutes 60 --transfers 50.
 """
 import argparse, concurrent.futures, hashlib, json, os, pathlib, subprocess, tempfile, time
 
@@ -8,6 +11,8 @@ from gate import Rig, wait_for
 
 WORKERS = 16
 LIMIT_S = 300
+# How much the server's memory may grow after the warm-up.
+GROWTH_MAX = 1.03
 TEXT = "".join(f"line {n}\n" for n in range(2000))
 
 
@@ -97,10 +102,43 @@ def verified(rig, expected):
     return f"{good} of {len(files)} recordings SEALED, {expected} expected", good == len(files) == expected
 
 
+def mixed(rig, sessions):
+    """Sessions of every kind at once, and their recordings; whether all is right."""
+    began = time.monotonic()
+    with concurrent.futures.ThreadPoolExecutor(WORKERS) as pool:
+        good = list(pool.map(lambda n: KINDS[n % len(KINDS)](rig, n), range(sessions)))
+    bad = [f"{KINDS[n % len(KINDS)].__name__} {n}" for n, fine in enumerate(good) if not fine]
+    text, fine = verified(rig, sessions)
+    print(f"{sum(good)} of {sessions} mixed sessions right in {time.monotonic() - began:.0f} s; {text}; wrong: {bad or 'none'}", flush=True)
+    return fine and not bad
+
+
+def settled(rig):
+    """Memory in KiB and descriptors once the server is quiet and has given back what it gives back."""
+    rig.quiet_cpu()
+    time.sleep(5)
+    return rig.pss(), len(os.listdir(f"/proc/{rig.server.pid}/fd"))
+
+
+def again(rig, sessions, minutes):
+    """The same for so long; whether nothing grew after the first time."""
+    fine = mixed(rig, sessions)
+    if minutes == 0:
+        return fine
+    (memory, descriptors), began = settled(rig), time.monotonic()
+    while time.monotonic() < began + minutes * 60:
+        fine &= mixed(rig, sessions)
+    memory_now, descriptors_now = settled(rig)
+    print(f"after {minutes} minutes: memory {memory_now / memory:.3f} of that after the warm-up (at most {GROWTH_MAX}), "
+          f"{descriptors_now} descriptors against {descriptors}", flush=True)
+    return fine and memory_now <= memory * GROWTH_MAX and descriptors_now <= descriptors
+
+
 def main():
     args = argparse.ArgumentParser()
     args.add_argument("--bin", required=True)
     args.add_argument("--sessions", type=int, default=200)
+    args.add_argument("--minutes", type=float, default=0)
     args.add_argument("--transfers", type=int, default=10)
     args.add_argument("--mib", type=int, default=1024)
     args = args.parse_args()
@@ -110,14 +148,7 @@ def main():
         try:
             (rig.dir / "text").write_text(TEXT)
             base = rig.pss()
-            began = time.monotonic()
-            with concurrent.futures.ThreadPoolExecutor(WORKERS) as pool:
-                runs = [(KINDS[n % len(KINDS)], n) for n in range(args.sessions)]
-                good = list(pool.map(lambda run: run[0](rig, run[1]), runs))
-            bad = [f"{KINDS[n % len(KINDS)].__name__} {n}" for n, fine in enumerate(good) if not fine]
-            text, fine = verified(rig, args.sessions)
-            print(f"{sum(good)} of {args.sessions} mixed sessions right in {time.monotonic() - began:.0f} s; {text}; wrong: {bad or 'none'}", flush=True)
-            failed |= bool(bad) or not fine
+            failed |= not again(rig, args.sessions, args.minutes)
             digest = hashlib.sha256()
             with open(rig.dir / "payload", "wb") as payload:
                 for _ in range(args.mib):

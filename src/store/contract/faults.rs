@@ -158,9 +158,7 @@ fn cases() -> Vec<Case> {
         case!(keep_answer, Same, store => store.keep_answer([1; 32], Some((200, b"{}")))),
         case!(open_review, exists, store => async move { store.open_review(&review(1)).await }),
         case!(close_review, exists, store => store.close_review(ReviewId([1; 16]), "bob", "fine", NOW + 9)),
-        case!(note_use, Twice, store => async move {
-            store.note_use(&"alice".parse().unwrap(), "hour", "7", 1, NOW).await
-        }),
+        case!(note_uses, Twice, store => async move { store.note_uses(&[hour()]).await }),
         case!(add_anomaly, Twice, store => async move { store.add_anomaly(&anomaly(1)).await }),
         case!(note_decision, Twice, store => async move { store.note_decision(&decision(1)).await }),
     ]

@@ -59,8 +59,7 @@ pub(super) async fn made_at(number: u32, store: &Arc<dyn Store>) {
             store.open_review(&review(number)).await.unwrap();
         }
         store.close_review(review(1).id, "bob", "fine", NOW + 9).await.unwrap();
-        let alice = "alice".parse().unwrap();
-        store.note_use(&alice, "hour", "7", 1, NOW).await.unwrap();
+        store.note_uses(&[hour()]).await.unwrap();
         store.add_anomaly(&anomaly(1)).await.unwrap();
         store.note_decision(&decision(1)).await.unwrap();
     }

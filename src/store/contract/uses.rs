@@ -1,14 +1,21 @@
 //! What identities did, what was unusual, what was decided.
 
 use super::*;
-use crate::store::UseRow;
+use crate::kernel::id::IdentityName;
+use crate::store::{Use, UseRow};
 
 pub(super) async fn counts_uses(bench: impl Bench) {
     let store = bench.store();
-    let (alice, bob) = ("alice".parse().unwrap(), "bob".parse().unwrap());
-    let first = store.note_use(&alice, "volume", "db1", 10, NOW + 5).await.unwrap();
-    assert_eq!(first, None);
-    let second = store.note_use(&alice, "volume", "db1", 30, NOW + 7).await.unwrap();
+    let (alice, bob): (IdentityName, IdentityName) = ("alice".parse().unwrap(), "bob".parse().unwrap());
+    let of = |identity: &IdentityName, facet, value: &str, amount, at_ms| Use {
+        identity: identity.clone(),
+        facet,
+        value: value.to_owned(),
+        amount,
+        at_ms,
+    };
+    let first = [of(&alice, "volume", "db1", 10, NOW + 5)];
+    store.note_uses(&first).await.unwrap();
     let mut row = UseRow {
         identity: "alice".parse().unwrap(),
         facet: "volume".to_owned(),
@@ -19,9 +26,11 @@ pub(super) async fn counts_uses(bench: impl Bench) {
         sum: 10,
         most: 10,
     };
-    assert_eq!(second, Some(row.clone()));
+    assert_eq!(store.uses(Some(&alice)).await.unwrap(), [row.clone()]);
+    store.note_uses(&[]).await.unwrap();
     // A clock that went back takes nothing back; a sum that is full stays full.
-    store.note_use(&alice, "volume", "db1", u64::MAX, NOW).await.unwrap();
+    let more = [(30, NOW + 7), (u64::MAX, NOW)].map(|(amount, at)| of(&alice, "volume", "db1", amount, at));
+    store.note_uses(&more).await.unwrap();
     let full = u64::try_from(i64::MAX).unwrap();
     row.last_ms = NOW + 7;
     (row.count, row.sum, row.most) = (3, full, full);
@@ -31,7 +40,7 @@ pub(super) async fn counts_uses(bench: impl Bench) {
         (&bob, "target", "db1", NOW + 7),
         (&alice, "source", "10.1.2.3", NOW + 8),
     ] {
-        assert_eq!(store.note_use(who, facet, value, 0, at).await.unwrap(), None);
+        store.note_uses(&[of(who, facet, value, 0, at)]).await.unwrap();
     }
     let facets = |rows: Vec<UseRow>| {
         rows.into_iter()
@@ -45,19 +54,10 @@ pub(super) async fn counts_uses(bench: impl Bench) {
 
     let mut tasks = tokio::task::JoinSet::new();
     for store in nodes(&bench).take(40) {
-        tasks.spawn(async move {
-            store
-                .note_use(&"bob".parse().unwrap(), "hour", "7", 1, NOW)
-                .await
-                .unwrap()
-        });
+        let one = [of(&bob, "hour", "7", 1, NOW)];
+        tasks.spawn(async move { store.note_uses(&one).await.unwrap() });
     }
-    let before = tasks.join_all().await;
-    assert_eq!(
-        before.iter().filter(|row| row.is_none()).count(),
-        1,
-        "one was the first"
-    );
+    tasks.join_all().await;
     let hour = store.uses(Some(&bob)).await.unwrap();
     let hour = hour.iter().find(|row| row.facet == "hour").unwrap();
     assert_eq!((hour.count, hour.sum), (40, 40));

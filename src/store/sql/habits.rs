@@ -1,6 +1,6 @@
 //! What identities do, and what was unusual about it.
 
-use super::super::{AnomalyRow, IdentityName, StoreError, UseRow, WallMs};
+use super::super::{AnomalyRow, IdentityName, StoreError, Use, UseRow, WallMs};
 use super::link::{Link, Row, history, values};
 
 /// The greatest sum that the databases can keep.
@@ -19,49 +19,49 @@ fn habit(row: &Row) -> Result<UseRow, StoreError> {
     })
 }
 
-pub(super) async fn note(
-    link: &mut Link,
-    identity: &IdentityName,
-    facet: &str,
-    value: &str,
-    amount: u64,
-    now: WallMs,
-) -> Result<Option<UseRow>, StoreError> {
+pub(super) async fn note(link: &mut Link, uses: &[Use]) -> Result<(), StoreError> {
+    for one in uses {
+        note_one(link, one).await?;
+    }
+    Ok(())
+}
+
+async fn note_one(link: &mut Link, one: &Use) -> Result<(), StoreError> {
+    let (identity, facet, value) = (one.identity.as_str(), one.facet, one.value.as_str());
     let row = link
         .row(
             "SELECT * FROM habit WHERE identity = $1 AND facet = $2 AND value = $3",
-            values![identity.as_str(), facet, value],
+            values![identity, facet, value],
         )
         .await?;
-    let before = row.as_ref().map(habit).transpose()?;
-    let amount = amount.min(SUM_MAX);
-    match &before {
+    let amount = one.amount.min(SUM_MAX);
+    match row.as_ref().map(habit).transpose()? {
         None => {
             link.run(
                 "INSERT INTO habit (identity, facet, value, first_ms, last_ms, times, amount, most)
                  VALUES ($1, $2, $3, $4, $4, 1, $5, $5)",
-                values![identity.as_str(), facet, value, now, amount],
+                values![identity, facet, value, one.at_ms, amount],
             )
-            .await?;
+            .await
         }
         Some(known) => {
             link.run(
                 "UPDATE habit SET last_ms = $4, times = $5, amount = $6, most = $7
                  WHERE identity = $1 AND facet = $2 AND value = $3",
                 values![
-                    identity.as_str(),
+                    identity,
                     facet,
                     value,
-                    known.last_ms.max(now),
+                    known.last_ms.max(one.at_ms),
                     known.count.saturating_add(1),
                     known.sum.saturating_add(amount).min(SUM_MAX),
                     known.most.max(amount),
                 ],
             )
-            .await?;
+            .await
         }
     }
-    Ok(before)
+    .map(drop)
 }
 
 pub(super) async fn all(link: &mut Link, identity: Option<&IdentityName>) -> Result<Vec<UseRow>, StoreError> {
