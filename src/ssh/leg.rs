@@ -10,7 +10,7 @@ use russh::{ChannelId, ChannelOpenFailure, Sig};
 use super::channel::{Channel, Down};
 use super::control::Control;
 use super::gated::Kill;
-use super::host_check::HostCheck;
+use super::host_check::{HostCheck, Seen};
 use super::lane::Stream;
 use crate::kernel::session::EndReason;
 
@@ -34,7 +34,7 @@ pub struct Link {
 /// The handler of a target connection: it moves what arrives into the lane.
 pub struct Leg {
     pub check: HostCheck,
-    pub shown: Arc<Mutex<Option<String>>>,
+    pub seen: Seen,
     pub link: Arc<OnceLock<Link>>,
     pub kill: Kill,
     /// The target closed the channel itself.
@@ -91,12 +91,7 @@ impl client::Handler for Leg {
     }
 
     async fn check_server_key(&mut self, shown: &russh::keys::PublicKeyOrCertificate) -> Result<bool, Self::Error> {
-        let trusted = self.check.trusts(shown);
-        if !trusted {
-            let fingerprint = shown.public_key().fingerprint(russh::keys::HashAlg::Sha256);
-            *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = Some(fingerprint.to_string());
-        }
-        Ok(trusted)
+        Ok(self.seen.judge(&self.check, shown))
     }
 
     async fn kex_done(

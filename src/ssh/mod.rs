@@ -12,6 +12,7 @@ use crate::anomaly::Notes;
 use crate::archive::Archive;
 use crate::break_glass::BreakGlass;
 use crate::clock::Clock;
+use crate::credentials::Sources;
 use crate::keeper::Keeper;
 use crate::kernel::admit::AdmissionTrust;
 use crate::kernel::grant::Cidr;
@@ -35,12 +36,14 @@ mod channel;
 mod channels;
 mod checks;
 mod control;
+mod dialling;
 mod gated;
 mod host_check;
 mod lane;
 mod leg;
 pub mod listen;
 mod local;
+mod login;
 mod opening;
 mod present;
 mod pump;
@@ -50,6 +53,7 @@ pub mod scan;
 mod server;
 mod session;
 mod target;
+mod tunnel;
 
 pub use algorithms::KeyExchange;
 pub use local::sftp_server;
@@ -99,6 +103,8 @@ pub struct Gate {
     pub clock: Clock,
     pub store: Arc<dyn Store>,
     pub keeper: Arc<dyn Keeper>,
+    /// Where secrets for targets come from that take no certificate.
+    pub credentials: Arc<Sources>,
     pub registry: Arc<Registry>,
     pub recorders: Arc<Recorders>,
     pub ledger: Arc<Ledger>,

@@ -32,6 +32,7 @@ use crate::kernel::policy::facts::{Action, Facts, Proof, Whereto, Who};
 use crate::kernel::policy::obligations::{Obligations, RecordMode};
 use crate::kernel::policy::{self, Context, Permit};
 use crate::kernel::request::Request;
+use crate::kernel::route::Route;
 use crate::kernel::session::{EndReason, Until};
 use crate::recorder::{Recorder, RecorderError};
 use crate::registry::{Closed, Entry};
@@ -71,6 +72,7 @@ pub async fn open(
     let settings = gate.settings();
     let Basis {
         target,
+        hops,
         who,
         grant,
         history,
@@ -143,6 +145,7 @@ pub async fn open(
             grant: admitted.grant(),
             identity: admitted.identity().clone(),
             destination: admitted.destination().clone(),
+            hops: hops.iter().map(|hop| hop.name.clone()).collect(),
             until: Until::new(admitted.until_ms(), now.wall_ms, now.boot_ms),
             oldest_boot_ms: now.boot_ms.saturating_add(gate.settings().session_ms_max),
             facts: facts.clone(),
@@ -197,6 +200,7 @@ pub async fn open(
         id,
         admitted,
         target,
+        hops,
         facts,
         held_to,
         history,
@@ -231,6 +235,8 @@ pub async fn open(
 /// What a session is opened on.
 struct Basis {
     target: Target,
+    /// The bastions before it, in the order in which they are dialled.
+    hops: Vec<Target>,
     who: Who,
     grant: Grant,
     history: History,
@@ -252,7 +258,9 @@ impl Basis {
             code: "no_grant",
             sentence: "the grant does not name this certificate".into(),
         })?;
+        let route = Route::find(door.target.clone(), |name| door.hop(name).cloned())?;
         Ok(Basis {
+            hops: route.hops().cloned().collect(),
             target: door.target.clone(),
             who: signed.statement().who.clone(),
             grant: signed.grant(door),
@@ -299,8 +307,10 @@ impl Basis {
                 }
             }
         };
+        let route = gate.route(target).await?;
         Ok(Basis {
-            target,
+            hops: route.hops().cloned().collect(),
+            target: route.target().clone(),
             who: Who::from(&identity),
             grant,
             history: history.map_err(unavailable)?,

@@ -15,7 +15,7 @@ use super::control::{Control, Order};
 use super::gated::Kill;
 use super::local;
 use super::pump::{self, ClientEnd};
-use super::target::{self, Dial, Dialled};
+use super::target::Dialled;
 use crate::kernel::admit::Admitted;
 use crate::kernel::grant::WallMs;
 use crate::kernel::habit::History;
@@ -50,7 +50,9 @@ pub struct Live {
     pub recorder: Recorder,
     /// Cuts the client's stream and, as its children, the targets'.
     pub kill: Kill,
-    target: Target,
+    pub target: Target,
+    /// The bastions before it, in the order in which they are dialled.
+    pub hops: Vec<Target>,
     /// What policy knows of the session, whatever is asked in it.
     facts: Facts,
     /// What the policies that let it in demand.
@@ -89,6 +91,7 @@ pub struct Opened {
     pub id: SessionId,
     pub admitted: Admitted,
     pub target: Target,
+    pub hops: Vec<Target>,
     pub facts: Facts,
     pub held_to: Obligations,
     pub history: History,
@@ -105,6 +108,7 @@ impl Live {
             recorder,
             kill,
             target: opened.target,
+            hops: opened.hops,
             facts: opened.facts,
             held_to: opened.held_to,
             history: opened.history,
@@ -288,35 +292,6 @@ impl Live {
             *self.spare.lock().unwrap_or_else(PoisonError::into_inner) = Some(dialled);
         }
         Ok(())
-    }
-
-    /// A logged-in target connection, or nothing for a local target.
-    async fn dial(&self, permit: &Permit) -> Result<Option<Dialled>, EndReason> {
-        match &self.target.reach {
-            Reach::Local { .. } => Ok(None),
-            Reach::Ssh { addr, proof } => {
-                let dial = Dial {
-                    addr: addr.clone(),
-                    proof: proof.clone(),
-                    login: self.admitted.destination().login.to_string(),
-                    key_id: format!(
-                        "{} grant={} session={}",
-                        self.admitted.identity(),
-                        self.admitted.grant(),
-                        self.id
-                    ),
-                    permits_pty: self.admitted.permits_pty(),
-                    until_ms: self.admitted.until_ms(),
-                    timeout: self.gate.settings().target_timeout,
-                    sources: self.gate.settings().target_sources.clone(),
-                };
-                let now = self.gate.clock.now().wall_ms;
-                target::dial(permit, &dial, &*self.gate.keeper, now, &self.kill)
-                    .await
-                    .map(Some)
-                    .map_err(|error| EndReason::TargetLost(error.to_string()))
-            }
-        }
     }
 
     /// Opens one session channel: policy, the target's side, the pumps.

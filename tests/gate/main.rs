@@ -21,6 +21,7 @@ mod break_glass;
 mod channels;
 mod copies;
 mod crash;
+mod credentials;
 mod ends;
 mod evidence;
 mod faults;
@@ -36,6 +37,7 @@ mod sessions;
 mod signals;
 mod strangers;
 mod terminals;
+mod via;
 
 // Hostile peers and certificates, over a raw SSH peer of our own.
 #[path = "../support/raw/mod.rs"]

@@ -11,6 +11,7 @@ pub mod api;
 pub mod bastion;
 pub mod bytes;
 pub mod client;
+pub mod device;
 pub mod fault;
 pub mod person;
 pub mod postgres;
