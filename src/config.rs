@@ -13,6 +13,7 @@ use portcullis_recording::note::VerifierKey;
 use serde::Deserialize;
 
 use crate::break_glass::Signers;
+use crate::credentials::Setting as CredentialSource;
 use crate::issue::places::Places;
 use crate::kernel::grant::Cidr;
 use crate::kernel::id::NodeName;
@@ -22,6 +23,7 @@ use crate::recorder::Recipients;
 use crate::store::Place;
 use crate::witness::address::Address;
 
+mod credential;
 mod keys;
 mod meant;
 mod said;
@@ -90,6 +92,8 @@ pub struct Config {
     /// Where relational state is kept.
     pub store: Place,
     pub ssh: Ssh,
+    /// Where secrets for targets come from that take no certificate.
+    pub credentials: Vec<CredentialSource>,
     /// Where the authorities' keys are.
     pub keys: Places,
     pub session: Session,

@@ -9,6 +9,7 @@ pub mod cli;
 pub mod client;
 pub mod clock;
 pub mod config;
+pub mod credentials;
 pub mod demo;
 pub mod durable;
 pub mod entropy;

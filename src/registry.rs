@@ -52,6 +52,8 @@ pub struct Entry {
     pub grant: GrantId,
     pub identity: IdentityName,
     pub destination: Destination,
+    /// The bastions on the way there.
+    pub hops: Vec<TargetName>,
     pub until: Until,
     /// Boot time at which it is older than any session may be.
     pub oldest_boot_ms: u64,
@@ -510,7 +512,7 @@ fn matches(scope: &RevocationScope, entry: &Entry) -> bool {
         RevocationScope::Grant(id) => entry.grant == *id,
         RevocationScope::Session(id) => entry.id == *id,
         RevocationScope::Identity(name) => entry.identity == *name,
-        RevocationScope::Target(name) => entry.destination.target == *name,
+        RevocationScope::Target(name) => entry.destination.target == *name || entry.hops.contains(name),
         // Where nobody knows it comes from could be there.
         RevocationScope::Source(block) => entry.facts.source.is_none_or(|source| block.contains(source)),
         RevocationScope::Purpose(text) => entry.facts.reason == *text || entry.facts.ticket.as_ref() == Some(text),

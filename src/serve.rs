@@ -21,6 +21,7 @@ use crate::archive::files::Files;
 use crate::break_glass::BreakGlass;
 use crate::clock::Clock;
 use crate::config::{Config, Kex};
+use crate::credentials::Sources;
 use crate::issue::file_keeper::{FileKeeper, Rules};
 use crate::issue::{init, keys};
 use crate::keeper::Keeper;
@@ -192,6 +193,7 @@ impl Running {
         };
         self.gate.set_trust(trust);
         self.gate.recorders.encrypt_to(new.recording.recipients.clone());
+        self.gate.credentials.put(&new.credentials);
         self.gate.set_settings(settings(&new, self.mode));
         self.gate.policies.put_place(place(&new));
         let ending = self.gate.set_policies(policies);
@@ -377,11 +379,13 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
         hears.revoke(move |statement| break_glass::takes_back(&row, statement));
     }));
     let notes = crate::anomaly::Notes::start(store.clone());
+    let credentials = Arc::new(Sources::new(&config.credentials));
     let gate = Arc::new(Gate {
         node: config.node.clone(),
         clock: clock.clone(),
         store: store.clone(),
         keeper: keeper.clone(),
+        credentials: credentials.clone(),
         registry: registry.clone(),
         recorders,
         ledger: ledger.clone(),
@@ -461,6 +465,7 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
         hooks: hooks(&config.api.hooks)?.into(),
         teller,
         break_glass: glass,
+        credentials,
         url: config.api.url.clone(),
         grant_ms_max: ms(config.session.grant_max),
         local_as_self: mode.local_as_server,

@@ -113,9 +113,11 @@ pub async fn prepare(
         let broken = |error: russh::keys::ssh_key::Error| Problem::new(Code::Broken, error.to_string());
         let blob = certificate.to_bytes().map_err(broken)?;
         certificates.push(certificate.to_openssh().map_err(broken)?);
+        let route = api.route(target).await?;
         doors.push(Door {
             login: destination.login.clone(),
-            target,
+            hops: route.hops().cloned().collect(),
+            target: route.target().clone(),
             certificate_sha256: Sha256::digest(&blob).into(),
             certificate_serial: serial,
         });

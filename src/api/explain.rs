@@ -11,6 +11,7 @@ use super::problem::{Code, Problem};
 use super::request::{Asked, Body, Json};
 use super::wire::access::{Decisions, ExplainRequest, Explained, PoliciesInForce, RuleView};
 use crate::kernel::grant::hex32;
+use crate::kernel::inventory::{Reach, Target};
 use crate::kernel::policy::engine::Told;
 use crate::kernel::policy::facts::{Facts, Whereto, Who};
 
@@ -44,6 +45,10 @@ pub async fn explain(
         identity.ok_or_else(|| Problem::new(Code::NotFound, format!("there is no identity `{}`", asked.identity)))?;
     let target = api.target_for(&caller, &asked.destination).await?;
     let source = asked.source.or(caller.source());
+    let warnings = match caller.oversees() {
+        true => api.warnings(&target).await,
+        false => Vec::new(),
+    };
     let policies = api.policies.now();
     let mut facts = Facts {
         login: asked.destination.login.to_string(),
@@ -79,7 +84,34 @@ pub async fn explain(
         rules.into_iter().map(RuleView::from).collect(),
         explained.verdict.obligations,
         hex32::encode(&policies.digest()),
+        warnings,
     )))
+}
+
+impl Api {
+    /// What keeps everybody from a target, whatever the policies say: a bastion
+    /// before it, or a source of credentials.
+    async fn warnings(&self, target: &Target) -> Vec<String> {
+        let mut warnings = Vec::new();
+        let hops: Vec<Target> = match self.route(target.clone()).await {
+            Ok(route) => route.hops().cloned().collect(),
+            Err(why) => {
+                warnings.push(why.detail);
+                Vec::new()
+            }
+        };
+        for host in hops.iter().chain([target]) {
+            let Reach::Ssh { credential, .. } = &host.reach else {
+                continue;
+            };
+            if let Some(source) = credential.source()
+                && let Err(why) = self.credentials.look(source)
+            {
+                warnings.push(format!("the credential source {source} of {}: {why}", host.name));
+            }
+        }
+        warnings
+    }
 }
 
 /// `GET /v1/policies`: what is in force.

@@ -17,6 +17,7 @@ use crate::kernel::grant::Capability;
 use crate::kernel::id::{IdentityName, TargetName};
 use crate::kernel::inventory::{Identity, Reach, Target};
 use crate::kernel::policy::facts::{Action, Facts, Whereto, Who};
+use crate::kernel::route::Route;
 use crate::store::RevocationScope;
 
 /// Uses that count as recent, in ms (90 days).
@@ -64,6 +65,10 @@ pub async fn add_target(
     Body(target): Body<Target>,
 ) -> Result<Json<TargetAdded>, Problem> {
     api.check_target(&target).await?;
+    let mut all = api.store.targets().await?;
+    all.retain(|known| known.name != target.name);
+    all.push(target.clone());
+    routes(&all)?;
     if api.store.target(&target.name).await?.is_some() {
         return Err(
             Problem::new(Code::Exists, format!("target {} exists already", target.name))
@@ -77,9 +82,38 @@ pub async fn add_target(
     Ok(Json(TargetAdded::new(target)))
 }
 
+/// Whether a way leads to each target, whoever on it is disabled.
+fn routes(all: &[Target]) -> Result<(), Problem> {
+    let known: BTreeMap<&TargetName, &Target> = all.iter().map(|target| (&target.name, target)).collect();
+    for target in all {
+        Route::find(target.clone(), |name| known.get(name).copied().cloned())
+            .map_err(|why| Problem::invalid(why.to_string()).hint("see `portcullis target list` for what is there"))?;
+    }
+    Ok(())
+}
+
 impl Api {
+    /// The way to `target` by the inventory as it is.
+    pub(super) async fn route(&self, target: Target) -> Result<Route, Problem> {
+        let mut route = Route::to(target);
+        while let Some(name) = route.wants().cloned() {
+            let found = self.store.target(&name).await?;
+            route.put(found).map_err(|why| Problem::denied(why.to_string()))?;
+        }
+        route.open().map_err(|why| Problem::denied(why.to_string()))?;
+        Ok(route)
+    }
+
     async fn check_target(&self, target: &Target) -> Result<(), Problem> {
         rules::target(target)?;
+        if let Reach::Ssh { credential, .. } = &target.reach
+            && let Some(source) = credential.source().filter(|source| !self.credentials.has(source))
+        {
+            return Err(
+                Problem::invalid(format!("there is no credential source `{source}` here"))
+                    .hint("whoever runs the server names it in the configuration as [[credential]], then reloads"),
+            );
+        }
         if let Reach::Local { run_as, .. } = &target.reach {
             let uid = uid_of(run_as.clone()).await?;
             if uid == super::peer::own().uid && !self.local_as_self {
@@ -161,8 +195,10 @@ pub async fn apply(
     let mut changes = Vec::new();
     let mut over: Vec<RevocationScope> = Vec::new();
     let mut targets = Vec::new();
+    let mut all = known_targets.clone();
     for target in file.targets {
         api.check_target(&target).await?;
+        all.insert(target.name.clone(), target.clone());
         if target.disabled {
             over.push(RevocationScope::Target(target.name.clone()));
         }
@@ -172,6 +208,8 @@ pub async fn apply(
             targets.push(target);
         }
     }
+    // Together: what is declared may lead over what is declared below it.
+    routes(&all.into_values().collect::<Vec<_>>())?;
     let mut identities: Vec<Identity> = Vec::new();
     for request in file.identities {
         let disabled = request.disabled;

@@ -25,6 +25,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::anomaly::Notes;
 use crate::break_glass::BreakGlass;
 use crate::clock::Clock;
+use crate::credentials::Sources;
 use crate::keeper::Keeper;
 use crate::kernel::id::{NodeName, SessionId};
 use crate::layout::{Layout, SOCKET_PATH_BYTES_MAX};
@@ -149,6 +150,8 @@ pub struct Api {
     pub teller: Teller,
     /// Grants made ready beforehand, and what was used of them.
     pub break_glass: Arc<BreakGlass>,
+    /// Where secrets for targets come from; only their names are known here.
+    pub credentials: Arc<Sources>,
     /// How others reach this API, for links in messages.
     pub url: Option<String>,
     /// Longest grant, in ms (`session.grant_max_mins`).

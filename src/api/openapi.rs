@@ -14,7 +14,8 @@ use super::routes::{May, Route};
 use super::{BODY_BYTES_MAX, idempotency};
 use crate::kernel::grant::{Capability, Cidr};
 use crate::kernel::id::{
-    Destination, GrantId, GroupName, IdentityName, Login, NodeName, RequestId, ReviewId, SessionId, TargetName,
+    Destination, GrantId, GroupName, IdentityName, Login, NodeName, RequestId, ReviewId, SessionId, SourceName,
+    TargetName,
 };
 
 /// One shape and those that it is made of.
@@ -59,6 +60,7 @@ text! {
     IdentityName: NAME, "alice";
     TargetName: NAME, "db1";
     Login: NAME, "root";
+    SourceName: NAME, "devices";
     NodeName: NAME, "gate1";
     GroupName: NAME, "dba";
     GrantId: ID, "00112233445566778899aabbccddeeff";

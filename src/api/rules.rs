@@ -208,7 +208,12 @@ pub fn target(target: &Target) -> Result<(), Problem> {
         }
     }
     match &target.reach {
-        Reach::Ssh { addr, proof } => {
+        Reach::Ssh {
+            addr,
+            proof,
+            credential: _,
+            via: _,
+        } => {
             address(addr)?;
             let (HostProof::HostKey(line) | HostProof::HostCa(line)) = proof;
             public_key(line).map(drop)

@@ -13,6 +13,7 @@ use super::*;
 use crate::clock::Now;
 use crate::issue::file_keeper::{FileKeeper, Rules};
 use crate::issue::keys::{self, CaHome};
+use crate::kernel::credential::Credential;
 use crate::kernel::grant::{Capability, hex32};
 use crate::kernel::inventory::{HostProof, IdentityKind, Reach, Target};
 use crate::kernel::policy::engine::Policies;
@@ -131,6 +132,7 @@ async fn world_with(stubborn: Option<SessionId>) -> World {
         limits: Arc::default(),
         hooks: Arc::new([]),
         teller: Teller::mute(clock.clone()),
+        credentials: Arc::new(crate::credentials::Sources::new(&[])),
         break_glass: Arc::new(
             crate::break_glass::BreakGlass::open(&layout.break_glass(), "node1".parse().unwrap(), None).unwrap(),
         ),
@@ -167,6 +169,8 @@ fn target(user: &PublicKey) -> Target {
         reach: Reach::Ssh {
             addr: "db1:22".to_owned(),
             proof: HostProof::HostKey(user.to_openssh().unwrap()),
+            credential: Credential::Certificate,
+            via: None,
         },
         labels: Vec::new(),
         disabled: false,

@@ -128,7 +128,8 @@ impl From<Unfit> for CliError {
             | Unfit::Doors
             | Unfit::Login(_)
             | Unfit::AllowsNothing
-            | Unfit::Certificates(_) => error,
+            | Unfit::Certificates(_)
+            | Unfit::Route(_) => error,
         }
     }
 }

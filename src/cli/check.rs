@@ -11,6 +11,7 @@ use super::exit::{CliError, Exit};
 use crate::api::wire::SCHEMA;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::credentials::{Setting, Sources};
 use crate::issue::file_keeper::{FileKeeper, Rules};
 use crate::issue::places::Places;
 use crate::layout::{Layout, SOCKET_PATH_BYTES_MAX};
@@ -56,6 +57,7 @@ pub async fn run(common: &Common) -> Result<Exit, CliError> {
             let mut findings = vec![Finding::of(path.display().to_string(), Ok(()))];
             findings.extend(state(&config.layout, &config.keys).await);
             findings.push(Finding::of(config.store.to_string(), stored(&config.store).await));
+            findings.extend(credentials(&config.credentials));
             findings
         }
     };
@@ -88,6 +90,16 @@ async fn state(layout: &Layout, places: &Places) -> Vec<Finding> {
     ));
     findings.push(Finding::of(layout.api_socket().display().to_string(), socket(layout)));
     findings
+}
+
+/// Every source of secrets for targets can be asked. No secret is.
+fn credentials(settings: &[Setting]) -> Vec<Finding> {
+    let sources = Sources::new(settings);
+    let look = |setting: &Setting| {
+        let name = format!("credential source {}", setting.name);
+        Finding::of(name, sources.look(&setting.name))
+    };
+    settings.iter().map(look).collect()
 }
 
 /// Every key can be used from where it is.

@@ -106,6 +106,9 @@ fn text(told: &Explained) -> String {
         let note = rule.note.as_deref().map(|note| format!(": {note}")).unwrap_or_default();
         text.push_str(&format!("  {} {} ({}){note}\n", rule.effect, rule.id, rule.file));
     }
+    for warning in &told.warnings {
+        text.push_str(&format!("  but {}\n", super::output::clean(warning, 512)));
+    }
     if told.allowed {
         let wants = wants(&told.obligations);
         if !wants.is_empty() {

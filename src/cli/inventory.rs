@@ -52,6 +52,12 @@ struct TargetEntry {
     host_key: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     host_ca: Option<String>,
+    /// `SOURCE:KIND`; none: a certificate of the target CA.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    credential: Option<String>,
+    /// The target that it is dialled from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    via: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     command: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -97,15 +103,24 @@ fn bad(path: &Path, what: &str, error: impl std::fmt::Display) -> CliError {
 fn target(path: &Path, entry: TargetEntry) -> Result<Target, CliError> {
     let named = format!("target {}", entry.name);
     let wrong = |why: &str| Err(bad(path, &named, why));
+    let ssh = |addr, proof| -> Result<Reach, CliError> {
+        let credential = entry.credential.as_deref().map(str::parse).transpose();
+        let via = entry.via.as_deref().map(str::parse).transpose();
+        Ok(Reach::Ssh {
+            addr,
+            proof,
+            credential: credential
+                .map_err(|why: String| bad(path, &named, why))?
+                .unwrap_or_default(),
+            via: via.map_err(|why: crate::kernel::id::IdError| bad(path, &named, why))?,
+        })
+    };
     let reach = match (entry.addr, entry.host_key, entry.host_ca, entry.run_as) {
-        (Some(addr), Some(key), None, None) => Reach::Ssh {
-            addr,
-            proof: HostProof::HostKey(key),
-        },
-        (Some(addr), None, Some(ca), None) => Reach::Ssh {
-            addr,
-            proof: HostProof::HostCa(ca),
-        },
+        (Some(addr), Some(key), None, None) => ssh(addr, HostProof::HostKey(key))?,
+        (Some(addr), None, Some(ca), None) => ssh(addr, HostProof::HostCa(ca))?,
+        (None, None, None, Some(_)) if entry.credential.is_some() || entry.via.is_some() => {
+            return wrong("a command on this machine has neither credential nor via");
+        }
         (None, None, None, Some(run_as)) => Reach::Local {
             command: entry.command,
             run_as,
@@ -325,6 +340,8 @@ pub fn import(common: &Common, command: &ImportCommand) -> Result<Exit, CliError
             }),
             host_key: Some(key),
             host_ca: None,
+            credential: None,
+            via: None,
             command: Vec::new(),
             run_as: None,
             labels: host.labels,

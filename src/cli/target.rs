@@ -11,6 +11,7 @@ use super::exit::{CliError, Exit};
 use super::{Common, Session, output, read_text};
 use crate::api::rules;
 use crate::api::wire::{TargetAdded, Targets};
+use crate::kernel::credential::Credential;
 use crate::kernel::id::{Login, TargetName};
 use crate::kernel::inventory::{HostProof, Reach, Target};
 use crate::ssh::scan;
@@ -60,6 +61,14 @@ pub struct AddArgs {
     /// With --fingerprint: pin a key that has it without asking
     #[arg(long, requires = "fingerprint")]
     yes: bool,
+    /// What it takes from us: `certificate` (of the target CA; unless said
+    /// otherwise), or SOURCE:KIND with a [[credential]] of the server's
+    /// configuration and key, password or keyboard-interactive
+    #[arg(long, value_name = "SOURCE:KIND", conflicts_with = "local")]
+    credential: Option<Credential>,
+    /// The target that it is dialled from, a bastion of somebody else's
+    #[arg(long, value_name = "NAME", conflicts_with = "local")]
+    via: Option<TargetName>,
     /// A command on this machine instead of a host
     #[arg(long, requires = "run_as")]
     local: bool,
@@ -89,6 +98,8 @@ async fn add(session: &Session, args: AddArgs) -> Result<Exit, CliError> {
             Reach::Ssh {
                 addr: addr.clone(),
                 proof: proof(session, &args, addr).await?,
+                credential: args.credential.unwrap_or_default(),
+                via: args.via,
             }
         }
         (None, Some(run_as)) => Reach::Local {
@@ -195,7 +206,10 @@ async fn list(session: &Session) -> Result<Exit, CliError> {
     let answer: Targets = session.client.get("/v1/targets").await?;
     session.output.data(&answer, || {
         let rows: Vec<Vec<String>> = answer.targets.iter().map(row).collect();
-        output::table(&["NAME", "LOGINS", "REACHED AT", "PROOF", "LABELS"], &rows)
+        output::table(
+            &["NAME", "LOGINS", "REACHED AT", "PROOF", "CREDENTIAL", "LABELS"],
+            &rows,
+        )
     })?;
     if answer.targets.is_empty() {
         session
@@ -207,23 +221,36 @@ async fn list(session: &Session) -> Result<Exit, CliError> {
 
 fn row(target: &Target) -> Vec<String> {
     let logins: Vec<&str> = target.logins.iter().map(Login::as_str).collect();
-    let (place, proof) = match &target.reach {
+    let (place, proof, credential) = match &target.reach {
         Reach::Ssh {
             addr,
-            proof: HostProof::HostKey(line),
-        } => (addr.clone(), format!("key {}", print_of(line))),
-        Reach::Ssh {
-            addr,
-            proof: HostProof::HostCa(line),
-        } => (addr.clone(), format!("CA {}", print_of(line))),
-        Reach::Local { command, run_as } if command.is_empty() => (format!("shell as {run_as}"), "local".to_owned()),
-        Reach::Local { command, run_as } => (format!("{} as {run_as}", command.join(" ")), "local".to_owned()),
+            proof,
+            credential,
+            via,
+        } => (
+            via.as_ref()
+                .map_or_else(|| addr.clone(), |via| format!("{addr} via {via}")),
+            match proof {
+                HostProof::HostKey(line) => format!("key {}", print_of(line)),
+                HostProof::HostCa(line) => format!("CA {}", print_of(line)),
+            },
+            credential.to_string(),
+        ),
+        Reach::Local { command, run_as } => (
+            match command.is_empty() {
+                true => format!("shell as {run_as}"),
+                false => format!("{} as {run_as}", command.join(" ")),
+            },
+            "local".to_owned(),
+            "-".to_owned(),
+        ),
     };
     vec![
         target.name.to_string(),
         logins.join(","),
         place,
         proof,
+        credential,
         target.labels.join(","),
     ]
 }

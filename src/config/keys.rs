@@ -51,6 +51,12 @@ pub const KEYS: &[Key] = &[
         "Networks under a name, for policies, such as {name=\"office\", networks=[\"10.0.0.0/8\"]}; [[zone]] at the end of the file does as well",
     ),
     key(
+        "",
+        "credential",
+        "[]",
+        "Where secrets for targets come from that take no certificate, such as {name=\"devices\", kind=\"file\", folder=\"secrets\"} with files LOGIN@TARGET, or {name=\"vault\", kind=\"command\", command=[\"/usr/local/bin/secret-of\"], timeout_secs=10}, run with TARGET LOGIN; passphrase=\"NAME\" names the source that opens encrypted keys; [[credential]] at the end of the file does as well",
+    ),
+    key(
         "store",
         "url_file",
         "\"\"",

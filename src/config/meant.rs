@@ -36,7 +36,7 @@ pub(super) struct Meaning<'a> {
 }
 
 impl Meaning<'_> {
-    fn bad(&self, key: &'static str, message: impl Into<String>) -> ConfigError {
+    pub(super) fn bad(&self, key: &'static str, message: impl Into<String>) -> ConfigError {
         ConfigError::Value {
             path: self.path.to_owned(),
             key,
@@ -45,7 +45,7 @@ impl Meaning<'_> {
     }
 
     /// A number within `[least, most]`.
-    fn number(
+    pub(super) fn number(
         &self,
         key: &'static str,
         said: Option<u64>,
@@ -102,6 +102,7 @@ impl Meaning<'_> {
             path: self.path.to_owned(),
             sha256: Sha256::digest(self.text).into(),
             ssh: self.ssh(said.ssh, &node)?,
+            credentials: self.credentials(said.credential, folder)?,
             keys: self.keys(said.keys, folder)?,
             node,
             store: match said.store.url_file.filter(|file| !file.as_os_str().is_empty()) {

@@ -23,6 +23,7 @@ pub(super) struct Said {
     pub(super) policy: SaidPolicy,
     pub(super) break_glass: SaidBreakGlass,
     pub(super) zone: Option<Vec<SaidZone>>,
+    pub(super) credential: Option<Vec<SaidCredential>>,
     pub(super) log: SaidLog,
 }
 
@@ -154,6 +155,24 @@ pub(super) struct SaidHook {
 pub(super) struct SaidZone {
     pub(super) name: String,
     pub(super) networks: Vec<String>,
+}
+
+#[derive(Deserialize, Clone, Copy, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum SaidCredentialKind {
+    File,
+    Command,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SaidCredential {
+    pub(super) name: String,
+    pub(super) kind: SaidCredentialKind,
+    pub(super) folder: Option<PathBuf>,
+    pub(super) command: Option<Vec<String>>,
+    pub(super) timeout_secs: Option<u64>,
+    pub(super) passphrase: Option<String>,
 }
 
 #[derive(Deserialize, Default)]

@@ -1,4 +1,5 @@
 use super::*;
+use crate::credentials::{Kind, Setting as Credential};
 
 fn parse(text: &str) -> Result<Config, ConfigError> {
     Config::parse(Path::new("/srv/gate/config.toml"), text)
@@ -157,6 +158,41 @@ fn mistakes_are_told_with_place_and_next_step() {
             "Networks under a name",
         ),
         (
+            "credential = [{name = \"a/b\", kind = \"file\", folder = \"s\"}]",
+            "credential: credential source name `a/b`",
+            "LOGIN@TARGET",
+        ),
+        (
+            "credential = [{name = \"a\", kind = \"vault\"}]",
+            ":1:36: unknown variant `vault`",
+            "",
+        ),
+        (
+            "credential = [{name = \"a\", kind = \"file\", command = [\"/x\"]}]",
+            "credential: `a` is of kind \"file\": it has a `folder`",
+            "",
+        ),
+        (
+            "credential = [{name = \"a\", kind = \"command\", folder = \"s\"}]",
+            "credential: `a` is of kind \"command\": it has a `command`",
+            "",
+        ),
+        (
+            "credential = [{name = \"a\", kind = \"command\", command = [\"pass\", \"show\"]}]",
+            "credential: the command of `a` begins with the program's whole path",
+            "",
+        ),
+        (
+            "credential = [{name = \"a\", kind = \"command\", command = [\"/x\"], timeout_secs = 61}]",
+            "credential: 61 is not between 1 and 60",
+            "",
+        ),
+        (
+            "[[credential]]\nname = \"a\"\nkind = \"file\"\nfolder = \"s\"\npassphrase = \"b\"",
+            "credential: there is no source `b` for passphrases",
+            "",
+        ),
+        (
             "[keys]\ntarget_ca = \"agent\"",
             "keys.target_ca: it is \"agent\", and `keys.agent` names no socket",
             "",
@@ -197,6 +233,22 @@ fn places_count_characters_and_state_folders_from_the_file() {
     assert!(error.contains(":2:1:"), "{error}");
     assert_eq!(parse("state = \"data\"").unwrap().layout, Layout::new("/srv/gate/data"));
     assert_eq!(parse("state = \"/var/x\"").unwrap().layout, Layout::new("/var/x"));
+}
+
+#[test]
+fn sources_of_credentials_are_beside_the_file() {
+    let said = parse(
+        "[[credential]]\nname = \"files\"\nkind = \"file\"\nfolder = \"secrets\"\npassphrase = \"vault\"\n\
+         [[credential]]\nname = \"vault\"\nkind = \"command\"\ncommand = [\"/bin/secret-of\", \"--now\"]\n",
+    );
+    let [files, vault]: [Credential; 2] = said.unwrap().credentials.try_into().unwrap();
+    assert_eq!((files.name.as_str(), vault.name.as_str()), ("files", "vault"));
+    assert_eq!(files.passphrase, Some(vault.name));
+    let folder = "/srv/gate/secrets".into();
+    assert_eq!(files.kind, Kind::File { folder });
+    let command = ["/bin/secret-of", "--now"].map(str::to_owned).to_vec();
+    let timeout = Duration::from_secs(10);
+    assert_eq!(vault.kind, Kind::Command { command, timeout });
 }
 
 #[test]

@@ -11,9 +11,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::grant::{Capabilities, Cidr, GRANT_MS_MAX, Grant, WallMs, hex32};
-use super::id::{Destination, GrantId, IdentityName, Login, NodeName};
+use super::id::{Destination, GrantId, IdentityName, Login, NodeName, TargetName};
 use super::inventory::Target;
 use super::policy::facts::Who;
+use super::route::{NoRoute, Route};
 
 /// SSHSIG namespace of the signatures (PROTOCOL.sshsig).
 pub const NAMESPACE: &str = "break-glass@portcullis";
@@ -68,6 +69,10 @@ pub struct Door {
     pub login: Login,
     /// As the inventory had it.
     pub target: Target,
+    /// The bastions before it, as the inventory had them, in the order in which
+    /// they are dialled.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hops: Vec<Target>,
     /// SHA-256 of the certificate (the decoded blob).
     #[serde(with = "hex32")]
     pub certificate_sha256: [u8; 32],
@@ -75,6 +80,11 @@ pub struct Door {
 }
 
 impl Door {
+    /// The bastion of this name before it.
+    pub fn hop(&self, name: &TargetName) -> Option<&Target> {
+        self.hops.iter().find(|hop| hop.name == *name)
+    }
+
     /// `login@target`.
     pub fn destination(&self) -> Destination {
         Destination {
@@ -132,6 +142,8 @@ pub enum Unfit {
     Doors,
     #[error("{0} is not a login of its target")]
     Login(Destination),
+    #[error("there is no way to one of its destinations: {0}")]
+    Route(#[from] NoRoute),
     #[error("it allows nothing")]
     AllowsNothing,
     #[error("its certificates are not those that the statement names: {0}")]
@@ -154,6 +166,7 @@ impl Unfit {
             Unfit::Session => "statement_session",
             Unfit::Doors => "statement_destinations",
             Unfit::Login(_) => "statement_login",
+            Unfit::Route(_) => "statement_route",
             Unfit::AllowsNothing => "statement_allows_nothing",
             Unfit::Certificates(_) => "statement_certificates",
             Unfit::NoSigners => "break_glass_not_set_up",
@@ -199,6 +212,9 @@ impl Statement {
         }
         if let Some(door) = self.doors.iter().find(|door| !door.target.logins.contains(&door.login)) {
             return Err(Unfit::Login(door.destination()));
+        }
+        for door in &self.doors {
+            Route::find(door.target.clone(), |name| door.hop(name).cloned())?;
         }
         match self.capabilities.is_empty() {
             true => Err(Unfit::AllowsNothing),

@@ -13,6 +13,8 @@ fn statement() -> Statement {
             reach: Reach::Ssh {
                 addr: "db.example.org:22".to_owned(),
                 proof: HostProof::HostKey("ssh-ed25519 AAAA".to_owned()),
+                credential: Default::default(),
+                via: None,
             },
             labels: vec!["env=production".to_owned()],
             disabled: false,
@@ -70,6 +72,13 @@ fn a_statement_reads_back_and_nothing_else_does() {
     assert_eq!(code(&" ".repeat(STATEMENT_BYTES_MAX + 1)), "statement_too_long");
 }
 
+/// Has a door lead over the bastion of this name.
+fn via(door: &mut Door, hop: &str) {
+    if let Reach::Ssh { via, .. } = &mut door.target.reach {
+        *via = Some(hop.parse().unwrap());
+    }
+}
+
 #[test]
 fn every_part_that_does_not_fit_has_its_row() {
     type Change = fn(&mut Statement);
@@ -86,6 +95,13 @@ fn every_part_that_does_not_fit_has_its_row() {
             s.doors[1].certificate_sha256 = s.doors[0].certificate_sha256;
         }),
         ("statement_login", |s| s.doors[1].login = "oracle".parse().unwrap()),
+        ("statement_route", |s| via(&mut s.doors[1], "nobody")),
+        ("statement_route", |s| {
+            via(&mut s.doors[1], "hop");
+            let mut hop = s.doors[1].clone();
+            hop.target.name = "hop".parse().unwrap();
+            s.doors[1].hops = vec![hop.target];
+        }),
         ("statement_allows_nothing", |s| s.capabilities.clear()),
     ];
     for (number, (code, change)) in rows.iter().enumerate() {

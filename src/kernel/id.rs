@@ -145,6 +145,10 @@ name! {
     GroupName, "group name"
 }
 name! {
+    /// Where secrets for targets come from, by its name in the configuration.
+    SourceName, "credential source name"
+}
+name! {
     /// One server process's name among several.
     NodeName, "node name"
 }

@@ -7,6 +7,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::credential::Credential;
 use super::id::{GroupName, IdentityName, Login, TargetName};
 
 /// What kind of holder an identity is. A machine or an agent always has an
@@ -191,8 +192,18 @@ pub enum HostProof {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case", tag = "kind")]
 pub enum Reach {
-    /// An SSH server at `host:port`, which trusts our target CA.
-    Ssh { addr: String, proof: HostProof },
+    /// An SSH server at `host:port`.
+    Ssh {
+        addr: String,
+        proof: HostProof,
+        /// What it takes from us; unless said, it trusts our target CA.
+        #[serde(default, skip_serializing_if = "Credential::is_certificate")]
+        credential: Credential,
+        /// The bastion that it is dialled from: another target, which is
+        /// dialled first. None: it is dialled from here.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        via: Option<TargetName>,
+    },
     /// A command on this machine, run as `run_as`, never as the server's user.
     Local {
         /// Program and its arguments; an empty list means the account's shell.

@@ -8,6 +8,7 @@
 pub mod access;
 pub mod admit;
 pub mod break_glass;
+pub mod credential;
 pub mod duration;
 pub mod echo;
 pub mod grant;
@@ -18,6 +19,8 @@ pub mod jump;
 pub mod labels;
 pub mod nearest;
 pub mod policy;
+pub mod prompts;
 pub mod request;
+pub mod route;
 pub mod screen_state;
 pub mod session;

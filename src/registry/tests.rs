@@ -59,6 +59,7 @@ fn inside(registry: &Arc<Registry>, minutes: u64, id: u8) -> (Arc<Probe>, Ticket
             grant: GrantId([id; 16]),
             identity: "alice".parse().unwrap(),
             destination: "root@db1".parse().unwrap(),
+            hops: vec!["hop1".parse().unwrap()],
             until: Until::new(now.wall_ms + minutes * 60_000, now.wall_ms, now.boot_ms),
             oldest_boot_ms: u64::MAX,
             facts: Facts {
@@ -202,6 +203,7 @@ fn a_revocation_ends_whom_it_names_and_nobody_else() {
         (Identity("bob".parse().unwrap()), false),
         (Target("db1".parse().unwrap()), true),
         (Target("db2".parse().unwrap()), false),
+        (Target("hop1".parse().unwrap()), true),
         (Source("10.0.0.0/8".parse().unwrap()), true),
         (Source("10.2.0.0/16".parse().unwrap()), false),
         (Purpose("INC-42".to_owned()), true),

@@ -10,8 +10,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::Gate;
+use super::consider::Considered;
 use super::gated::Kill;
-use super::opening::{Considered, NotOpened, bounded};
+use super::opening::{NotOpened, bounded};
 use crate::kernel::access::{AccessRequest, RequestRow, RequestState};
 use crate::kernel::admit::Admitted;
 use crate::kernel::grant::{NotLive, WallMs};

@@ -16,10 +16,10 @@ use tokio::sync::watch;
 use super::Gate;
 use super::admission;
 use super::approval::{Approved, Waiting};
+use super::consider::consider;
 use super::gated::Kill;
 use super::jump::Through;
 use super::listen::Served;
-use super::opening;
 use super::penalties::Conduct;
 use crate::kernel::admit::{Admitted, Passage, Refusal};
 use crate::kernel::id::{Destination, Login};
@@ -234,7 +234,7 @@ impl Authentication {
         if !self.gate.policies().approve_connections() || self.gate.wordless.knows(admitted.certificate_sha256(), now) {
             return false;
         }
-        match opening::consider(&self.gate, admitted, self.peer).await {
+        match consider(&self.gate, admitted, self.peer).await {
             Ok(considered) => considered.asks() && considered.facts().who.kind.reads(),
             // Told where every refusal of a connection is told.
             Err(_) => false,
@@ -280,7 +280,7 @@ impl Authentication {
     }
 
     async fn ask(&mut self, admitted: Box<Admitted>) -> Result<String, String> {
-        let considered = opening::consider(&self.gate, &admitted, self.peer).await;
+        let considered = consider(&self.gate, &admitted, self.peer).await;
         let considered = considered.map_err(|refused| refused.sentence)?;
         let waiting = Waiting::ask(&self.gate, &admitted, &considered, &self.kill).await;
         let waiting = waiting.map_err(|refused| refused.sentence)?;

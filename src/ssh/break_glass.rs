@@ -25,7 +25,10 @@ pub fn takes_back(row: &Revocation, statement: &Statement) -> bool {
             RevocationScope::Grant(id) => *id == statement.id,
             RevocationScope::Session(_) => false,
             RevocationScope::Identity(name) => *name == statement.who.name,
-            RevocationScope::Target(name) => statement.doors.iter().any(|door| door.target.name == *name),
+            RevocationScope::Target(name) => statement
+                .doors
+                .iter()
+                .any(|door| door.target.name == *name || door.hops.iter().any(|hop| hop.name == *name)),
             RevocationScope::Source(block) => {
                 !statement.sources.is_empty() && statement.sources.iter().all(|source| block.covers(source))
             }

@@ -1,10 +1,34 @@
 //! Decides over the target's host key or certificate.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use russh::keys::PublicKey;
 use russh::keys::ssh_key::certificate::CertType;
 
 use super::target::DialError;
 use crate::kernel::inventory::HostProof;
+
+/// The fingerprint of a key that was not trusted, for the one who dialled.
+/// Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Seen(Arc<Mutex<Option<String>>>);
+
+impl Seen {
+    /// Whether `check` trusts what was shown; what it does not trust is kept.
+    pub fn judge(&self, check: &HostCheck, shown: &russh::keys::PublicKeyOrCertificate) -> bool {
+        let trusted = check.trusts(shown);
+        if !trusted {
+            let fingerprint = shown.public_key().fingerprint(russh::keys::HashAlg::Sha256);
+            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(fingerprint.to_string());
+        }
+        trusted
+    }
+
+    /// What was not trusted.
+    pub fn take(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
 
 /// Decides over the target's host key or certificate.
 pub struct HostCheck {

@@ -16,7 +16,7 @@ use super::control::Control;
 use super::doors::{Asked, Came, Doors};
 use super::forward::Arrival;
 use super::gated::Kill;
-use super::host_check::HostCheck;
+use super::host_check::{HostCheck, Seen};
 use super::lane::Stream;
 use super::routes::Routes;
 use crate::kernel::request::Request;
@@ -130,7 +130,7 @@ impl Refusals {
 /// The handler of a target connection: it moves what arrives into the lanes.
 pub struct Leg {
     check: HostCheck,
-    shown: Arc<Mutex<Option<String>>>,
+    seen: Seen,
     links: Routes<Link>,
     doors: Doors,
     refusals: Refusals,
@@ -138,18 +138,11 @@ pub struct Leg {
 }
 
 impl Leg {
-    /// `shown` takes the fingerprint of a host key that is not the pinned one.
-    pub fn new(
-        check: HostCheck,
-        shown: Arc<Mutex<Option<String>>>,
-        links: Routes<Link>,
-        doors: Doors,
-        refusals: Refusals,
-        kill: Kill,
-    ) -> Leg {
+    /// `seen` takes the fingerprint of a host key that is not the pinned one.
+    pub fn new(check: HostCheck, seen: Seen, links: Routes<Link>, doors: Doors, refusals: Refusals, kill: Kill) -> Leg {
         Leg {
             check,
-            shown,
+            seen,
             links,
             doors,
             refusals,
@@ -242,12 +235,7 @@ impl client::Handler for Leg {
     }
 
     async fn check_server_key(&mut self, shown: &russh::keys::PublicKeyOrCertificate) -> Result<bool, Self::Error> {
-        let trusted = self.check.trusts(shown);
-        if !trusted {
-            let fingerprint = shown.public_key().fingerprint(russh::keys::HashAlg::Sha256);
-            *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = Some(fingerprint.to_string());
-        }
-        Ok(trusted)
+        Ok(self.seen.judge(&self.check, shown))
     }
 
     async fn kex_done(

@@ -12,6 +12,7 @@ use crate::anomaly::Notes;
 use crate::archive::Archive;
 use crate::break_glass::BreakGlass;
 use crate::clock::Clock;
+use crate::credentials::Sources;
 use crate::keeper::Keeper;
 use crate::kernel::admit::AdmissionTrust;
 use crate::kernel::grant::Cidr;
@@ -38,7 +39,9 @@ mod budget;
 mod channel;
 mod channels;
 mod checks;
+mod consider;
 mod control;
+mod dialling;
 mod doors;
 mod forward;
 mod gated;
@@ -50,6 +53,7 @@ mod lane;
 mod leg;
 pub mod listen;
 mod local;
+mod login;
 mod menu;
 mod opening;
 mod opens;
@@ -68,6 +72,7 @@ mod session;
 mod spare;
 mod target;
 mod target_channel;
+mod tunnel;
 
 pub use algorithms::KeyExchange;
 pub use approval::Wordless;
@@ -128,6 +133,8 @@ pub struct Gate {
     pub clock: Clock,
     pub store: Arc<dyn Store>,
     pub keeper: Arc<dyn Keeper>,
+    /// Where secrets for targets come from that take no certificate.
+    pub credentials: Arc<Sources>,
     pub registry: Arc<Registry>,
     pub recorders: Arc<Recorders>,
     pub ledger: Arc<Ledger>,

@@ -20,29 +20,21 @@ use tokio::sync::watch;
 use super::Gate;
 use super::approval::{self, Approved, Waiting};
 use super::authentication::Door;
+use super::consider::{Considered, consider};
 use super::control::Control;
 use super::gated::Kill;
 use super::session::{Live, Opened};
-use crate::anomaly;
 use crate::clock::Now;
 use crate::kernel::admit::Admitted;
-use crate::kernel::break_glass::Signed;
-use crate::kernel::grant::{Grant, WallMs};
-use crate::kernel::habit::History;
 use crate::kernel::id::{ReviewId, SessionId};
 use crate::kernel::inventory::{Reach, Target};
-use crate::kernel::policy::engine::Policies;
-use crate::kernel::policy::facts::{Action, Facts, Proof, Whereto, Who};
 use crate::kernel::policy::obligations::{Obligations, RecordMode};
-use crate::kernel::policy::{self, Context, Permit};
-use crate::kernel::request::Request;
+use crate::kernel::policy::Permit;
 use crate::kernel::session::{EndReason, Until};
 use crate::recorder::{Recorder, RecorderError};
 use crate::registry::{Closed, Entry};
 use crate::store::{ReviewRow, SessionRow, StoreError};
 
-/// How strong a certificate proves who shows it: a key, see [`Proof`].
-const PROOF_BY_KEY: u8 = 2;
 /// How long the store may take in the path of an opening or an end.
 const STORE_WAIT: Duration = Duration::from_secs(5);
 
@@ -197,6 +189,7 @@ async fn open(
     let Considered {
         now,
         target,
+        hops,
         facts,
         history,
         asked,
@@ -236,6 +229,7 @@ async fn open(
             grant: admitted.grant(),
             identity: admitted.identity().clone(),
             destination: admitted.destination().clone(),
+            hops: hops.iter().map(|hop| hop.name.clone()).collect(),
             until: Until::new(admitted.until_ms(), now.wall_ms, now.boot_ms),
             oldest_boot_ms: now.boot_ms.saturating_add(gate.settings().session_ms_max),
             facts: facts.clone(),
@@ -290,6 +284,7 @@ async fn open(
         id,
         admitted,
         target,
+        hops,
         facts,
         held_to,
         history,
@@ -322,177 +317,6 @@ async fn open(
             live.control.end_now(reason);
             Err(refused(code, sentence))
         }
-    }
-}
-
-/// What is decided on, and that it may be.
-pub struct Considered {
-    now: Now,
-    target: Target,
-    facts: Facts,
-    history: History,
-    asked: Asked,
-    pub policies: Arc<Policies>,
-    pub permit: Permit,
-}
-
-impl Considered {
-    /// Whether somebody has to say yes first. What was signed beforehand has
-    /// been.
-    pub fn asks(&self) -> bool {
-        let wanted = self.permit.obligations();
-        !self.asked.beforehand && (wanted.approvals > 0 || !wanted.approvers.is_empty())
-    }
-
-    /// What is known of who comes, and of where to.
-    pub fn facts(&self) -> &Facts {
-        &self.facts
-    }
-}
-
-/// Puts a connection before the policies in force.
-///
-/// # Errors
-/// They refuse it, or the store does not say what they have to know.
-pub async fn consider(gate: &Arc<Gate>, admitted: &Admitted, peer: IpAddr) -> Result<Considered, NotOpened> {
-    let now = gate.clock.now();
-    let Basis {
-        target,
-        who,
-        grant,
-        history,
-        asked,
-    } = match admitted.break_glass() {
-        Some(signed) => Basis::signed(signed, admitted)?,
-        None => Basis::stored(gate, admitted, now.wall_ms).await?,
-    };
-    let (policies, settings) = (gate.policies(), gate.settings());
-    let facts = Facts {
-        requested_by: asked.by.clone(),
-        ..facts(gate, admitted, &who, &target, &grant, peer, now.wall_ms)
-    };
-    let permit = policy::decide(
-        admitted,
-        Request::Connect,
-        &Context {
-            now: now.wall_ms,
-            env_allowed: &settings.env_allow,
-            subsystems: &settings.subsystems,
-            store_alive: gate.registry.store_alive(),
-            policies: &policies,
-            facts: &facts,
-            history: &history,
-        },
-    );
-    let (allowed, rule, notify) = match &permit {
-        Ok(permit) => (true, permit.rule(), permit.obligations().notify),
-        Err(denial) => (false, denial.rule.as_str(), denial.notify),
-    };
-    if notify {
-        gate.notify(serde_json::json!({
-            "identity": admitted.identity(), "destination": admitted.destination(), "source": peer,
-            "action": "connect", "allowed": allowed, "rule": rule,
-        }));
-    }
-    let permit = permit.map_err(|denial| NotOpened {
-        code: denial.code,
-        sentence: format!("refused by rule {}: {}", denial.rule, denial.sentence),
-    })?;
-    Ok(Considered {
-        now,
-        target,
-        facts,
-        history,
-        asked,
-        policies,
-        permit,
-    })
-}
-
-/// What a session is opened on.
-struct Basis {
-    target: Target,
-    who: Who,
-    grant: Grant,
-    history: History,
-    asked: Asked,
-}
-
-/// Who asked for the grant, and what the rules that let it be asked demand.
-#[derive(Default)]
-struct Asked {
-    by: Option<String>,
-    obligations: Obligations,
-    /// Enough people have signed it before it was needed.
-    beforehand: bool,
-}
-
-impl Basis {
-    /// What was signed beforehand: nobody is asked.
-    fn signed(signed: &Signed, admitted: &Admitted) -> Result<Basis, NotOpened> {
-        let door = signed.statement().door(admitted.certificate_sha256());
-        let door = door.ok_or_else(|| NotOpened {
-            code: "no_grant",
-            sentence: "the grant does not name this certificate".into(),
-        })?;
-        Ok(Basis {
-            target: door.target.clone(),
-            who: signed.statement().who.clone(),
-            grant: signed.grant(door),
-            history: History::default(),
-            asked: Asked {
-                beforehand: true,
-                ..Asked::default()
-            },
-        })
-    }
-
-    /// What the store says now.
-    async fn stored(gate: &Gate, admitted: &Admitted, now: WallMs) -> Result<Basis, NotOpened> {
-        let refused = |code, sentence: String| NotOpened { code, sentence };
-        let unavailable = |error: StoreError| refused("store_unavailable", error.to_string());
-        let (target, identity, grant, history) = tokio::join!(
-            bounded(gate.store.target(&admitted.destination().target)),
-            bounded(gate.store.identity(admitted.identity())),
-            bounded(gate.store.grant(admitted.grant())),
-            bounded(anomaly::history(&*gate.store, admitted.identity())),
-        );
-        let gone = |what: &str| format!("the {what} is not in the inventory any more");
-        let target = target
-            .map_err(unavailable)?
-            .filter(|target| !target.disabled)
-            .ok_or_else(|| refused("target_unknown", gone("target")))?;
-        let identity = identity
-            .map_err(unavailable)?
-            .ok_or_else(|| refused("identity_unknown", gone("identity")))?;
-        identity
-            .may_hold(now)
-            .map_err(|why| refused("identity_refused", why.to_string()))?;
-        let grant = grant
-            .map_err(unavailable)?
-            .ok_or_else(|| refused("grant_unknown", "the grant is not in the store any more".into()))?;
-        let asked = match grant.request {
-            None => Asked {
-                by: Some(grant.issued_by.clone()),
-                ..Asked::default()
-            },
-            Some(id) => {
-                let row = bounded(gate.store.request(id)).await.map_err(unavailable)?;
-                let row = row.ok_or_else(|| refused("request_unknown", gone("request")))?;
-                Asked {
-                    by: Some(row.request.requested_by),
-                    obligations: row.request.obligations,
-                    beforehand: false,
-                }
-            }
-        };
-        Ok(Basis {
-            target,
-            who: Who::from(&identity),
-            grant,
-            history: history.map_err(unavailable)?,
-            asked,
-        })
     }
 }
 
@@ -554,34 +378,6 @@ fn take_back(gate: &Arc<Gate>, id: SessionId) {
             }
         }
     });
-}
-
-/// What policy knows of a session, whatever is asked in it.
-fn facts(
-    gate: &Gate,
-    admitted: &Admitted,
-    who: &Who,
-    target: &Target,
-    grant: &Grant,
-    peer: IpAddr,
-    now: WallMs,
-) -> Facts {
-    let source = peer.to_canonical();
-    Facts {
-        login: admitted.destination().login.to_string(),
-        reason: grant.reason.clone(),
-        ticket: grant.ticket.clone(),
-        proof: Proof {
-            method: "certificate".to_owned(),
-            strength: PROOF_BY_KEY,
-            age_ms: now.saturating_sub(grant.from_ms),
-        },
-        capabilities: admitted.capabilities().clone(),
-        single_use: grant.single_use,
-        ..gate
-            .policies
-            .facts(Action::Connect, who.clone(), Some(Whereto::from(target)), Some(source))
-    }
 }
 
 async fn record(

@@ -20,13 +20,11 @@ use super::opens::ClientSide;
 use super::patience::Patience;
 use super::pump::ClientEnd;
 use super::spare::Spare;
-use super::target::{self, Dial};
-use super::target_channel::Dialled;
 use crate::kernel::admit::Admitted;
 use crate::kernel::grant::{Capability, WallMs};
 use crate::kernel::habit::History;
 use crate::kernel::id::SessionId;
-use crate::kernel::inventory::{Reach, Target};
+use crate::kernel::inventory::Target;
 use crate::kernel::policy::facts::Facts;
 use crate::kernel::policy::obligations::{Obligations, RecordMode};
 use crate::kernel::policy::{self, Context, Denial, Permit};
@@ -54,7 +52,9 @@ pub struct Live {
     pub recorder: Recorder,
     /// Cuts the client's stream and, as its children, the targets'.
     pub kill: Kill,
-    pub(super) target: Target,
+    pub target: Target,
+    /// The bastions before it, in the order in which they are dialled.
+    pub hops: Vec<Target>,
     /// Its target connection for forwards, and what the client listens to there.
     pub(super) forwards: Forwards,
     /// Where channels towards the client are opened.
@@ -92,6 +92,7 @@ pub struct Opened {
     pub id: SessionId,
     pub admitted: Admitted,
     pub target: Target,
+    pub hops: Vec<Target>,
     pub facts: Facts,
     pub held_to: Obligations,
     pub history: History,
@@ -113,6 +114,7 @@ impl Live {
             recorder,
             kill,
             target: opened.target,
+            hops: opened.hops,
             facts: opened.facts,
             held_to: opened.held_to,
             patience: Patience::default(),
@@ -305,7 +307,7 @@ impl Live {
     }
 
     /// What a certificate towards the target carries: what the holder may ask for.
-    fn extensions(&self) -> Vec<&'static str> {
+    pub(super) fn extensions(&self) -> Vec<&'static str> {
         let may = |capability| self.admitted.capabilities().contains(&capability);
         [
             ("permit-pty", self.admitted.permits_pty()),
@@ -316,35 +318,6 @@ impl Live {
         .into_iter()
         .filter_map(|(extension, permitted)| permitted.then_some(extension))
         .collect()
-    }
-
-    /// A logged-in target connection, or nothing for a local target.
-    pub(super) async fn dial(&self, permit: &Permit) -> Result<Option<Dialled>, EndReason> {
-        match &self.target.reach {
-            Reach::Local { .. } => Ok(None),
-            Reach::Ssh { addr, proof } => {
-                let dial = Dial {
-                    addr: addr.clone(),
-                    proof: proof.clone(),
-                    login: self.admitted.destination().login.to_string(),
-                    key_id: format!(
-                        "{} grant={} session={}",
-                        self.admitted.identity(),
-                        self.admitted.grant(),
-                        self.id
-                    ),
-                    extensions: self.extensions(),
-                    until_ms: self.admitted.until_ms(),
-                    timeout: self.gate.settings().target_timeout,
-                    sources: self.gate.settings().target_sources.clone(),
-                };
-                let now = self.gate.clock.now().wall_ms;
-                target::dial(permit, &dial, &*self.gate.keeper, now, &self.kill)
-                    .await
-                    .map(Some)
-                    .map_err(|error| EndReason::TargetLost(error.to_string()))
-            }
-        }
     }
 
     pub fn reason(&self) -> EndReason {

@@ -1,31 +1,35 @@
 //! The target leg: our client role towards an SSH target.
 //!
-//! A dial takes a [`Permit`] for `connect`. Per dial: a fresh ed25519 key, a
-//! certificate from the target CA valid for minutes, the target's host key
-//! pinned or certified by the pinned host CA. One connection per program, so
-//! that a braked leg hurts nobody else.
+//! A dial takes a permit to connect. Per dial: the target's host key pinned or
+//! certified by the pinned host CA, then a fresh ed25519 key with a certificate
+//! from the target CA valid for minutes, or what the target's credential source
+//! gives. Bastions before it are dialled the same way, one through the other.
+//! One connection per program, so that a braked leg hurts nobody else.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use russh::client;
-use russh::keys::ssh_key::private::{Ed25519Keypair, KeypairData};
-use russh::keys::{PrivateKey, PublicKey};
+use russh::client::{self, Handle, Handler};
 use tokio::net::TcpStream;
 
 use super::algorithms;
 use super::doors::Doors;
-use super::gated::{Gated, Kill, tune};
-use super::host_check::HostCheck;
+use super::gated::{Gated, Kill, Transport, tune};
+use super::host_check::{HostCheck, Seen};
 use super::leg::{Leg, Refusals, clean};
+use super::login::{self, Refused, Shown, log_in};
 use super::routes::Routes;
 use super::target_channel::Dialled;
+use super::tunnel::{Hop, Tunnel};
+use crate::clock::tick;
+use crate::credentials::{NoSecret, Secret, Sources, Wanted, Why, no_secret};
 use crate::keeper::{Keeper, TargetCertificate};
-use crate::kernel::grant::Cidr;
-use crate::kernel::inventory::HostProof;
-use crate::kernel::policy::Permit;
-use crate::kernel::request::Request;
+use crate::kernel::credential::Credential;
+use crate::kernel::grant::{Cidr, WallMs};
+use crate::kernel::id::{Login, SourceName, TargetName};
+use crate::kernel::inventory::{HostProof, Reach, Target};
+use crate::kernel::policy::MayConnect;
 
 /// Longest life of a certificate towards a target, in ms.
 const CERTIFICATE_MS: u64 = 5 * 60_000;
@@ -36,11 +40,10 @@ const WINDOW_BYTES: u32 = 1024 * 1024;
 /// Keepalive towards the target.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 const KEEPALIVES_MISSED_MAX: usize = 3;
+
 /// Why a target was not reached. The texts are for the user.
 #[derive(Debug, thiserror::Error)]
 pub enum DialError {
-    #[error("this permit is not for connecting")]
-    WrongPermit,
     #[error("the target {0} does not answer: {1}")]
     Connect(String, String),
     #[error("the target {0} did not answer within {1} s")]
@@ -49,125 +52,302 @@ pub enum DialError {
     HostKey(String, String),
     #[error("the target's pinned host key cannot be read: {0}")]
     BadPin(String),
-    #[error("the target {0} refused the login {1}: does it trust the target CA, and does the account exist?")]
-    Login(String, String),
-    #[error("no certificate for the target: {0}")]
-    Certificate(#[from] crate::keeper::KeeperError),
+    #[error("the target {0} {1}")]
+    Login(String, Refused),
+    #[error(transparent)]
+    Secret(#[from] NoSecret),
+    #[error("the bastion {0} does not lead on to {1}: {2}")]
+    Hop(TargetName, String, String),
+}
+
+/// A host that is dialled: where it is, how it proves itself, and how we do.
+#[derive(Clone)]
+pub struct Host {
+    pub name: TargetName,
+    /// `host:port`.
+    pub addr: String,
+    pub proof: HostProof,
+    pub login: Login,
+    pub credential: Credential,
+}
+
+impl Host {
+    /// The host of a target; none if it is a command on this machine.
+    pub fn of(target: &Target, login: &Login) -> Option<Host> {
+        match &target.reach {
+            Reach::Local { .. } => None,
+            Reach::Ssh {
+                addr,
+                proof,
+                credential,
+                via: _,
+            } => Some(Host {
+                name: target.name.clone(),
+                addr: addr.clone(),
+                proof: proof.clone(),
+                login: login.clone(),
+                credential: credential.clone(),
+            }),
+        }
+    }
+
+    /// A bastion, with the login that its entry names first.
+    pub fn of_hop(target: &Target) -> Option<Host> {
+        Host::of(target, target.logins.first()?)
+    }
+
+    /// Its address in two.
+    fn place(&self) -> (&str, u16) {
+        let (host, port) = self.addr.rsplit_once(':').unwrap_or((&self.addr, ""));
+        (host.trim_matches(['[', ']']), port.parse().unwrap_or(22))
+    }
 }
 
 /// Where to dial and as whom.
 #[derive(Clone)]
 pub struct Dial {
-    /// `host:port`.
-    pub addr: String,
-    pub proof: HostProof,
-    pub login: String,
+    /// The bastions before the target, in the order in which they are dialled.
+    pub hops: Vec<Host>,
+    pub target: Host,
     /// Names person, grant and session in the target's log.
     pub key_id: String,
     /// What the certificate is to carry.
     pub extensions: Vec<&'static str>,
     pub until_ms: u64,
+    /// For each host; what a credential source takes comes on top.
     pub timeout: Duration,
-    /// What the target sees us come from; none: the address that is dialled from.
+    /// What the first host sees us come from; none: the address that is dialled from.
     pub sources: Vec<Cidr>,
+}
+
+/// What a dial needs of the house.
+#[derive(Clone, Copy)]
+pub struct House<'a> {
+    pub permit: MayConnect<'a>,
+    pub keeper: &'a dyn Keeper,
+    pub sources: &'a Sources,
+    pub now_ms: WallMs,
 }
 
 /// Connects and logs in; falls with `kill`, the session's.
 ///
 /// # Errors
 /// [`DialError`], with a sentence for the user.
-pub async fn dial(
-    permit: &Permit,
-    dial: &Dial,
-    keeper: &dyn Keeper,
-    now_ms: u64,
-    kill: &Kill,
-) -> Result<Dialled, DialError> {
-    if *permit.request() != Request::Connect {
-        return Err(DialError::WrongPermit);
-    }
-    let name = dial.addr.clone();
+pub async fn dial(dial: &Dial, house: House<'_>, kill: &Kill) -> Result<Dialled, DialError> {
     // The leg fires its own switch when russh gives up; its reason must still
     // be heard here, so this waits on the session's.
     let leg = kill.child();
-    let work = connect(dial, keeper, now_ms, leg.clone());
-    match tokio::time::timeout(dial.timeout, kill.guard(work)).await {
-        Ok(Some(Ok(dialled))) => Ok(dialled),
-        Ok(Some(Err(error))) => {
+    match kill.guard(connect(dial, house, leg.clone())).await {
+        Some(Ok(dialled)) => Ok(dialled),
+        Some(Err(error)) => {
             leg.fire();
             Err(error)
         }
-        Ok(None) => Err(DialError::Connect(name, "the session ended".into())),
-        Err(_) => {
-            leg.fire();
-            Err(DialError::Timeout(name, dial.timeout.as_secs()))
-        }
+        None => Err(DialError::Connect(dial.target.addr.clone(), "the session ended".into())),
     }
 }
 
-async fn connect(dial: &Dial, keeper: &dyn Keeper, now_ms: u64, kill: Kill) -> Result<Dialled, DialError> {
-    let unreachable = |why: &dyn std::fmt::Display| DialError::Connect(dial.addr.clone(), clean(&why.to_string()));
-    let host = dial.addr.rsplit_once(':').map_or(dial.addr.as_str(), |(host, _)| host);
-    let check = HostCheck::new(&dial.proof, host.trim_matches(['[', ']']), now_ms)?;
-    let stream = TcpStream::connect(dial.addr.as_str())
-        .await
-        .map_err(|e| unreachable(&e))?;
-    tune(&stream).map_err(|e| unreachable(&e))?;
-    let source_address = source_address(&dial.sources, stream.local_addr().map_err(|e| unreachable(&e))?);
-
+async fn connect(dial: &Dial, house: House<'_>, first: Kill) -> Result<Dialled, DialError> {
+    let (mut kill, mut way) = (first, None);
+    let nexts = dial.hops.iter().skip(1).chain([&dial.target]);
+    for (hop, next) in dial.hops.iter().zip(nexts) {
+        let step = Step::new(dial, hop, house, kill.clone());
+        let seen = Seen::default();
+        let handler = Hop::new(step.check()?, seen.clone(), kill.clone());
+        let opening = handler.opening();
+        let (handle, left) = step
+            .reach(way.take(), handler, &seen, &["permit-port-forwarding"])
+            .await?;
+        let (host, port) = next.place();
+        let opened = tokio::time::timeout(left, opening.connect(handle, host, port)).await;
+        let refused = |why: String| DialError::Hop(hop.name.clone(), next.addr.clone(), why);
+        let tunnel = opened
+            .map_err(|_| refused(format!("no answer within {} s", dial.timeout.as_secs())))?
+            .map_err(|error| refused(clean(&error.to_string())))?;
+        way = Some(tunnel);
+        kill = kill.child();
+    }
+    let step = Step::new(dial, &dial.target, house, kill.clone());
+    let seen = Seen::default();
     let (links, doors, refusals) = (Routes::default(), Doors::default(), Refusals::default());
-    let shown = Arc::new(Mutex::new(None));
-    let config = client::Config {
-        client_id: russh::SshId::Standard("SSH-2.0-Portcullis".into()),
-        window_size: WINDOW_BYTES,
-        preferred: algorithms::client(check.pinned_algorithm()),
-        keepalive_interval: Some(KEEPALIVE),
-        keepalive_max: KEEPALIVES_MISSED_MAX,
-        channel_buffer_size: 1,
-        ..client::Config::default()
-    };
     let leg = Leg::new(
-        check,
-        shown.clone(),
+        step.check()?,
+        seen.clone(),
         links.clone(),
         doors.clone(),
         refusals.clone(),
         kill.clone(),
     );
-    let connected = client::connect_stream(Arc::new(config), Gated::new(stream, kill.clone()), leg).await;
-    let mut handle = connected.map_err(
-        |error| match shown.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            Some(fingerprint) => DialError::HostKey(dial.addr.clone(), fingerprint),
-            None => unreachable(&error),
-        },
-    )?;
+    let (handle, _) = step.reach(way, leg, &seen, &dial.extensions).await?;
+    Ok(Dialled::new(
+        handle,
+        links,
+        doors,
+        refusals,
+        kill,
+        dial.target.addr.clone(),
+    ))
+}
 
-    let mut seed = [0u8; 32];
-    crate::entropy::fill(&mut seed);
-    let key =
-        PrivateKey::new(KeypairData::Ed25519(Ed25519Keypair::from_seed(&seed)), "").map_err(|e| unreachable(&e))?;
-    zeroize::Zeroize::zeroize(&mut seed);
-    let certificate = keeper
-        .issue_target(TargetCertificate {
-            public_key: PublicKey::new(key.public_key().key_data().clone(), ""),
-            key_id: dial.key_id.clone(),
-            principal: dial.login.clone(),
-            valid_after_ms: now_ms.saturating_sub(BACKDATE_MS),
-            valid_before_ms: now_ms
-                .saturating_add(CERTIFICATE_MS)
-                .min(dial.until_ms.saturating_add(1_000)),
-            source_address: Some(source_address),
-            extensions: dial.extensions.clone(),
-        })
-        .await?;
-    let answer = handle
-        .authenticate_openssh_cert(dial.login.clone(), Arc::new(key), certificate)
-        .await
-        .map_err(|e| unreachable(&e))?;
-    if !answer.success() {
-        return Err(DialError::Login(dial.addr.clone(), dial.login.clone()));
+/// One host of a dial.
+struct Step<'a> {
+    dial: &'a Dial,
+    host: &'a Host,
+    house: House<'a>,
+    kill: Kill,
+}
+
+impl<'a> Step<'a> {
+    fn new(dial: &'a Dial, host: &'a Host, house: House<'a>, kill: Kill) -> Step<'a> {
+        Step {
+            dial,
+            host,
+            house,
+            kill,
+        }
     }
-    Ok(Dialled::new(handle, links, doors, refusals, kill, dial.addr.clone()))
+
+    fn check(&self) -> Result<HostCheck, DialError> {
+        HostCheck::new(&self.host.proof, self.host.place().0, self.house.now_ms)
+    }
+
+    fn unreachable(&self, why: &dyn std::fmt::Display) -> DialError {
+        DialError::Connect(self.host.addr.clone(), clean(&why.to_string()))
+    }
+
+    fn late(&self) -> DialError {
+        DialError::Timeout(self.host.addr.clone(), self.dial.timeout.as_secs())
+    }
+
+    /// Connects, on the way that there is, and logs in. Answers with the time
+    /// that is left for this host.
+    async fn reach<H: Handler<Error = russh::Error> + Send + 'static>(
+        &self,
+        way: Option<Tunnel>,
+        handler: H,
+        seen: &Seen,
+        extensions: &[&'static str],
+    ) -> Result<(Handle<H>, Duration), DialError> {
+        let began = tick();
+        let greeted = tokio::time::timeout(self.dial.timeout, self.greet(way, handler, seen)).await;
+        let (mut handle, from) = greeted.map_err(|_| self.late())??;
+        let left = self.dial.timeout.saturating_sub(tick().duration_since(began));
+        // Only now, and never before the host has proved itself.
+        let shown = self.shown(from, extensions).await?;
+        let began = tick();
+        let logged_in = log_in(&mut handle, self.host.login.as_str(), shown);
+        let logged_in = tokio::time::timeout(left, logged_in).await.map_err(|_| self.late())?;
+        logged_in.map_err(|why| DialError::Login(self.host.addr.clone(), why))?;
+        Ok((handle, left.saturating_sub(tick().duration_since(began))))
+    }
+
+    /// The connection, the host's key checked, and where the host sees it come
+    /// from, if we know that.
+    async fn greet<H: Handler<Error = russh::Error> + Send + 'static>(
+        &self,
+        way: Option<Tunnel>,
+        handler: H,
+        seen: &Seen,
+    ) -> Result<(Handle<H>, Option<String>), DialError> {
+        match way {
+            // A bastion's address, as what is behind it sees it, is its own affair.
+            Some(tunnel) => Ok((self.exchange(tunnel, handler, seen).await?, None)),
+            None => {
+                let stream = TcpStream::connect(self.host.addr.as_str())
+                    .await
+                    .map_err(|e| self.unreachable(&e))?;
+                tune(&stream).map_err(|e| self.unreachable(&e))?;
+                let ours = stream.local_addr().map_err(|e| self.unreachable(&e))?;
+                let from = source_address(&self.dial.sources, ours);
+                Ok((self.exchange(stream, handler, seen).await?, Some(from)))
+            }
+        }
+    }
+
+    async fn exchange<S: Transport, H: Handler<Error = russh::Error> + Send + 'static>(
+        &self,
+        stream: S,
+        handler: H,
+        seen: &Seen,
+    ) -> Result<Handle<H>, DialError> {
+        let config = client::Config {
+            client_id: russh::SshId::Standard("SSH-2.0-Portcullis".into()),
+            window_size: WINDOW_BYTES,
+            preferred: algorithms::client(self.check()?.pinned_algorithm()),
+            keepalive_interval: Some(KEEPALIVE),
+            keepalive_max: KEEPALIVES_MISSED_MAX,
+            channel_buffer_size: 1,
+            ..client::Config::default()
+        };
+        let stream = Gated::new(stream, self.kill.clone());
+        let connected = client::connect_stream(Arc::new(config), stream, handler).await;
+        connected.map_err(|error| match seen.take() {
+            Some(fingerprint) => DialError::HostKey(self.host.addr.clone(), fingerprint),
+            None => self.unreachable(&error),
+        })
+    }
+
+    /// What the host is shown.
+    async fn shown(&self, from: Option<String>, extensions: &[&'static str]) -> Result<Shown, DialError> {
+        let bad = |source: &SourceName| {
+            let (source, wanted) = (source.clone(), self.wanted());
+            move |why: Why| no_secret(&source, &wanted, why)
+        };
+        match &self.host.credential {
+            Credential::Certificate => Shown::certificate(self.house.keeper, |public_key| TargetCertificate {
+                public_key,
+                key_id: self.dial.key_id.clone(),
+                principal: self.host.login.to_string(),
+                valid_after_ms: self.house.now_ms.saturating_sub(BACKDATE_MS),
+                valid_before_ms: self
+                    .house
+                    .now_ms
+                    .saturating_add(CERTIFICATE_MS)
+                    .min(self.dial.until_ms.saturating_add(1_000)),
+                source_address: from,
+                extensions: extensions.to_vec(),
+            })
+            .await
+            .map_err(|why| DialError::Login(self.host.addr.clone(), why)),
+            Credential::Key(source) => {
+                let key = self.fetch(source).await?;
+                let passphrase = match login::is_encrypted(&key).map_err(bad(source))? {
+                    false => None,
+                    true => {
+                        let sources = self.house.sources;
+                        Some(sources.passphrase(self.house.permit, source, &self.wanted()).await?)
+                    }
+                };
+                // Opening one takes a while, on purpose.
+                let opened = tokio::task::spawn_blocking(move || Shown::key(&key, passphrase.as_ref())).await;
+                Ok(opened.unwrap_or(Err(Why::NotAKey)).map_err(bad(source))?)
+            }
+            Credential::Password(source) => {
+                let secret = self.fetch(source).await?;
+                secret.line().map_err(bad(source))?;
+                Ok(Shown::Password(secret))
+            }
+            Credential::KeyboardInteractive(source) => {
+                let secret = self.fetch(source).await?;
+                secret.lines().map_err(bad(source))?;
+                Ok(Shown::Answers(secret))
+            }
+        }
+    }
+
+    fn wanted(&self) -> Wanted {
+        Wanted {
+            target: self.host.name.clone(),
+            login: self.host.login.clone(),
+        }
+    }
+
+    async fn fetch(&self, source: &SourceName) -> Result<Secret, NoSecret> {
+        self.house
+            .sources
+            .fetch(self.house.permit, source, &self.wanted())
+            .await
+    }
 }
 
 /// What a target is to see the certificate come from: whoever else gets hold

@@ -22,6 +22,7 @@ mod break_glass;
 mod channels;
 mod copies;
 mod crash;
+mod credentials;
 mod ends;
 mod evidence;
 mod faults;
@@ -40,6 +41,7 @@ mod sessions;
 mod signals;
 mod strangers;
 mod terminals;
+mod via;
 
 // Hostile peers and certificates, over a raw SSH peer of our own.
 #[path = "../support/raw/mod.rs"]

@@ -12,6 +12,7 @@ pub mod bastion;
 pub mod bytes;
 pub mod case;
 pub mod client;
+pub mod device;
 pub mod echo;
 pub mod fault;
 pub mod person;

@@ -350,11 +350,22 @@ pub fn with_account(name: &str, shell: &str, passwd: &std::path::Path) -> Comman
         None => line.to_owned(),
     });
     std::fs::write(passwd, lines.collect::<Vec<_>>().join("\n") + "\n").unwrap();
+    with_file(passwd, "/etc/passwd")
+}
+
+/// The same with a password, by its hash as crypt(5) has it.
+pub fn with_password(name: &str, hash: &str, shadow: &std::path::Path) -> Command {
+    std::fs::write(shadow, format!("{name}:{hash}:19000:0:99999:7:::\n")).unwrap();
+    with_file(shadow, "/etc/shadow")
+}
+
+/// Begins a command that sees `file` in the place of another.
+fn with_file(file: &std::path::Path, place: &str) -> Command {
     let mut command = Command::new("unshare");
     command.args(["--mount", "--propagation", "private", "sh", "-c"]);
     command
-        .arg("mount --bind \"$0\" /etc/passwd && exec \"$@\"")
-        .arg(passwd);
+        .arg(format!("mount --bind \"$0\" {place} && exec \"$@\""))
+        .arg(file);
     command
 }
 

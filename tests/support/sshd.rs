@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use super::bastion::Bastion;
-use super::process::{kill_tree, run, with_account};
+use super::process::{kill_tree, run, with_account, with_password};
 use super::wait::secs;
 
 const READY: Duration = secs(15);
@@ -21,6 +21,7 @@ pub struct Variant {
     lines: Vec<String>,
     host_certificate: bool,
     account: Option<(String, String)>,
+    password: Option<(String, String)>,
 }
 
 impl Variant {
@@ -28,6 +29,15 @@ impl Variant {
     pub fn account(mut self, name: &str, shell: &str) -> Variant {
         self.account = Some((name.to_owned(), shell.to_owned()));
         self
+    }
+
+    /// Lets `name` log in with a password, whose hash is as crypt(5) has it.
+    pub fn password(name: &str, hash: &str) -> Variant {
+        Variant {
+            password: Some((name.to_owned(), hash.to_owned())),
+            ..Variant::default()
+        }
+        .line("PasswordAuthentication yes")
     }
 
     /// Asks the client every 2 s whether it lives and hangs up after 3 misses.
@@ -161,13 +171,18 @@ fn listen(dir: &Path, ca: &Path, variant: &Variant) -> Option<(Child, SocketAddr
     std::fs::write(&path, config).unwrap();
     let logged = dir.join("sshd.log");
     std::fs::remove_file(&logged).ok();
-    let mut command = match &variant.account {
-        Some((name, shell)) => {
+    let mut command = match (&variant.account, &variant.password) {
+        (Some((name, shell)), _) => {
             let mut command = with_account(name, shell, &dir.join("passwd"));
             command.arg("/usr/sbin/sshd");
             command
         }
-        None => Command::new("/usr/sbin/sshd"),
+        (None, Some((name, hash))) => {
+            let mut command = with_password(name, hash, &dir.join("shadow"));
+            command.arg("/usr/sbin/sshd");
+            command
+        }
+        (None, None) => Command::new("/usr/sbin/sshd"),
     };
     let mut child = command
         .arg("-D")

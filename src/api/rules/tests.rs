@@ -1,5 +1,6 @@
 use super::*;
 use crate::api::wire::IssueRequest;
+use crate::kernel::credential::Credential;
 
 const NOW: u64 = 1_800_000_000_500;
 const MAX: u64 = 12 * 3_600_000;
@@ -87,6 +88,8 @@ fn ssh_target() -> Target {
         reach: Reach::Ssh {
             addr: "db1:22".to_owned(),
             proof: HostProof::HostKey(KEY.to_owned()),
+            credential: Credential::Certificate,
+            via: None,
         },
         labels: vec!["env=prod".to_owned()],
         disabled: false,
@@ -115,12 +118,16 @@ fn targets_are_complete() {
             it.reach = Reach::Ssh {
                 addr: "db1".to_owned(),
                 proof: HostProof::HostKey(KEY.to_owned()),
+                credential: Credential::Certificate,
+                via: None,
             }
         }),
         ("not an OpenSSH public key", |it| {
             it.reach = Reach::Ssh {
                 addr: "db1:22".to_owned(),
                 proof: HostProof::HostCa("x".to_owned()),
+                credential: Credential::Certificate,
+                via: None,
             }
         }),
         ("not an account name", |it| {

@@ -33,9 +33,10 @@ envelope! { /// `POST /v1/reviews/{id}/close`.
 OneReview { review: ReviewView } }
 envelope! { /// `GET /v1/anomalies`.
 Anomalies { anomalies: Vec<AnomalyView> } }
-envelope! { /// `POST /v1/explain`.
+envelope! { /// `POST /v1/explain`. `warnings` are what would fail all the same; they are for those who oversee.
 Explained {
     allowed: bool, action: Action, sentence: String, rules: Vec<RuleView>, obligations: Obligations, policy_digest: String,
+    warnings: Vec<String>,
 } }
 
 envelope! { /// `GET /v1/policies`.

@@ -61,6 +61,43 @@ impl Permit {
     }
 }
 
+/// A permit for `connect`, which alone dials a target and has its secret
+/// released. Only [`Permit::to_connect`] makes one.
+#[derive(Clone, Copy, Debug)]
+#[must_use]
+pub struct MayConnect<'a>(&'a Permit);
+
+impl Permit {
+    /// This permit as one to connect, if that is what was asked.
+    pub fn to_connect(&self) -> Option<MayConnect<'_>> {
+        (self.request == Request::Connect).then_some(MayConnect(self))
+    }
+}
+
+impl MayConnect<'_> {
+    /// Id of the rule that said yes.
+    pub fn rule(&self) -> &str {
+        self.0.rule()
+    }
+}
+
+/// Permits for tests of what takes one.
+#[cfg(test)]
+pub mod testing {
+    use super::{Obligations, Permit, Request};
+
+    /// A yes to `connect` that nobody was asked for.
+    pub fn connect_permit() -> Permit {
+        Permit {
+            request: Request::Connect,
+            rule: "test".to_owned(),
+            rules: Vec::new(),
+            obligations: Obligations::default(),
+            used: None,
+        }
+    }
+}
+
 /// A no to one request.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Denial {
