@@ -63,6 +63,7 @@ fn statement(certificates: &[String]) -> Statement {
             labels: Vec::new(),
             disabled: false,
         },
+        hops: Vec::new(),
         certificate_sha256: sha256(line),
         certificate_serial: number as u64,
     };

@@ -247,6 +247,7 @@ async fn from_an_empty_folder_to_a_certificate_and_its_end() {
         limits: Arc::default(),
         hooks: Arc::new([]),
         teller: Teller::mute(clock.clone()),
+        credentials: Arc::new(crate::credentials::Sources::new(&[])),
         break_glass: Arc::new(
             crate::break_glass::BreakGlass::open(&layout.break_glass(), "gate1".parse().unwrap(), None).unwrap(),
         ),

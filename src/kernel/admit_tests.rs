@@ -280,6 +280,7 @@ mod break_glass {
                     labels: Vec::new(),
                     disabled: false,
                 },
+                hops: Vec::new(),
                 certificate_sha256: [7; 32],
                 certificate_serial: 1,
             }],

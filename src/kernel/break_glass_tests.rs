@@ -19,6 +19,7 @@ fn statement() -> Statement {
             labels: vec!["env=production".to_owned()],
             disabled: false,
         },
+        hops: Vec::new(),
         certificate_sha256: [at; 32],
         certificate_serial: u64::from(at),
     };
