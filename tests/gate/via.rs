@@ -224,7 +224,7 @@ fn a_way_that_is_not_there_is_told() {
 #[test]
 fn disabling_a_bastion_ends_what_goes_through_it() {
     let chain = Chain::new();
-    let mut client = Running::with_input(&mut chain.client().exec("echo up; cat"));
+    let client = Running::with_input(&mut chain.client().exec("echo up; cat"));
     client.await_out("up", secs(20));
     chain.bastion.admin(&["revoke", "--target", "outer"]).ok();
     let done = client.finish_open(secs(20));
