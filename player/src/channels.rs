@@ -61,6 +61,8 @@ impl Channels {
                 channel.runs = Runs::Forward;
                 channel.name = plain::bytes(detail.as_bytes(), NAME_CHARS_MAX);
             }
+            // Whatever is asked on a forward, it stays one.
+            Event::Request { .. } if channel.runs == Runs::Forward => {}
             Event::Request { kind, detail, .. } => {
                 let runs = match kind.as_ref() {
                     "pty-req" | "pty" => {

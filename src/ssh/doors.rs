@@ -21,9 +21,12 @@ const ASKED_MAX: usize = 64;
 /// What was asked for.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Asked {
-    /// To listen there; the port is the one that it listens to.
+    /// To listen there.
     Tcp {
         host: String,
+        /// The port that was asked for, perhaps 0: what policy is asked about.
+        wanted: u32,
+        /// The one that it listens to.
         port: u32,
     },
     Unix {
@@ -90,12 +93,26 @@ impl Came {
 }
 
 impl Asked {
+    /// As a client writes it.
+    pub fn tcp(host: &str, port: u32) -> Asked {
+        Asked::Tcp {
+            host: host.to_owned(),
+            wanted: port,
+            port,
+        }
+    }
+
+    /// The same.
+    pub fn unix(path: &str) -> Asked {
+        Asked::Unix { path: path.to_owned() }
+    }
+
     /// The same for what was asked.
     pub fn request(&self) -> Request {
         match self {
-            Asked::Tcp { host, port } => Request::TcpipForward {
+            Asked::Tcp { host, wanted, .. } => Request::TcpipForward {
                 host: host.clone(),
-                port: *port,
+                port: *wanted,
             },
             Asked::Unix { path } => Request::StreamlocalForward { path: path.clone() },
             Asked::Agent => Request::Agent,
@@ -106,7 +123,7 @@ impl Asked {
     /// `host:port`, or the path.
     pub fn detail(&self) -> String {
         match self {
-            Asked::Tcp { host, port } => format!("{host}:{port}"),
+            Asked::Tcp { host, port, .. } => format!("{host}:{port}"),
             Asked::Unix { path } => path.clone(),
             Asked::Agent | Asked::X11 { .. } => String::new(),
         }
@@ -114,10 +131,23 @@ impl Asked {
 
     fn exactly(&self, came: &Came) -> bool {
         match (self, came) {
-            (Asked::Tcp { host, port }, Came::Tcp { host: at, port: on, .. }) => host == at && port == on,
+            (Asked::Tcp { host, port, .. }, Came::Tcp { host: at, port: on, .. }) => host == at && port == on,
             (Asked::Unix { path }, Came::Unix { path: at }) => path == at,
             (Asked::Agent, Came::Agent) | (Asked::X11 { .. }, Came::X11 { .. }) => true,
             (Asked::Tcp { .. } | Asked::Unix { .. } | Asked::Agent | Asked::X11 { .. }, _) => false,
+        }
+    }
+
+    /// Listens in the same place: what a cancel names.
+    fn same_place(&self, other: &Asked) -> bool {
+        match (self, other) {
+            (
+                Asked::Tcp { host, port, .. },
+                Asked::Tcp {
+                    host: there, port: on, ..
+                },
+            ) => host == there && port == on,
+            (Asked::Tcp { .. } | Asked::Unix { .. } | Asked::Agent | Asked::X11 { .. }, _) => self == other,
         }
     }
 
@@ -187,7 +217,7 @@ impl Doors {
     pub fn close(&self, asked: &Asked) -> bool {
         let mut state = self.lock();
         let before = state.asked.len();
-        state.asked.retain(|one| one != asked);
+        state.asked.retain(|one| !one.same_place(asked));
         state.asked.len() < before
     }
 
@@ -266,6 +296,7 @@ mod tests {
     fn at(host: &str, port: u32) -> Asked {
         Asked::Tcp {
             host: host.into(),
+            wanted: 0,
             port,
         }
     }

@@ -19,6 +19,7 @@ use super::channel::Channel;
 use super::doors::{Asked, Asking, Came, Doors};
 use super::gated::Kill;
 use super::leg::{Legged, Link, clean};
+use super::opening::{self, Opening};
 use super::opens::{ClientSide, prohibited, refused};
 use super::pump::{ClientEnd, TargetEnd};
 use super::routes::Routes;
@@ -31,6 +32,8 @@ use crate::kernel::session::EndReason;
 
 /// How long a client may take to answer a channel open of ours.
 const CLIENT_WAIT: Duration = Duration::from_secs(30);
+/// How long a global request waits for its answer.
+const GLOBAL_WAIT: Duration = Duration::from_secs(10);
 /// Channels that a target opens unasked before it counts as an attack.
 const UNASKED_MAX: u32 = 32;
 
@@ -92,9 +95,14 @@ fn said(denial: &Denial) -> ChannelOpenFailure {
 }
 
 impl Live {
+    /// Whether the target is a command of this machine, which has nothing of the client's to reach.
+    pub fn is_local(&self) -> bool {
+        matches!(self.target.reach, Reach::Local { .. })
+    }
+
     /// The connection for forwards.
     async fn forwards(self: &Arc<Self>, channel: u32) -> Result<Arc<Dialled>, ChannelOpenFailure> {
-        if matches!(self.target.reach, Reach::Local { .. }) {
+        if self.is_local() {
             return Err(prohibited("a local target forwards nothing".into()));
         }
         let mut held = self.forwards.0.lock().await;
@@ -195,7 +203,7 @@ impl Live {
         self.record(0, Event::Marker { text: text.into() });
         let handle = connection.handle();
         let done = match asked {
-            Asked::Tcp { host, port } => handle.cancel_tcpip_forward(host.as_str(), *port).await,
+            Asked::Tcp { host, port, .. } => handle.cancel_tcpip_forward(host.as_str(), *port).await,
             Asked::Unix { path } => handle.cancel_streamlocal_forward(path.as_str()).await,
             Asked::Agent | Asked::X11 { .. } => return false,
         };
@@ -215,12 +223,12 @@ impl Live {
     /// A channel that the target opened. It goes to the client if it answers
     /// something that was asked for.
     pub async fn come_in(self: &Arc<Self>, arrival: Arrival, reply: client::ChannelOpenHandle) {
-        let place = self
-            .client
-            .get()
-            .map(|client| client.places.clone().try_acquire_owned());
-        let (Some(client), Some(Ok(place))) = (self.client.get().cloned(), place) else {
-            self.unasked(&arrival.doors, &arrival.came.request(), &arrival.came.detail());
+        let (request, detail) = (arrival.came.request(), arrival.came.detail());
+        let Some(client) = self.client.get().cloned() else {
+            return self.unasked(&arrival.doors, &request, &detail);
+        };
+        let Ok(place) = client.places.clone().try_acquire_owned() else {
+            self.refuse(0, &request, detail.as_bytes(), "more channels than may be open");
             return reply.reject(ChannelOpenFailure::ResourceShortage).await;
         };
         let live = self.clone();
@@ -279,10 +287,10 @@ impl Live {
 async fn ask_to_listen(connection: &Dialled, asked: Asked, asking: Asking) -> Result<Asked, russh::Error> {
     let handle = connection.handle();
     let listens = match asked {
-        Asked::Tcp { host, port } => {
-            let given = handle.tcpip_forward(host.as_str(), port).await?;
-            let port = if port == 0 { given } else { port };
-            Asked::Tcp { host, port }
+        Asked::Tcp { host, wanted, .. } => {
+            let given = handle.tcpip_forward(host.as_str(), wanted).await?;
+            let port = if wanted == 0 { given } else { wanted };
+            Asked::Tcp { host, wanted, port }
         }
         Asked::Unix { path } => {
             handle.streamlocal_forward(path.as_str()).await?;
@@ -295,6 +303,29 @@ async fn ask_to_listen(connection: &Dialled, asked: Asked, asking: Asking) -> Re
 }
 
 impl ClientSide {
+    /// Answers a client that wants the target to listen: the port, or nothing
+    /// for no. Bounded, since russh serves nothing else of the connection meanwhile.
+    pub async fn listen(self, opening: Option<Opening>, asked: Asked) -> Option<u32> {
+        let kill = self.kill.clone();
+        let work = async { self.attached(opening?).await?.listen(asked).await.ok() };
+        kill.guard(tokio::time::timeout(GLOBAL_WAIT, work)).await?.ok()?
+    }
+
+    /// Answers a client that wants that no more; whether it was so.
+    pub async fn stop_listening(self, opening: Option<Opening>, asked: Asked) -> bool {
+        let kill = self.kill.clone();
+        let work = async { Some(self.attached(opening?).await?.stop_listening(&asked).await) };
+        let done = kill.guard(tokio::time::timeout(GLOBAL_WAIT, work)).await;
+        matches!(done, Some(Ok(Some(true))))
+    }
+
+    /// The session, which knows from now on where channels towards the client go.
+    async fn attached(self, mut opening: Opening) -> Option<Arc<Live>> {
+        let live = opening::opened(&mut opening).await.ok()?;
+        live.client.get_or_init(|| self);
+        Some(live)
+    }
+
     /// Opens a channel towards the client, named as the client asked for it.
     async fn open_back(
         &self,
@@ -328,7 +359,7 @@ impl ClientSide {
     async fn ask_back(&self, asked: &Asked, came: Came) -> Result<RusshChannel<russh::server::Msg>, russh::Error> {
         match (asked, came) {
             (
-                Asked::Tcp { host, port },
+                Asked::Tcp { host, port, .. },
                 Came::Tcp {
                     origin: (from, from_port),
                     ..

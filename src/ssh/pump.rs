@@ -33,6 +33,8 @@ const CLOSE_WAIT: Duration = Duration::from_secs(2);
 const EOF_WAIT: Duration = Duration::from_millis(200);
 /// How long a target connection may take for its goodbye.
 const LEAVE_WAIT: Duration = Duration::from_millis(200);
+/// OpenSSH gives up at the refusal of its program, and shows what it has by then.
+const REFUSED_PAUSE: Duration = Duration::from_millis(30);
 /// SSH_EXTENDED_DATA_STDERR (RFC 4254 section 5.2).
 const STDERR: u32 = 1;
 
@@ -267,6 +269,7 @@ async fn down(live: &Arc<Live>, channel: &Arc<Channel>, client: &ClientEnd) {
                 Entry::Control(Down::Notice(text)) => waiting_notice = Some(text),
                 Entry::Control(Down::Refused(text)) => {
                     say(live, channel, client, format!("portcullis: {text}\r\n")).await;
+                    channel.stop.guard(tokio::time::sleep(REFUSED_PAUSE)).await;
                     // A second start that was refused leaves the first one running.
                     let runs = channel.started.load(Ordering::SeqCst);
                     channel.stop.guard(refuse_start(channel, client, runs)).await;

@@ -40,6 +40,15 @@ fn misplaced(live: &Live, channel: &Channel, request: &Request, detail: &[u8]) -
     forward
 }
 
+/// A command of this machine gets at nothing of the client's.
+fn kept_from_local(live: &Live, channel: &Channel, request: &Request) -> bool {
+    let local = live.is_local();
+    if local {
+        live.refuse(channel.number, request, b"", "a local target");
+    }
+    local
+}
+
 /// A terminal's size, in cells and in pixels.
 #[derive(Clone, Copy)]
 pub struct Size {
@@ -160,7 +169,10 @@ pub async fn pty(live: &Live, channel: &Channel, term: &str, size: Size, modes: 
 pub async fn agent(live: &Live, channel: &Channel) -> bool {
     channel.ask();
     let asked = Request::Agent;
-    if misplaced(live, channel, &asked, b"") || live.decide(channel.number, asked, b"", "").is_err() {
+    if misplaced(live, channel, &asked, b"") || kept_from_local(live, channel, &asked) {
+        return false;
+    }
+    if live.decide(channel.number, asked, b"", "").is_err() {
         return false;
     }
     let answer = Arc::new(Answer::default());
@@ -173,7 +185,7 @@ pub async fn x11(live: &Live, channel: &Channel, display: Display) -> bool {
     channel.ask();
     let asked = Request::X11;
     let detail = format!("screen {}", display.screen);
-    if misplaced(live, channel, &asked, detail.as_bytes()) {
+    if misplaced(live, channel, &asked, detail.as_bytes()) || kept_from_local(live, channel, &asked) {
         return false;
     }
     let long = display.protocol.len().max(display.cookie.len()) > X11_TEXT_BYTES_MAX;

@@ -31,9 +31,6 @@ use crate::kernel::session::EndReason;
 /// How long a trickled packet's callback waits, so that a stalled channel
 /// does not spin, and its siblings hardly notice.
 const TRICKLE_WAIT: Duration = Duration::from_millis(2);
-/// How long a global request waits for its answer: nothing else of the
-/// connection moves meanwhile.
-const GLOBAL_WAIT: Duration = Duration::from_secs(10);
 
 /// One client connection.
 pub struct Connection {
@@ -158,28 +155,6 @@ impl Connection {
         let end = ClientEnd::new(write, side.handle.clone());
         tokio::spawn(side.answer(opening, wanted, id, end, reply));
         Ok(())
-    }
-
-    async fn stop_listening(&mut self, asked: Asked, side: ClientSide) -> Result<bool, russh::Error> {
-        let done = self
-            .global(side, move |live| async move { Some(live.stop_listening(&asked).await) })
-            .await;
-        Ok(done.unwrap_or(false))
-    }
-
-    /// Does what a global request asks for, within bounds.
-    async fn global<T, F: Future<Output = Option<T>>>(
-        &self,
-        side: ClientSide,
-        work: impl FnOnce(Arc<Live>) -> F,
-    ) -> Option<T> {
-        let mut opening = self.opening.clone()?;
-        let bounded = tokio::time::timeout(GLOBAL_WAIT, async {
-            let live = opening::opened(&mut opening).await.ok()?;
-            live.client.get_or_init(|| side);
-            work(live).await
-        });
-        self.kill.guard(bounded).await?.ok()?
     }
 }
 
@@ -523,14 +498,9 @@ impl Handler for Connection {
     }
 
     async fn tcpip_forward(&mut self, host: &str, port: &mut u32, session: &mut Session) -> Result<bool, Self::Error> {
-        let (host, asked) = (host.to_owned(), *port);
-        let side = self.side(session);
-        let given = self
-            .global(side, move |live| async move {
-                live.listen(Asked::Tcp { host, port: asked }).await.ok()
-            })
-            .await;
-        *port = given.unwrap_or(asked);
+        let asked = Asked::tcp(host, *port);
+        let given = self.side(session).listen(self.opening.clone(), asked).await;
+        *port = given.unwrap_or(*port);
         Ok(given.is_some())
     }
 
@@ -540,28 +510,18 @@ impl Handler for Connection {
         port: u32,
         session: &mut Session,
     ) -> Result<bool, Self::Error> {
-        let host = host.to_owned();
-        let asked = Asked::Tcp { host, port };
-        let side = self.side(session);
-        self.stop_listening(asked, side).await
+        let asked = Asked::tcp(host, port);
+        Ok(self.side(session).stop_listening(self.opening.clone(), asked).await)
     }
 
     async fn streamlocal_forward(&mut self, path: &str, session: &mut Session) -> Result<bool, Self::Error> {
-        let path = path.to_owned();
-        let side = self.side(session);
-        let given = self
-            .global(
-                side,
-                move |live| async move { live.listen(Asked::Unix { path }).await.ok() },
-            )
-            .await;
+        let given = self.side(session).listen(self.opening.clone(), Asked::unix(path)).await;
         Ok(given.is_some())
     }
 
     async fn cancel_streamlocal_forward(&mut self, path: &str, session: &mut Session) -> Result<bool, Self::Error> {
-        let path = path.to_owned();
-        let side = self.side(session);
-        self.stop_listening(Asked::Unix { path }, side).await
+        let asked = Asked::unix(path);
+        Ok(self.side(session).stop_listening(self.opening.clone(), asked).await)
     }
 
     async fn lookup_dh_gex_group(

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use super::session::Live;
 use super::target_channel::Dialled;
-use crate::kernel::inventory::Reach;
 use crate::kernel::request::Request;
 
 /// How long a connection that nobody uses is kept.
@@ -72,7 +71,7 @@ impl Live {
     /// permit of its own, and lets it go when nobody wants it.
     pub fn refill(self: &Arc<Self>, channel: u32) {
         let wanted = channel >= FROM_CHANNEL && self.gate.settings().spare;
-        if !wanted || matches!(self.target.reach, Reach::Local { .. }) || !self.spare.claim() {
+        if !wanted || self.is_local() || !self.spare.claim() {
             return;
         }
         let live = self.clone();

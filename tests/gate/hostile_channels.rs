@@ -447,3 +447,30 @@ fn d21_terminal_modes_by_the_hundred() {
         assert_unharmed(&world, pid);
     }
 }
+
+/// A client that asks for something more behind a program that is refused is
+/// not left waiting: it gets the refusal, or the channel's end.
+#[test]
+fn a_refused_start_is_answered_whatever_follows_it() {
+    let world = World::new();
+    let pid = world.bastion.pid();
+    let pass = world.bastion.pass("root@db1").allow("shell").issue();
+    let mut peer = login(&world.bastion, &pass);
+    for _ in 0..3 {
+        let channel = peer.session().unwrap().unwrap();
+        peer.exec(&channel, "id").unwrap();
+        peer.window_change(&channel, 80, 24).unwrap();
+        let mut outcome = Outcome::default();
+        peer.collect(&channel, &mut outcome, secs(20), |outcome| {
+            outcome.failures > 0 || outcome.closed
+        })
+        .unwrap();
+        assert_eq!((outcome.successes, outcome.out.len()), (0, 0));
+        let said = String::from_utf8_lossy(&outcome.err).into_owned();
+        assert!(said.contains("--allow exec"), "{said}");
+    }
+    let record = record_after(&world, peer);
+    record.assert_balanced();
+    assert_eq!(record.channels(), [1, 2, 3]);
+    assert_unharmed(&world, pid);
+}
