@@ -120,7 +120,10 @@ class Case:
         self.ssh(options=("-S", control, "-O", "exit"))
         wait("the client in the background does not end", lambda: not control.exists())
 
-    def close(self):
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
         for control in self.controls:
             if control.exists():
                 self.ssh(options=("-S", control, "-O", "exit"), code=None)

@@ -13,15 +13,17 @@ from house import Fault, House, compare, demand
 
 def run(house, row, form, quick):
     """What is wrong with it; nothing if nothing is."""
-    with tempfile.TemporaryDirectory(prefix="row", dir=house.dir) as folder:
-        since = house.tap_log.stat().st_size
-        case = Case(house, row, form, folder, quick)
-        wrong = fault_of(lambda: row.run(case))
-        case.close()
-        # Of a row that failed as well, so that its recordings are not taken for the next one's.
-        recordings = []
-        bad = fault_of(lambda: recordings.extend(house.recorded()))
-        return wrong or bad or fault_of(lambda: judge(row, recordings, house.tapped(since) + case.taps))
+    since, taps, recordings = house.tap_log.stat().st_size, [], []
+
+    def work():
+        with tempfile.TemporaryDirectory(prefix="row", dir=house.dir) as folder, Case(house, row, form, folder, quick) as case:
+            row.run(case)
+            taps.extend(case.taps)
+
+    wrong = fault_of(work)
+    # Of a row that failed as well, so that its recordings are not taken for the next one's.
+    unsealed = fault_of(lambda: recordings.extend(house.recorded()))
+    return wrong or unsealed or fault_of(lambda: judge(row, recordings, house.tapped(since) + taps))
 
 
 def judge(row, recordings, taps):
