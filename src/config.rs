@@ -103,6 +103,19 @@ pub struct Config {
     pub log: Log,
 }
 
+impl Ssh {
+    /// How a client names this bastion after `-J` (ssh(1)).
+    pub fn jump_host(&self) -> String {
+        let name = self.host_names.first().map_or("BASTION", String::as_str);
+        match (self.listen.port(), name.contains(':')) {
+            (0 | 22, false) => name.to_owned(),
+            (0 | 22, true) => format!("[{name}]"),
+            (port, false) => format!("{name}:{port}"),
+            (port, true) => format!("[{name}]:{port}"),
+        }
+    }
+}
+
 /// The SSH listener and its limits.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Ssh {
@@ -117,9 +130,9 @@ pub struct Ssh {
     pub source_burst: u32,
     /// Connections per second and source after the burst.
     pub source_per_sec: u32,
-    /// Sources without that limit.
+    /// Sources without that limit and without penalties.
     pub exempt_networks: Vec<Cidr>,
-    /// Connections open at the same time, all sources together.
+    /// Connections that have not logged in yet, all sources together.
     pub connections_max: u32,
     /// Failed signatures before the connection ends.
     pub auth_attempts_max: u32,

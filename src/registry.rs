@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use crate::clock::{Clock, Now};
 use crate::kernel::grant::WallMs;
@@ -118,6 +118,8 @@ pub struct Registry {
     lease_until: AtomicU64,
     lease_held: AtomicBool,
     left: Notify,
+    /// Counts what may have ended somebody's grants.
+    changes: watch::Sender<u64>,
     pulling: tokio::sync::Mutex<()>,
     ear: OnceLock<Ear>,
 }
@@ -141,6 +143,7 @@ impl Registry {
             lease_until: AtomicU64::new(0),
             lease_held: AtomicBool::new(false),
             left: Notify::new(),
+            changes: watch::Sender::new(0),
             pulling: tokio::sync::Mutex::new(()),
             ear: OnceLock::new(),
         })
@@ -374,6 +377,13 @@ impl Registry {
         for held in hit {
             held.end(EndReason::Revoked(row.why.clone()));
         }
+        self.changes.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    /// Changes when a revocation was read: whoever stands on a grant without a
+    /// session looks again.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
     }
 
     /// Who is in and where, of the sessions that live by the store's word.

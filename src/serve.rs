@@ -29,7 +29,7 @@ use crate::policies::{self, InForce};
 use crate::recorder::{Kept, Recorders, recover_all};
 use crate::registry::{LEASE_RENEW_MS, Registry};
 use crate::retention::Retention;
-use crate::ssh::{ALARMS_MAX, Gate, KeyExchange, Settings, break_glass, listen};
+use crate::ssh::{ALARMS_MAX, Gate, InnerHosts, KeyExchange, Settings, Wordless, break_glass, listen};
 use crate::store::{self, Store};
 use crate::telemetry::Metrics;
 
@@ -393,6 +393,8 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
         teller: teller.clone(),
         notes: notes.clone(),
         present: RwLock::default(),
+        wordless: Wordless::default(),
+        inner_hosts: InnerHosts::default(),
         alarms: Arc::new(Semaphore::new(ALARMS_MAX)),
         refusals: Mutex::default(),
         metrics: metrics.clone(),
@@ -555,6 +557,7 @@ fn settings(config: &Config, mode: Mode) -> Settings {
         target_sources: ssh.target_source_address.clone(),
         durable: config.recording.durable,
         local_as_server: mode.local_as_server,
+        jump_host: ssh.jump_host(),
         denied_to_local: vec![config.layout.root().to_owned()],
     }
 }

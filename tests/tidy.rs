@@ -9,6 +9,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+#[path = "tidy/advisories.rs"]
+mod advisories;
 #[path = "tidy/dependencies.rs"]
 mod dependencies;
 #[path = "tidy/licences.rs"]

@@ -307,6 +307,7 @@ fn request_of(
         public_key: new.public_key.clone(),
         single_use: new.single_use || obligations.single_use,
         extends,
+        connects: None,
         made_ms: now,
         answer_by_ms: now.saturating_add(answer_ms),
         policy_digest: yes.policy_digest(),

@@ -91,13 +91,13 @@ pub const KEYS: &[Key] = &[
         "ssh",
         "exempt_networks",
         "[]",
-        "Networks without that limit, such as \"10.0.0.0/8\"",
+        "Networks without that limit and without penalties for failed logins, such as \"10.0.0.0/8\"",
     ),
     key(
         "ssh",
         "connections_max",
         "4096",
-        "Connections open at the same time, all sources together",
+        "Connections that have not logged in yet, all sources together; past it the oldest of the source with most makes way",
     ),
     key(
         "ssh",

@@ -52,6 +52,10 @@ pub struct AccessRequest {
     pub single_use: bool,
     /// The grant that this one prolongs.
     pub extends: Option<GrantId>,
+    /// It asks for a yes to one connection under this grant: nothing is
+    /// collected by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connects: Option<GrantId>,
     pub made_ms: WallMs,
     /// From this ms on it takes no answer.
     pub answer_by_ms: WallMs,
@@ -316,7 +320,9 @@ impl RequestRow {
     /// collected before: the certificate is not good before either.
     pub fn collectable(&self, now: WallMs) -> Option<(WallMs, WallMs)> {
         match (self.state, self.window) {
-            (RequestState::Approved, Some((from, until))) if now < until => Some((from, until)),
+            (RequestState::Approved, Some((from, until))) if now < until && self.request.connects.is_none() => {
+                Some((from, until))
+            }
             _ => None,
         }
     }
@@ -353,6 +359,7 @@ mod tests {
             public_key: None,
             single_use: false,
             extends: None,
+            connects: None,
             made_ms: NOW,
             answer_by_ms: NOW + 1000,
             policy_digest: [0; 32],
@@ -408,6 +415,15 @@ mod tests {
         assert_eq!(row.answer(seen), Err(AnswerRefused::OtherRequest));
         assert_eq!(row.answer(yes(&row, "bob", NOW + 1000)), Err(AnswerRefused::TooLate));
         assert_eq!(row.state_at(NOW + 1000), RequestState::Expired);
+    }
+
+    #[test]
+    fn a_yes_to_a_connection_gives_no_certificate() {
+        let mut row = row(two());
+        row.request.connects = Some(GrantId([7; 16]));
+        row.answer(yes(&row, "bob", NOW)).unwrap();
+        row.answer(yes(&row, "carol", NOW)).unwrap();
+        assert_eq!((row.state, row.collectable(NOW)), (RequestState::Approved, None));
     }
 
     #[test]

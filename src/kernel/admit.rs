@@ -110,6 +110,7 @@ pub enum Refusal {
     GrantSource,
     StoreUnavailable,
     StoreAnswers,
+    OtherIdentity,
 }
 
 impl Refusal {
@@ -142,6 +143,7 @@ impl Refusal {
             Refusal::GrantSource => "grant_source",
             Refusal::StoreUnavailable => "store_unavailable",
             Refusal::StoreAnswers => "break_glass_not_now",
+            Refusal::OtherIdentity => "jump_other_identity",
         }
     }
 
@@ -180,6 +182,9 @@ impl Refusal {
             Refusal::StoreAnswers => {
                 "this break-glass grant is for when the store does not answer, and it does; ask for a grant".into()
             }
+            Refusal::OtherIdentity => {
+                "this jump was opened by somebody else; jump with a certificate of your own".into()
+            }
         }
     }
 
@@ -212,7 +217,8 @@ impl Refusal {
             | Refusal::GrantUsed
             | Refusal::GrantSource
             | Refusal::StoreUnavailable
-            | Refusal::StoreAnswers => true,
+            | Refusal::StoreAnswers
+            | Refusal::OtherIdentity => true,
         }
     }
 }
@@ -286,6 +292,59 @@ impl Admitted {
     /// What was signed beforehand, if no row of the store is behind it.
     pub fn break_glass(&self) -> Option<&Arc<Signed>> {
         self.break_glass.as_ref()
+    }
+}
+
+/// An outer connection that may be: it reaches nothing, and carries
+/// connections that are admitted by themselves.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Passage {
+    identity: IdentityName,
+    until_ms: WallMs,
+    certificate_sha256: [u8; 32],
+    break_glass: Option<Arc<Signed>>,
+}
+
+impl Passage {
+    /// Who holds the certificate. Only its own certificates are admitted inside.
+    pub fn identity(&self) -> &IdentityName {
+        &self.identity
+    }
+    /// End of the grant that it was opened with, wall clock, exclusive.
+    pub fn until_ms(&self) -> WallMs {
+        self.until_ms
+    }
+    pub fn certificate_sha256(&self) -> [u8; 32] {
+        self.certificate_sha256
+    }
+    /// What was signed beforehand, if no row of the store is behind it.
+    pub fn break_glass(&self) -> Option<&Arc<Signed>> {
+        self.break_glass.as_ref()
+    }
+}
+
+impl From<Admitted> for Passage {
+    /// Whoever could open a session may open an outer connection.
+    fn from(admitted: Admitted) -> Passage {
+        Passage {
+            identity: admitted.identity,
+            until_ms: admitted.until_ms,
+            certificate_sha256: admitted.certificate_sha256,
+            break_glass: admitted.break_glass,
+        }
+    }
+}
+
+impl Admitted {
+    /// The same, on a connection inside an outer one.
+    ///
+    /// # Errors
+    /// [`Refusal::OtherIdentity`] if the outer one is another identity's.
+    pub fn inside(self, outer: &IdentityName) -> Result<Admitted, Refusal> {
+        match self.identity == *outer {
+            true => Ok(self),
+            false => Err(Refusal::OtherIdentity),
+        }
     }
 }
 

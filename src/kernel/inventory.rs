@@ -31,6 +31,14 @@ impl IdentityKind {
         }
     }
 
+    /// Whether somebody reads what it is told while it connects.
+    pub fn reads(self) -> bool {
+        match self {
+            IdentityKind::Person | IdentityKind::Vendor => true,
+            IdentityKind::Machine | IdentityKind::Agent => false,
+        }
+    }
+
     /// Whether it acts by itself, so that somebody must answer for it.
     pub fn is_accountable(self) -> bool {
         matches!(self, IdentityKind::Machine | IdentityKind::Agent)

@@ -14,6 +14,7 @@ pub mod grant;
 pub mod habit;
 pub mod id;
 pub mod inventory;
+pub mod jump;
 pub mod labels;
 pub mod nearest;
 pub mod policy;

@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 
 use super::Gate;
 use super::opening::bounded;
-use crate::kernel::admit::{self, Admitted, CertificateType, Presented, Refusal};
+use crate::kernel::admit::{self, Admitted, CertificateType, Passage, Presented, Refusal};
 use crate::kernel::id::Destination;
 
 /// The one way in.
@@ -24,16 +24,36 @@ use crate::kernel::id::Destination;
 ///
 /// # Errors
 /// The refusal.
-pub async fn admit(gate: &Gate, peer: IpAddr, user: &str, certificate: &Certificate) -> Result<Admitted, Refusal> {
-    let wanted: Destination = user.parse().map_err(|_| Refusal::WrongPrincipal)?;
+pub async fn admit(
+    gate: &Gate,
+    peer: IpAddr,
+    wanted: &Destination,
+    certificate: &Certificate,
+) -> Result<Admitted, Refusal> {
     let presented = present(certificate).ok_or(Refusal::Oversized)?;
+    decide(gate, peer, wanted, &presented).await
+}
+
+/// The way onto an outer connection: a certificate that would admit to what it
+/// names, whatever the user name says.
+///
+/// # Errors
+/// The refusal.
+pub async fn admit_outer(gate: &Gate, peer: IpAddr, certificate: &Certificate) -> Result<Passage, Refusal> {
+    let presented = present(certificate).ok_or(Refusal::Oversized)?;
+    let named = presented.principals.first().ok_or(Refusal::NoPrincipals)?;
+    let wanted: Destination = named.parse().map_err(|_| Refusal::BadPrincipal)?;
+    decide(gate, peer, &wanted, &presented).await.map(Passage::from)
+}
+
+async fn decide(gate: &Gate, peer: IpAddr, wanted: &Destination, presented: &Presented) -> Result<Admitted, Refusal> {
     let now = || gate.clock.now().wall_ms;
     if let Some(installed) = gate.break_glass.of_certificate(presented.sha256) {
         let standing = gate.standing(&installed);
         let here = (peer, now());
-        return admit::admit_break_glass(&presented, &gate.trust(), &wanted, here, &installed.signed, standing);
+        return admit::admit_break_glass(presented, &gate.trust(), wanted, here, &installed.signed, standing);
     }
-    match admit::admit(&presented, &gate.trust(), &wanted, peer, now(), None) {
+    match admit::admit(presented, &gate.trust(), wanted, peer, now(), None) {
         Err(Refusal::NoGrant) => {}
         other => return other,
     }
@@ -42,7 +62,7 @@ pub async fn admit(gate: &Gate, peer: IpAddr, user: &str, certificate: &Certific
         (Ok(grant), true) => grant,
         (Ok(_) | Err(_), _) => return Err(Refusal::StoreUnavailable),
     };
-    admit::admit(&presented, &gate.trust(), &wanted, peer, now(), grant.as_ref())
+    admit::admit(presented, &gate.trust(), wanted, peer, now(), grant.as_ref())
 }
 
 /// A certificate in plain fields; nothing if its blob cannot be made again.

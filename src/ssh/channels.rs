@@ -19,11 +19,11 @@ use crate::clock::{Tick, tick};
 pub const WINDOW_BYTES: u32 = 1024 * 1024;
 /// What we give instead while a channel's backlog is above the high water:
 /// two bytes a round trip keep the callback coming until the lane has drained.
-const TRICKLE_BYTES: u32 = 2;
+pub const TRICKLE_BYTES: u32 = 2;
 /// What every channel gets while one is stalled and another sends. With two
 /// bytes for the one and everything for the other, the stalled one would get
 /// the sibling's window and the sibling two bytes a round trip.
-const SHARED_BYTES: u32 = 256 * 1024;
+pub const SHARED_BYTES: u32 = 256 * 1024;
 /// How long after its last packet a channel counts as sending.
 const FLOWING: Duration = Duration::from_millis(50);
 

@@ -1,18 +1,21 @@
 //! Accepts connections: bounded, fair, and never stopped by one of them.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::num::NonZeroU32;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use russh::keys::{Certificate, PrivateKey};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 use super::algorithms;
+use super::anteroom::{Anteroom, Place};
+use super::authentication::Door;
 use super::channels::WINDOW_BYTES;
-use super::gated::{Gated, Kill, tune};
+use super::gated::{Gated, Kill, Transport, tune};
+use super::penalties::{Conduct, Offence, Penalties, network};
 use super::server::Connection;
 use super::{Gate, Settings};
 
@@ -61,7 +64,8 @@ pub async fn accept(
     mut shutdown: watch::Receiver<bool>,
 ) {
     let sources = Sources::new(&gate.settings());
-    let unauthenticated = Arc::new(Semaphore::new(gate.settings().unauthenticated_max));
+    let anteroom = Anteroom::new(gate.settings().unauthenticated_max);
+    let penalties = Arc::new(Mutex::new(Penalties::new(gate.settings().connections_exempt.clone())));
     loop {
         let accepted = tokio::select! {
             biased;
@@ -77,21 +81,38 @@ pub async fn accept(
             }
         };
         let source = peer.ip().to_canonical();
+        if lock(&penalties).refuses(source, gate.clock.now().boot_ms) {
+            gate.metrics.decision("accept-penalty", false);
+            gate.refused(source, "penalty");
+            refuse(&stream);
+            continue;
+        }
         if !sources.admits(source) {
             gate.metrics.decision("accept-rate", false);
             gate.refused(source, "rate");
             refuse(&stream);
             continue;
         }
-        let Ok(place) = unauthenticated.clone().try_acquire_owned() else {
+        let kill = Kill::new();
+        let (place, displaced) = anteroom.enter(source, kill.clone());
+        if let Some(displaced) = displaced {
             gate.metrics.decision("accept-full", false);
-            gate.refused(source, "full");
-            refuse(&stream);
-            continue;
-        };
-        let (gate, config) = (gate.clone(), config.borrow().clone());
+            gate.refused(displaced, "full");
+        }
+        let (gate, config, penalties) = (gate.clone(), config.borrow().clone(), penalties.clone());
         tokio::spawn(async move {
-            serve_one(gate, config, stream, peer, place).await;
+            if let Err(error) = tune(&stream) {
+                tracing::debug!(%source, %error, "socket died before it was served");
+                return;
+            }
+            let door = Door::Gate(config.clone());
+            let Some(offence) = serve(&gate, config, stream, source, door, Some(place), kill).await else {
+                return;
+            };
+            let refused = lock(&penalties).note(source, offence, gate.clock.now().boot_ms);
+            if let Some(ms) = refused {
+                tracing::warn!(%source, secs = ms / 1000, offence = offence.code(), "source refused for a while");
+            }
         });
     }
 }
@@ -101,20 +122,25 @@ fn refuse(stream: &TcpStream) {
     rustix::net::sockopt::set_socket_linger(stream, Some(Duration::ZERO)).ok();
 }
 
-async fn serve_one(
-    gate: Arc<Gate>,
-    config: Arc<russh::server::Config>,
-    stream: TcpStream,
-    peer: SocketAddr,
-    place: tokio::sync::OwnedSemaphorePermit,
-) {
-    if let Err(error) = tune(&stream) {
-        tracing::debug!(%peer, %error, "socket died before it was served");
-        return;
-    }
-    let kill = Kill::new();
+fn lock(penalties: &Mutex<Penalties>) -> std::sync::MutexGuard<'_, Penalties> {
+    penalties.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Serves one connection to its end, whatever carries it; what it did if it
+/// never logged in. `place` is given back at its login.
+pub async fn serve<S: Transport>(
+    gate: &Arc<Gate>,
+    config: Served,
+    stream: S,
+    peer: IpAddr,
+    door: Door,
+    place: Option<Place>,
+    kill: Kill,
+) -> Option<Offence> {
+    let holds = |place: &Option<Place>| place.as_ref().is_none_or(Place::holds);
     let (authenticated, mut is_authenticated) = watch::channel(false);
-    let connection = Connection::new(gate.clone(), peer.ip(), kill.clone(), authenticated);
+    let conduct = Arc::new(Conduct::default());
+    let connection = Connection::new(gate.clone(), peer, door, kill.clone(), authenticated, conduct.clone());
     let grace = tokio::time::sleep(gate.settings().login_grace);
     tokio::pin!(grace);
     let running = russh::server::run_stream(config, Gated::new(stream, kill.clone()), connection);
@@ -123,13 +149,13 @@ async fn serve_one(
             Ok(running) => running,
             Err(error) => {
                 tracing::debug!(%peer, %error, "no SSH handshake");
-                return;
+                return holds(&place).then_some(Offence::NoProof);
             }
         },
         () = &mut grace => {
             tracing::debug!(%peer, "login grace over before a handshake");
             kill.fire();
-            return;
+            return Some(Offence::Grace);
         }
     };
     tokio::pin!(running);
@@ -140,21 +166,49 @@ async fn serve_one(
         () = &mut grace => None,
         Ok(_) = is_authenticated.wait_for(|yes| *yes) => None,
     };
-    let ended = match ended {
-        Some(ended) => ended,
+    let displaced = !holds(&place);
+    drop(place);
+    let (ended, outstayed) = match ended {
+        Some(ended) => (ended, false),
         None => {
-            if !*is_authenticated.borrow() {
+            let outstayed = !*is_authenticated.borrow();
+            if outstayed {
                 tracing::info!(%peer, "login grace over");
                 kill.fire();
             }
-            drop(place);
-            running.await
+            (running.await, outstayed)
         }
     };
-    if let Err(error) = ended {
+    kill.fire();
+    if let Err(error) = &ended {
         tracing::debug!(%peer, %error, "connection ended");
     }
-    kill.fire();
+    let logged_in = *is_authenticated.borrow();
+    match ended {
+        // Who made way for others did nothing.
+        _ if logged_in || displaced => None,
+        _ if outstayed => Some(Offence::Grace),
+        Err(error) if broke_protocol(&error) => Some(Offence::Protocol),
+        Ok(()) | Err(_) => Some(conduct.at_leaving()),
+    }
+}
+
+/// Whether a connection ended over something that only a broken or a hostile
+/// client sends. Dead sockets, goodbyes and clients that find no algorithm
+/// they know are not that.
+fn broke_protocol(error: &russh::Error) -> bool {
+    matches!(
+        error,
+        russh::Error::PacketAuth
+            | russh::Error::DecryptionError
+            | russh::Error::Inconsistent
+            | russh::Error::IndexOutOfBounds
+            | russh::Error::PacketSize(_)
+            | russh::Error::WrongChannel
+            | russh::Error::Pending
+            | russh::Error::StrictKeyExchangeViolation { .. }
+            | russh::Error::SshEncoding(_)
+    )
 }
 
 /// Connections per source: a burst, then a steady rate. IPv6 counts by /64.
@@ -181,10 +235,6 @@ impl Sources {
             self.limiter.retain_recent();
             self.limiter.shrink_to_fit();
         }
-        let key = match source {
-            IpAddr::V4(_) => source,
-            IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() & !u128::from(u64::MAX)).into()),
-        };
-        self.limiter.check_key(&key).is_ok()
+        self.limiter.check_key(&network(source)).is_ok()
     }
 }

@@ -29,7 +29,10 @@ use crate::telemetry::Metrics;
 mod admission;
 pub mod algorithms;
 mod answer;
+mod anteroom;
+mod approval;
 mod archiving;
+mod authentication;
 pub mod break_glass;
 mod channel;
 mod channels;
@@ -37,11 +40,16 @@ mod checks;
 mod control;
 mod gated;
 mod host_check;
+mod inner_hosts;
+mod jump;
 mod lane;
 mod leg;
 pub mod listen;
 mod local;
+mod menu;
 mod opening;
+mod penalties;
+mod pipe;
 mod present;
 mod pump;
 mod requests;
@@ -52,6 +60,8 @@ mod session;
 mod target;
 
 pub use algorithms::KeyExchange;
+pub use approval::Wordless;
+pub use inner_hosts::InnerHosts;
 pub use local::sftp_server;
 pub use present::Present;
 
@@ -65,7 +75,8 @@ pub struct Settings {
     /// What clients are shown before they log in.
     pub banner: Option<String>,
     pub login_grace: Duration,
-    /// Connections that are not authenticated yet.
+    /// Connections that have not logged in yet; past it the oldest of the
+    /// busiest source makes way.
     pub unauthenticated_max: usize,
     pub connections_burst: u32,
     pub connections_per_second: u32,
@@ -91,6 +102,8 @@ pub struct Settings {
     pub durable: bool,
     /// Local targets may run as the server's own user: the demo only.
     pub local_as_server: bool,
+    /// How a client names this bastion after `-J`.
+    pub jump_host: String,
     /// Folders that local targets must not reach.
     pub denied_to_local: Vec<PathBuf>,
 }
@@ -119,6 +132,10 @@ pub struct Gate {
     pub notes: Notes,
     /// What the inventory says now of those who are in.
     pub present: RwLock<Present>,
+    /// Clients that cannot be told to wait in words.
+    pub wordless: Wordless,
+    /// The host certificates of inner servers.
+    pub inner_hosts: InnerHosts,
     /// Alarms that are being written into the ledger.
     pub alarms: Arc<Semaphore>,
     pub refusals: Mutex<Refusals>,

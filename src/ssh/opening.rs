@@ -14,9 +14,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use portcullis_recording::{Head, head};
+use portcullis_recording::{Event, Head, head};
+use tokio::sync::watch;
 
 use super::Gate;
+use super::approval::{self, Approved, Waiting};
+use super::authentication::Door;
 use super::control::Control;
 use super::gated::Kill;
 use super::session::{Live, Opened};
@@ -28,6 +31,7 @@ use crate::kernel::grant::{Grant, WallMs};
 use crate::kernel::habit::History;
 use crate::kernel::id::{ReviewId, SessionId};
 use crate::kernel::inventory::{Reach, Target};
+use crate::kernel::policy::engine::Policies;
 use crate::kernel::policy::facts::{Action, Facts, Proof, Whereto, Who};
 use crate::kernel::policy::obligations::{Obligations, RecordMode};
 use crate::kernel::policy::{self, Context, Permit};
@@ -42,6 +46,11 @@ const PROOF_BY_KEY: u8 = 2;
 /// How long the store may take in the path of an opening or an end.
 const STORE_WAIT: Duration = Duration::from_secs(5);
 
+/// How long a connection lives whose session did not open.
+const UNOPENED_WAIT: Duration = Duration::from_secs(2);
+/// How long a channel open waits for the session behind it.
+const OPEN_WAIT: Duration = Duration::from_secs(30);
+
 /// How often, and how long apart, a row is looked after whose writing got no
 /// answer. The first wait is longer than the store may take for one.
 const TAKE_BACK_TRIES: u32 = 30;
@@ -54,62 +63,146 @@ pub struct NotOpened {
     pub sentence: String,
 }
 
+/// How far a session's opening is.
+pub enum Progress {
+    Begun,
+    /// Somebody has to say yes first.
+    Waits,
+    Over(Result<Arc<Live>, NotOpened>),
+}
+
+impl Progress {
+    /// The session, once it is open.
+    pub fn live(&self) -> Option<Arc<Live>> {
+        match self {
+            Progress::Over(Ok(live)) => Some(live.clone()),
+            Progress::Over(Err(_)) | Progress::Begun | Progress::Waits => None,
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        matches!(self, Progress::Over(_))
+    }
+}
+
+/// A session that is being opened, or why it was not.
+pub type Opening = watch::Receiver<Progress>;
+
+/// Where a client came from, and how.
+pub struct Came {
+    peer: IpAddr,
+    /// What its program calls itself (RFC 4253 section 4.2).
+    client_id: String,
+    form: head::Form,
+}
+
+impl Came {
+    pub fn new(peer: IpAddr, client_id: &[u8], door: &Door) -> Came {
+        let client_id = String::from_utf8_lossy(client_id);
+        Came {
+            peer,
+            client_id: client_id.chars().filter(|c| !c.is_control()).collect(),
+            form: match door {
+                Door::Gate(_) => head::Form::Direct,
+                Door::Jump(_) => head::Form::Jump,
+            },
+        }
+    }
+}
+
+/// Begins to open a session. One that does not open ends its connection.
+pub fn begin(
+    gate: Arc<Gate>,
+    (admitted, approved): (Admitted, Option<Approved>),
+    came: Came,
+    client: russh::server::Handle,
+    kill: Kill,
+) -> Opening {
+    let (send, receive) = watch::channel(Progress::Begun);
+    tokio::spawn(async move {
+        let opened = open(gate, admitted, came, approved, client, kill.clone(), &send).await;
+        let live = opened.as_ref().ok().cloned();
+        if let Err(refused) = &opened {
+            tracing::info!(code = refused.code, sentence = refused.sentence, "session not opened");
+        }
+        let failed = opened.is_err();
+        send.send_replace(Progress::Over(opened));
+        if failed {
+            // Time for a channel open to be answered in words; then a
+            // connection without a session has no business here.
+            kill.guard(tokio::time::sleep(UNOPENED_WAIT)).await;
+            kill.fire();
+        }
+        // The client may have left before the session was there to be told.
+        if kill.fired()
+            && let Some(live) = live
+        {
+            live.client_gone();
+        }
+    });
+    receive
+}
+
+/// Waits for the session behind a channel.
+///
+/// # Errors
+/// Why there is none, for the user.
+pub async fn opened(opening: &mut Opening) -> Result<Arc<Live>, String> {
+    let late = || "the session did not open in time".to_owned();
+    let moved = |progress: &Progress| !matches!(progress, Progress::Begun);
+    let waited = tokio::time::timeout(OPEN_WAIT, opening.wait_for(moved)).await;
+    waited.map_err(|_| late())?.map_err(|_| late())?;
+    let limit = Duration::from_millis(approval::WAIT_MS_MAX).saturating_add(OPEN_WAIT);
+    let waited = tokio::time::timeout(limit, opening.wait_for(Progress::is_over)).await;
+    let state = waited.map_err(|_| late())?.map_err(|_| late())?;
+    match &*state {
+        Progress::Over(Ok(live)) => Ok(live.clone()),
+        Progress::Over(Err(refused)) => Err(refused.sentence.clone()),
+        Progress::Begun | Progress::Waits => Err(late()),
+    }
+}
+
 /// Opens a session for an admitted client.
 ///
 /// # Errors
 /// [`NotOpened`]; whatever was begun is ended and sealed.
-pub async fn open(
+async fn open(
     gate: Arc<Gate>,
     admitted: Admitted,
-    peer: IpAddr,
-    client_id: String,
+    came: Came,
+    approved: Option<Approved>,
     client: russh::server::Handle,
     kill: Kill,
+    progress: &watch::Sender<Progress>,
 ) -> Result<Arc<Live>, NotOpened> {
     let refused = |code, sentence: String| NotOpened { code, sentence };
-    let now = gate.clock.now();
-    let settings = gate.settings();
-    let Basis {
+    let peer = came.peer;
+    let mut approved = approved;
+    let considered = loop {
+        let considered = consider(&gate, &admitted, peer).await?;
+        if !considered.asks() {
+            break considered;
+        }
+        match &approved {
+            Some(approved) if approved.covers(&considered) => break considered,
+            // Asked again from the start: it may have taken minutes.
+            Some(_) | None => {
+                progress.send_replace(Progress::Waits);
+                let waiting = Waiting::ask(&gate, &admitted, &considered, &kill).await?;
+                let answer = kill.guard(waiting.wait()).await;
+                approved = Some(answer.unwrap_or_else(|| Err(refused("client_lost", "the client left".into())))?);
+            }
+        }
+    };
+    let Considered {
+        now,
         target,
-        who,
-        grant,
+        facts,
         history,
         asked,
-    } = match admitted.break_glass() {
-        Some(signed) => Basis::signed(signed, &admitted)?,
-        None => Basis::stored(&gate, &admitted, now.wall_ms).await?,
-    };
-    let policies = gate.policies();
-    let facts = Facts {
-        requested_by: asked.by,
-        ..facts(&gate, &admitted, &who, &target, &grant, peer, now.wall_ms)
-    };
-    let permit = policy::decide(
-        &admitted,
-        Request::Connect,
-        &Context {
-            now: now.wall_ms,
-            env_allowed: &settings.env_allow,
-            store_alive: gate.registry.store_alive(),
-            policies: &policies,
-            facts: &facts,
-            history: &history,
-        },
-    );
-    let (allowed, rule, notify) = match &permit {
-        Ok(permit) => (true, permit.rule(), permit.obligations().notify),
-        Err(denial) => (false, denial.rule.as_str(), denial.notify),
-    };
-    if notify {
-        gate.notify(serde_json::json!({
-            "identity": admitted.identity(), "destination": admitted.destination(), "source": peer,
-            "action": "connect", "allowed": allowed, "rule": rule,
-        }));
-    }
-    let permit = permit.map_err(|denial| {
-        let said = format!("refused by rule {}: {}", denial.rule, denial.sentence);
-        refused(denial.code, said)
-    })?;
+        policies,
+        permit,
+    } = considered;
     // What the request was let through for holds in its sessions as well.
     let mut held_to = permit.obligations().meet(&asked.obligations);
     // With what was unusual about it: a change of policies asks again.
@@ -184,7 +277,7 @@ pub async fn open(
         }
         None => enter(&gate, &row, &admitted, &permit, &held_to).await?,
     }
-    let recorder = match record(&gate, &admitted, &target, id, peer, client_id, now, &control).await {
+    let recorder = match record(&gate, &admitted, &target, id, came, now, &control).await {
         Ok(recorder) => recorder,
         Err(error) => {
             let code = "recorder_failed";
@@ -205,6 +298,10 @@ pub async fn open(
     tracing::info!(session = %live.id, identity = %live.admitted.identity(),
         destination = %live.admitted.destination(), source = %peer, "session opened");
     live.note_use(&permit);
+    if let Some(approved) = &approved {
+        let text = approved.sentence();
+        live.record(0, Event::Marker { text: text.into() });
+    }
     live.gate.metrics.sessions.inc();
     live.gate.metrics.sessions_active.inc();
     // Its own task first: an end order that comes while the target is being
@@ -228,6 +325,89 @@ pub async fn open(
     }
 }
 
+/// What is decided on, and that it may be.
+pub struct Considered {
+    now: Now,
+    target: Target,
+    facts: Facts,
+    history: History,
+    asked: Asked,
+    pub policies: Arc<Policies>,
+    pub permit: Permit,
+}
+
+impl Considered {
+    /// Whether somebody has to say yes first. What was signed beforehand has
+    /// been.
+    pub fn asks(&self) -> bool {
+        let wanted = self.permit.obligations();
+        !self.asked.beforehand && (wanted.approvals > 0 || !wanted.approvers.is_empty())
+    }
+
+    /// What is known of who comes, and of where to.
+    pub fn facts(&self) -> &Facts {
+        &self.facts
+    }
+}
+
+/// Puts a connection before the policies in force.
+///
+/// # Errors
+/// They refuse it, or the store does not say what they have to know.
+pub async fn consider(gate: &Arc<Gate>, admitted: &Admitted, peer: IpAddr) -> Result<Considered, NotOpened> {
+    let now = gate.clock.now();
+    let Basis {
+        target,
+        who,
+        grant,
+        history,
+        asked,
+    } = match admitted.break_glass() {
+        Some(signed) => Basis::signed(signed, admitted)?,
+        None => Basis::stored(gate, admitted, now.wall_ms).await?,
+    };
+    let policies = gate.policies();
+    let facts = Facts {
+        requested_by: asked.by.clone(),
+        ..facts(gate, admitted, &who, &target, &grant, peer, now.wall_ms)
+    };
+    let permit = policy::decide(
+        admitted,
+        Request::Connect,
+        &Context {
+            now: now.wall_ms,
+            env_allowed: &gate.settings().env_allow,
+            store_alive: gate.registry.store_alive(),
+            policies: &policies,
+            facts: &facts,
+            history: &history,
+        },
+    );
+    let (allowed, rule, notify) = match &permit {
+        Ok(permit) => (true, permit.rule(), permit.obligations().notify),
+        Err(denial) => (false, denial.rule.as_str(), denial.notify),
+    };
+    if notify {
+        gate.notify(serde_json::json!({
+            "identity": admitted.identity(), "destination": admitted.destination(), "source": peer,
+            "action": "connect", "allowed": allowed, "rule": rule,
+        }));
+    }
+    let permit = permit.map_err(|denial| NotOpened {
+        code: denial.code,
+        sentence: format!("refused by rule {}: {}", denial.rule, denial.sentence),
+    })?;
+    Ok(Considered {
+        now,
+        target,
+        facts,
+        history,
+        asked,
+        policies,
+        permit,
+    })
+}
+
 /// What a session is opened on.
 struct Basis {
     target: Target,
@@ -242,6 +422,8 @@ struct Basis {
 struct Asked {
     by: Option<String>,
     obligations: Obligations,
+    /// Enough people have signed it before it was needed.
+    beforehand: bool,
 }
 
 impl Basis {
@@ -257,7 +439,10 @@ impl Basis {
             who: signed.statement().who.clone(),
             grant: signed.grant(door),
             history: History::default(),
-            asked: Asked::default(),
+            asked: Asked {
+                beforehand: true,
+                ..Asked::default()
+            },
         })
     }
 
@@ -288,7 +473,7 @@ impl Basis {
         let asked = match grant.request {
             None => Asked {
                 by: Some(grant.issued_by.clone()),
-                obligations: Obligations::default(),
+                ..Asked::default()
             },
             Some(id) => {
                 let row = bounded(gate.store.request(id)).await.map_err(unavailable)?;
@@ -296,6 +481,7 @@ impl Basis {
                 Asked {
                     by: Some(row.request.requested_by),
                     obligations: row.request.obligations,
+                    beforehand: false,
                 }
             }
         };
@@ -397,14 +583,12 @@ fn facts(
     }
 }
 
-#[expect(clippy::too_many_arguments, reason = "one recording's head needs them all, once")]
 async fn record(
     gate: &Arc<Gate>,
     admitted: &Admitted,
     target: &Target,
     id: SessionId,
-    peer: IpAddr,
-    client_id: String,
+    came: Came,
     now: Now,
     control: &Arc<Control>,
 ) -> Result<Recorder, RecorderError> {
@@ -420,10 +604,10 @@ async fn record(
         cert_sha256: admitted.certificate_sha256(),
         cert_serial: admitted.certificate_serial(),
         cert_key_id: admitted.certificate_key_id().to_owned(),
-        source: peer.to_string(),
+        source: came.peer.to_string(),
         policy_digest: admitted.policy_digest(),
-        client_id,
-        form: head::Form::Direct,
+        client_id: came.client_id,
+        form: came.form,
         kind: match target.reach {
             Reach::Ssh { .. } => head::TargetKind::Ssh,
             Reach::Local { .. } => head::TargetKind::Local,

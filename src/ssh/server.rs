@@ -1,60 +1,47 @@
 //! The one implementation of russh's server handler: every callback is
 //! written out, decodes what came, asks the kernel, and decides nothing.
-#![expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "key kinds of a non-exhaustive enum: SHA-1 and DSA are named, the kernel decides over the rest"
-)]
-
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use russh::keys::{Algorithm, Certificate};
+use russh::keys::Certificate;
 use russh::server::{Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Response, Session, VerifiedPublicKey};
-use russh::{Channel as RusshChannel, ChannelId, ChannelOpenFailure, MethodKind, MethodSet, Pty, Sig};
+use russh::{Channel as RusshChannel, ChannelId, ChannelOpenFailure, Pty, Sig};
 use tokio::sync::{Semaphore, watch};
 
 use super::Gate;
-use super::admission;
+use super::authentication::{Authentication, Door, Entered};
 use super::channel::{Channel, Start, Up};
 use super::channels::Channels;
 use super::gated::Kill;
-use super::opening::{self, NotOpened};
+use super::jump::Outer;
+use super::menu;
+use super::opening::{self, Came, Opening};
+use super::penalties::Conduct;
 use super::pump::ClientEnd;
 use super::requests::{self, CLOSED_WAIT, Size};
 use super::session::Live;
-use crate::kernel::admit::{Admitted, Refusal};
-use crate::kernel::id::Destination;
 use crate::kernel::request::Request;
 use crate::kernel::session::EndReason;
 
 /// How long a trickled packet's callback waits, so that a stalled channel
 /// does not spin, and its siblings hardly notice.
 const TRICKLE_WAIT: Duration = Duration::from_millis(2);
-/// How long a connection lives whose session did not open.
-const UNOPENED_WAIT: Duration = Duration::from_secs(2);
 /// How long a channel open waits for another to end: a closed one ends by
 /// itself within `CLOSED_WAIT`.
 const PLACE_WAIT: Duration = CLOSED_WAIT.saturating_add(Duration::from_secs(1));
-/// How long a channel open waits for the session behind it.
-const OPEN_WAIT: Duration = Duration::from_secs(30);
-
-type Opening = watch::Receiver<Option<Result<Arc<Live>, NotOpened>>>;
 
 /// One client connection.
 pub struct Connection {
     gate: Arc<Gate>,
     peer: IpAddr,
+    door: Arc<Door>,
     kill: Kill,
-    offers: u32,
-    /// The destination in the user name of the last request.
-    wanted: Option<Destination>,
-    admitted: Option<Admitted>,
-    /// A reason that the holder of a certificate of ours may be shown.
-    shown: Option<Refusal>,
-    authenticated: watch::Sender<bool>,
+    login: Authentication,
     opening: Option<Opening>,
+    /// What it is instead of a session, if it is the outer one of a jump.
+    outer: Option<Arc<Outer>>,
     channels: Channels,
     /// Channels that may be open at once; each takes one until its pumps end.
     places: Arc<Semaphore>,
@@ -63,18 +50,24 @@ pub struct Connection {
 
 impl Connection {
     /// A fresh connection; `authenticated` turns true once it is.
-    pub fn new(gate: Arc<Gate>, peer: IpAddr, kill: Kill, authenticated: watch::Sender<bool>) -> Connection {
+    pub fn new(
+        gate: Arc<Gate>,
+        peer: IpAddr,
+        door: Door,
+        kill: Kill,
+        authenticated: watch::Sender<bool>,
+        conduct: Arc<Conduct>,
+    ) -> Connection {
         let places = Arc::new(Semaphore::new(gate.settings().channels_max));
+        let (peer, door) = (peer.to_canonical(), Arc::new(door));
         Connection {
+            login: Authentication::new(gate.clone(), peer, door.clone(), kill.clone(), conduct, authenticated),
             gate,
-            peer: peer.to_canonical(),
+            peer,
+            door,
             kill,
-            offers: 0,
-            wanted: None,
-            admitted: None,
-            shown: None,
-            authenticated,
             opening: None,
+            outer: None,
             channels: Channels::default(),
             places,
             opens: 0,
@@ -83,22 +76,12 @@ impl Connection {
 
     fn live(&self) -> Option<Arc<Live>> {
         let opening = self.opening.as_ref()?;
-        opening.borrow().as_ref()?.as_ref().ok().cloned()
+        opening.borrow().live()
     }
 
     fn channel(&self, id: ChannelId) -> Option<(Arc<Live>, Arc<Channel>)> {
         let channel = self.channels.get(id)?;
         Some((self.live()?, channel))
-    }
-
-    /// Another user name starts over (GHSA-hpv4-5h6f-wqr3): what the holder of
-    /// one certificate may be told is not told under another name.
-    fn named(&mut self, user: &str) {
-        let wanted = user.parse().ok();
-        if wanted.is_none() || self.wanted != wanted {
-            self.wanted = wanted;
-            self.shown = None;
-        }
     }
 
     /// A request on a channel that carries no decision of its own kind yet:
@@ -111,15 +94,22 @@ impl Connection {
 
     /// Starts a program on a channel; the target answers.
     async fn start(&mut self, id: ChannelId, start: Start, session: &mut Session) -> Result<(), russh::Error> {
-        let answer = match self.channel(id) {
-            Some((live, channel)) => requests::start(&live, &channel, start).await,
-            None => Some(false),
+        let answer = match (self.channel(id), &self.outer) {
+            (Some((live, channel)), _) => requests::start(&live, &channel, start).await,
+            (None, Some(outer)) => menu::start(outer, id, &start, session),
+            (None, None) => Some(false),
         };
         match answer {
             Some(true) => session.channel_success(id),
             Some(false) => session.channel_failure(id),
             None => Ok(()),
         }
+    }
+
+    /// Books a channel open; whether there may be one more.
+    fn opens_another(&mut self) -> bool {
+        self.opens += 1;
+        self.opens <= self.gate.settings().opens_max
     }
 
     fn data(&mut self, id: ChannelId, bytes: &[u8]) -> Option<Arc<Channel>> {
@@ -140,20 +130,10 @@ impl Drop for Connection {
         self.kill.fire();
         if let Some(live) = self.live() {
             live.client_gone();
+            if let (Door::Jump(through), true) = (&*self.door, live.reason().is_cut()) {
+                through.cut();
+            }
         }
-    }
-}
-
-/// Waits for the session behind a channel.
-async fn opened_session(opening: &mut Opening) -> Result<Arc<Live>, String> {
-    let waited = tokio::time::timeout(OPEN_WAIT, opening.wait_for(Option::is_some)).await;
-    let Ok(Ok(state)) = waited else {
-        return Err("the session did not open in time".into());
-    };
-    match &*state {
-        Some(Ok(live)) => Ok(live.clone()),
-        Some(Err(refused)) => Err(refused.sentence.clone()),
-        None => Err("the session did not open".into()),
     }
 }
 
@@ -162,131 +142,68 @@ impl Handler for Connection {
     type Error = russh::Error;
 
     async fn auth_none(&mut self, user: &str) -> Result<Auth, Self::Error> {
-        self.named(user);
+        self.login.named(user);
         Ok(Auth::reject())
     }
 
     async fn auth_password(&mut self, _: &str, _: &str) -> Result<Auth, Self::Error> {
-        Ok(Auth::reject())
+        Ok(self.login.reject())
     }
 
     async fn auth_publickey_offered(&mut self, _: &str, offer: PublicKeyOffer<'_>) -> Result<Auth, Self::Error> {
-        // Nothing is proved yet, and a certificate cannot be told from its bare
-        // key here: only count, and refuse SHA-1.
-        self.offers += 1;
-        if self.offers > self.gate.settings().offers_max {
-            return Err(russh::Error::Disconnect);
-        }
-        match offer.algorithm {
-            Algorithm::Rsa { hash: None } | Algorithm::Dsa => Ok(Auth::reject()),
-            _ => Ok(Auth::Accept),
-        }
+        self.login.offered(offer.algorithm)
     }
 
     async fn auth_publickey(&mut self, _: &str, _: VerifiedPublicKey<'_>) -> Result<Auth, Self::Error> {
-        Ok(Auth::reject())
+        Ok(self.login.reject())
     }
 
     async fn auth_openssh_certificate(&mut self, user: &str, certificate: &Certificate) -> Result<Auth, Self::Error> {
-        self.admitted = None;
-        self.named(user);
-        match admission::admit(&self.gate, self.peer, user, certificate).await {
-            Ok(admitted) => {
-                tracing::info!(peer = %self.peer, identity = %admitted.identity(), destination = %admitted.destination(),
-                    grant = %admitted.grant(), serial = admitted.certificate_serial(), "admitted");
-                self.gate.metrics.decision("admit", true);
-                self.admitted = Some(admitted);
-                Ok(Auth::Accept)
-            }
-            Err(refusal) => {
-                let user: String = user.chars().filter(|c| !c.is_control()).take(128).collect();
-                tracing::info!(peer = %self.peer, user, code = refusal.code(), "refused");
-                self.gate.metrics.decision("admit", false);
-                self.gate.refused(self.peer, refusal.code());
-                if !refusal.may_be_shown() {
-                    return Ok(Auth::reject());
-                }
-                // An agent's next certificate is tried first; then the words.
-                // Not as partial success: OpenSSH would begin again with its
-                // first key, and never come to the words.
-                self.shown = Some(refusal);
-                Ok(Auth::Reject {
-                    proceed_with_methods: Some(MethodSet::from(
-                        [MethodKind::PublicKey, MethodKind::KeyboardInteractive].as_slice(),
-                    )),
-                    partial_success: false,
-                })
-            }
-        }
+        Ok(self.login.certificate(user, certificate).await)
     }
 
     async fn auth_keyboard_interactive<'a>(
         &'a mut self,
         user: &str,
         _: &str,
-        response: Option<Response<'a>>,
+        _: Option<Response<'a>>,
     ) -> Result<Auth, Self::Error> {
-        self.named(user);
-        let refusal = match (&self.shown, response) {
-            (Some(refusal), None) => refusal.clone(),
-            _ => {
-                self.shown = None;
-                return Ok(Auth::Reject {
-                    proceed_with_methods: Some(MethodSet::from([MethodKind::PublicKey].as_slice())),
-                    partial_success: false,
-                });
-            }
-        };
-        let text = format!("portcullis: refused ({}): {}", refusal.code(), refusal.sentence());
-        Ok(Auth::Partial {
-            name: "".into(),
-            instructions: text.into(),
-            prompts: Vec::new().into(),
-        })
+        Ok(self.login.words(user).await)
     }
 
     async fn auth_succeeded(&mut self, session: &mut Session) -> Result<(), Self::Error> {
-        let Some(admitted) = self.admitted.take() else {
-            return Err(russh::Error::Disconnect);
-        };
-        self.authenticated.send_replace(true);
-        let (send, receive) = watch::channel(None);
-        self.opening = Some(receive);
         let (gate, peer, kill) = (self.gate.clone(), self.peer, self.kill.clone());
-        let client_id: String = String::from_utf8_lossy(session.remote_sshid())
-            .chars()
-            .filter(|c| !c.is_control())
-            .collect();
-        let client = session.handle();
-        tokio::spawn(async move {
-            let opened = opening::open(gate, admitted, peer, client_id, client, kill.clone()).await;
-            let live = opened.as_ref().ok().cloned();
-            if let Err(refused) = &opened {
-                tracing::info!(code = refused.code, sentence = refused.sentence, "session not opened");
+        match (self.login.take(), &*self.door) {
+            (Some(Entered::Session(admitted, approved)), door) => {
+                let came = Came::new(peer, session.remote_sshid(), door);
+                self.opening = Some(opening::begin(
+                    gate,
+                    (*admitted, approved),
+                    came,
+                    session.handle(),
+                    kill,
+                ));
             }
-            let failed = opened.is_err();
-            send.send_replace(Some(opened));
-            if failed {
-                // Time for a channel open to be answered in words; then a
-                // connection without a session has no business here.
-                kill.guard(tokio::time::sleep(UNOPENED_WAIT)).await;
-                kill.fire();
+            (Some(Entered::Outer(passage)), Door::Gate(served)) => {
+                self.outer = Some(Outer::open(gate, peer, kill, served.clone(), passage, session.handle()));
             }
-            // The client may have left before the session was there to be told.
-            if kill.fired()
-                && let Some(live) = live
-            {
-                live.client_gone();
-            }
-        });
+            (Some(Entered::Outer(_)), Door::Jump(_)) | (None, _) => return Err(russh::Error::Disconnect),
+        }
         Ok(())
     }
 
     async fn authentication_banner(&mut self) -> Result<Option<String>, Self::Error> {
-        Ok(self.gate.settings().banner.clone())
+        // In a jump the outer connection has shown it.
+        Ok(match *self.door {
+            Door::Gate(_) => self.gate.settings().banner.clone(),
+            Door::Jump(_) => None,
+        })
     }
 
     async fn channel_close(&mut self, id: ChannelId, _: &mut Session) -> Result<(), Self::Error> {
+        if let Some(outer) = &self.outer {
+            outer.close(id);
+        }
         let live = self.live();
         let removed = self.channels.remove(id);
         if let (Some(live), Some((channel, end))) = (live, removed) {
@@ -297,6 +214,9 @@ impl Handler for Connection {
     }
 
     async fn channel_eof(&mut self, id: ChannelId, _: &mut Session) -> Result<(), Self::Error> {
+        if let Some(outer) = &self.outer {
+            outer.end(id);
+        }
         if let Some((live, channel)) = self.channel(id) {
             channel.client_eof.store(true, Ordering::SeqCst);
             requests::enqueue(&live, &channel, Up::Eof);
@@ -310,16 +230,18 @@ impl Handler for Connection {
         reply: ChannelOpenHandle,
         session: &mut Session,
     ) -> Result<(), Self::Error> {
-        let Some(mut opening) = self.opening.clone() else {
-            return Ok(()); // dropping the handle refuses
-        };
-        let settings = self.gate.settings();
-        self.opens += 1;
         self.channels.forget_ended();
-        if self.opens > settings.opens_max {
+        if !self.opens_another() {
             reply.reject(ChannelOpenFailure::ResourceShortage).await;
             return Ok(());
         }
+        let Some(mut opening) = self.opening.clone() else {
+            if self.outer.is_some() {
+                // What it is for is told when something is started on it.
+                reply.accept().await;
+            }
+            return Ok(()); // dropping the handle refuses
+        };
         let places = self.places.clone();
         let id = channel.id();
         // Without the read half russh delivers to this handler alone and never
@@ -341,7 +263,7 @@ impl Handler for Connection {
                 None => return,
             };
             let opened = kill.guard(async {
-                let live = opened_session(&mut opening).await?;
+                let live = opening::opened(&mut opening).await?;
                 let channel = live.open_channel(end.clone(), place).await?;
                 channels.insert(id, channel, end);
                 Ok(())
@@ -377,7 +299,7 @@ impl Handler for Connection {
 
     async fn channel_open_direct_tcpip(
         &mut self,
-        _: RusshChannel<Msg>,
+        channel: RusshChannel<Msg>,
         host: &str,
         port: u32,
         _: &str,
@@ -385,6 +307,13 @@ impl Handler for Connection {
         reply: ChannelOpenHandle,
         _: &mut Session,
     ) -> Result<(), Self::Error> {
+        if let Some(outer) = self.outer.clone() {
+            match self.opens_another() {
+                true => outer.jump(channel, (host.to_owned(), port), self.places.clone(), reply),
+                false => reply.reject(ChannelOpenFailure::ResourceShortage).await,
+            }
+            return Ok(());
+        }
         let request = Request::DirectTcpip {
             host: host.to_owned(),
             port,
@@ -433,6 +362,13 @@ impl Handler for Connection {
     }
 
     async fn data(&mut self, id: ChannelId, data: &[u8], _: &mut Session) -> Result<(), Self::Error> {
+        if let Some(outer) = &self.outer {
+            outer.data(id, data);
+            if outer.trickles(id, data.len()) {
+                self.kill.guard(tokio::time::sleep(TRICKLE_WAIT)).await;
+            }
+            return Ok(());
+        }
         let Some(channel) = Connection::data(self, id, data) else {
             return Ok(());
         };
@@ -458,7 +394,10 @@ impl Handler for Connection {
     }
 
     fn adjust_window(&mut self, id: ChannelId, _: u32) -> u32 {
-        self.channels.window(id)
+        match &self.outer {
+            Some(outer) => outer.window(id),
+            None => self.channels.window(id),
+        }
     }
 
     async fn pty_request(
@@ -480,6 +419,7 @@ impl Handler for Connection {
         };
         match self.channel(id) {
             Some((live, channel)) if requests::pty(&live, &channel, term, size, modes) => session.channel_success(id),
+            None if self.outer.is_some() => session.channel_success(id),
             Some(_) | None => session.channel_failure(id),
         }
     }

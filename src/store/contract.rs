@@ -168,6 +168,7 @@ fn request(number: u8, approvals: u32) -> RequestRow {
         public_key: None,
         single_use: false,
         extends: None,
+        connects: None,
         made_ms: NOW + u64::from(number),
         answer_by_ms: NOW + HOUR,
         policy_digest: [4; 32],

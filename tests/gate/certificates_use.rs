@@ -212,7 +212,8 @@ fn d12_the_grant_is_what_admits() {
 
     let pass = bastion.pass(USER).issue();
     // Another target, another login: not what the certificate names.
-    for destination in ["root@db2", "admin@db2", "admin@db1", "root@db3", "root", "Root@db1"] {
+    // A user name without a target is the outer connection of a jump.
+    for destination in ["root@db2", "admin@db2", "admin@db1", "root@db3", "root@", "Root@db1"] {
         let other = Pass {
             destination: destination.into(),
             ..pass.clone()

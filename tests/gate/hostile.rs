@@ -11,8 +11,8 @@ use crate::raw::auth::Answer;
 use crate::raw::certs::blob_of;
 use crate::raw::wire::{Put, msg};
 use crate::raw::{Fault, Hello, Peer};
-use crate::support::bastion::Bastion;
-use crate::support::{Pass, World, run, secs};
+use crate::support::bastion::{Bastion, proof_of};
+use crate::support::{Pass, World, run, secs, wait_until};
 
 /// How long a refused connection may stay open before authentication.
 pub const CUT: Duration = Duration::from_secs(1);
@@ -65,6 +65,18 @@ pub fn assert_unharmed(world: &World, pid: u32) {
         "a bystander: {}",
         done.err()
     );
+}
+
+/// Every session that has ended is sealed and filed, and the ledger agrees.
+#[track_caller]
+pub fn assert_all_filed(world: &World) {
+    // Proofs are written a little behind the seal.
+    wait_until("an empty spool", secs(30), || world.bastion.spooled().is_empty());
+    wait_until("every proof", secs(30), || {
+        let files = world.bastion.archived();
+        files.iter().all(|file| proof_of(file).exists())
+    });
+    world.bastion.assert_ledger_clean();
 }
 
 #[track_caller]

@@ -11,7 +11,7 @@ use crate::raw::auth::{Answer, ED25519, ED25519_CERT, public_blob, request, sign
 use crate::raw::certs::blob_of;
 use crate::raw::wire::{Put, msg};
 use crate::raw::{Hello, Peer};
-use crate::support::{World, run, secs, wait_until};
+use crate::support::{Case, World, run, secs, wait_until};
 
 /// A key that nobody knows.
 fn stranger() -> SigningKey {
@@ -61,6 +61,7 @@ fn d01_nothing_of_the_connection_protocol_before_authentication() {
     let pid = world.bastion.pid();
     let key = stranger();
     for (name, payload) in forbidden() {
+        let _case = Case::new("D01", name);
         // Right after the key exchange, where CVE-2025-32433 ran commands.
         let mut peer = Peer::keyed(world.bastion.addr(), Hello::default()).unwrap();
         peer.send(&payload).unwrap();
@@ -83,6 +84,7 @@ fn d02_a_client_cannot_say_that_it_has_succeeded() {
     let pid = world.bastion.pid();
     let key = stranger();
     for number in [msg::SERVICE_ACCEPT, 51, 52, 53].into_iter().chain(60..80) {
+        let _case = Case::new("D02", format_args!("message {number} of a server"));
         for body in [
             Vec::new(),
             Put::default().u32(0).done(),
@@ -129,7 +131,8 @@ fn d03_the_key_that_signs_is_the_one_that_counts() {
         },
         |data| data.push(0),
     ];
-    for spoil in spoils {
+    for (number, spoil) in spoils.into_iter().enumerate() {
+        let _case = Case::new("D03", format_args!("a signature over other data, {number}"));
         let mut peer = served(&world.bastion);
         let answer = peer.prove("root@db1", ED25519_CERT, &alice_blob, |data| {
             let mut data = data.to_vec();
@@ -188,6 +191,7 @@ fn d04_another_user_name_starts_from_nothing() {
 
     // Half-way as one, then the rest as another, with every way of asking.
     for user in ["root@db2", "root", "", "root@db1 "] {
+        let _case = Case::new("D04", format_args!("half-way, then as {user:?}"));
         let mut peer = served(&world.bastion);
         let half = present(&mut peer, &revoked);
         assert!(
@@ -245,6 +249,7 @@ fn d09_plain_keys_and_sha1_are_refused() {
         "node_key",
         "ledger_key",
     ] {
+        let _case = Case::new("D09", format_args!("the key {ca}"));
         let key = signing_key(&world.bastion.state().join("keys").join(ca));
         let mut peer = served(&world.bastion);
         let answer = peer.prove("root@db1", ED25519, &public_blob(&key), |data| {
@@ -289,6 +294,7 @@ fn d09_plain_keys_and_sha1_are_refused() {
     let rsa_sha1 = "ssh-rsa-cert-v01@openssh.com";
     let rsa_sha2 = "rsa-sha2-512-cert-v01@openssh.com";
     for (name, hash) in [(rsa_sha1, None), (rsa_sha2, None), (rsa_sha1, Some(HashAlg::Sha512))] {
+        let _case = Case::new("D09", format_args!("{name} signed with {hash:?}"));
         let mut peer = served(&world.bastion);
         let answer = peer.prove("root@db1", name, &blob, |data| sign(data, hash)).unwrap();
         assert!(

@@ -2,11 +2,11 @@
 //! may ask for and must not get, byte for byte in the recording.
 
 use crate::hostile::{assert_unharmed, login, still_inside};
-use crate::raw::Peer;
 use crate::raw::channels::{Channel, Outcome, PACKET, WINDOW, opened};
 use crate::raw::wire::{Put, msg};
+use crate::raw::{Fault, Peer};
 use crate::support::process::status_kb;
-use crate::support::{Record, Setup, Variant, World, secs, wait_until};
+use crate::support::{Case, Record, Setup, Variant, World, secs, wait_until};
 
 /// A logged-in peer with one session channel.
 #[track_caller]
@@ -54,6 +54,7 @@ fn d18_only_listed_variables_pass_and_all_are_recorded() {
         ("A\0LANG", "C"),
     ];
     for (name, value) in bad {
+        let _case = Case::new("D18", format_args!("env {name:?}"));
         peer.env(&channel, name, value).unwrap();
         assert!(!peer.replied().unwrap(), "{name:?} passed");
     }
@@ -135,6 +136,7 @@ fn d19_subsystems_by_their_exact_name_only() {
         "netconf",
         "/usr/lib/openssh/sftp-server",
     ] {
+        let _case = Case::new("D19", format_args!("subsystem {name:?}"));
         let channel = peer.session().unwrap().unwrap();
         peer.subsystem(&channel, name).unwrap();
         let mut outcome = Outcome::default();
@@ -315,6 +317,7 @@ fn d20_a_largest_packet_of_nothing() {
     let world = World::new();
     let pid = world.bastion.pid();
     for (window, packet) in [(WINDOW, 0), (0, PACKET), (0, 0), (1, 1), (u32::MAX, u32::MAX)] {
+        let _case = Case::new("D20", format_args!("window {window}, packets of {packet}"));
         let mut peer = login(&world.bastion, &world.pass());
         // Refusing such a channel, or the connection, is right too.
         let Ok(Ok(channel)) = peer.session_with(window, packet) else {
@@ -400,85 +403,47 @@ fn d21_windows_of_any_size_and_many_of_them() {
     assert_unharmed(&world, pid);
 }
 
-/// Everything that is not a session is refused, in words, and recorded.
+/// GHSA-cqjc-rmpq-xprq: more terminal modes than there are numbers for.
 #[test]
-fn d17_channels_and_forwards_that_are_not_carried() {
+fn d21_terminal_modes_by_the_hundred() {
     let world = World::new();
     let pid = world.bastion.pid();
-    let (mut peer, channel) = inside(&world);
-    let dial = || Put::default().string("127.0.0.1").u32(22).string("127.0.0.1").u32(1);
-    for (kind, extra) in [
-        ("direct-tcpip", dial().done()),
-        ("forwarded-tcpip", dial().done()),
-        ("x11", Put::default().string("127.0.0.1").u32(1).done()),
+    let mode = |code: u8, value: u32| Put::default().u8(code).u32(value).done();
+    let many = |count: usize| {
+        (0..count)
+            .flat_map(|at| mode((at % 159) as u8 + 1, 1))
+            .collect::<Vec<u8>>()
+    };
+    let lists: [(&str, Vec<u8>); 8] = [
+        ("none, and no end", Vec::new()),
+        ("130", many(130)),
+        ("131", many(131)),
+        ("5000", many(5000)),
+        ("unknown ones", (0..100).flat_map(|_| mode(200, 7)).chain([0]).collect()),
+        ("half a mode", vec![53, 0, 0]),
+        ("the end first", [vec![0], many(10)].concat()),
         (
-            "direct-streamlocal@openssh.com",
-            Put::default().string("/tmp/x").string("").u32(0).done(),
+            "values of all ones",
+            [mode(53, u32::MAX), mode(128, u32::MAX), vec![0]].concat(),
         ),
-        ("auth-agent@openssh.com", Vec::new()),
-        ("tun@openssh.com", Put::default().u32(1).u32(0).done()),
-        ("session\0", Vec::new()),
-        ("nonsense@example.com", Vec::new()),
-    ] {
-        peer.ask_channel(kind, WINDOW, PACKET, &extra).unwrap();
-        let answer = peer
-            .expect(&[msg::CHANNEL_OPEN_CONFIRMATION, msg::CHANNEL_OPEN_FAILURE])
-            .unwrap();
-        assert_eq!(answer[0], msg::CHANNEL_OPEN_FAILURE, "{kind} was opened");
-        // russh refuses some kinds twice; what may not come is a confirmation.
-        assert!(still_inside(&mut peer).unwrap());
+    ];
+    for (name, modes) in lists {
+        let _case = Case::new("D21", format_args!("terminal modes: {name}"));
+        let (mut peer, channel) = inside(&world);
+        let extra = Put::default()
+            .string("xterm")
+            .u32(80)
+            .u32(24)
+            .u32(0)
+            .u32(0)
+            .string(&modes);
+        peer.ask(&channel, "pty-req", true, &extra.done()).unwrap();
+        // Taken, refused, or the end of the connection; no silence.
+        match peer.replied() {
+            Ok(_) | Err(Fault::Closed) => {}
+            Err(fault) => panic!("{name}: {fault:?}"),
+        }
+        drop(peer);
+        assert_unharmed(&world, pid);
     }
-    for (kind, extra) in [
-        ("auth-agent-req@openssh.com", Vec::new()),
-        (
-            "x11-req",
-            Put::default()
-                .bool(false)
-                .string("MIT-MAGIC-COOKIE-1")
-                .string("00")
-                .u32(0)
-                .done(),
-        ),
-        ("nonsense@example.com", Vec::new()),
-    ] {
-        peer.ask(&channel, kind, true, &extra).unwrap();
-        assert!(!peer.replied().unwrap(), "{kind}");
-    }
-    for (kind, extra) in [
-        ("tcpip-forward", Put::default().string("0.0.0.0").u32(0).done()),
-        (
-            "streamlocal-forward@openssh.com",
-            Put::default().string("/tmp/pc-test").done(),
-        ),
-    ] {
-        peer.send(
-            &Put::message(msg::GLOBAL_REQUEST)
-                .string(kind)
-                .bool(true)
-                .raw(&extra)
-                .done(),
-        )
-        .unwrap();
-        assert_eq!(
-            peer.expect(&[81, msg::REQUEST_FAILURE]).unwrap()[0],
-            msg::REQUEST_FAILURE,
-            "{kind}"
-        );
-    }
-    assert_eq!(exec(&mut peer, &channel, "echo well").out, b"well\n");
-    let record = record_after(&world, peer);
-    let denied: Vec<String> = record
-        .decisions(0)
-        .into_iter()
-        .chain(record.decisions(1))
-        .filter(|(_, allowed, _)| !allowed)
-        .map(|(action, ..)| action)
-        .collect();
-    for action in ["forward", "remote-forward", "agent", "x11"] {
-        assert!(
-            denied.iter().any(|denied| denied == action),
-            "{action} is not in the recording: {denied:?}"
-        );
-    }
-    assert_unharmed(&world, pid);
 }

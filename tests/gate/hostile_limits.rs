@@ -9,7 +9,7 @@ use crate::raw::peer::PATIENCE;
 use crate::raw::wire::{Put, msg};
 use crate::raw::{Hello, Peer};
 use crate::support::process::status_kb;
-use crate::support::{Setup, Variant, World, run, secs, wait_until};
+use crate::support::{Case, Setup, Variant, World, secs, wait_until};
 
 const GRACE: Duration = secs(2);
 /// What the server's own timers and a busy machine may add.
@@ -74,6 +74,7 @@ fn d30_login_grace_holds_in_every_state() {
             ("no key offered", scope.spawn(|| served(&world.bastion).stream)),
         ];
         for (name, thread) in threads {
+            let _case = Case::new("D30", format_args!("login grace: {name}"));
             let began = Instant::now();
             let mut stream = thread.join().unwrap();
             let took = until_closed(&mut stream, began);
@@ -138,6 +139,7 @@ fn d30_packets_that_lie_about_themselves() {
     let before = status_kb(pid, "VmRSS");
     let lengths = [0u32, 1, 4, 15, 17, 256 * 1024 + 64, 0x7fff_ffff, 0x8000_0000, u32::MAX];
     for length in lengths {
+        let _case = Case::new("D30", format_args!("a packet that says {length} bytes"));
         // In the clear.
         let mut peer = Peer::dial(addr, Hello::default()).unwrap();
         peer.versions().unwrap();
@@ -208,6 +210,7 @@ fn d30_floods_inside_a_connection() {
         ("unimplemented", Put::message(msg::UNIMPLEMENTED).u32(1).done()),
         ("unknown", Put::message(255).raw(&[0; 64]).done()),
     ] {
+        let _case = Case::new("D30", format_args!("flood inside: {name}"));
         for _ in 0..20_000 {
             peer.send(&payload).unwrap_or_else(|fault| panic!("{name}: {fault:?}"));
         }
@@ -287,19 +290,45 @@ fn d30_connections_per_source_are_limited() {
     assert_no_panic(&world.bastion);
 }
 
+/// GHSA-35g8-35p8-c8fw: a rekey that the client never finishes, and requests behind it.
 #[test]
-fn d30_a_real_login_among_five_hundred_silent_ones() {
+fn d30_floods_in_a_rekey_that_stalls() {
     let world = World::new();
     let pid = world.bastion.pid();
-    let addr = world.bastion.addr();
-    let client = world.client();
-    let before = status_kb(pid, "VmRSS");
-    let silent: Vec<TcpStream> = (0..500).map(|_| TcpStream::connect(addr).unwrap()).collect();
-    let done = run(&mut client.exec("echo in"), secs(10));
-    assert_eq!((done.code(), done.out()), (0, "in\n".into()), "{}", done.err());
-    assert!(done.took < secs(3), "{:?}", done.took);
-    let each = status_kb(pid, "VmRSS").saturating_sub(before) / 500;
-    assert!(each < 64, "{each} kB for each silent connection");
-    drop(silent);
-    assert_unharmed(&world, pid);
+    let pass = world.pass();
+    let open = Put::message(msg::CHANNEL_OPEN)
+        .string("session")
+        .u32(1)
+        .u32(1 << 20)
+        .u32(1 << 15);
+    let global = Put::message(msg::GLOBAL_REQUEST)
+        .string("keepalive@openssh.com")
+        .bool(true);
+    let floods = [
+        ("channel opens", open.done()),
+        ("global requests", global.done()),
+        ("pings", Put::message(msg::PING).string([7; 64]).done()),
+        (
+            "data",
+            Put::message(msg::CHANNEL_DATA).u32(0).string([b'x'; 30_000]).done(),
+        ),
+    ];
+    for (name, payload) in floods {
+        let _case = Case::new("D30", format_args!("flood in a rekey that stalls: {name}"));
+        let mut peer = login(&world.bastion, &pass);
+        let channel = peer.session().unwrap().unwrap();
+        peer.exec(&channel, "cat").unwrap();
+        assert!(peer.replied().unwrap());
+        let before = status_kb(pid, "VmRSS");
+        let kexinit = peer.kexinit();
+        peer.send(&kexinit).unwrap();
+        peer.stream.set_write_timeout(Some(secs(2))).unwrap();
+        let sent = (0..100_000).take_while(|_| peer.send(&payload).is_ok()).count();
+        assert_unharmed(&world, pid);
+        let grown = status_kb(pid, "VmRSS").saturating_sub(before);
+        assert!(grown < 8 * 1024, "{name}: {grown} kB more after {sent}");
+    }
+    wait_until("the end of every session", secs(20), || {
+        world.bastion.live_sessions().is_empty()
+    });
 }

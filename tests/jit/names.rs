@@ -135,6 +135,7 @@ pub fn request(number: usize, ask: &Ask) -> AccessRequest {
         public_key: None,
         single_use: ask.once,
         extends: None,
+        connects: None,
         made_ms: ask.made,
         answer_by_ms: ask.answer_by,
         policy_digest: [0; 32],

@@ -371,6 +371,12 @@ impl Bastion {
         Client::write(config, pass, addr, &self.known_hosts())
     }
 
+    /// A stock client that comes with `pass` through `-J`.
+    pub fn jumper(&self, pass: &Pass) -> Client {
+        let config = self.fresh("jump", ".cfg");
+        Client::write_jump(config, pass, self.addr(), &self.known_hosts())
+    }
+
     /// known_hosts with our host CA.
     pub fn known_hosts(&self) -> PathBuf {
         self.dir().join("known_hosts")

@@ -32,6 +32,26 @@ impl Client {
         Client { config }
     }
 
+    /// The same programs through `-J`: `gate` is the target, and the bastion is
+    /// `outer`, under a user name that says nothing.
+    pub fn write_jump(config: PathBuf, pass: &Pass, addr: SocketAddr, known_hosts: &Path) -> Client {
+        let (login, target) = pass.destination.split_once('@').expect("login@target");
+        let text = format!(
+            "Host outer\n HostName {}\n Port {}\n User somebody\n\
+             Host {GATE}\n HostName {target}\n User {login}\n ProxyJump outer\n\
+             Host *\n IdentityFile {}\n CertificateFile {}\n \
+             IdentitiesOnly yes\n IdentityAgent none\n UserKnownHostsFile {}\n GlobalKnownHostsFile /dev/null\n \
+             StrictHostKeyChecking yes\n BatchMode yes\n ConnectTimeout 20\n ServerAliveInterval 0\n",
+            addr.ip(),
+            addr.port(),
+            pass.key.display(),
+            pass.certificate.display(),
+            known_hosts.display(),
+        );
+        std::fs::write(&config, text).unwrap();
+        Client { config }
+    }
+
     pub fn config(&self) -> &Path {
         &self.config
     }

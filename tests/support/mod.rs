@@ -10,6 +10,7 @@
 pub mod api;
 pub mod bastion;
 pub mod bytes;
+pub mod case;
 pub mod client;
 pub mod fault;
 pub mod person;
@@ -24,6 +25,7 @@ pub mod wait;
 
 pub use api::{Answer, Enrolled, Wire};
 pub use bastion::{Bastion, Pass, Setup};
+pub use case::{Case, whole};
 pub use client::Client;
 pub use person::Person;
 pub use postgres::Postgres;

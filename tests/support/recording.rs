@@ -236,6 +236,14 @@ impl Record {
         texts.collect()
     }
 
+    pub fn markers(&self) -> Vec<String> {
+        let texts = self.events.iter().filter_map(|timed| match &timed.event {
+            Event::Marker { text } => Some(text.to_string()),
+            _ => None,
+        });
+        texts.collect()
+    }
+
     fn bytes_of<'a>(
         &'a self,
         channel: u32,

@@ -276,6 +276,8 @@ pub struct RequestView {
     pub public_key: Option<String>,
     pub single_use: bool,
     pub extends: Option<GrantId>,
+    /// A connection under this grant waits for the answer.
+    pub connects: Option<GrantId>,
     pub made: String,
     pub answer_by: String,
     pub obligations: Obligations,
@@ -311,6 +313,7 @@ impl RequestView {
             public_key: request.public_key.clone(),
             single_use: request.single_use,
             extends: request.extends,
+            connects: request.connects,
             made: rfc3339(request.made_ms),
             answer_by: rfc3339(request.answer_by_ms),
             obligations: request.obligations.clone(),

@@ -39,9 +39,9 @@ const SESSION: &[Action] = &[Action::Request, Action::Connect];
 const KNOWN: &[Known] = &[
     known("id", true, &[]),
     known("note", true, &[]),
-    known("approvals", false, &[Action::Request]),
-    known("approvers", false, &[Action::Request]),
-    known("answer_within", false, &[Action::Request]),
+    known("approvals", false, SESSION),
+    known("approvers", false, SESSION),
+    known("answer_within", false, SESSION),
     known("max", false, ENTRY),
     known("single_use", false, ENTRY),
     known("step_up", false, PROVEN),

@@ -83,6 +83,14 @@ impl std::fmt::Debug for Policies {
 }
 
 impl Policies {
+    /// Whether a rule over `connect` may ask for somebody's yes.
+    pub fn approve_connections(&self) -> bool {
+        self.rules.values().any(|rule| {
+            let wanted = &rule.obligations;
+            rule.actions.contains(&Action::Connect) && (wanted.approvals > 0 || !wanted.approvers.is_empty())
+        })
+    }
+
     /// Reads, validates and sorts the policies of these files (name, text). A
     /// file called [`LABELS_FILE`] replaces the built-in labels of commands.
     ///

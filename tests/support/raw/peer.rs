@@ -1,17 +1,14 @@
-//! Packets: version exchange, key exchange, cipher, by hand where wanted.
+//! Packets: version exchange and what goes through the cipher, by hand where wanted.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
-use aws_lc_rs::agreement::{EphemeralPrivateKey, UnparsedPublicKey, X25519, agree_ephemeral};
-use aws_lc_rs::error::Unspecified;
-use aws_lc_rs::rand::SystemRandom;
-use ed25519_dalek::{Signature, VerifyingKey};
-use sha2::{Digest, Sha256};
+use aws_lc_rs::aead::Aad;
+use ed25519_dalek::SigningKey;
 
-use super::wire::{Get, Put, msg};
+use super::keys::Cipher;
+use super::wire::{Put, msg};
 
 /// How long anything may take unless said otherwise.
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -63,6 +60,16 @@ pub struct Hello {
     pub from: Option<IpAddr>,
 }
 
+impl Hello {
+    /// What a server says.
+    pub fn server() -> Hello {
+        Hello {
+            kex: "curve25519-sha256,kex-strict-s-v00@openssh.com".into(),
+            ..Hello::default()
+        }
+    }
+}
+
 impl Default for Hello {
     fn default() -> Hello {
         Hello {
@@ -78,40 +85,20 @@ impl Default for Hello {
     }
 }
 
-/// One direction's cipher.
-struct Cipher {
-    key: LessSafeKey,
-    nonce: [u8; 12],
-}
-
-impl Cipher {
-    fn new(key: &[u8], iv: &[u8]) -> Cipher {
-        Cipher {
-            key: LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key).expect("32 bytes")),
-            nonce: iv.try_into().expect("12 bytes"),
-        }
-    }
-
-    fn next(&mut self) -> Nonce {
-        let nonce = Nonce::assume_unique_for_key(self.nonce);
-        let (_, counter) = self.nonce.split_at_mut(4);
-        let next = u64::from_be_bytes((&*counter).try_into().expect("8 bytes")).wrapping_add(1);
-        counter.copy_from_slice(&next.to_be_bytes());
-        nonce
-    }
-}
-
-/// One connection to the server under test.
+/// One connection to the program under test.
 pub struct Peer {
     pub stream: TcpStream,
     pub hello: Hello,
-    pub server_version: Vec<u8>,
+    /// The version line of the other side, without its end.
+    pub their_version: Vec<u8>,
     pub session_id: Vec<u8>,
     /// Blob of the host key that signed the last exchange.
     pub host_key: Vec<u8>,
     inbox: Vec<u8>,
-    seal: Option<Cipher>,
-    open: Option<Cipher>,
+    pub(super) seal: Option<Cipher>,
+    pub(super) open: Option<Cipher>,
+    /// The host key, if this side is the server.
+    pub(super) host: Option<SigningKey>,
     /// Channel numbers of our own.
     pub(super) channels: u32,
 }
@@ -132,17 +119,29 @@ impl Peer {
         let stream = TcpStream::from(socket);
         stream.set_nodelay(true)?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        Ok(Peer {
+        Ok(Peer::over(stream, hello, None))
+    }
+
+    /// The server's side of a connection that was accepted.
+    pub fn accepted(stream: TcpStream, hello: Hello, host: SigningKey) -> Result<Peer, Fault> {
+        stream.set_nodelay(true)?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        Ok(Peer::over(stream, hello, Some(host)))
+    }
+
+    fn over(stream: TcpStream, hello: Hello, host: Option<SigningKey>) -> Peer {
+        Peer {
             stream,
             hello,
-            server_version: Vec::new(),
+            their_version: Vec::new(),
             session_id: Vec::new(),
             host_key: Vec::new(),
             inbox: Vec::new(),
             seal: None,
             open: None,
+            host,
             channels: 0,
-        })
+        }
     }
 
     /// As far as NEWKEYS, ready for a service request.
@@ -157,7 +156,7 @@ impl Peer {
     pub fn versions(&mut self) -> Result<(), Fault> {
         let ours = self.hello.version.clone();
         self.send_bytes(&ours)?;
-        self.server_version = self.line(Instant::now() + PATIENCE)?;
+        self.their_version = self.line(Instant::now() + PATIENCE)?;
         Ok(())
     }
 
@@ -195,62 +194,6 @@ impl Peer {
             .bool(hello.first_follows)
             .u32(0)
             .done()
-    }
-
-    /// A whole key exchange, the first or a later one.
-    pub fn exchange(&mut self) -> Result<(), Fault> {
-        let ours = self.kexinit();
-        self.send(&ours)?;
-        let theirs = self.expect(&[msg::KEXINIT])?;
-        let random = SystemRandom::new();
-        let bad = |_: Unspecified| Fault::Bad("x25519".into());
-        let secret = EphemeralPrivateKey::generate(&X25519, &random).map_err(bad)?;
-        let public = secret.compute_public_key().map_err(bad)?.as_ref().to_vec();
-        self.send(&Put::message(msg::ECDH_INIT).string(&public).done())?;
-        let reply = self.expect(&[msg::ECDH_REPLY])?;
-        let mut fields = Get(&reply[1..]);
-        let short = || Fault::Bad("short ECDH reply".into());
-        let host_key = fields.string().ok_or_else(short)?.to_vec();
-        let server_public = fields.string().ok_or_else(short)?.to_vec();
-        let signature = fields.string().ok_or_else(short)?.to_vec();
-        let shared = agree_ephemeral(
-            secret,
-            UnparsedPublicKey::new(&X25519, &server_public),
-            Unspecified,
-            |shared| Ok(shared.to_vec()),
-        )
-        .map_err(bad)?;
-        let hash = Sha256::digest(
-            Put::default()
-                .string(self.hello.version.trim_ascii_end())
-                .string(&self.server_version)
-                .string(&ours)
-                .string(&theirs)
-                .string(&host_key)
-                .string(&public)
-                .string(&server_public)
-                .mpint(&shared)
-                .done(),
-        );
-        check_host(&host_key, &hash, &signature)?;
-        self.host_key = host_key;
-        if self.session_id.is_empty() {
-            self.session_id = hash.to_vec();
-        }
-        let derive = |letter: u8| {
-            let input = Put::default()
-                .mpint(&shared)
-                .raw(&hash)
-                .u8(letter)
-                .raw(&self.session_id);
-            Sha256::digest(input.done()).to_vec()
-        };
-        let (iv_out, iv_in, key_out, key_in) = (derive(b'A'), derive(b'B'), derive(b'C'), derive(b'D'));
-        self.send(&[msg::NEWKEYS])?;
-        self.seal = Some(Cipher::new(&key_out, &iv_out[..12]));
-        self.expect(&[msg::NEWKEYS])?;
-        self.open = Some(Cipher::new(&key_in, &iv_in[..12]));
-        Ok(())
     }
 
     /// A packet as it would go over the wire, encrypted if keys are there.
@@ -327,7 +270,7 @@ impl Peer {
             let nonce = open.next();
             open.key
                 .open_in_place(nonce, Aad::from(length), &mut packet)
-                .map_err(|_| Fault::Bad("the server's tag is wrong".into()))?;
+                .map_err(|_| Fault::Bad("the other side's tag is wrong".into()))?;
             packet.truncate(body);
         }
         let padding = usize::from(*packet.first().unwrap_or(&0));
@@ -376,22 +319,4 @@ impl Peer {
             }
         }
     }
-}
-
-/// The host proved its key over this exchange.
-fn check_host(blob: &[u8], hash: &[u8], signature: &[u8]) -> Result<(), Fault> {
-    let bad = |what: &str| Fault::Bad(format!("host key: {what}"));
-    let mut key = Get(blob);
-    let mut proof = Get(signature);
-    if key.string() != Some(b"ssh-ed25519") || proof.string() != Some(b"ssh-ed25519") {
-        return Err(bad("not ssh-ed25519"));
-    }
-    let key = key
-        .string()
-        .and_then(|bytes| bytes.try_into().ok())
-        .ok_or_else(|| bad("length"))?;
-    let proof = proof.string().ok_or_else(|| bad("no signature"))?;
-    VerifyingKey::from_bytes(key)
-        .and_then(|key| key.verify_strict(hash, &Signature::from_slice(proof)?))
-        .map_err(|_| bad("wrong signature"))
 }

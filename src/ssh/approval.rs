@@ -1,0 +1,306 @@
+//! Approval while connecting: a rule over `connect` wants somebody's yes to
+//! this one connection, and the client waits for it.
+//!
+//! The request is the connection's own: only the one that made it goes in by
+//! its answer, and one that leaves takes it back.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::Gate;
+use super::gated::Kill;
+use super::opening::{Considered, NotOpened, bounded};
+use crate::kernel::access::{AccessRequest, RequestRow, RequestState};
+use crate::kernel::admit::Admitted;
+use crate::kernel::grant::{NotLive, WallMs};
+use crate::kernel::id::{GroupName, RequestId};
+use crate::store::{Page, RequestFilter};
+
+/// How long a connection waits for its answer at most, in ms.
+pub const WAIT_MS_MAX: u64 = 10 * 60 * 1000;
+/// How often the store is asked for the answer.
+const LOOK_EACH: Duration = Duration::from_secs(1);
+/// Connections of one identity that may wait at once.
+const WAITING_MAX: u32 = 8;
+/// How much longer than its request a waiting connection lives.
+const LEFT_OVER: Duration = Duration::from_secs(30);
+/// Certificates whose client was seen not to take words, remembered at most.
+const WORDLESS_MAX: usize = 1024;
+/// How long that is remembered, in ms.
+const WORDLESS_MS: u64 = 60 * 60 * 1000;
+
+/// Somebody's yes to one connection. Only a [`Waiting`] one gets it.
+pub struct Approved {
+    request: RequestId,
+    by: Vec<String>,
+    approvals: u32,
+    approvers: BTreeSet<GroupName>,
+}
+
+impl Approved {
+    /// Whether it is the yes that `considered` asks for: rules may have become
+    /// stricter meanwhile.
+    pub fn covers(&self, considered: &Considered) -> bool {
+        let wanted = considered.permit.obligations();
+        self.approvals >= wanted.approvals && wanted.approvers.is_subset(&self.approvers)
+    }
+
+    /// For the recording.
+    pub fn sentence(&self) -> String {
+        format!("connect approved by {} (request {})", self.by.join(", "), self.request)
+    }
+}
+
+/// A connection that waits for its answer.
+pub struct Waiting {
+    gate: Arc<Gate>,
+    request: AccessRequest,
+    missing: String,
+    settled: Arc<AtomicBool>,
+}
+
+fn refused(code: &'static str, sentence: impl Into<String>) -> NotOpened {
+    NotOpened {
+        code,
+        sentence: sentence.into(),
+    }
+}
+
+impl Waiting {
+    /// Asks for the yes. The connection behind `kill` ends if it is still
+    /// waiting some time after nobody can answer any more.
+    ///
+    /// # Errors
+    /// Why it cannot be asked for.
+    pub async fn ask(
+        gate: &Arc<Gate>,
+        admitted: &Admitted,
+        considered: &Considered,
+        kill: &Kill,
+    ) -> Result<Waiting, NotOpened> {
+        let away = |error: crate::store::StoreError| refused("store_unavailable", error.to_string());
+        let now = gate.clock.now().wall_ms;
+        let filter = RequestFilter {
+            state: Some(RequestState::Pending),
+            identity: Some(admitted.identity().clone()),
+            requested_by: None,
+        };
+        let page = Page::first();
+        let pending = bounded(gate.store.requests(&filter, &page)).await.map_err(away)?;
+        let waits = |row: &&RequestRow| row.request.connects.is_some() && row.state_at(now) == RequestState::Pending;
+        if pending.iter().filter(waits).count() >= WAITING_MAX as usize {
+            return Err(refused(
+                "approval_waiting",
+                format!("{WAITING_MAX} connections of yours wait for an approval already"),
+            ));
+        }
+        let obligations = considered.permit.obligations().clone();
+        let wait_ms = obligations.answer_ms.unwrap_or(WAIT_MS_MAX).min(WAIT_MS_MAX);
+        let request = AccessRequest {
+            id: RequestId(crate::entropy::id()),
+            identity: admitted.identity().clone(),
+            requested_by: admitted.identity().to_string(),
+            destination: admitted.destination().clone(),
+            capabilities: admitted.capabilities().clone(),
+            sources: Vec::new(),
+            begins_ms: None,
+            for_ms: admitted.until_ms().saturating_sub(now),
+            reason: admitted.reason().to_owned(),
+            ticket: admitted.ticket().map(str::to_owned),
+            public_key: None,
+            single_use: true,
+            extends: None,
+            connects: Some(admitted.grant()),
+            made_ms: now,
+            answer_by_ms: now.saturating_add(wait_ms).min(admitted.until_ms()),
+            policy_digest: considered.policies.digest(),
+            obligations,
+        };
+        let row = RequestRow::new(request, considered.facts().clone());
+        let told = serde_json::to_value(&row.request).unwrap_or_default();
+        let noted = gate.ledger.append_event("request", told.clone()).await;
+        noted.map_err(|error| refused("ledger_unavailable", format!("the ledger does not answer: {error}")))?;
+        bounded(gate.store.add_request(&row)).await.map_err(away)?;
+        let id = row.request.id;
+        tracing::info!(request = %id, identity = %admitted.identity(), destination = %admitted.destination(),
+            "a connection waits for approval");
+        let data = serde_json::json!({ "approve": format!("portcullis approve {id}"), "request": told });
+        gate.teller.tell("request.pending", &data);
+        let settled = Arc::new(AtomicBool::new(false));
+        let (over, kill) = (settled.clone(), kill.clone());
+        let limit = Duration::from_millis(wait_ms).saturating_add(LEFT_OVER);
+        tokio::spawn(async move {
+            kill.guard(tokio::time::sleep(limit)).await;
+            if !over.load(Ordering::SeqCst) {
+                kill.fire();
+            }
+        });
+        Ok(Waiting {
+            gate: gate.clone(),
+            missing: missing(&row),
+            request: row.request,
+            settled,
+        })
+    }
+
+    /// What the user is told meanwhile.
+    pub fn sentence(&self) -> String {
+        let minutes = self
+            .request
+            .answer_by_ms
+            .saturating_sub(self.request.made_ms)
+            .div_ceil(60_000);
+        format!(
+            "waiting for approval by {}, at most {minutes} min; they say: portcullis approve {}",
+            self.missing, self.request.id
+        )
+    }
+
+    /// The answer, if there is one within a moment.
+    pub async fn look(&self) -> Option<Result<Approved, NotOpened>> {
+        tokio::time::sleep(LOOK_EACH).await;
+        let now = self.gate.clock.now().wall_ms;
+        let row = match bounded(self.gate.store.request(self.request.id)).await {
+            Ok(Some(row)) => row,
+            Ok(None) => {
+                return Some(Err(refused(
+                    "request_unknown",
+                    "the request is not in the store any more",
+                )));
+            }
+            // It is asked again; whether it lasts is for the lease to say.
+            Err(_) if self.gate.registry.store_alive() => return None,
+            Err(error) => return Some(Err(refused("store_unavailable", error.to_string()))),
+        };
+        let answer = match row.state_at(now) {
+            // Dropped, it takes its request back.
+            RequestState::Pending => return self.over(now).await.map(Err),
+            RequestState::Approved => Ok(Approved {
+                request: row.request.id,
+                by: row.answers.iter().map(|given| given.by.clone()).collect(),
+                approvals: row.request.obligations.approvals,
+                approvers: row.request.obligations.approvers.clone(),
+            }),
+            RequestState::Denied => Err(denied(&row)),
+            RequestState::Expired => Err(refused("approval_expired", "nobody approved this connection in time")),
+            RequestState::Withdrawn => Err(refused("approval_withdrawn", "the request for approval was withdrawn")),
+            RequestState::Revoked => Err(refused("revoked", "the approval was revoked")),
+        };
+        self.settled.store(true, Ordering::SeqCst);
+        Some(answer)
+    }
+
+    /// Why nobody's yes would help any more.
+    async fn over(&self, now: WallMs) -> Option<NotOpened> {
+        let grant = bounded(self.gate.store.grant(self.request.connects?)).await.ok()??;
+        let why = match grant.live(now).err()? {
+            NotLive::NotYet => return None,
+            NotLive::Expired => "the grant has ended",
+            NotLive::Revoked => "the grant was revoked",
+            NotLive::Used => "the grant was for one connection and has been used",
+        };
+        Some(refused("grant_not_live", why))
+    }
+
+    /// Waits for the answer.
+    ///
+    /// # Errors
+    /// Nobody said yes.
+    pub async fn wait(self) -> Result<Approved, NotOpened> {
+        loop {
+            if let Some(answer) = self.look().await {
+                return answer;
+            }
+        }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        // Who left does not want an answer any more.
+        if self.settled.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        let (gate, id) = (self.gate.clone(), self.request.id);
+        tokio::spawn(async move {
+            let now = gate.clock.now().wall_ms;
+            if let Err(error) = bounded(gate.store.withdraw_request(id, now)).await {
+                tracing::debug!(request = %id, %error, "not withdrawn; it ends by itself");
+            }
+        });
+    }
+}
+
+fn missing(row: &RequestRow) -> String {
+    let (people, groups) = row.missing().unwrap_or_default();
+    let groups: Vec<&str> = groups.iter().map(GroupName::as_str).collect();
+    match (people, groups.is_empty()) {
+        (0 | 1, true) => "somebody else".to_owned(),
+        (people, true) => format!("{people} other people"),
+        (0 | 1, false) => format!("somebody of {}", groups.join(" and ")),
+        (people, false) => format!("{people} other people, among them {}", groups.join(" and ")),
+    }
+}
+
+fn denied(row: &RequestRow) -> NotOpened {
+    let said = row
+        .answers
+        .last()
+        .map_or_else(String::new, |given| format!(" by {}: {}", given.by, given.why));
+    refused("approval_denied", format!("this connection was denied{said}"))
+}
+
+/// Certificates whose clients were offered words and took none (OpenSSH's
+/// `BatchMode`): the next time they wait at the opening of a channel.
+#[derive(Default)]
+pub struct Wordless(Mutex<HashMap<[u8; 32], WallMs>>);
+
+impl Wordless {
+    /// Remembers one.
+    pub fn remember(&self, certificate_sha256: [u8; 32], now: WallMs) {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if held.len() >= WORDLESS_MAX {
+            held.retain(|_, until| now < *until);
+        }
+        if held.len() < WORDLESS_MAX {
+            held.insert(certificate_sha256, now.saturating_add(WORDLESS_MS));
+        }
+    }
+
+    /// Whether it is remembered.
+    pub fn knows(&self, certificate_sha256: [u8; 32], now: WallMs) -> bool {
+        let held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        held.get(&certificate_sha256).is_some_and(|until| now < *until)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_without_words_is_remembered_for_an_hour() {
+        let wordless = Wordless::default();
+        wordless.remember([1; 32], 0);
+        assert!(wordless.knows([1; 32], WORDLESS_MS - 1));
+        assert!(!wordless.knows([1; 32], WORDLESS_MS));
+        assert!(!wordless.knows([2; 32], 0));
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded_and_the_old_makes_room() {
+        let wordless = Wordless::default();
+        let name = |n: usize| {
+            let mut sha256 = [0; 32];
+            sha256[..8].copy_from_slice(&n.to_be_bytes());
+            sha256
+        };
+        (0..WORDLESS_MAX).for_each(|n| wordless.remember(name(n), 0));
+        wordless.remember(name(WORDLESS_MAX), 1);
+        assert!(!wordless.knows(name(WORDLESS_MAX), 1));
+        wordless.remember(name(WORDLESS_MAX), WORDLESS_MS);
+        assert!(wordless.knows(name(WORDLESS_MAX), WORDLESS_MS));
+    }
+}
