@@ -229,7 +229,11 @@ impl Handler for Connection {
     }
 
     async fn authentication_banner(&mut self) -> Result<Option<String>, Self::Error> {
-        Ok(self.gate.settings().banner.clone())
+        // In a jump the outer connection has shown it.
+        Ok(match *self.door {
+            Door::Gate(_) => self.gate.settings().banner.clone(),
+            Door::Jump(_) => None,
+        })
     }
 
     async fn channel_close(&mut self, id: ChannelId, _: &mut Session) -> Result<(), Self::Error> {
