@@ -97,9 +97,9 @@ fn the_agent_is_forwarded_where_the_grant_names_it() {
     let ask = |allow: &str| {
         let client = client(&world, allow);
         let mut ssh = client.ssh();
-        // The account's ssh-add finds whatever socket it is given.
-        ssh.arg("-o")
-            .arg(format!("ForwardAgent={}", agent.socket.display()))
+        // Said before the configuration's `none`, which turns forwarding off.
+        ssh.args(["-A", "-o"])
+            .arg(format!("IdentityAgent={}", agent.socket.display()))
             .args([
                 "gate",
                 "ssh-add -l; ssh-add -l >/dev/null; echo socket=${SSH_AUTH_SOCK:-none}",
