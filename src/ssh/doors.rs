@@ -335,6 +335,7 @@ mod tests {
         assert_eq!(doors.find(&x11, &kill).await, None, "one connection only");
         assert!(doors.close(&at("localhost", 80)));
         assert!(!doors.close(&at("localhost", 80)));
+        assert!(doors.close(&at("10.0.0.9", 80)));
         assert_eq!(doors.find(&tcp("localhost", 80), &kill).await, None);
     }
 

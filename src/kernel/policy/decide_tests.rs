@@ -138,7 +138,7 @@ fn subsystems_pass_by_name_capability_and_policy() {
 
 #[test]
 fn forwards_pass_by_capability_form_and_policy() {
-    let without = admitted(|_, _| {});
+    let without = admitted(|_, grant| grant.capabilities = [Capability::Shell, Capability::Exec].into());
     let with = admitted(|presented, grant| {
         for extension in [
             "permit-port-forwarding",
