@@ -189,7 +189,8 @@ fn d20_refusals_without_end() {
         .string("direct-tcpip")
         .u32(9)
         .u32(1 << 20);
-    let forward = Put::message(msg::GLOBAL_REQUEST).string("tcpip-forward").bool(true);
+    // No answer wanted: the one that is read is that of `still_inside`.
+    let forward = Put::message(msg::GLOBAL_REQUEST).string("tcpip-forward").bool(false);
     let floods = [
         ("direct-tcpip", open.u32(PACKET).raw(&dial.done()).done()),
         ("tcpip-forward", forward.string("0.0.0.0").u32(0).done()),
