@@ -157,7 +157,7 @@ fn mistakes_are_told_with_place_and_next_step() {
         ),
         (
             "credential = [{name = \"a\", kind = \"vault\"}]",
-            ":1:36: unknown variant `vault`",
+            ":1:35: unknown variant `vault`",
             "",
         ),
         (

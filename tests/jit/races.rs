@@ -73,6 +73,7 @@ async fn comes_in(ring: &Ring, parcel: &Parcel, grant: &Grant, lane: u8) -> Resu
         grant: admitted.grant(),
         identity: admitted.identity().clone(),
         destination: admitted.destination().clone(),
+        hops: Vec::new(),
         until: Until::new(admitted.until_ms(), now.wall_ms, now.boot_ms),
         oldest_boot_ms: u64::MAX,
         facts: Facts {

@@ -195,6 +195,7 @@ impl House for Sqlite {
             grant: guest.row.grant,
             identity: guest.row.identity,
             destination: guest.row.destination,
+            hops: Vec::new(),
             until: guest.until,
             oldest_boot_ms: u64::MAX,
             facts: guest.facts,
