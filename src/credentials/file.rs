@@ -77,11 +77,14 @@ fn read(folder: &Path, path: &Path) -> Result<Secret, Why> {
     })?;
     let bytes = private_file(path).map_err(|error| {
         log(&error);
-        match error {
-            KeysError::Missing(_) => Why::NoFile,
-            KeysError::OpenToOthers { .. } | KeysError::ForeignOwner { .. } | KeysError::NotAFile(_) => Why::Unsafe,
-            _ => Why::Unreadable,
+        if let KeysError::Missing(_) = error {
+            return Why::NoFile;
         }
+        let open = matches!(
+            error,
+            KeysError::OpenToOthers { .. } | KeysError::ForeignOwner { .. } | KeysError::NotAFile(_)
+        );
+        if open { Why::Unsafe } else { Why::Unreadable }
     })?;
     match bytes.len() > SECRET_BYTES_MAX {
         true => Err(Why::TooLong),

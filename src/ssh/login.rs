@@ -113,7 +113,7 @@ pub async fn log_in<H: Handler>(handle: &mut Handle<H>, login: &str, shown: Show
         Shown::Password(secret) => with_password(handle, login, &secret).await,
         Shown::Answers(secret) => {
             let answers = secret.text().lines().collect();
-            with_answers(handle, login, "answer", answers).await
+            with_answers(handle, login, "answer", answers, Some(MethodKind::KeyboardInteractive)).await
         }
     }
 }
@@ -131,10 +131,10 @@ async fn with_key<H: Handler>(handle: &mut Handle<H>, login: &str, key: PrivateK
     };
     let key = PrivateKeyWithHashAlg::new(Arc::new(key), hash);
     let answer = handle.authenticate_publickey(login, key).await?;
-    judge(answer, login, WHAT, MethodKind::PublicKey)
+    judge(answer, login, WHAT, Some(MethodKind::PublicKey))
 }
 
-fn judge(answer: AuthResult, login: &str, what: &'static str, method: MethodKind) -> Result<(), Refused> {
+fn judge(answer: AuthResult, login: &str, what: &'static str, method: Option<MethodKind>) -> Result<(), Refused> {
     match answer {
         AuthResult::Success => Ok(()),
         AuthResult::Failure {
@@ -144,12 +144,16 @@ fn judge(answer: AuthResult, login: &str, what: &'static str, method: MethodKind
     }
 }
 
-fn failed(offered: &MethodSet, partial: bool, login: &str, what: &'static str, method: MethodKind) -> Refused {
+/// Why a login failed. `method` is none where the target offered it before: many
+/// offer what has failed no more, and would be taken to never have done so.
+fn failed(offered: &MethodSet, partial: bool, login: &str, what: &'static str, method: Option<MethodKind>) -> Refused {
     let names: Vec<&str> = offered.iter().map(<&'static str>::from).collect();
     match partial {
         true => Refused::More(what, names.join(", ")),
-        false if offered.contains(&method) => Refused::Secret(login.to_owned(), what),
-        false => Refused::NotOffered(what, names.join(", ")),
+        false if method.is_some_and(|method| !names.is_empty() && !offered.contains(&method)) => {
+            Refused::NotOffered(what, names.join(", "))
+        }
+        false => Refused::Secret(login.to_owned(), what),
     }
 }
 
@@ -162,13 +166,13 @@ async fn with_password<H: Handler>(handle: &mut Handle<H>, login: &str, secret: 
         AuthResult::Failure { remaining_methods, .. } => remaining_methods,
     };
     if !offered.contains(&MethodKind::Password) && offered.contains(&MethodKind::KeyboardInteractive) {
-        return with_answers(handle, login, WHAT, vec![secret.text()]).await;
+        return with_answers(handle, login, WHAT, vec![secret.text()], None).await;
     }
     if !offered.contains(&MethodKind::Password) {
-        return Err(failed(&offered, false, login, WHAT, MethodKind::Password));
+        return Err(failed(&offered, false, login, WHAT, Some(MethodKind::Password)));
     }
     let answer = handle.authenticate_password(login, secret.text()).await?;
-    judge(answer, login, WHAT, MethodKind::Password)
+    judge(answer, login, WHAT, None)
 }
 
 async fn with_answers<H: Handler>(
@@ -176,6 +180,7 @@ async fn with_answers<H: Handler>(
     login: &str,
     what: &'static str,
     secrets: Vec<&str>,
+    method: Option<MethodKind>,
 ) -> Result<(), Refused> {
     let mut prompts = Prompts::new(secrets.len());
     let mut answer = handle.authenticate_keyboard_interactive_start(login, None).await?;
@@ -186,7 +191,6 @@ async fn with_answers<H: Handler>(
                 remaining_methods,
                 partial_success,
             } => {
-                let method = MethodKind::KeyboardInteractive;
                 return Err(failed(&remaining_methods, partial_success, login, what, method));
             }
             KeyboardInteractiveAuthResponse::InfoRequest {

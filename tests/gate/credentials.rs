@@ -373,7 +373,10 @@ fn a_secret_stays_where_it_is_without_a_permit() {
         0
     );
     let revoked = house.bastion.pass("root@db1").issue();
-    house.bastion.admin(&["revoke", "--grant", &revoked.grant]).ok();
+    house
+        .bastion
+        .admin(&["revoke", "--grant", &revoked.grant, "--reason", "a test"])
+        .ok();
     assert_ne!(
         run(&mut house.bastion.client(&revoked).exec("true"), secs(20)).code(),
         0
@@ -403,7 +406,10 @@ fn a_revocation_ends_the_fetching() {
     let pass = house.bastion.pass("root@db1").issue();
     let client = Running::start(&mut house.bastion.client(&pass).exec("true"));
     wait_until("the program", secs(20), || house.asked() == 1);
-    house.bastion.admin(&["revoke", "--grant", &pass.grant]).ok();
+    house
+        .bastion
+        .admin(&["revoke", "--grant", &pass.grant, "--reason", "a test"])
+        .ok();
     client.finish(secs(20));
     assert_eq!(house.bastion.records(1).remove(0).code(), "revoked");
     assert_eq!(device.told(), Vec::<String>::new());

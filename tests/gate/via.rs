@@ -145,7 +145,10 @@ fn a_cut_leaves_nothing_on_the_way() {
     let pass = chain.bastion.pass("root@db1").issue();
     let client = Running::start(&mut chain.bastion.client(&pass).exec("echo up; cat /dev/zero"));
     client.await_out("up", secs(20));
-    chain.bastion.admin(&["revoke", "--grant", &pass.grant]).ok();
+    chain
+        .bastion
+        .admin(&["revoke", "--grant", &pass.grant, "--reason", "a test"])
+        .ok();
     client.finish(secs(20));
     chain.assert_left();
     assert_eq!(chain.bastion.records(1).remove(0).code(), "revoked");
@@ -226,7 +229,10 @@ fn disabling_a_bastion_ends_what_goes_through_it() {
     let chain = Chain::new();
     let client = Running::with_input(&mut chain.client().exec("echo up; cat"));
     client.await_out("up", secs(20));
-    chain.bastion.admin(&["revoke", "--target", "outer"]).ok();
+    chain
+        .bastion
+        .admin(&["revoke", "--target", "outer", "--reason", "a test"])
+        .ok();
     let done = client.finish_open(secs(20));
     assert_ne!(done.code(), 0);
     assert_eq!(chain.bastion.records(1).remove(0).code(), "revoked");
