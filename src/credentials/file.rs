@@ -2,10 +2,6 @@
 //!
 //! A file's name says whose secret it is, so a target that somebody adds has
 //! none until whoever runs the server puts one there.
-#![expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "errors of keys that are not about a file's owner, mode or absence all mean that it cannot be read"
-)]
 
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
