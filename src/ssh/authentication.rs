@@ -24,6 +24,9 @@ use super::penalties::Conduct;
 use crate::kernel::admit::{Admitted, Passage, Refusal};
 use crate::kernel::id::{Destination, Login};
 
+/// What whoever has no certificate is told: the same for everybody.
+const CERTIFICATES_ONLY: &str = "this bastion admits holders of certificates only, and a key by itself is none: \
+     ask for one with `portcullis request LOGIN@TARGET --for 30m --reason WHY`";
 /// Characters of a user name that are logged.
 const USER_CHARS_MAX: usize = 128;
 
@@ -137,6 +140,15 @@ impl Authentication {
     pub fn reject(&self) -> Auth {
         self.conduct.refused(false);
         Auth::reject()
+    }
+
+    /// A key that was proved, and is no certificate. Words come after the
+    /// agent's other keys.
+    pub fn plain_key(&mut self, user: &str) -> Auth {
+        self.conduct.refused(false);
+        self.named(user);
+        self.shown.get_or_insert_with(|| CERTIFICATES_ONLY.to_owned());
+        only(&[MethodKind::PublicKey, MethodKind::KeyboardInteractive], false)
     }
 
     /// A key is offered. Nothing is proved yet, and a certificate cannot be

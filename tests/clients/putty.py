@@ -39,7 +39,7 @@ def one_way(c: Case):
     same_file(payload, c.here / "got")
 
 
-# Not through a proxy command: plink waits in a write to its pipe without reading from it, and so can stand still with any server.
+# Not through a proxy command: plink as the proxy of plink stood still there with 32 MiB, and whose fault that is is not known yet.
 @row("plink", "both ways at once", forms=("direct",), recordings=1)
 def both_ways(c: Case):
     payload = c.payload(c.here)
