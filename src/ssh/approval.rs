@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use super::Gate;
 use super::consider::Considered;
-use super::gated::Kill;
 use super::opening::{NotOpened, bounded};
 use crate::kernel::access::{AccessRequest, RequestRow, RequestState};
 use crate::kernel::admit::Admitted;
@@ -23,10 +22,11 @@ use crate::store::{Page, RequestFilter};
 pub const WAIT_MS_MAX: u64 = 10 * 60 * 1000;
 /// How often the store is asked for the answer.
 const LOOK_EACH: Duration = Duration::from_secs(1);
-/// Connections of one identity that may wait at once.
-const WAITING_MAX: u32 = 8;
-/// How much longer than its request a waiting connection lives.
-const LEFT_OVER: Duration = Duration::from_secs(30);
+/// Connections of one identity that may wait at once, or have asked within
+/// [`ASKED_WITHIN_MS`].
+const ASKED_MAX: usize = 8;
+/// Answered or not, a request counts for this long, in ms.
+const ASKED_WITHIN_MS: u64 = 60 * 1000;
 /// Certificates whose client was seen not to take words, remembered at most.
 const WORDLESS_MAX: usize = 1024;
 /// How long that is remembered, in ms.
@@ -59,7 +59,7 @@ pub struct Waiting {
     gate: Arc<Gate>,
     request: AccessRequest,
     missing: String,
-    settled: Arc<AtomicBool>,
+    settled: AtomicBool,
 }
 
 fn refused(code: &'static str, sentence: impl Into<String>) -> NotOpened {
@@ -70,42 +70,45 @@ fn refused(code: &'static str, sentence: impl Into<String>) -> NotOpened {
 }
 
 impl Waiting {
-    /// Asks for the yes. The connection behind `kill` ends if it is still
-    /// waiting some time after nobody can answer any more.
+    /// Asks for the yes.
     ///
     /// # Errors
     /// Why it cannot be asked for.
-    pub async fn ask(
-        gate: &Arc<Gate>,
-        admitted: &Admitted,
-        considered: &Considered,
-        kill: &Kill,
-    ) -> Result<Waiting, NotOpened> {
+    pub async fn ask(gate: &Arc<Gate>, admitted: &Admitted, considered: &Considered) -> Result<Waiting, NotOpened> {
         let away = |error: crate::store::StoreError| refused("store_unavailable", error.to_string());
         let now = gate.clock.now().wall_ms;
         let filter = RequestFilter {
-            state: Some(RequestState::Pending),
+            state: None,
             identity: Some(admitted.identity().clone()),
             requested_by: None,
         };
         let page = Page::first();
-        let pending = bounded(gate.store.requests(&filter, &page)).await.map_err(away)?;
-        let waits = |row: &&RequestRow| row.request.connects.is_some() && row.state_at(now) == RequestState::Pending;
-        if pending.iter().filter(waits).count() >= WAITING_MAX as usize {
+        // Newest first.
+        let asked = bounded(gate.store.requests(&filter, &page)).await.map_err(away)?;
+        let counts = |row: &&RequestRow| {
+            let fresh = now.saturating_sub(row.request.made_ms) < ASKED_WITHIN_MS;
+            row.request.connects.is_some() && (fresh || row.state_at(now) == RequestState::Pending)
+        };
+        if asked.iter().filter(counts).count() >= ASKED_MAX {
             return Err(refused(
-                "approval_waiting",
-                format!("{WAITING_MAX} connections of yours wait for an approval already"),
+                "approval_too_many",
+                format!(
+                    "{ASKED_MAX} connections of yours wait for an approval, or asked for one this minute: try later"
+                ),
             ));
         }
         let obligations = considered.permit.obligations().clone();
+        let source = considered.facts().source.and_then(|peer| peer.to_string().parse().ok());
         let wait_ms = obligations.answer_ms.unwrap_or(WAIT_MS_MAX).min(WAIT_MS_MAX);
         let request = AccessRequest {
             id: RequestId(crate::entropy::id()),
             identity: admitted.identity().clone(),
-            requested_by: admitted.identity().to_string(),
+            // Who asked for the grant does not answer either.
+            requested_by: considered.sponsor().unwrap_or(admitted.identity().as_str()).to_owned(),
             destination: admitted.destination().clone(),
             capabilities: admitted.capabilities().clone(),
-            sources: Vec::new(),
+            // Where it comes from is part of what is answered.
+            sources: source.into_iter().collect(),
             begins_ms: None,
             for_ms: admitted.until_ms().saturating_sub(now),
             reason: admitted.reason().to_owned(),
@@ -129,20 +132,11 @@ impl Waiting {
             "a connection waits for approval");
         let data = serde_json::json!({ "approve": format!("portcullis approve {id}"), "request": told });
         gate.teller.tell("request.pending", &data);
-        let settled = Arc::new(AtomicBool::new(false));
-        let (over, kill) = (settled.clone(), kill.clone());
-        let limit = Duration::from_millis(wait_ms).saturating_add(LEFT_OVER);
-        tokio::spawn(async move {
-            kill.guard(tokio::time::sleep(limit)).await;
-            if !over.load(Ordering::SeqCst) {
-                kill.fire();
-            }
-        });
         Ok(Waiting {
             gate: gate.clone(),
             missing: missing(&row),
             request: row.request,
-            settled,
+            settled: AtomicBool::new(false),
         })
     }
 

@@ -7,6 +7,8 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use russh::keys::{Algorithm, Certificate};
 use russh::server::Auth;
@@ -15,7 +17,7 @@ use tokio::sync::watch;
 
 use super::Gate;
 use super::admission;
-use super::approval::{Approved, Waiting};
+use super::approval::{self, Approved, Waiting};
 use super::consider::consider;
 use super::gated::Kill;
 use super::jump::Through;
@@ -29,6 +31,10 @@ const CERTIFICATES_ONLY: &str = "this bastion admits holders of certificates onl
      ask for one with `portcullis request LOGIN@TARGET --for 30m --reason WHY`";
 /// Characters of a user name that are logged.
 const USER_CHARS_MAX: usize = 128;
+
+/// How much longer than somebody's answer may take a connection lives that
+/// waited for it and is not in.
+const LEFT_OVER: Duration = Duration::from_secs(30);
 
 /// Which door somebody knocks at.
 pub enum Door {
@@ -77,6 +83,8 @@ pub struct Authentication {
     asks: Asks,
     /// Somebody was asked and said no, or nobody did: not again on this connection.
     answered: bool,
+    /// Logged in.
+    inside: Arc<AtomicBool>,
     kill: Kill,
     /// Turns true where the login grace ends.
     settled: watch::Sender<bool>,
@@ -103,6 +111,7 @@ impl Authentication {
             shown: None,
             asks: Asks::Nobody,
             answered: false,
+            inside: Arc::default(),
             kill,
             settled,
             entered: None,
@@ -132,7 +141,15 @@ impl Authentication {
         if wanted == Wanted::Nothing || self.wanted != wanted {
             self.wanted = wanted;
             self.shown = None;
-            self.asks = Asks::Nobody;
+            self.forget();
+        }
+    }
+
+    /// Who turns to something else while somebody is asked for him does not ask
+    /// again on this connection.
+    fn forget(&mut self) {
+        if let Asks::Waits(..) = std::mem::replace(&mut self.asks, Asks::Nobody) {
+            self.answered = true;
         }
     }
 
@@ -188,7 +205,7 @@ impl Authentication {
     /// A certificate whose key was proved.
     pub async fn certificate(&mut self, user: &str, certificate: &Certificate) -> Auth {
         self.entered = None;
-        self.asks = Asks::Nobody;
+        self.forget();
         self.named(user);
         if self.answered {
             return only(&[], false);
@@ -294,17 +311,32 @@ impl Authentication {
     async fn ask(&mut self, admitted: Box<Admitted>) -> Result<String, String> {
         let considered = consider(&self.gate, &admitted, self.peer).await;
         let considered = considered.map_err(|refused| refused.sentence)?;
-        let waiting = Waiting::ask(&self.gate, &admitted, &considered, &self.kill).await;
+        let waiting = Waiting::ask(&self.gate, &admitted, &considered).await;
         let waiting = waiting.map_err(|refused| refused.sentence)?;
         let sentence = waiting.sentence();
         self.asks = Asks::Waits(admitted, Box::new(waiting));
+        self.end_in_time();
         self.settled.send_replace(true);
         Ok(sentence)
+    }
+
+    /// The login grace is over for it: it ends all the same if it is not in
+    /// some time after nobody can answer any more.
+    fn end_in_time(&self) {
+        let (inside, kill) = (self.inside.clone(), self.kill.clone());
+        let limit = Duration::from_millis(approval::WAIT_MS_MAX).saturating_add(LEFT_OVER);
+        tokio::spawn(async move {
+            kill.guard(tokio::time::sleep(limit)).await;
+            if !inside.load(Ordering::SeqCst) {
+                kill.fire();
+            }
+        });
     }
 
     /// Who came in, once.
     pub fn take(&mut self) -> Option<Entered> {
         let entered = self.entered.take()?;
+        self.inside.store(true, Ordering::SeqCst);
         self.settled.send_replace(true);
         Some(entered)
     }

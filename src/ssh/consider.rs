@@ -44,6 +44,11 @@ impl Considered {
         !self.asked.beforehand && (wanted.approvals > 0 || !wanted.approvers.is_empty())
     }
 
+    /// Who asked for the grant, if somebody did.
+    pub fn sponsor(&self) -> Option<&str> {
+        self.asked.by.as_deref().filter(|_| self.asked.requested)
+    }
+
     /// What is known of who comes, and of where to.
     pub fn facts(&self) -> &Facts {
         &self.facts
@@ -127,6 +132,8 @@ struct Basis {
 pub(super) struct Asked {
     by: Option<String>,
     pub(super) obligations: Obligations,
+    /// By a request that others answered, not by an admin's own word.
+    requested: bool,
     /// Enough people have signed it before it was needed.
     beforehand: bool,
 }
@@ -188,6 +195,7 @@ impl Basis {
                 Asked {
                     by: Some(row.request.requested_by),
                     obligations: row.request.obligations,
+                    requested: true,
                     beforehand: false,
                 }
             }

@@ -114,16 +114,14 @@ impl Live {
         Ok(fresh)
     }
 
-    /// Lets the target connect to something for the client.
+    /// Lets the target connect to something for the client. Nothing moves yet.
     ///
     /// # Errors
     /// What the client is answered: policy's words, or the target's own.
     pub async fn open_direct(
         self: &Arc<Self>,
         direct: Direct,
-        client: ClientEnd,
-        place: OwnedSemaphorePermit,
-    ) -> Result<Arc<Channel>, ChannelOpenFailure> {
+    ) -> Result<(Arc<Channel>, TargetChannel), ChannelOpenFailure> {
         let detail = direct.detail();
         let number = self.number(direct.kind(), &clean(&detail))?;
         let _permit = self
@@ -133,11 +131,10 @@ impl Live {
         let opened = async {
             let connection = self.forwards(number).await?;
             let link = Link::new(channel.clone(), self.control.clone(), Legged::Shared);
-            let target = connection.open(Opens::Direct(direct), link).await?;
-            self.join(&channel, client, TargetEnd::Ssh(target), place)
+            connection.open(Opens::Direct(direct), link).await
         };
         match opened.await {
-            Ok(()) => Ok(channel),
+            Ok(target) => Ok((channel, target)),
             Err(failure) => {
                 self.not_opened(&channel, "target", &failure);
                 Err(failure)

@@ -5,7 +5,7 @@
 //! the inventory. Nothing is dialled for an outer connection, and no byte of it
 //! goes anywhere but into an inner server.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::net::IpAddr;
 use std::pin::Pin;
@@ -48,17 +48,15 @@ pub struct Through {
     pub target: TargetName,
     /// Whose outer connection it is.
     pub identity: IdentityName,
-    pipes: Pipes,
     outer: Kill,
 }
 
 impl Through {
-    /// A session inside was cut: so is what carries it and nothing else, so
-    /// that what is on its way does not arrive either.
+    /// A session inside was cut: so is what carries it. What is on its way
+    /// would arrive otherwise, whenever the client reads again; others that the
+    /// same outer connection carries have to come again.
     pub fn cut(&self) {
-        if self.pipes.count() <= 1 {
-            self.outer.fire();
-        }
+        self.outer.fire();
     }
 }
 
@@ -73,10 +71,6 @@ impl Pipes {
 
     fn get(&self, id: ChannelId) -> Option<(Pipe, Kill)> {
         self.lock().get(&id).cloned()
-    }
-
-    fn count(&self) -> usize {
-        self.lock().len()
     }
 
     /// The window target, asked when `id` has used up half of its own. As for
@@ -104,6 +98,8 @@ pub struct Outer {
     passage: Passage,
     client: Handle,
     pipes: Pipes,
+    /// Channels on which something was started.
+    started: Mutex<HashSet<ChannelId>>,
 }
 
 impl Outer {
@@ -125,6 +121,7 @@ impl Outer {
             passage,
             client,
             pipes: Pipes::default(),
+            started: Mutex::default(),
         });
         tokio::spawn(outer.clone().watch());
         tokio::spawn(outer.clone().note());
@@ -158,6 +155,12 @@ impl Outer {
         if let Err(error) = self.gate.ledger.append_event("jump", body).await {
             tracing::error!(%error, "an outer connection is not in the ledger");
         }
+    }
+
+    /// Whether nothing was started on this channel before (RFC 4254 section 6.5).
+    pub fn starts(&self, id: ChannelId) -> bool {
+        let mut started = self.started.lock().unwrap_or_else(PoisonError::into_inner);
+        started.insert(id)
     }
 
     /// A channel to `host`: an inner server answers it, or a refusal in words.
@@ -219,7 +222,6 @@ impl Outer {
         let through = Through {
             target: asked.target().clone(),
             identity: self.passage.identity().clone(),
-            pipes: self.pipes.clone(),
             outer: self.kill.clone(),
         };
         let stream = pipe.stream(write.make_writer());

@@ -19,6 +19,8 @@ use crate::kernel::id::Destination;
 const STDERR: u32 = 1;
 /// OpenSSH drops what it has not shown when its request fails.
 const SHOWN: Duration = Duration::from_millis(30);
+/// How long a client may take to read it.
+const TELL: Duration = Duration::from_secs(10);
 /// Grants that are listed.
 const LINES_MAX: usize = 64;
 
@@ -31,6 +33,9 @@ struct Said {
 /// Something is started on a channel of an outer connection; whether it is.
 /// A shell shows the way, and nothing else starts there.
 pub fn start(outer: &Arc<Outer>, id: ChannelId, start: &Start, session: &mut Session) -> Option<bool> {
+    if !outer.starts(id) {
+        return Some(false);
+    }
     let (outer, client) = (outer.clone(), session.handle());
     match start {
         Start::Shell => {
@@ -55,7 +60,7 @@ async fn show(outer: Arc<Outer>, id: ChannelId, client: Handle) {
         client.eof(id).await.ok();
         client.close(id).await.ok();
     };
-    outer.kill().guard(saying).await;
+    outer.kill().guard(tokio::time::timeout(TELL, saying)).await;
 }
 
 /// Says why nothing starts, then that it does not.
@@ -68,7 +73,7 @@ async fn refuse(outer: Arc<Outer>, id: ChannelId, client: Handle) {
         client.channel_failure(id).await.ok();
         client.close(id).await.ok();
     };
-    outer.kill().guard(saying).await;
+    outer.kill().guard(tokio::time::timeout(TELL, saying)).await;
 }
 
 async fn where_to(outer: &Outer) -> Said {

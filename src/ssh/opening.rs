@@ -180,7 +180,7 @@ async fn open(
             // Asked again from the start: it may have taken minutes.
             Some(_) | None => {
                 progress.send_replace(Progress::Waits);
-                let waiting = Waiting::ask(&gate, &admitted, &considered, &kill).await?;
+                let waiting = Waiting::ask(&gate, &admitted, &considered).await?;
                 let answer = kill.guard(waiting.wait()).await;
                 approved = Some(answer.unwrap_or_else(|| Err(refused("client_lost", "the client left".into())))?);
             }

@@ -81,17 +81,28 @@ impl ClientSide {
         let opened = self.kill.guard(async {
             let live = opening::opened(&mut opening).await.map_err(refused)?;
             live.client.get_or_init(|| self.clone());
-            let channel = match wanted {
-                Wanted::Program => live.open_channel(end.clone(), place).await?,
-                Wanted::Direct(direct) => live.open_direct(direct, end.clone(), place).await?,
+            let (channel, direct) = match wanted {
+                Wanted::Program => (live.open_channel(end.clone(), place).await?, None),
+                Wanted::Direct(direct) => {
+                    let (channel, target) = live.open_direct(direct).await?;
+                    (channel, Some((target, place)))
+                }
             };
-            self.channels.insert(id, channel, end);
-            Ok(())
+            self.channels.insert(id, channel.clone(), end.clone());
+            Ok((live, channel, direct))
         });
-        match opened.await {
-            Some(Ok(())) => reply.accept().await,
-            Some(Err(failure)) => reply.reject(failure).await,
-            None => {}
+        let (live, channel, direct) = match opened.await {
+            Some(Ok(opened)) => opened,
+            Some(Err(failure)) => return reply.reject(failure).await,
+            None => return,
+        };
+        reply.accept().await;
+        // What a target says first is not sent before: russh drops what comes
+        // for a channel that is not confirmed.
+        if let Some((target, place)) = direct
+            && live.join(&channel, end, pump::TargetEnd::Ssh(target), place).is_err()
+        {
+            channel.stop.fire();
         }
     }
 }

@@ -42,6 +42,7 @@ fn pending(bastion: &Bastion) -> String {
             .iter()
             .find(|row| row["state"] == "pending")?;
         assert!(found["connects"].is_string(), "{found}");
+        assert_eq!(found["sources"], serde_json::json!(["127.0.0.1/32"]), "{found}");
         Some(found["id"].as_str()?.to_owned())
     })
 }
