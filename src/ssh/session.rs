@@ -154,6 +154,15 @@ impl Live {
     /// The denial.
     pub fn decide(&self, channel: u32, request: Request, detail: &[u8], want: &str) -> Result<Permit, Denial> {
         let action = request.action();
+        if self.control.stop.fired() {
+            // The session is over; who floods it to the last moment fills nothing.
+            return Err(Denial {
+                rule: "gate.session".to_owned(),
+                code: "session_over",
+                sentence: self.reason().sentence(),
+                notify: false,
+            });
+        }
         self.record(
             channel,
             Event::Request {
