@@ -59,7 +59,7 @@ SERVERS = {"asyncssh": asyncssh, "dropbear": dropbear, "erlang": erlang, "device
 
 def runs_programs(target, streams=True):
     """What every target that runs programs and has files can do."""
-    @row(f"to {target}", "exec: output and code", quick=True, recordings=1, target=target, tapped=NO_TAP)
+    @row(f"to {target}", "exec: output and code", quick=True, recordings=1 if streams else 2, target=target, tapped=NO_TAP)
     def output(c: Case):
         if streams:
             done = c.ssh("cat; printf err >&2; exit 7", input=b"in\0\xff\n", code=7)
