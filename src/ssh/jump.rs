@@ -20,6 +20,7 @@ use super::Gate;
 use super::authentication::Door;
 use super::channels::{SHARED_BYTES, TRICKLE_BYTES, WINDOW_BYTES};
 use super::gated::Kill;
+use super::inlet::Carried;
 use super::listen::{self, Served};
 use super::opening::bounded;
 use super::pipe::Pipe;
@@ -390,7 +391,7 @@ fn unreachable(host: &str) -> String {
 fn inner(
     gate: Arc<Gate>,
     served: Served,
-    stream: super::pipe::InnerStream,
+    stream: Carried<()>,
     peer: IpAddr,
     through: Through,
     kill: Kill,

@@ -47,6 +47,7 @@ mod forward;
 mod gated;
 mod goodbye;
 mod host_check;
+mod inlet;
 mod inner_hosts;
 mod jump;
 mod lane;

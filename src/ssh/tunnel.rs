@@ -5,118 +5,21 @@
 //! loop never stops for a full one, it only goes slowly: the next connection's
 //! writes pass through that loop, and the two would wait for each other.
 
-use std::collections::VecDeque;
-use std::io;
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
 use russh::client::{self, Handle, Msg};
 use russh::keys::PublicKey;
 use russh::{Channel, ChannelId, ChannelOpenFailure, Sig};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::Notify;
 
-use super::gated::{Kill, Transport};
+use super::gated::Kill;
 use super::host_check::{HostCheck, Seen};
+use super::inlet::{Carried, Inlet};
 
-/// Above this the bastion's connection goes slowly, in bytes.
-const HIGH_WATER_BYTES: usize = 256 * 1024;
 /// What may wait at most, in bytes: a target that writes and never reads is cut.
 const QUEUE_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// How long each packet waits for room. Short enough for window adjustments,
 /// keepalives and rekeys to be served in between.
 const BRAKE: Duration = Duration::from_millis(100);
-
-/// What came through and was not read yet. Cheap to clone.
-#[derive(Clone, Default)]
-struct Inlet(Arc<Shared>);
-
-#[derive(Default)]
-struct Shared {
-    state: Mutex<State>,
-    drained: Notify,
-}
-
-#[derive(Default)]
-struct State {
-    pieces: VecDeque<Bytes>,
-    bytes: usize,
-    ended: bool,
-    reader: Option<Waker>,
-}
-
-impl Inlet {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Takes bytes; never waits. False if there is no room.
-    fn push(&self, bytes: &[u8]) -> bool {
-        let mut state = self.lock();
-        if state.ended {
-            return true;
-        }
-        if state.bytes.saturating_add(bytes.len()) > QUEUE_BYTES_MAX {
-            return false;
-        }
-        state.bytes = state.bytes.saturating_add(bytes.len());
-        state.pieces.push_back(Bytes::copy_from_slice(bytes));
-        let reader = state.reader.take();
-        drop(state);
-        reader.into_iter().for_each(Waker::wake);
-        true
-    }
-
-    /// No more comes; what waits is still read.
-    fn end(&self) {
-        let mut state = self.lock();
-        state.ended = true;
-        let reader = state.reader.take();
-        drop(state);
-        reader.into_iter().for_each(Waker::wake);
-    }
-
-    /// Waits a little while more is there than should be.
-    async fn brake(&self, kill: &Kill) {
-        let room = async {
-            loop {
-                let drained = self.0.drained.notified();
-                if self.lock().bytes <= HIGH_WATER_BYTES {
-                    return;
-                }
-                drained.await;
-            }
-        };
-        kill.guard(tokio::time::timeout(BRAKE, room)).await;
-    }
-
-    fn poll_read(&self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<()> {
-        let mut state = self.lock();
-        if state.pieces.is_empty() && !state.ended {
-            match &mut state.reader {
-                Some(reader) => reader.clone_from(context.waker()),
-                none => *none = Some(context.waker().clone()),
-            }
-            return Poll::Pending;
-        }
-        while buffer.remaining() > 0
-            && let Some(mut piece) = state.pieces.pop_front()
-        {
-            let now = piece.split_to(piece.len().min(buffer.remaining()));
-            state.bytes = state.bytes.saturating_sub(now.len());
-            buffer.put_slice(&now);
-            if piece.has_remaining() {
-                state.pieces.push_front(piece);
-            }
-        }
-        drop(state);
-        self.0.drained.notify_waiters();
-        Poll::Ready(())
-    }
-}
 
 /// The handler of a bastion's connection.
 pub struct Hop {
@@ -132,7 +35,7 @@ impl Hop {
         Hop {
             check,
             seen,
-            inlet: Inlet::default(),
+            inlet: Inlet::new(QUEUE_BYTES_MAX),
             kill,
         }
     }
@@ -173,51 +76,25 @@ impl Opening {
         let channel = opened.inspect_err(|_| self.kill.fire())?;
         // Without its read half russh delivers to the handler alone.
         let (_, write) = channel.split();
-        Ok(Tunnel {
-            inlet: self.inlet,
-            write: Box::pin(write.make_writer()),
+        let way = Way {
             kill: self.kill,
             _handle: handle,
-        })
+        };
+        Ok(self.inlet.stream(write.make_writer(), way))
     }
 }
 
 /// A stream to what is behind a bastion.
-pub struct Tunnel {
-    inlet: Inlet,
-    write: Pin<Box<dyn AsyncWrite + Send>>,
+pub type Tunnel = Carried<Way>;
+
+/// The way there, for as long as somebody uses it.
+pub struct Way {
     kill: Kill,
     /// The connection ends when nobody holds it.
     _handle: Handle<Hop>,
 }
 
-impl AsyncRead for Tunnel {
-    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        self.inlet.poll_read(context, buffer).map(Ok)
-    }
-}
-
-impl AsyncWrite for Tunnel {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.write.as_mut().poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.write.as_mut().poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.write.as_mut().poll_shutdown(context)
-    }
-}
-
-impl Transport for Tunnel {
-    // The socket belongs to the bastion's connection, which looks after it.
-    fn after_read(&self, _: usize) {}
-    fn abandon(&self) {}
-}
-
-impl Drop for Tunnel {
+impl Drop for Way {
     fn drop(&mut self) {
         self.kill.fire();
     }
@@ -373,11 +250,11 @@ impl client::Handler for Hop {
     }
 
     async fn data(&mut self, _: ChannelId, data: &[u8], _: &mut client::Session) -> Result<(), Self::Error> {
-        if !self.inlet.push(data) {
+        if self.inlet.push(data).is_err() {
             tracing::warn!("what is behind a bastion sends more than anybody reads");
             self.kill.fire();
         }
-        self.inlet.brake(&self.kill).await;
+        self.inlet.brake(BRAKE, &self.kill).await;
         Ok(())
     }
 
@@ -432,57 +309,5 @@ impl client::Handler for Hop {
             client::DisconnectReason::ReceivedDisconnect(_) => Ok(()),
             client::DisconnectReason::Error(error) => Err(error),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    async fn read(inlet: &Inlet, most: usize) -> Vec<u8> {
-        let mut bytes = vec![0; most];
-        let mut buffer = ReadBuf::new(&mut bytes);
-        std::future::poll_fn(|context| inlet.poll_read(context, &mut buffer)).await;
-        let filled = buffer.filled().len();
-        bytes.truncate(filled);
-        bytes
-    }
-
-    #[tokio::test]
-    async fn bytes_come_out_as_they_went_in() {
-        let inlet = Inlet::default();
-        assert!(inlet.push(b"abc") && inlet.push(b"def"));
-        assert_eq!(read(&inlet, 2).await, b"ab");
-        assert_eq!(read(&inlet, 9).await, b"cdef");
-        let waiting = tokio::spawn({
-            let inlet = inlet.clone();
-            async move { read(&inlet, 9).await }
-        });
-        tokio::task::yield_now().await;
-        assert!(inlet.push(b"late"));
-        assert_eq!(waiting.await.unwrap(), b"late");
-        inlet.end();
-        assert_eq!(read(&inlet, 9).await, b"");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_waits_is_bounded_and_a_full_queue_only_slows() {
-        let (inlet, kill) = (Inlet::default(), Kill::new());
-        let piece = vec![0; 32 * 1024];
-        assert!(inlet.push(&piece));
-        let began = crate::clock::tick();
-        inlet.brake(&kill).await;
-        assert_eq!(began.elapsed(), Duration::ZERO);
-        while inlet.lock().bytes <= HIGH_WATER_BYTES {
-            assert!(inlet.push(&piece));
-        }
-        inlet.brake(&kill).await;
-        assert!(began.elapsed() >= BRAKE && began.elapsed() < BRAKE * 2);
-        let room = QUEUE_BYTES_MAX / piece.len();
-        assert!((0..room).any(|_| !inlet.push(&piece)));
-        assert!(inlet.lock().bytes <= QUEUE_BYTES_MAX);
-        kill.fire();
-        inlet.brake(&kill).await;
-        assert!(began.elapsed() < BRAKE * 2);
     }
 }

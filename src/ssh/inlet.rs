@@ -1,0 +1,274 @@
+//! What has come through a channel that carries a whole connection, and was
+//! not read yet: our own queue, in bytes.
+//!
+//! russh's own `Channel::into_stream` parks the loop of the carrying connection
+//! when its queue is full, and then nothing of that connection is served any more.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::Notify;
+
+use super::gated::{Kill, Transport};
+
+/// Above this whoever sends should be slowed, in bytes.
+pub const HIGH_WATER_BYTES: usize = 256 * 1024;
+/// An empty queue gives back what it has taken beyond this, in bytes.
+const KEPT_BYTES: usize = 64 * 1024;
+
+/// More came than there is room for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Full;
+
+/// The queue. Cheap to clone.
+#[derive(Clone)]
+pub struct Inlet(Arc<Shared>);
+
+struct Shared {
+    bytes_max: usize,
+    state: Mutex<State>,
+    drained: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: BytesMut,
+    ended: bool,
+    reader: Option<Waker>,
+}
+
+impl Inlet {
+    /// A queue for at most so many bytes.
+    pub fn new(bytes_max: usize) -> Inlet {
+        Inlet(Arc::new(Shared {
+            bytes_max,
+            state: Mutex::default(),
+            drained: Notify::new(),
+        }))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes bytes; never waits. Behind the end they go nowhere.
+    ///
+    /// # Errors
+    /// [`Full`]; none of them were taken.
+    pub fn push(&self, bytes: &[u8]) -> Result<(), Full> {
+        let mut state = self.lock();
+        if state.ended || bytes.is_empty() {
+            return Ok(());
+        }
+        if state.waiting.len().saturating_add(bytes.len()) > self.0.bytes_max {
+            return Err(Full);
+        }
+        state.waiting.extend_from_slice(bytes);
+        let reader = state.reader.take();
+        drop(state);
+        reader.into_iter().for_each(Waker::wake);
+        Ok(())
+    }
+
+    /// No more comes; what waits is still read.
+    pub fn end(&self) {
+        let mut state = self.lock();
+        state.ended = true;
+        let reader = state.reader.take();
+        drop(state);
+        reader.into_iter().for_each(Waker::wake);
+    }
+
+    /// Nobody reads any more.
+    fn close(&self) {
+        let mut state = self.lock();
+        state.ended = true;
+        state.waiting = BytesMut::new();
+        drop(state);
+        self.0.drained.notify_waiters();
+    }
+
+    /// Whether more waits than should.
+    pub fn is_high(&self) -> bool {
+        self.lock().waiting.len() > HIGH_WATER_BYTES
+    }
+
+    /// Waits a little while more is there than should be.
+    pub async fn brake(&self, wait: Duration, kill: &Kill) {
+        let room = async {
+            loop {
+                let drained = self.0.drained.notified();
+                if !self.is_high() {
+                    return;
+                }
+                drained.await;
+            }
+        };
+        kill.guard(tokio::time::timeout(wait, room)).await;
+    }
+
+    fn poll_read(&self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<()> {
+        let mut state = self.lock();
+        if state.waiting.is_empty() && !state.ended {
+            match &mut state.reader {
+                Some(reader) => reader.clone_from(context.waker()),
+                none => *none = Some(context.waker().clone()),
+            }
+            return Poll::Pending;
+        }
+        let now = state.waiting.len().min(buffer.remaining());
+        buffer.put_slice(state.waiting.get(..now).unwrap_or_default());
+        state.waiting.advance(now);
+        if state.waiting.is_empty() && state.waiting.capacity() > KEPT_BYTES {
+            state.waiting = BytesMut::new();
+        }
+        drop(state);
+        self.0.drained.notify_waiters();
+        Poll::Ready(())
+    }
+
+    /// Its other end: reads what was pushed, writes to `write`. `held` lives as
+    /// long as the stream.
+    pub fn stream<G>(&self, write: impl AsyncWrite + Send + 'static, held: G) -> Carried<G> {
+        Carried {
+            inlet: self.clone(),
+            write: Box::pin(write),
+            _held: held,
+        }
+    }
+}
+
+/// The stream of a connection that a channel of another one carries.
+pub struct Carried<G> {
+    inlet: Inlet,
+    write: Pin<Box<dyn AsyncWrite + Send>>,
+    _held: G,
+}
+
+impl<G: Unpin> AsyncRead for Carried<G> {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.inlet.poll_read(context, buffer).map(Ok)
+    }
+}
+
+impl<G: Unpin> AsyncWrite for Carried<G> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.write.as_mut().poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.write.as_mut().poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.write.as_mut().poll_shutdown(context)
+    }
+}
+
+impl<G: Unpin + Send + 'static> Transport for Carried<G> {
+    // The socket belongs to the connection that carries it, which looks after it.
+    fn after_read(&self, _: usize) {}
+    fn abandon(&self) {}
+}
+
+impl<G> Drop for Carried<G> {
+    fn drop(&mut self) {
+        self.inlet.close();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::AsyncReadExt;
+
+    const MAX: usize = 4 * HIGH_WATER_BYTES;
+
+    #[tokio::test]
+    async fn bytes_come_out_as_they_went_in() {
+        let inlet = Inlet::new(MAX);
+        let mut stream = inlet.stream(tokio::io::sink(), ());
+        inlet.push(b"abc").unwrap();
+        inlet.push(b"def").unwrap();
+        let mut first = [0u8; 2];
+        stream.read_exact(&mut first).await.unwrap();
+        assert_eq!(&first, b"ab");
+        inlet.push(b"rest").unwrap();
+        inlet.end();
+        inlet.push(b"too late").unwrap();
+        let mut rest = Vec::new();
+        stream.read_to_end(&mut rest).await.unwrap();
+        assert_eq!(rest, b"cdefrest");
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_waits_is_woken() {
+        let inlet = Inlet::new(MAX);
+        let mut stream = inlet.stream(tokio::io::sink(), ());
+        let reading = tokio::spawn(async move {
+            let mut all = Vec::new();
+            stream.read_to_end(&mut all).await.unwrap();
+            all
+        });
+        tokio::task::yield_now().await;
+        inlet.push(b"late").unwrap();
+        tokio::task::yield_now().await;
+        inlet.end();
+        assert_eq!(reading.await.unwrap(), b"late");
+    }
+
+    #[test]
+    fn what_waits_is_bounded_whatever_its_pieces() {
+        for piece in [vec![0u8; 64 * 1024], vec![0u8; 3]] {
+            let inlet = Inlet::new(MAX);
+            while inlet.lock().waiting.len() + piece.len() <= MAX {
+                inlet.push(&piece).unwrap();
+            }
+            assert!(inlet.is_high());
+            let before = inlet.lock().waiting.len();
+            assert_eq!(inlet.push(&piece), Err(Full));
+            assert_eq!(inlet.lock().waiting.len(), before);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_full_queue_only_slows() {
+        const WAIT: Duration = Duration::from_millis(100);
+        let (inlet, kill) = (Inlet::new(MAX), Kill::new());
+        inlet.push(&[0; 1024]).unwrap();
+        let began = crate::clock::tick();
+        inlet.brake(WAIT, &kill).await;
+        assert_eq!(began.elapsed(), Duration::ZERO);
+        inlet.push(&vec![0; HIGH_WATER_BYTES]).unwrap();
+        inlet.brake(WAIT, &kill).await;
+        assert!(began.elapsed() >= WAIT && began.elapsed() < WAIT * 2);
+        kill.fire();
+        inlet.brake(WAIT, &kill).await;
+        assert!(began.elapsed() < WAIT * 2);
+    }
+
+    #[tokio::test]
+    async fn an_empty_queue_gives_its_memory_back() {
+        let inlet = Inlet::new(MAX);
+        let mut stream = inlet.stream(tokio::io::sink(), ());
+        let bytes = vec![7u8; HIGH_WATER_BYTES];
+        inlet.push(&bytes).unwrap();
+        let mut got = vec![0u8; bytes.len()];
+        stream.read_exact(&mut got).await.unwrap();
+        assert!(got == bytes && inlet.lock().waiting.capacity() <= KEPT_BYTES);
+    }
+
+    #[test]
+    fn an_end_that_is_gone_takes_nothing_more() {
+        let inlet = Inlet::new(MAX);
+        inlet.push(b"x").unwrap();
+        drop(inlet.stream(tokio::io::sink(), ()));
+        inlet.push(b"y").unwrap();
+        assert!(inlet.lock().waiting.is_empty());
+    }
+}
