@@ -34,6 +34,21 @@ pub struct Considered {
     pub(super) asked: Asked,
     pub policies: Arc<Policies>,
     pub permit: Permit,
+    /// To be told when it is acted upon: a rule carries `@notify`.
+    pub alarm: Option<serde_json::Value>,
+}
+
+/// A connection that may not be.
+pub struct Refused {
+    pub why: NotOpened,
+    /// As for [`Considered`].
+    pub alarm: Option<serde_json::Value>,
+}
+
+impl From<NotOpened> for Refused {
+    fn from(why: NotOpened) -> Refused {
+        Refused { why, alarm: None }
+    }
 }
 
 impl Considered {
@@ -55,11 +70,12 @@ impl Considered {
     }
 }
 
-/// Puts a connection before the policies in force.
+/// Puts a connection before the policies in force. Tells nobody: it may be
+/// asked more than once for one connection.
 ///
 /// # Errors
 /// They refuse it, or the store does not say what they have to know.
-pub async fn consider(gate: &Arc<Gate>, admitted: &Admitted, peer: IpAddr) -> Result<Considered, NotOpened> {
+pub async fn consider(gate: &Arc<Gate>, admitted: &Admitted, peer: IpAddr) -> Result<Considered, Refused> {
     let now = gate.clock.now();
     let Basis {
         target,
@@ -94,17 +110,24 @@ pub async fn consider(gate: &Arc<Gate>, admitted: &Admitted, peer: IpAddr) -> Re
         Ok(permit) => (true, permit.rule(), permit.obligations().notify),
         Err(denial) => (false, denial.rule.as_str(), denial.notify),
     };
-    if notify {
-        gate.notify(serde_json::json!({
+    let alarm = notify.then(|| {
+        serde_json::json!({
             "identity": admitted.identity(), "destination": admitted.destination(), "source": peer,
             "action": "connect", "allowed": allowed, "rule": rule,
-        }));
-    }
-    let permit = permit.map_err(|denial| NotOpened {
-        code: denial.code,
-        sentence: format!("refused by rule {}: {}", denial.rule, denial.sentence),
-    })?;
+        })
+    });
+    let permit = match permit {
+        Ok(permit) => permit,
+        Err(denial) => {
+            let why = NotOpened {
+                code: denial.code,
+                sentence: format!("refused by rule {}: {}", denial.rule, denial.sentence),
+            };
+            return Err(Refused { why, alarm });
+        }
+    };
     Ok(Considered {
+        alarm,
         now,
         target,
         hops,

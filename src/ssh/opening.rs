@@ -171,7 +171,13 @@ async fn open(
     let peer = came.peer;
     let mut approved = approved;
     let considered = loop {
-        let considered = consider(&gate, &admitted, peer).await?;
+        let considered = match consider(&gate, &admitted, peer).await {
+            Ok(considered) => considered,
+            Err(denied) => {
+                denied.alarm.into_iter().for_each(|alarm| gate.notify(alarm));
+                return Err(denied.why);
+            }
+        };
         if !considered.asks() {
             break considered;
         }
@@ -195,7 +201,9 @@ async fn open(
         asked,
         policies,
         permit,
+        alarm,
     } = considered;
+    alarm.into_iter().for_each(|alarm| gate.notify(alarm));
     // What the request was let through for holds in its sessions as well.
     let mut held_to = permit.obligations().meet(&asked.obligations);
     // With what was unusual about it: a change of policies asks again.

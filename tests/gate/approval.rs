@@ -3,10 +3,11 @@
 
 use serde_json::Value;
 
+use crate::ledger::events;
 use crate::support::{Bastion, Client, Running, Setup, Sshd, Variant, World, run, secs, wait_for, wait_until};
 
 const RULE: &str = r#"
-    @id("each-connection") @approvals("1") @answer_within("2m")
+    @id("each-connection") @notify @approvals("1") @answer_within("2m")
     permit (principal, action == Action::"connect", resource in Label::"guard=on");
 "#;
 
@@ -88,6 +89,8 @@ fn somebody_waits_in_words_and_goes_in_by_the_yes() {
             .iter()
             .any(|text| text.contains("connect approved by root"));
         assert!(marked, "{:?}", record.markers());
+        // However often it was looked at.
+        assert_eq!(events(&world.bastion, "alarm").len(), 1);
         // The yes was for that one connection, and gives no certificate.
         let collected = world.bastion.admin(&["fetch", &id]);
         assert_ne!(collected.code(), 0);
