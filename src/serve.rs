@@ -20,7 +20,7 @@ use crate::api::{self, Api, Cutter, Door};
 use crate::archive::files::Files;
 use crate::break_glass::BreakGlass;
 use crate::clock::Clock;
-use crate::config::{Config, Kex};
+use crate::config::Config;
 use crate::credentials::Sources;
 use crate::issue::file_keeper::{FileKeeper, Rules};
 use crate::issue::{init, keys};
@@ -30,7 +30,7 @@ use crate::policies::{self, InForce};
 use crate::recorder::{Kept, Recorders, recover_all};
 use crate::registry::{LEASE_RENEW_MS, Registry};
 use crate::retention::Retention;
-use crate::ssh::{ALARMS_MAX, Gate, InnerHosts, KeyExchange, Settings, Wordless, break_glass, listen};
+use crate::ssh::{ALARMS_MAX, Gate, InnerHosts, Settings, Wordless, break_glass, listen};
 use crate::store::{self, Store};
 use crate::telemetry::Metrics;
 
@@ -38,10 +38,12 @@ mod authorities;
 mod evidence;
 mod left_over;
 mod outside;
+mod settings;
 
 pub use evidence::STORE_SOURCE;
 use left_over::{close_orphans, recovered, tell_unsealed};
 use outside::{hooks, server_view, shown_at, teller, tls_door};
+use settings::settings;
 
 /// How long a lease renewal may take before the next one is tried.
 const RENEW_WAIT: Duration = Duration::from_millis(LEASE_RENEW_MS);
@@ -52,9 +54,6 @@ const LOOK_EACH: u32 = 5;
 const WHY_CHARS_MAX: usize = 512;
 /// How often an unanswered renewal is tried again.
 const RENEW_RETRY: Duration = Duration::from_millis(500);
-/// Channels of one connection over its life: each has a line in the
-/// recording's accounts, which hold 4096.
-const OPENS_MAX: usize = 4000;
 /// How often a look is taken at what is left of the host certificate.
 const HOST_CHECK: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long sealing may take once every session was told to end.
@@ -534,39 +533,6 @@ fn place(config: &Config) -> policies::Place {
 
 fn ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-fn settings(config: &Config, mode: Mode) -> Settings {
-    let ssh = &config.ssh;
-    Settings {
-        kex: match ssh.kex {
-            Kex::Default => KeyExchange::Default,
-            Kex::PqOnly => KeyExchange::PostQuantumOnly,
-        },
-        banner: ssh.banner.clone(),
-        login_grace: ssh.login_grace,
-        unauthenticated_max: ssh.connections_max as usize,
-        connections_burst: ssh.source_burst,
-        connections_per_second: ssh.source_per_sec,
-        connections_exempt: ssh.exempt_networks.clone(),
-        channels_max: ssh.channels_max as usize,
-        opens_max: OPENS_MAX,
-        offers_max: ssh.auth_probes_max,
-        rejections_max: ssh.auth_attempts_max as usize,
-        keepalive: ssh.keepalive,
-        keepalives_missed_max: ssh.keepalive_misses_max as usize,
-        env_allow: ssh.env_allow.clone(),
-        subsystems: ssh.subsystems.clone(),
-        session_ms_max: ms(config.session.session_max),
-        backlog_bytes_max: config.recording.overflow_bytes_max,
-        target_timeout: ssh.target_connect_timeout,
-        spare: ssh.spare,
-        target_sources: ssh.target_source_address.clone(),
-        durable: config.recording.durable,
-        local_as_server: mode.local_as_server,
-        jump_host: ssh.jump_host(),
-        denied_to_local: vec![config.layout.root().to_owned()],
-    }
 }
 
 /// Renews the lease for as long as it runs.

@@ -9,10 +9,11 @@ use russh::keys::ssh_key::private::KeypairData;
 
 use crate::raw::auth::Answer;
 use crate::raw::certs::blob_of;
+use crate::raw::channels::Channel;
 use crate::raw::wire::{Put, msg};
 use crate::raw::{Fault, Hello, Peer};
 use crate::support::bastion::{Bastion, proof_of};
-use crate::support::{Pass, World, run, secs, wait_until};
+use crate::support::{Pass, Record, World, run, secs, wait_until};
 
 /// How long a refused connection may stay open before authentication.
 pub const CUT: Duration = Duration::from_secs(1);
@@ -51,6 +52,21 @@ pub fn login(bastion: &Bastion, pass: &Pass) -> Peer {
     let mut peer = served(bastion);
     assert_eq!(present(&mut peer, pass), Answer::Success);
     peer
+}
+
+/// A logged-in peer with one session channel.
+#[track_caller]
+pub fn inside(world: &World) -> (Peer, Channel) {
+    let mut peer = login(&world.bastion, &world.pass());
+    let channel = peer.session().unwrap().unwrap();
+    (peer, channel)
+}
+
+/// The recording once the peer has gone.
+#[track_caller]
+pub fn record_after(world: &World, peer: Peer) -> Record {
+    drop(peer);
+    world.bastion.only_record()
 }
 
 /// The server is the same process, has not panicked, and serves others.

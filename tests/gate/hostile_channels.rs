@@ -1,27 +1,12 @@
 //! Inside an authenticated connection: what a holder of a good certificate
 //! may ask for and must not get, byte for byte in the recording.
 
-use crate::hostile::{assert_unharmed, login, still_inside};
+use crate::hostile::{assert_unharmed, inside, login, record_after, still_inside};
 use crate::raw::channels::{Channel, Outcome, PACKET, WINDOW, opened};
 use crate::raw::wire::{Put, msg};
 use crate::raw::{Fault, Peer};
 use crate::support::process::status_kb;
 use crate::support::{Case, Record, Setup, Variant, World, secs, wait_until};
-
-/// A logged-in peer with one session channel.
-#[track_caller]
-fn inside(world: &World) -> (Peer, Channel) {
-    let mut peer = login(&world.bastion, &world.pass());
-    let channel = peer.session().unwrap().unwrap();
-    (peer, channel)
-}
-
-/// The recording once the peer has gone.
-#[track_caller]
-fn record_after(world: &World, peer: Peer) -> Record {
-    drop(peer);
-    world.bastion.only_record()
-}
 
 #[track_caller]
 fn exec(peer: &mut Peer, channel: &Channel, command: &str) -> Outcome {

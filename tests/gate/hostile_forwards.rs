@@ -1,26 +1,10 @@
 //! Channels that lead elsewhere: what is not carried is refused, in words,
 //! recorded, and nothing is dialled.
 
-use crate::hostile::{assert_unharmed, login, still_inside};
-use crate::raw::Peer;
-use crate::raw::channels::{Channel, PACKET, WINDOW};
+use crate::hostile::{assert_unharmed, inside, record_after, still_inside};
+use crate::raw::channels::{PACKET, WINDOW};
 use crate::raw::wire::{Put, msg};
 use crate::support::{Case, Record, World, secs};
-
-/// A logged-in peer with one session channel.
-#[track_caller]
-fn inside(world: &World) -> (Peer, Channel) {
-    let mut peer = login(&world.bastion, &world.pass());
-    let channel = peer.session().unwrap().unwrap();
-    (peer, channel)
-}
-
-/// The recording once the peer has gone.
-#[track_caller]
-fn record_after(world: &World, peer: Peer) -> Record {
-    drop(peer);
-    world.bastion.only_record()
-}
 
 /// Actions that were refused, of the session and of each channel.
 fn denied(record: &Record) -> Vec<String> {

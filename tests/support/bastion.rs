@@ -14,6 +14,7 @@ use tempfile::TempDir;
 
 use super::client::Client;
 use super::fault::Tmpfs;
+use super::pass::{Pass, PassBuilder};
 use super::process::{self, Done, kill_tree, run, with_account};
 use super::recording::Record;
 use super::sshd::Sshd;
@@ -22,7 +23,7 @@ use super::wait::{secs, wait_for};
 /// How long the server may take until it admits.
 const READY: Duration = secs(20);
 /// How long a command of an administrator may take.
-const ADMIN: Duration = secs(30);
+pub(super) const ADMIN: Duration = secs(30);
 
 /// The program under test: the one just built, or the one `PORTCULLIS_BIN` names.
 pub fn portcullis() -> PathBuf {
@@ -350,14 +351,7 @@ impl Bastion {
 
     /// A pass in the making, for `login@target`.
     pub fn pass(&self, destination: &str) -> PassBuilder<'_> {
-        PassBuilder {
-            bastion: self,
-            destination: destination.to_owned(),
-            identity: "alice".to_owned(),
-            allow: "shell,exec,sftp".to_owned(),
-            secs: 600,
-            more: Vec::new(),
-        }
+        PassBuilder::new(self, destination)
     }
 
     /// A stock client that comes with `pass`.
@@ -505,94 +499,6 @@ impl Drop for Bastion {
             let tail = lines.len().saturating_sub(60);
             eprintln!("--- the server's log, last lines ---\n{}", lines[tail..].join("\n"));
         }
-    }
-}
-
-/// A key and its certificate under one grant.
-#[derive(Clone, Debug)]
-pub struct Pass {
-    pub key: PathBuf,
-    pub certificate: PathBuf,
-    pub destination: String,
-    /// The grant's id.
-    pub grant: String,
-    /// When it ends, ms since the epoch.
-    pub until_ms: u64,
-}
-
-/// A pass in the making.
-pub struct PassBuilder<'a> {
-    bastion: &'a Bastion,
-    destination: String,
-    identity: String,
-    allow: String,
-    secs: u64,
-    more: Vec<String>,
-}
-
-impl PassBuilder<'_> {
-    /// Whose it is; `alice` otherwise. Made known if it is not.
-    pub fn identity(mut self, name: &str) -> Self {
-        self.identity = name.to_owned();
-        self
-    }
-
-    /// `shell,exec,sftp` otherwise.
-    pub fn allow(mut self, list: &str) -> Self {
-        self.allow = list.to_owned();
-        self
-    }
-
-    /// How long; ten minutes otherwise.
-    pub fn secs(mut self, secs: u64) -> Self {
-        self.secs = secs;
-        self
-    }
-
-    /// A further argument of `grant issue`.
-    pub fn arg(mut self, arg: &str) -> Self {
-        self.more.push(arg.to_owned());
-        self
-    }
-
-    /// Makes the key, the grant and the certificate.
-    #[track_caller]
-    pub fn issue(self) -> Pass {
-        let bastion = self.bastion;
-        // Known already is as good.
-        let added = bastion.admin(&["identity", "add", &self.identity]);
-        let key = bastion.fresh("id", "");
-        let mut keygen = Command::new("ssh-keygen");
-        keygen
-            .args(["-q", "-t", "ed25519", "-N", "", "-C", "test", "-f"])
-            .arg(&key);
-        run(&mut keygen, ADMIN).ok();
-        let public = key.with_extension("pub");
-        let length = format!("{}s", self.secs);
-        let mut args = vec!["grant", "issue", "--identity", &self.identity, "--for", &length];
-        args.extend(["--reason", "a test", "--public-key", public.to_str().unwrap()]);
-        args.extend(["--allow", &self.allow]);
-        args.extend(self.more.iter().map(String::as_str));
-        args.push(&self.destination);
-        let done = run(bastion.command(&args).arg("--json"), ADMIN);
-        assert_eq!(done.code(), 0, "{}; identity add: {}", done.err(), added.err());
-        let issued: Value = serde_json::from_slice(&done.stdout).unwrap();
-        let until = issued["grant"]["until"].as_str().unwrap();
-        let until: jiff::Timestamp = until.parse().unwrap();
-        Pass {
-            certificate: key.with_file_name(format!("{}-cert.pub", key.file_name().unwrap().to_str().unwrap())),
-            key,
-            destination: self.destination,
-            grant: issued["grant"]["id"].as_str().unwrap().to_owned(),
-            until_ms: until.as_millisecond() as u64,
-        }
-    }
-}
-
-impl Pass {
-    /// Milliseconds left of it, by the wall clock.
-    pub fn left_ms(&self) -> i64 {
-        self.until_ms as i64 - wall_ms() as i64
     }
 }
 

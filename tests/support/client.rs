@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::bastion::Pass;
+use super::pass::Pass;
 
 /// How the configuration calls the bastion.
 pub const GATE: &str = "gate";
