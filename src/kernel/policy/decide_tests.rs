@@ -228,6 +228,6 @@ fn obligations_reach_the_permit() {
     let policies =
         "@id(\"in\") @record(\"durable\") @warn(\"10m\") permit (principal, action == Action::\"connect\", resource);";
     let permit = ask(&holder, policies, Request::Connect).unwrap();
-    assert_eq!(permit.obligations().record, obligations::RecordMode::Durable);
+    assert_eq!(permit.obligations().record, Some(obligations::RecordMode::Durable));
     assert_eq!(permit.obligations().warn_ms, [600_000].into());
 }
