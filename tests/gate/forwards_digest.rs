@@ -225,6 +225,11 @@ fn what_no_such_rule_is_about_is_kept() {
     running.await_out("of the program", secs(30));
     through(port, MARK);
     through(other, MARK);
+    let (_, held) = holding_the_mark(&world.bastion.spool());
+    assert!(
+        !held.is_empty(),
+        "looked for in vain, so it proves nothing where it is not found"
+    );
     running.finish(secs(20));
 
     let record = world.bastion.only_record();
