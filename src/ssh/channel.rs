@@ -2,16 +2,20 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use portcullis_recording::event::ChannelAccount;
 use russh::{Pty, Sig};
+use tokio::sync::Notify;
 
 use super::answer::Answer;
 use super::budget::Budget;
 use super::control::Control;
 use super::gated::Kill;
+use super::hook::Hooked;
 use super::lane::{Lane, LaneError, Stream};
+use crate::clock::tick;
+use crate::kernel::hook::Nonce;
 use crate::kernel::policy::Kept;
 use crate::kernel::screen_state::ScreenState;
 use crate::kernel::session::EndReason;
@@ -120,6 +124,7 @@ pub struct Account {
     pub from_target_err: AtomicU64,
     pub to_client_err: AtomicU64,
     pub injected: AtomicU64,
+    pub withheld: AtomicU64,
     pub undelivered_up: AtomicU64,
     pub undelivered_down: AtomicU64,
 }
@@ -156,6 +161,10 @@ pub struct Channel {
     /// The client has sent its EOF.
     pub client_eof: AtomicBool,
     screen: Mutex<ScreenState>,
+    /// Takes out what a hooked shell says to us.
+    hook: OnceLock<Mutex<Hooked>>,
+    /// It may be known by now whether the hook runs.
+    pub hook_moved: Notify,
 }
 
 impl Channel {
@@ -177,6 +186,8 @@ impl Channel {
             denials: AtomicU32::new(0),
             client_eof: AtomicBool::new(false),
             screen: Mutex::new(ScreenState::default()),
+            hook: OnceLock::new(),
+            hook_moved: Notify::new(),
         }
     }
 
@@ -198,6 +209,30 @@ impl Channel {
     /// What the terminal shows, as far as it matters for writing into it.
     pub fn screen(&self) -> MutexGuard<'_, ScreenState> {
         self.screen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on the marks of this nonce are kept from the client.
+    pub fn hook(&self, nonce: Nonce) {
+        self.hook.get_or_init(|| Mutex::new(Hooked::new(nonce, tick())));
+    }
+
+    /// What keeps marks from the client, if its shell is hooked.
+    pub fn hooked(&self) -> Option<MutexGuard<'_, Hooked>> {
+        let hooked = self.hook.get()?;
+        Some(hooked.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Waits until it is known whether the hook of its shell runs; whether the
+    /// shell is to be asked for plainly.
+    pub async fn hook_failed(&self) -> bool {
+        loop {
+            let moved = self.hook_moved.notified();
+            let failed = self.hooked().map_or(Some(false), |hooked| hooked.failed());
+            match failed {
+                Some(failed) => return failed,
+                None => moved.await,
+            }
+        }
     }
 
     /// Takes bytes of the client.
@@ -256,7 +291,7 @@ impl Channel {
             from_target_err: read(&account.from_target_err),
             to_client_err: read(&account.to_client_err),
             injected: read(&account.injected),
-            withheld: 0,
+            withheld: read(&account.withheld),
             undelivered_up: read(&account.undelivered_up),
             undelivered_down: read(&account.undelivered_down),
         }

@@ -47,6 +47,7 @@ mod doors;
 mod forward;
 mod gated;
 mod goodbye;
+mod hook;
 mod host_check;
 mod inlet;
 mod inner_hosts;

@@ -216,6 +216,16 @@ impl Live {
         self.join(channel, client, end, place)
     }
 
+    /// The target's side of `channel` once more: what ran there did not start.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub(super) async fn again(self: &Arc<Self>, channel: &Arc<Channel>) -> Result<pump::TargetEnd, ChannelOpenFailure> {
+        let dialled = self.dialled(channel.number, "the same channel again").await?;
+        let link = Link::new(channel.clone(), self.control.clone(), Legged::Alone);
+        Ok(pump::TargetEnd::Ssh(dialled.open_program(link).await?))
+    }
+
     /// A target connection for `channel`: the one that is ready, or a fresh one
     /// under a permit of its own.
     ///

@@ -17,6 +17,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::channel::{Carries, Channel, Down, Up, count};
 use super::digests::Digests;
+use super::hook::{self, at, unhook};
 use super::lane::{Entry, Stream};
 use super::leg::signal_name;
 use super::local::LocalEnd;
@@ -128,6 +129,8 @@ pub fn start(
 async fn up(live: &Arc<Live>, channel: &Arc<Channel>, mut target: TargetEnd) {
     let mut batch = Vec::new();
     let mut resizes = Resizes::default();
+    // What a shell is asked for with, in case it is asked for again.
+    let mut opening = Vec::new();
     'pumping: loop {
         let popped = channel.stop.guard(async {
             tokio::select! {
@@ -163,10 +166,22 @@ async fn up(live: &Arc<Live>, channel: &Arc<Channel>, mut target: TargetEnd) {
             }
             let closing = matches!(entry, Entry::Control(Up::Close));
             let length = data_length(&entry);
+            if let Entry::Control(asked @ (Up::Pty(..) | Up::Env { .. })) = &entry {
+                opening.push(asked.clone());
+            }
+            let starts = matches!(entry, Entry::Control(Up::Start(_)));
             match channel.stop.guard(target.take(entry)).await {
                 Some(Ok(())) => count(&channel.account.to_target, length),
                 Some(Err(_)) | None => {
                     count(&channel.account.undelivered_up, length);
+                    undelivered_up(channel, entries);
+                    break 'pumping;
+                }
+            }
+            if starts {
+                let asked = std::mem::take(&mut opening);
+                if let Err(why) = hook::settle(live, channel, &mut target, asked).await {
+                    tracing::warn!(session = %live.id, why, "a shell was not asked for again");
                     undelivered_up(channel, entries);
                     break 'pumping;
                 }
@@ -207,8 +222,15 @@ async fn down(live: &Arc<Live>, channel: &Arc<Channel>, client: &ClientEnd) {
                 channel.stop.guard(pass_control(client, Down::Eof)).await;
             }
         }
-        let popped = channel.stop.guard(channel.down.pop(BATCH_BYTES, &mut batch)).await;
-        match popped {
+        let due = channel.hooked().and_then(|hooked| hooked.due());
+        let popped = channel.stop.guard(async {
+            tokio::select! {
+                biased;
+                popped = channel.down.pop(BATCH_BYTES, &mut batch) => popped,
+                () = at(due) => Ok(true),
+            }
+        });
+        match popped.await {
             Some(Ok(true)) => {}
             Some(Ok(false)) | None => break,
             Some(Err(error)) => {
@@ -221,6 +243,10 @@ async fn down(live: &Arc<Live>, channel: &Arc<Channel>, client: &ClientEnd) {
         if let Err(error) = record_output(live, channel, &batch) {
             undelivered_down(channel, batch.drain(..));
             live.control.end_now(EndReason::RecorderFailed(error));
+            break;
+        }
+        if !unhook(live, channel, &mut batch) {
+            undelivered_down(channel, batch.drain(..));
             break;
         }
         let mut entries = batch.drain(..);
@@ -305,6 +331,9 @@ async fn down(live: &Arc<Live>, channel: &Arc<Channel>, client: &ClientEnd) {
         if let Some(text) = waiting_notice.take() {
             waiting_notice = give_notice(live, channel, client, text).await;
         }
+    }
+    if let Some(mut hooked) = channel.hooked() {
+        count(&channel.account.undelivered_down, hooked.left());
     }
     channel.abandon();
     if channel.carries == Carries::Forward && !client.closed() && !live.control.stop.fired() {
@@ -504,7 +533,11 @@ fn undelivered_down(channel: &Channel, entries: impl Iterator<Item = Entry<Down>
 }
 
 impl TargetEnd {
-    async fn take(&mut self, entry: Entry<Up>) -> Result<(), russh::Error> {
+    /// Passes one thing on.
+    ///
+    /// # Errors
+    /// When the target takes nothing any more.
+    pub async fn take(&mut self, entry: Entry<Up>) -> Result<(), russh::Error> {
         match self {
             TargetEnd::Local(local) => local.take(entry).await,
             TargetEnd::Ssh(target) => match entry {
@@ -532,7 +565,7 @@ impl TargetEnd {
 
     /// Ends the target's side. `cut`: the gate ends it, so commands without a
     /// terminal are told to terminate first.
-    async fn leave(self, cut: bool) {
+    pub async fn leave(self, cut: bool) {
         match self {
             TargetEnd::Local(local) => local.leave().await,
             TargetEnd::Ssh(target) => target.leave(cut, LEAVE_WAIT).await,

@@ -12,6 +12,7 @@ use super::answer::Answer;
 use super::channel::{Carries, Channel, Display, Down, Start, Terminal, Up};
 use super::leg::signal_name;
 use super::session::Live;
+use crate::kernel::hook::{self, Nonce};
 use crate::kernel::request::{ENV_COUNT_MAX, ENV_VALUE_BYTES_MAX, EXEC_BYTES_MAX, Request, clamp_terminal};
 use crate::kernel::session::EndReason;
 
@@ -86,23 +87,38 @@ pub async fn start(live: &Live, channel: &Channel, start: Start) -> Option<bool>
         refuse_in_words(live, channel, "this channel runs a program already".into());
         return None;
     }
-    if let Err(denial) = live.decide(channel.number, request, &detail, "") {
-        // What did not start does not count.
-        channel.started.store(false, Ordering::SeqCst);
-        let said = format!("refused by rule {}: {}", denial.rule, denial.sentence);
-        refuse_in_words(live, channel, said);
-        return None;
-    }
-    let start = match live.admitted.force_command() {
-        Some(command) => {
+    let permit = match live.decide(channel.number, request, &detail, "") {
+        Ok(permit) => permit,
+        Err(denial) => {
+            // What did not start does not count.
+            channel.started.store(false, Ordering::SeqCst);
+            let said = format!("refused by rule {}: {}", denial.rule, denial.sentence);
+            refuse_in_words(live, channel, said);
+            return None;
+        }
+    };
+    let start = match (live.admitted.force_command(), start) {
+        (Some(command), _) => {
             let text = format!("the certificate's forced command runs instead: {command}");
             live.record(channel.number, Event::Marker { text: text.into() });
             Start::Exec(command.as_bytes().to_vec())
         }
-        None => start,
+        (None, Start::Shell) if permit.obligations().hook && channel.is_terminal() && !live.is_local() => {
+            hooked(live, channel)
+        }
+        (None, start) => start,
     };
     enqueue(live, channel, Up::Start(start));
     channel.answer.wait(&channel.stop).await
+}
+
+/// The login shell, told to say what it runs.
+fn hooked(live: &Live, channel: &Channel) -> Start {
+    let nonce = Nonce::new(crate::entropy::id());
+    let text = format!("the shell is started with the hook of nonce {nonce}");
+    live.record(channel.number, Event::Marker { text: text.into() });
+    channel.hook(nonce);
+    Start::Exec(hook::launch(nonce))
 }
 
 /// A terminal; whether it is given. The target's own answer, or a yes if that

@@ -52,6 +52,7 @@ const KNOWN: &[Known] = &[
     known("end_on_change", true, &[Action::Connect]),
     known("grace", true, &[Action::Connect]),
     known("notify", true, &[]),
+    known("hook", false, &[Action::Shell]),
 ];
 
 const fn known(name: &'static str, forbid: bool, actions: &'static [Action]) -> Known {
@@ -209,6 +210,7 @@ fn oblige(to: &mut Obligations, name: &str, value: &str) -> Result<(), String> {
         "single_use" => to.single_use = switch(value)?,
         "end_on_change" => to.end_on_change = switch(value)?,
         "notify" => to.notify = switch(value)?,
+        "hook" => to.hook = switch(value)?,
         _ => return Err("it demands nothing".to_owned()),
     }
     Ok(())

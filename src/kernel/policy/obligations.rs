@@ -62,6 +62,9 @@ pub struct Obligations {
     /// `@notify`: written out loud: log, metric and ledger, as an alarm.
     #[serde(default)]
     pub notify: bool,
+    /// `@hook`: the shell is started so that it says what it runs (`kernel::hook`).
+    #[serde(default)]
+    pub hook: bool,
 }
 
 impl Obligations {
@@ -85,6 +88,7 @@ impl Obligations {
             end_on_change: self.end_on_change || other.end_on_change,
             grace_ms: least(self.grace_ms, other.grace_ms),
             notify: self.notify || other.notify,
+            hook: self.hook || other.hook,
         }
     }
 }
