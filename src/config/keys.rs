@@ -157,7 +157,7 @@ pub const KEYS: &[Key] = &[
         "ssh",
         "kex",
         "\"default\"",
-        "\"default\", or \"pq-only\" to refuse clients without post-quantum key exchange",
+        "\"default\", or \"pq-only\" to refuse clients and targets without post-quantum key exchange",
     ),
     key(
         "ssh",

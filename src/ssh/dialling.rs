@@ -67,6 +67,7 @@ impl Live {
             ),
             extensions: self.extensions(),
             until_ms: self.admitted.until_ms(),
+            kex: settings.kex,
             timeout: settings.target_timeout,
             sources: settings.target_sources.clone(),
         };

@@ -38,8 +38,12 @@ struct Shared {
 #[derive(Default)]
 struct State {
     waiting: BytesMut,
+    /// Who sends has said that no more comes.
     ended: bool,
+    /// Nobody reads any more.
+    closed: bool,
     reader: Option<Waker>,
+    writer: Option<Waker>,
 }
 
 impl Inlet {
@@ -62,7 +66,7 @@ impl Inlet {
     /// [`Full`]; none of them were taken.
     pub fn push(&self, bytes: &[u8]) -> Result<(), Full> {
         let mut state = self.lock();
-        if state.ended || bytes.is_empty() {
+        if state.ended || state.closed || bytes.is_empty() {
             return Ok(());
         }
         if state.waiting.len().saturating_add(bytes.len()) > self.0.bytes_max {
@@ -75,19 +79,19 @@ impl Inlet {
         Ok(())
     }
 
-    /// No more comes; what waits is still read.
+    /// No more comes; what waits is still read, and a write that would wait fails.
     pub fn end(&self) {
         let mut state = self.lock();
         state.ended = true;
-        let reader = state.reader.take();
+        let wakers = [state.reader.take(), state.writer.take()];
         drop(state);
-        reader.into_iter().for_each(Waker::wake);
+        wakers.into_iter().flatten().for_each(Waker::wake);
     }
 
     /// Nobody reads any more.
     fn close(&self) {
         let mut state = self.lock();
-        state.ended = true;
+        state.closed = true;
         state.waiting = BytesMut::new();
         drop(state);
         self.0.drained.notify_waiters();
@@ -132,6 +136,23 @@ impl Inlet {
         Poll::Ready(())
     }
 
+    /// What became of a write, if it need not wait. An SSH peer that sends no
+    /// more is gone: it makes no room either, and nobody may wait for that.
+    fn unless_over<T>(&self, context: &Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            return written;
+        }
+        let mut state = self.lock();
+        if state.ended {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        match &mut state.writer {
+            Some(writer) => writer.clone_from(context.waker()),
+            none => *none = Some(context.waker().clone()),
+        }
+        Poll::Pending
+    }
+
     /// Its other end: reads what was pushed, writes to `write`. `held` lives as
     /// long as the stream.
     pub fn stream<G>(&self, write: impl AsyncWrite + Send + 'static, held: G) -> Carried<G> {
@@ -158,15 +179,18 @@ impl<G: Unpin> AsyncRead for Carried<G> {
 
 impl<G: Unpin> AsyncWrite for Carried<G> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.write.as_mut().poll_write(context, bytes)
+        let written = self.write.as_mut().poll_write(context, bytes);
+        self.inlet.unless_over(context, written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.write.as_mut().poll_flush(context)
+        let written = self.write.as_mut().poll_flush(context);
+        self.inlet.unless_over(context, written)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.write.as_mut().poll_shutdown(context)
+        let written = self.write.as_mut().poll_shutdown(context);
+        self.inlet.unless_over(context, written)
     }
 }
 
@@ -185,7 +209,7 @@ impl<G> Drop for Carried<G> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::io::AsyncReadExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     const MAX: usize = 4 * HIGH_WATER_BYTES;
 
@@ -261,6 +285,27 @@ mod tests {
         let mut got = vec![0u8; bytes.len()];
         stream.read_exact(&mut got).await.unwrap();
         assert!(got == bytes && inlet.lock().waiting.capacity() <= KEPT_BYTES);
+    }
+
+    #[tokio::test]
+    async fn a_write_does_not_wait_for_a_peer_that_has_ended() {
+        // Room for one byte, and nobody reads.
+        let (narrow, _unread) = tokio::io::duplex(1);
+        let inlet = Inlet::new(MAX);
+        let mut stream = inlet.stream(narrow, ());
+        let writing = tokio::spawn(async move {
+            let error = stream.write_all(b"xy").await.unwrap_err();
+            // What had come before is read all the same.
+            let mut rest = Vec::new();
+            stream.read_to_end(&mut rest).await.unwrap();
+            (error.kind(), rest)
+        });
+        tokio::task::yield_now().await;
+        inlet.push(b"bye").unwrap();
+        tokio::task::yield_now().await;
+        assert!(!writing.is_finished());
+        inlet.end();
+        assert_eq!(writing.await.unwrap(), (io::ErrorKind::BrokenPipe, b"bye".to_vec()));
     }
 
     #[test]

@@ -10,10 +10,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use russh::AlgorithmKind;
 use russh::client::{self, Handle, Handler};
 use tokio::net::TcpStream;
 
-use super::algorithms;
+use super::algorithms::{self, KeyExchange};
 use super::doors::Doors;
 use super::gated::{Gated, Kill, Transport, tune};
 use super::host_check::{HostCheck, Seen};
@@ -50,6 +51,8 @@ pub enum DialError {
     Timeout(String, u64),
     #[error("the target {0} shows another host key than the pinned one ({1})")]
     HostKey(String, String),
+    #[error("the target {0} offers no key exchange that ssh.kex allows, but {1}")]
+    KeyExchange(String, String),
     #[error("the target's pinned host key cannot be read: {0}")]
     BadPin(String),
     #[error("the target {0} {1}")]
@@ -114,6 +117,7 @@ pub struct Dial {
     /// What the certificate is to carry.
     pub extensions: Vec<&'static str>,
     pub until_ms: u64,
+    pub kex: KeyExchange,
     /// For each host; what a credential source takes comes on top.
     pub timeout: Duration,
     /// What the first host sees us come from; none: the address that is dialled from.
@@ -273,7 +277,7 @@ impl<'a> Step<'a> {
         let config = client::Config {
             client_id: russh::SshId::Standard("SSH-2.0-Portcullis".into()),
             window_size: WINDOW_BYTES,
-            preferred: algorithms::client(self.check()?.pinned_algorithm()),
+            preferred: algorithms::client(self.dial.kex, self.check()?.pinned_algorithm()),
             keepalive_interval: Some(KEEPALIVE),
             keepalive_max: KEEPALIVES_MISSED_MAX,
             channel_buffer_size: 1,
@@ -281,9 +285,17 @@ impl<'a> Step<'a> {
         };
         let stream = Gated::new(stream, self.kill.clone());
         let connected = client::connect_stream(Arc::new(config), stream, handler).await;
-        connected.map_err(|error| match seen.take() {
-            Some(fingerprint) => DialError::HostKey(self.host.addr.clone(), fingerprint),
-            None => self.unreachable(&error),
+        connected.map_err(|error| match (seen.take(), error) {
+            (Some(fingerprint), _) => DialError::HostKey(self.host.addr.clone(), fingerprint),
+            (
+                None,
+                russh::Error::NoCommonAlgo {
+                    kind: AlgorithmKind::Kex,
+                    theirs,
+                    ..
+                },
+            ) => DialError::KeyExchange(self.host.addr.clone(), clean(&theirs.join(", "))),
+            (None, error) => self.unreachable(&error),
         })
     }
 
