@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 
+use self::due::Due;
 use crate::clock::{Clock, Now};
 use crate::kernel::grant::WallMs;
 use crate::kernel::id::{Destination, GrantId, IdentityName, NodeName, SessionId, TargetName};
@@ -19,6 +20,8 @@ use crate::kernel::policy::obligations::Obligations;
 use crate::kernel::policy::recheck::Ending;
 use crate::kernel::session::{EndReason, Until, Warnings};
 use crate::store::{Revocation, RevocationScope, Store, StoreError};
+
+mod due;
 
 /// How often the gate looks at the clocks while anybody is in, in ms: a step
 /// of the wall clock is noticed within this.
@@ -113,31 +116,6 @@ impl Inside {
     }
 }
 
-/// Before this moment of either clock nothing is due for anybody: the house
-/// costs nothing while nothing happens in it.
-#[derive(Clone, Copy)]
-struct Due(Now);
-
-impl Due {
-    /// Everybody is looked at, whatever the clocks say.
-    const NOW: Due = Due(Now { wall_ms: 0, boot_ms: 0 });
-
-    /// So many ms from now, on the clock that gets there first.
-    fn after(now: Now, ms: u64) -> Due {
-        Due(Now {
-            wall_ms: now.wall_ms.saturating_add(ms),
-            boot_ms: now.boot_ms.saturating_add(ms),
-        })
-    }
-
-    /// The ms until then, on the clock that gets there first.
-    fn left_ms(self, now: Now) -> u64 {
-        let Due(due) = self;
-        let wall_left = due.wall_ms.saturating_sub(now.wall_ms);
-        wall_left.min(due.boot_ms.saturating_sub(now.boot_ms))
-    }
-}
-
 struct State {
     inside: BTreeMap<SessionId, Inside>,
     last: Now,
@@ -166,6 +144,8 @@ impl Drop for AbortOnPanic {
 pub enum Closed {
     Draining,
     LeaseLost,
+    /// Who comes has that many sessions already.
+    Full(usize),
 }
 
 /// Who is in now.
@@ -304,11 +284,13 @@ impl Registry {
         next
     }
 
-    /// Lets a session in. The ticket takes it out again when dropped.
+    /// Lets a session in, if its identity has fewer than `most` that live by
+    /// the store's word; one that does not is let in whatever there is. The
+    /// ticket takes it out again when dropped.
     ///
     /// # Errors
-    /// [`Closed`], if nobody is let in.
-    pub fn enter(self: &Arc<Self>, entry: Entry) -> Result<Ticket, Closed> {
+    /// [`Closed`], if nobody is let in, or nobody more of this identity.
+    pub fn enter(self: &Arc<Self>, entry: Entry, most: usize) -> Result<Ticket, Closed> {
         let mut state = self.lock();
         let now = self.clock.now();
         if entry.leased && !self.store_alive() {
@@ -316,6 +298,10 @@ impl Registry {
         }
         if state.draining {
             return Err(Closed::Draining);
+        }
+        let counts = |inside: &&Inside| inside.entry.leased && !inside.cut && inside.entry.identity == entry.identity;
+        if entry.leased && state.inside.values().filter(counts).count() >= most {
+            return Err(Closed::Full(most));
         }
         let id = entry.id;
         if state.inside.is_empty() {

@@ -51,12 +51,17 @@ fn nobody() -> Who {
 }
 
 fn inside(registry: &Arc<Registry>, minutes: u64, id: u8) -> (Arc<Probe>, Ticket) {
+    let (probe, entered) = enters(registry, minutes, id, usize::MAX);
+    (probe, entered.unwrap_or_else(|closed| panic!("{closed:?}")))
+}
+
+fn enters(registry: &Arc<Registry>, minutes: u64, id: u8, most: usize) -> (Arc<Probe>, Result<Ticket, Closed>) {
     registry.lease_until.store(u64::MAX, Ordering::SeqCst);
     let probe = Arc::new(Probe::default());
     probe.active.store(START.boot_ms, Ordering::SeqCst);
     let now = registry.clock.now();
-    let ticket = registry
-        .enter(Entry {
+    let entered = registry.enter(
+        Entry {
             id: SessionId([id; 16]),
             grant: GrantId([id; 16]),
             identity: "alice".parse().unwrap(),
@@ -76,9 +81,10 @@ fn inside(registry: &Arc<Registry>, minutes: u64, id: u8) -> (Arc<Probe>, Ticket
             },
             held: probe.clone(),
             leased: id != UNLEASED,
-        })
-        .unwrap_or_else(|closed| panic!("{closed:?}"));
-    (probe, ticket)
+        },
+        most,
+    );
+    (probe, entered)
 }
 
 #[test]
@@ -363,4 +369,18 @@ fn nobody_enters_without_a_lease_or_while_draining() {
     assert_eq!(registry.count(), 0);
     registry.drain(true);
     assert!(registry.draining());
+}
+
+#[test]
+fn nobody_is_in_more_sessions_than_he_may_and_break_glass_is_not_counted() {
+    let registry = Registry::new(Clock::manual(START), None, Vec::new());
+    let (_one, first) = enters(&registry, 10, 1, 2);
+    let (_glass, unleased) = enters(&registry, 10, UNLEASED, 2);
+    let (_two, second) = enters(&registry, 10, 2, 2);
+    assert!(first.is_ok() && unleased.is_ok());
+    let second = second.unwrap_or_else(|closed| panic!("{closed:?}"));
+    assert_eq!(enters(&registry, 10, 3, 2).1.err(), Some(Closed::Full(2)));
+    // One whose bytes have stopped for good makes room before it is sealed.
+    second.cut();
+    assert!(enters(&registry, 10, 3, 2).1.is_ok());
 }

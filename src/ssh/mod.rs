@@ -99,6 +99,8 @@ pub struct Settings {
     pub connections_exempt: Vec<Cidr>,
     /// Channels open at once on one connection.
     pub channels_max: usize,
+    /// Sessions of one identity at once, without those under break-glass grants.
+    pub sessions_per_identity: usize,
     /// Channels ever opened on one connection.
     pub opens_max: usize,
     /// Key offers on one connection, with or without a signature.

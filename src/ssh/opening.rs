@@ -255,24 +255,33 @@ async fn open(
 
     let id = SessionId(crate::entropy::id());
     let control = Control::new(gate.clock.clone());
+    let settings = gate.settings();
+    let entry = Entry {
+        id,
+        grant: admitted.grant(),
+        identity: admitted.identity().clone(),
+        destination: admitted.destination().clone(),
+        hops: hops.iter().map(|hop| hop.name.clone()).collect(),
+        until: Until::new(admitted.until_ms(), now.wall_ms, now.boot_ms),
+        oldest_boot_ms: now.boot_ms.saturating_add(settings.session_ms_max),
+        facts: facts.clone(),
+        held_to: held_to.clone(),
+        held: control.clone(),
+        leased: admitted.break_glass().is_none(),
+    };
     let ticket = gate
         .registry
-        .enter(Entry {
-            id,
-            grant: admitted.grant(),
-            identity: admitted.identity().clone(),
-            destination: admitted.destination().clone(),
-            hops: hops.iter().map(|hop| hop.name.clone()).collect(),
-            until: Until::new(admitted.until_ms(), now.wall_ms, now.boot_ms),
-            oldest_boot_ms: now.boot_ms.saturating_add(gate.settings().session_ms_max),
-            facts: facts.clone(),
-            held_to: held_to.clone(),
-            held: control.clone(),
-            leased: admitted.break_glass().is_none(),
-        })
+        .enter(entry, settings.sessions_per_identity)
         .map_err(|closed| match closed {
             Closed::Draining => refused("drain", EndReason::Drain.sentence()),
             Closed::LeaseLost => refused("store_unavailable", EndReason::LeaseLost.sentence()),
+            Closed::Full(most) => refused(
+                "sessions_too_many",
+                format!(
+                    "you are in {most} sessions, and nobody may be in more at once: end one of them first \
+                     (ssh.sessions_per_identity is the admin's to set)"
+                ),
+            ),
         })?;
 
     // Who is in the registry is asked again by a change; who enters while it
