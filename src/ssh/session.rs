@@ -210,9 +210,8 @@ impl Live {
             Err(denial) => (false, denial.rule.as_str(), denial.code, denial.notify),
         };
         self.gate.metrics.decision(action, allowed);
-        if !allowed && self.patience.lost(self.gate.clock.now().boot_ms) {
-            let why = "too many refused requests";
-            self.control.end_now(EndReason::Protocol(why.into()));
+        if !allowed {
+            self.lose_patience();
         }
         if notify {
             self.gate.notify(serde_json::json!({
@@ -266,7 +265,7 @@ impl Live {
     }
 
     /// Records a request that is not even put before policy, because of what
-    /// the channel is doing.
+    /// the channel is doing. It counts as any other refusal.
     pub fn refuse(&self, channel: u32, request: &Request, detail: &[u8], want: &str) {
         let action = request.action();
         self.record(
@@ -287,6 +286,15 @@ impl Live {
                 code: "out_of_place".into(),
             },
         );
+        self.lose_patience();
+    }
+
+    /// Counts a refusal; the session ends at one too many.
+    fn lose_patience(&self) {
+        if self.patience.lost(self.gate.clock.now().boot_ms) {
+            let why = "too many refused requests";
+            self.control.end_now(EndReason::Protocol(why.into()));
+        }
     }
 
     /// Opens the ledger and dials the target.
