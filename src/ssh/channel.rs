@@ -239,14 +239,14 @@ impl Channel {
         );
     }
 
-    /// The accounts, with `hidden` bytes of unechoed input left out on both legs.
-    pub fn accounts(&self, hidden: u64) -> ChannelAccount {
+    /// The account so far, unechoed input in it.
+    pub fn account(&self) -> ChannelAccount {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let account = &self.account;
         ChannelAccount {
             channel: self.number,
-            from_client: read(&account.from_client).saturating_sub(hidden),
-            to_target: read(&account.to_target).saturating_sub(hidden),
+            from_client: read(&account.from_client),
+            to_target: read(&account.to_target),
             from_target_out: read(&account.from_target_out),
             to_client_out: read(&account.to_client_out),
             from_target_err: read(&account.from_target_err),

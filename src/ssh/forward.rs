@@ -146,6 +146,7 @@ impl Live {
         channel.stop.fire();
         let text = format!("the {who} did not open it: {}", clean(failure.description()));
         self.record(channel.number, Event::Marker { text: text.into() });
+        self.retire(channel);
     }
 
     /// Lets the target listen for the client. Answers with the port that it

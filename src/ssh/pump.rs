@@ -106,20 +106,32 @@ pub fn start(
     target: TargetEnd,
     place: OwnedSemaphorePermit,
 ) {
+    let both = Arc::new(Both(live.clone(), channel.clone()));
     let guard = live.pump();
     tokio::spawn({
-        let (live, channel) = (live.clone(), channel.clone());
+        let (live, channel, both) = (live.clone(), channel.clone(), both.clone());
         async move {
             down(&live, &channel, &client).await;
+            drop(both);
             drop(guard);
         }
     });
     let guard = live.pump();
     tokio::spawn(async move {
         up(&live, &channel, target).await;
+        drop(both);
         drop(place);
         drop(guard);
     });
+}
+
+/// Both pumps of a channel: when the second one ends, the channel is over.
+struct Both(Arc<Live>, Arc<Channel>);
+
+impl Drop for Both {
+    fn drop(&mut self) {
+        self.0.retire(&self.1);
+    }
 }
 
 /// Client to target.

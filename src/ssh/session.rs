@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use portcullis_recording::Event;
-use portcullis_recording::event::Direction;
+use portcullis_recording::event::{ChannelAccount, Direction};
 use tokio::sync::Notify;
 
 use super::Gate;
@@ -40,7 +40,8 @@ const LINGER: Duration = Duration::from_secs(10);
 /// alone, and leaves the programs beside it theirs.
 const FORWARDS_SHARE: u64 = 4;
 
-/// Every channel by its number, with the client's side once it is open.
+/// The channels by their numbers until they are over, with the client's side
+/// of each once it is open.
 pub(super) type Channels = BTreeMap<u32, (Arc<Channel>, Option<ClientEnd>)>;
 
 /// A session that is being recorded.
@@ -68,6 +69,8 @@ pub struct Live {
     history: History,
     pub(super) next_channel: AtomicU32,
     channels: Mutex<Channels>,
+    /// The accounts of those that are over.
+    over: Mutex<Vec<ChannelAccount>>,
     /// Bytes that may wait in all its lanes, and the forwards' part of them.
     pub(super) waiting: Budget,
     pub(super) waiting_forwards: Budget,
@@ -75,6 +78,15 @@ pub struct Live {
     pub(super) spare: Spare,
     pumps: AtomicU32,
     pumps_left: Notify,
+}
+
+/// What stands in the open part of a recording: input that was not echoed is
+/// in neither leg of it.
+fn without_hidden(mut account: ChannelAccount, recorder: &Recorder) -> ChannelAccount {
+    let hidden = recorder.hidden_bytes(account.channel);
+    account.from_client = account.from_client.saturating_sub(hidden);
+    account.to_target = account.to_target.saturating_sub(hidden);
+    account
 }
 
 /// Counts a running pump; the end waits for all of them.
@@ -121,6 +133,7 @@ impl Live {
             history: opened.history,
             next_channel: AtomicU32::new(1),
             channels: Mutex::new(BTreeMap::new()),
+            over: Mutex::default(),
             spare: Spare::default(),
             pumps: AtomicU32::new(0),
             pumps_left: Notify::new(),
@@ -135,6 +148,36 @@ impl Live {
 
     pub(super) fn channels(&self) -> MutexGuard<'_, Channels> {
         self.channels.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn over(&self) -> MutexGuard<'_, Vec<ChannelAccount>> {
+        self.over.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A channel on which nothing moves any more: only its account is kept. At
+    /// the session's end they stay, for their last line.
+    pub(super) fn retire(&self, channel: &Channel) {
+        let mut channels = self.channels();
+        if self.control.stop.fired() || channels.remove(&channel.number).is_none() {
+            return;
+        }
+        let account = self.settle(channel);
+        self.over().push(account);
+    }
+
+    /// What waits in it goes nowhere any more; its account, unechoed input in it.
+    fn settle(&self, channel: &Channel) -> ChannelAccount {
+        channel.abandon();
+        let account = channel.account();
+        for (direction, bytes) in [
+            (Direction::ToTarget, account.undelivered_up),
+            (Direction::ToClient, account.undelivered_down),
+        ] {
+            if bytes > 0 {
+                self.record(channel.number, Event::Undelivered { direction, bytes });
+            }
+        }
+        account
     }
 
     /// Records one event; a recorder that cannot ends the session.
@@ -421,29 +464,17 @@ impl Live {
     /// what could not be archived yet.
     async fn finish(&self, reason: &EndReason) -> Option<(Finished, WallMs)> {
         let channels: Vec<Arc<Channel>> = self.channels().values().map(|(channel, _)| channel.clone()).collect();
-        for channel in &channels {
-            channel.abandon();
-            let account = channel.accounts(0);
-            for (direction, bytes) in [
-                (Direction::ToTarget, account.undelivered_up),
-                (Direction::ToClient, account.undelivered_down),
-            ] {
-                if bytes > 0 {
-                    self.record(channel.number, Event::Undelivered { direction, bytes });
-                }
-            }
-        }
-        let moved = channels.iter().fold(0u64, |sum, channel| {
-            let account = channel.accounts(0);
+        let mut settled = std::mem::take(&mut *self.over());
+        settled.extend(channels.iter().map(|channel| self.settle(channel)));
+        settled.sort_unstable_by_key(|account| account.channel);
+        let moved = settled.iter().fold(0u64, |sum, account| {
             sum.saturating_add(account.to_target)
                 .saturating_add(account.to_client_out)
         });
         self.note_volume(moved, self.gate.clock.now().wall_ms);
         let accounts = |recorder: &Recorder| {
-            channels
-                .iter()
-                .map(|channel| channel.accounts(recorder.hidden_bytes(channel.number)))
-                .collect()
+            let open = |account| without_hidden(account, recorder);
+            settled.into_iter().map(open).collect()
         };
         let sentence = reason.sentence();
         let sealed = self.recorder.finish(accounts, reason.code(), &sentence).await;
