@@ -100,12 +100,14 @@ pub enum Down {
     },
     /// Whether the client handles ^S and ^Q itself (RFC 4254 section 6.8).
     XonXoff(bool),
+    /// What the target said before it let us in, as lines for the terminal.
+    Banner(String),
     /// A line of ours for the terminal, when it can take one.
     Notice(String),
     /// A refusal in words, at once, and then the answer to the request.
     Refused(String),
-    /// The connection to the target broke before it closed the channel.
-    Lost,
+    /// The connection to the target broke before it closed the channel, in words.
+    Lost(String),
     Close,
 }
 

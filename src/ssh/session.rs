@@ -1,7 +1,7 @@
 //! A session on the rim: what it has open, and the one way in which it ends.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use portcullis_recording::event::{ChannelAccount, Direction};
 use tokio::sync::Notify;
 
 use super::Gate;
+use super::banner::Banner;
 use super::budget::Budget;
 use super::channel::Channel;
 use super::control::{Control, Order};
@@ -56,6 +57,10 @@ pub struct Live {
     pub target: Target,
     /// The bastions before it, in the order in which they are dialled.
     pub hops: Vec<Target>,
+    /// What the target says before it lets us in.
+    pub(super) banner: Banner,
+    /// A bastion that failed on the way is in the ledger.
+    pub(super) bastion_noted: AtomicBool,
     /// Its target connection for forwards, and what the client listens to there.
     pub(super) forwards: Forwards,
     /// Where channels towards the client are opened.
@@ -117,6 +122,8 @@ impl Live {
         Arc::new(Live {
             waiting_forwards: waiting.part(waiting.max() / FORWARDS_SHARE),
             waiting,
+            banner: Banner::default(),
+            bastion_noted: AtomicBool::new(false),
             forwards: Forwards::default(),
             client: OnceLock::new(),
             id: opened.id,
