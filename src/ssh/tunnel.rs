@@ -17,6 +17,8 @@ use super::host_check::{HostCheck, Seen};
 use super::inlet::{Carried, Inlet};
 use crate::kernel::id::TargetName;
 
+/// Above this a bastion's packets wait for room, in bytes.
+const HIGH_WATER_BYTES: usize = 256 * 1024;
 /// What may wait at most, in bytes: a target that writes and never reads is cut.
 const QUEUE_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// How long each packet waits for room. Short enough for window adjustments,
@@ -42,7 +44,7 @@ impl Hop {
             broken,
             check,
             seen,
-            inlet: Inlet::new(QUEUE_BYTES_MAX),
+            inlet: Inlet::new(HIGH_WATER_BYTES, QUEUE_BYTES_MAX),
             kill,
         }
     }
