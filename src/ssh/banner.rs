@@ -17,6 +17,8 @@ pub struct Banner(Arc<Mutex<Heard>>);
 #[derive(Default, Debug)]
 struct Heard {
     text: String,
+    /// Nothing is kept any more.
+    deaf: bool,
     noted: bool,
 }
 
@@ -28,16 +30,23 @@ impl Banner {
     /// The target said this. A target may say several before it lets in.
     pub fn hear(&self, said: &str) {
         let mut heard = self.lock();
-        if heard.noted {
+        if heard.deaf {
             return;
         }
         let left = BANNER_BYTES_MAX.saturating_sub(heard.text.len());
         add_harmless(&mut heard.text, said, left);
     }
 
+    /// The target is being shown a secret: it could say it from now on, and
+    /// nothing of that is kept.
+    pub fn close(&self) {
+        self.lock().deaf = true;
+    }
+
     /// What was said, once, for the recording. What is said later is not kept.
     pub fn note(&self) -> Option<String> {
         let mut heard = self.lock();
+        heard.deaf = true;
         let first = !std::mem::replace(&mut heard.noted, true);
         (first && !heard.text.is_empty()).then(|| heard.text.clone())
     }
@@ -112,6 +121,11 @@ mod tests {
         assert_eq!(banner.show().unwrap(), "property of\r\nthe house\r\n");
         assert_eq!(banner.show(), None);
         assert_eq!(Banner::default().note(), None);
+        let told = Banner::default();
+        told.hear("welcome");
+        told.close();
+        told.hear(", and so is your hunter2");
+        assert_eq!(told.note().unwrap(), "welcome");
     }
 
     #[test]

@@ -232,10 +232,14 @@ impl<'a> Step<'a> {
         format!("the target {addr}")
     }
 
+    fn is_target(&self) -> bool {
+        std::ptr::eq(self.host, &self.dial.target)
+    }
+
     /// How this host is called in errors; the first of a way that fails is
     /// named in the errors of those behind it.
     fn called(&self) -> String {
-        let own = match std::ptr::eq(self.host, &self.dial.target) {
+        let own = match self.is_target() {
             true => Step::target(&self.host.addr),
             false => format!("the bastion {} ({})", self.host.name, self.host.addr),
         };
@@ -269,7 +273,11 @@ impl<'a> Step<'a> {
         // Only now, and never before the host has proved itself.
         let shown = self.shown(from, extensions).await?;
         let began = tick();
-        let logged_in = log_in(&mut handle, self.host.login.as_str(), shown);
+        let banner = match self.is_target() {
+            true => self.dial.banner.clone(),
+            false => Banner::default(),
+        };
+        let logged_in = log_in(&mut handle, self.host.login.as_str(), shown, &banner);
         let logged_in = tokio::time::timeout(left, logged_in).await.map_err(|_| self.late())?;
         logged_in.map_err(|why| DialError::Login(self.called(), why))?;
         Ok((handle, left.saturating_sub(tick().duration_since(began))))
