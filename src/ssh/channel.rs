@@ -105,12 +105,14 @@ pub enum Down {
     },
     /// Whether the client handles ^S and ^Q itself (RFC 4254 section 6.8).
     XonXoff(bool),
+    /// What the target said before it let us in, as lines for the terminal.
+    Banner(String),
     /// A line of ours for the terminal, when it can take one.
     Notice(String),
     /// A refusal in words, at once, and then the answer to the request.
     Refused(String),
-    /// The connection to the target broke before it closed the channel.
-    Lost,
+    /// The connection to the target broke before it closed the channel, in words.
+    Lost(String),
     Close,
 }
 
@@ -278,14 +280,14 @@ impl Channel {
         );
     }
 
-    /// The accounts, with `hidden` bytes of unechoed input left out on both legs.
-    pub fn accounts(&self, hidden: u64) -> ChannelAccount {
+    /// The account so far, unechoed input in it.
+    pub fn account(&self) -> ChannelAccount {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let account = &self.account;
         ChannelAccount {
             channel: self.number,
-            from_client: read(&account.from_client).saturating_sub(hidden),
-            to_target: read(&account.to_target).saturating_sub(hidden),
+            from_client: read(&account.from_client),
+            to_target: read(&account.to_target),
             from_target_out: read(&account.from_target_out),
             to_client_out: read(&account.to_client_out),
             from_target_err: read(&account.from_target_err),

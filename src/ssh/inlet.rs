@@ -16,8 +16,6 @@ use tokio::sync::Notify;
 
 use super::gated::{Kill, Transport};
 
-/// Above this whoever sends should be slowed, in bytes.
-pub const HIGH_WATER_BYTES: usize = 256 * 1024;
 /// An empty queue gives back what it has taken beyond this, in bytes.
 const KEPT_BYTES: usize = 64 * 1024;
 
@@ -30,6 +28,7 @@ pub struct Full;
 pub struct Inlet(Arc<Shared>);
 
 struct Shared {
+    high_bytes: usize,
     bytes_max: usize,
     state: Mutex<State>,
     drained: Notify,
@@ -47,9 +46,10 @@ struct State {
 }
 
 impl Inlet {
-    /// A queue for at most so many bytes.
-    pub fn new(bytes_max: usize) -> Inlet {
+    /// A queue for at most `bytes_max`. Above `high_bytes` whoever sends should be slowed.
+    pub fn new(high_bytes: usize, bytes_max: usize) -> Inlet {
         Inlet(Arc::new(Shared {
+            high_bytes,
             bytes_max,
             state: Mutex::default(),
             drained: Notify::new(),
@@ -99,7 +99,7 @@ impl Inlet {
 
     /// Whether more waits than should.
     pub fn is_high(&self) -> bool {
-        self.lock().waiting.len() > HIGH_WATER_BYTES
+        self.lock().waiting.len() > self.0.high_bytes
     }
 
     /// Waits a little while more is there than should be.
@@ -211,11 +211,12 @@ mod tests {
     use super::*;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-    const MAX: usize = 4 * HIGH_WATER_BYTES;
+    const HIGH: usize = 256 * 1024;
+    const MAX: usize = 4 * HIGH;
 
     #[tokio::test]
     async fn bytes_come_out_as_they_went_in() {
-        let inlet = Inlet::new(MAX);
+        let inlet = Inlet::new(HIGH, MAX);
         let mut stream = inlet.stream(tokio::io::sink(), ());
         inlet.push(b"abc").unwrap();
         inlet.push(b"def").unwrap();
@@ -232,7 +233,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_reader_that_waits_is_woken() {
-        let inlet = Inlet::new(MAX);
+        let inlet = Inlet::new(HIGH, MAX);
         let mut stream = inlet.stream(tokio::io::sink(), ());
         let reading = tokio::spawn(async move {
             let mut all = Vec::new();
@@ -249,7 +250,7 @@ mod tests {
     #[test]
     fn what_waits_is_bounded_whatever_its_pieces() {
         for piece in [vec![0u8; 64 * 1024], vec![0u8; 3]] {
-            let inlet = Inlet::new(MAX);
+            let inlet = Inlet::new(HIGH, MAX);
             while inlet.lock().waiting.len() + piece.len() <= MAX {
                 inlet.push(&piece).unwrap();
             }
@@ -263,12 +264,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_full_queue_only_slows() {
         const WAIT: Duration = Duration::from_millis(100);
-        let (inlet, kill) = (Inlet::new(MAX), Kill::new());
+        let (inlet, kill) = (Inlet::new(HIGH, MAX), Kill::new());
         inlet.push(&[0; 1024]).unwrap();
         let began = crate::clock::tick();
         inlet.brake(WAIT, &kill).await;
         assert_eq!(began.elapsed(), Duration::ZERO);
-        inlet.push(&vec![0; HIGH_WATER_BYTES]).unwrap();
+        inlet.push(&vec![0; HIGH]).unwrap();
         inlet.brake(WAIT, &kill).await;
         assert!(began.elapsed() >= WAIT && began.elapsed() < WAIT * 2);
         kill.fire();
@@ -278,9 +279,9 @@ mod tests {
 
     #[tokio::test]
     async fn an_empty_queue_gives_its_memory_back() {
-        let inlet = Inlet::new(MAX);
+        let inlet = Inlet::new(HIGH, MAX);
         let mut stream = inlet.stream(tokio::io::sink(), ());
-        let bytes = vec![7u8; HIGH_WATER_BYTES];
+        let bytes = vec![7u8; HIGH];
         inlet.push(&bytes).unwrap();
         let mut got = vec![0u8; bytes.len()];
         stream.read_exact(&mut got).await.unwrap();
@@ -310,7 +311,7 @@ mod tests {
 
     #[test]
     fn an_end_that_is_gone_takes_nothing_more() {
-        let inlet = Inlet::new(MAX);
+        let inlet = Inlet::new(HIGH, MAX);
         inlet.push(b"x").unwrap();
         drop(inlet.stream(tokio::io::sink(), ()));
         inlet.push(b"y").unwrap();

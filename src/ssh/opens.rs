@@ -188,7 +188,10 @@ impl Live {
             .map_err(|denial| refused(denial.sentence))?;
         let channel = self.enrol(number, Carries::Program, Kept::Full);
         let opened = self.open_program(&channel, client, place).await;
-        opened.inspect_err(|_| channel.stop.fire())?;
+        opened.inspect_err(|_| {
+            channel.stop.fire();
+            self.retire(&channel);
+        })?;
         Ok(channel)
     }
 

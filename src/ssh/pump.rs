@@ -109,20 +109,32 @@ pub fn start(
     target: TargetEnd,
     place: OwnedSemaphorePermit,
 ) {
+    let both = Arc::new(Both(live.clone(), channel.clone()));
     let guard = live.pump();
     tokio::spawn({
-        let (live, channel) = (live.clone(), channel.clone());
+        let (live, channel, both) = (live.clone(), channel.clone(), both.clone());
         async move {
             down(&live, &channel, &client).await;
+            drop(both);
             drop(guard);
         }
     });
     let guard = live.pump();
     tokio::spawn(async move {
         up(&live, &channel, target).await;
+        drop(both);
         drop(place);
         drop(guard);
     });
+}
+
+/// Both pumps of a channel: when the second one ends, the channel is over.
+struct Both(Arc<Live>, Arc<Channel>);
+
+impl Drop for Both {
+    fn drop(&mut self) {
+        self.0.retire(&self.1);
+    }
 }
 
 /// Client to target.
@@ -294,6 +306,7 @@ async fn down(live: &Arc<Live>, channel: &Arc<Channel>, client: &ClientEnd) {
                     channel.stop.fire();
                     break 'pumping;
                 }
+                Entry::Control(Down::Banner(lines)) => say(live, channel, client, lines).await,
                 Entry::Control(Down::Notice(text)) => waiting_notice = Some(text),
                 Entry::Control(Down::Refused(text)) => {
                     say(live, channel, client, format!("portcullis: {text}\r\n")).await;
@@ -305,15 +318,9 @@ async fn down(live: &Arc<Live>, channel: &Arc<Channel>, client: &ClientEnd) {
                 Entry::Control(Down::Reply(false)) => {
                     channel.stop.guard(refuse_start(channel, client, false)).await;
                 }
-                Entry::Control(Down::Lost) if channel.carries == Carries::Forward => {}
-                Entry::Control(Down::Lost) => {
-                    say(
-                        live,
-                        channel,
-                        client,
-                        "portcullis: the connection to the target broke\r\n".into(),
-                    )
-                    .await;
+                Entry::Control(Down::Lost(_)) if channel.carries == Carries::Forward => {}
+                Entry::Control(Down::Lost(why)) => {
+                    say(live, channel, client, format!("portcullis: {why}\r\n")).await;
                 }
                 Entry::Control(control) => {
                     let ended = matches!(control, Down::ExitStatus(_) | Down::ExitSignal { .. });
@@ -416,7 +423,7 @@ async fn pass_control(client: &ClientEnd, control: Down) {
         Down::XonXoff(client_can_do) => {
             client.handle.xon_xoff_request(id, client_can_do).await.ok();
         }
-        Down::Notice(_) | Down::Refused(_) | Down::Lost | Down::Close => {}
+        Down::Banner(_) | Down::Notice(_) | Down::Refused(_) | Down::Lost(_) | Down::Close => {}
     }
 }
 
@@ -504,13 +511,13 @@ fn record_output(live: &Live, channel: &Channel, batch: &[Entry<Down>]) -> Resul
                 direction: Direction::ToClient,
             }),
             Entry::Control(Down::Close) => take.event(Event::ChannelClose { by: Party::Target }),
-            Entry::Control(Down::Lost) => take.event(Event::Marker {
-                text: "the connection to the target broke".into(),
+            Entry::Control(Down::Lost(why)) => take.event(Event::Marker {
+                text: why.as_str().into(),
             }),
             Entry::Control(Down::XonXoff(client_can_do)) => take.event(Event::Marker {
                 text: format!("flow control by the client: {client_can_do}").into(),
             }),
-            Entry::Control(Down::Reply(_) | Down::Notice(_) | Down::Refused(_)) => {}
+            Entry::Control(Down::Reply(_) | Down::Banner(_) | Down::Notice(_) | Down::Refused(_)) => {}
         }
     }
     digests.end().into_iter().for_each(|event| take.event(event));

@@ -108,6 +108,13 @@ pub async fn start(live: &Live, channel: &Channel, start: Start) -> Option<bool>
         }
         (None, start) => start,
     };
+    if matches!(start, Start::Shell)
+        && channel.is_terminal()
+        && let Some(lines) = live.banner.show()
+        && channel.down.control(Down::Banner(lines)).is_err()
+    {
+        live.control.end_now(EndReason::Backlog);
+    }
     enqueue(live, channel, Up::Start(start));
     channel.answer.wait(&channel.stop).await
 }
