@@ -146,8 +146,10 @@ impl Hooked {
             return;
         }
         match &mut self.phase {
-            // The answer to the request is awaited by the client.
-            Phase::Starts { held, .. } if !matches!(entry, Entry::Control(Down::Reply(_))) => held.push(entry),
+            // The answer to the request is awaited by the client, and what was said before it is no shell's.
+            Phase::Starts { held, .. } if !matches!(entry, Entry::Control(Down::Reply(_) | Down::Banner(_))) => {
+                held.push(entry);
+            }
             Phase::Starts { .. } | Phase::Again | Phase::Runs => shown.push(entry),
         }
     }
@@ -231,7 +233,9 @@ pub async fn settle(
             Ok(())
         }
         Err(why) => {
-            let told = channel.down.control(Down::Lost);
+            let told = channel
+                .down
+                .control(Down::Lost(format!("no shell without the hook: {why}")));
             told.and_then(|()| channel.down.control(Down::Close)).ok();
             Err(why)
         }

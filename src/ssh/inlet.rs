@@ -292,7 +292,7 @@ mod tests {
     async fn a_write_does_not_wait_for_a_peer_that_has_ended() {
         // Room for one byte, and nobody reads.
         let (narrow, _unread) = tokio::io::duplex(1);
-        let inlet = Inlet::new(MAX);
+        let inlet = Inlet::new(HIGH, MAX);
         let mut stream = inlet.stream(narrow, ());
         let writing = tokio::spawn(async move {
             let error = stream.write_all(b"xy").await.unwrap_err();
