@@ -176,10 +176,8 @@ async fn connect(dial: &Dial, house: House<'_>, first: Kill) -> Result<Dialled, 
         let behind = (!std::ptr::eq(next, &dial.target)).then(|| next.name.clone());
         let opened = opening.connect(handle, behind, next.place());
         let opened = tokio::time::timeout(left, opened).await;
-        let refused = |why: String| {
-            dial.broken.by_bastion(&hop.name);
-            DialError::Hop(hop.name.clone(), next.addr.clone(), why)
-        };
+        // It may well be what is behind it that fails.
+        let refused = |why: String| DialError::Hop(hop.name.clone(), next.addr.clone(), why);
         let tunnel = opened
             .map_err(|_| refused(format!("no answer within {} s", dial.timeout.as_secs())))?
             .map_err(|error| refused(clean(&error.to_string())))?;
