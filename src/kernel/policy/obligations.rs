@@ -75,8 +75,8 @@ pub struct Obligations {
     /// `@notify`: written out loud: log, metric and ledger, as an alarm.
     #[serde(default)]
     pub notify: bool,
-    /// `@hook`: the shell is started so that it says what it runs (`kernel::hook`).
-    #[serde(default)]
+    /// `@hook`: the shell is started so that it says what it runs (`kernel::hook`). Not written where it is not said, as above.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub hook: bool,
 }
 
