@@ -51,6 +51,17 @@ const KEYS: &[Algorithm] = &[
         hash: Some(HashAlg::Sha256),
     },
 ];
+/// Of host keys that an authority vouches for: no NIST curves. Where one is
+/// pinned, somebody chose it.
+const CERTIFIED: &[Algorithm] = &[
+    Algorithm::Ed25519,
+    Algorithm::Rsa {
+        hash: Some(HashAlg::Sha512),
+    },
+    Algorithm::Rsa {
+        hash: Some(HashAlg::Sha256),
+    },
+];
 const MACS: &[mac::Name] = &[mac::HMAC_SHA512_ETM, mac::HMAC_SHA256_ETM];
 const COMPRESSION: &[compression::Name] = &[compression::NONE];
 
@@ -92,7 +103,7 @@ pub fn client(kex: KeyExchange, pinned: Option<Algorithm>) -> Preferred {
             Vec::new(),
         ),
         Some(algorithm) => (vec![algorithm], Vec::new()),
-        None => (KEYS.to_vec(), KEYS.to_vec()),
+        None => (CERTIFIED.to_vec(), CERTIFIED.to_vec()),
     };
     Preferred {
         kex: kex.names(),
@@ -108,6 +119,7 @@ pub fn client(kex: KeyExchange, pinned: Option<Algorithm>) -> Preferred {
 /// certificate in its place.
 pub fn scan() -> Preferred {
     Preferred {
+        key: Cow::Borrowed(KEYS),
         host_key_certificates: Cow::Borrowed(&[]),
         ..client(KeyExchange::Default, None)
     }

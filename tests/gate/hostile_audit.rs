@@ -134,6 +134,11 @@ fn ssh_audit_of_the_client_side() {
 }
 
 #[test]
+fn ssh_audit_of_the_client_side_towards_certified_hosts() {
+    audit_of_the_client_side(&Setup::new().start(), "--host-ca").assert_curve25519_only();
+}
+
+#[test]
 fn ssh_audit_of_the_client_side_with_post_quantum_only() {
     audit_of_the_client_side(&post_quantum(Setup::new()).start(), "--host-key").assert_nothing();
 }
