@@ -167,6 +167,8 @@ pub struct Channel {
     hook: OnceLock<Mutex<Hooked>>,
     /// It may be known by now whether the hook runs.
     pub hook_moved: Notify,
+    /// The shell is asked for with the hook.
+    pub hook_set: Notify,
 }
 
 impl Channel {
@@ -190,6 +192,7 @@ impl Channel {
             screen: Mutex::new(ScreenState::default()),
             hook: OnceLock::new(),
             hook_moved: Notify::new(),
+            hook_set: Notify::new(),
         }
     }
 
@@ -216,6 +219,8 @@ impl Channel {
     /// From now on the marks of this nonce are kept from the client.
     pub fn hook(&self, nonce: Nonce) {
         self.hook.get_or_init(|| Mutex::new(Hooked::new(nonce, tick())));
+        // The pump towards the client waits without a bound until now.
+        self.hook_set.notify_one();
     }
 
     /// What keeps marks from the client, if its shell is hooked.

@@ -1,5 +1,9 @@
 //! What a hooked shell prints, on its way to the client: its marks are taken
-//! out, and a shell that starts nothing else by a command is noticed.
+//! out, and a shell that starts nothing else by a command is asked for plainly.
+//!
+//! Until it is known what runs, what the target says waits here, neither
+//! recorded nor delivered: what then turns out to be the failed start of a
+//! shell never was a program of the channel's.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,6 +12,7 @@ use bytes::Bytes;
 use portcullis_recording::Event;
 use portcullis_recording::event::Direction;
 
+use super::answer::Answer;
 use super::channel::{Channel, Down, Start, Up, count};
 use super::lane::{Entry, Stream};
 use super::pump::TargetEnd;
@@ -15,8 +20,10 @@ use super::session::Live;
 use crate::clock::{Tick, tick};
 use crate::kernel::hook::{Nonce, Strip};
 
-/// How long the first mark is waited for: the login shell has to start another.
+/// How long the first mark is waited for once the target has said yes: the login shell has to start another.
 const START_WAIT: Duration = Duration::from_secs(3);
+/// How long that yes is waited for: who logs in is looked at first.
+const YES_WAIT: Duration = Duration::from_secs(15);
 /// What comes before the first mark waits up to this, in bytes.
 const HELD_BYTES_MAX: usize = 16 * 1024;
 /// And up to so many entries.
@@ -25,27 +32,33 @@ const HELD_ENTRIES_MAX: usize = 64;
 /// One hooked terminal.
 pub struct Hooked {
     strip: Strip,
+    first: Vec<u8>,
     phase: Phase,
 }
 
 enum Phase {
-    /// No mark has come yet. What else came is not shown until it is known what runs.
+    /// No mark has come yet.
     Starts {
-        since: Tick,
+        until: Tick,
         held: Vec<Entry<Down>>,
     },
-    /// The shell was asked for once more, plainly. Its answer is one that the client has.
-    Again,
+    /// The shell is asked for once more, plainly. Whether the client has a yes already.
+    Again {
+        answered: bool,
+    },
     Runs,
 }
 
-/// What became of a batch.
-#[derive(Debug, PartialEq, Eq, Default)]
-pub struct Taken {
-    /// Bytes that the client is not sent.
-    pub withheld: usize,
-    /// The program ended before its first mark and without success: the shell is to be asked for plainly.
-    pub again: bool,
+/// What is known of a hooked shell after a batch.
+#[derive(Debug, Default)]
+pub enum Known {
+    /// Nothing new.
+    #[default]
+    Same,
+    /// Something runs.
+    Runs,
+    /// Nothing does, and this is what came of it: the shell is to be asked for plainly.
+    Failed(Vec<Entry<Down>>),
 }
 
 impl Hooked {
@@ -53,10 +66,26 @@ impl Hooked {
     pub fn new(nonce: Nonce, now: Tick) -> Hooked {
         Hooked {
             strip: Strip::new(nonce),
+            first: Strip::first(nonce),
             phase: Phase::Starts {
-                since: now,
+                until: now + YES_WAIT,
                 held: Vec::new(),
             },
+        }
+    }
+
+    /// The target's answer; whether it is the client's as well.
+    pub fn answered(&mut self, yes: bool, now: Tick) -> bool {
+        match (&mut self.phase, yes) {
+            (Phase::Starts { until, .. }, true) => {
+                *until = now + START_WAIT;
+                true
+            }
+            (Phase::Starts { .. }, false) => {
+                self.phase = Phase::Again { answered: false };
+                false
+            }
+            (Phase::Again { .. } | Phase::Runs, _) => true,
         }
     }
 
@@ -64,123 +93,165 @@ impl Hooked {
     pub fn failed(&self) -> Option<bool> {
         match self.phase {
             Phase::Starts { .. } => None,
-            Phase::Again => Some(true),
+            Phase::Again { .. } => Some(true),
             Phase::Runs => Some(false),
         }
     }
 
-    /// When it counts as running at the latest, and what is held is shown.
+    /// When it counts as running at the latest.
     pub fn due(&self) -> Option<Tick> {
         match &self.phase {
-            Phase::Starts { since, .. } => since.checked_add(START_WAIT),
-            Phase::Again | Phase::Runs => None,
+            Phase::Starts { until, .. } => Some(*until),
+            Phase::Again { .. } | Phase::Runs => None,
         }
     }
 
-    /// Leaves in `batch` what the client is sent.
-    pub fn take(&mut self, batch: &mut Vec<Entry<Down>>, now: Tick) -> Taken {
-        let mut taken = Taken::default();
+    /// Leaves in `batch` what is recorded now, and keeps the rest until it is known what runs.
+    pub fn hold(&mut self, batch: &mut Vec<Entry<Down>>, now: Tick) -> Known {
+        self.settle_answer(batch, now);
+        let Phase::Starts { until, held } = &mut self.phase else {
+            return Known::Same;
+        };
+        let mut passing = Vec::new();
+        for entry in batch.drain(..) {
+            match is_programs(&entry) {
+                true => held.push(entry),
+                false => passing.push(entry),
+            }
+        }
+        let closed = held.iter().any(|entry| matches!(entry, Entry::Control(Down::Close)));
+        if closed && !started(held, &self.first) && failed(held) {
+            let held = std::mem::take(held);
+            *batch = passing;
+            self.phase = Phase::Again { answered: true };
+            return Known::Failed(held);
+        }
+        let bytes: usize = held.iter().map(data_bytes).sum();
+        let long = held.len() > HELD_ENTRIES_MAX || bytes > HELD_BYTES_MAX || now >= *until;
+        let known = closed || long || started(held, &self.first);
+        if known {
+            passing.append(held);
+            self.phase = Phase::Runs;
+        }
+        *batch = passing;
+        match known {
+            true => Known::Runs,
+            false => Known::Same,
+        }
+    }
+
+    /// Leaves in `batch` what the client is sent; the number of bytes that it is not.
+    pub fn strip(&mut self, batch: &mut Vec<Entry<Down>>) -> usize {
+        let mut withheld = 0;
         let mut shown = Vec::with_capacity(batch.len() + 1);
         for mut entry in batch.drain(..) {
-            let mut mark = false;
             match &mut entry {
                 Entry::Data {
                     stream: Stream::Main,
                     bytes,
                 } => {
                     let stripped = self.strip.take(bytes);
-                    mark = stripped.withheld > 0;
-                    taken.withheld += stripped.withheld;
+                    withheld += stripped.withheld;
                     if let Some(part) = stripped.shown {
                         *bytes = part.into();
                     }
-                }
-                Entry::Control(Down::Reply(_)) if matches!(self.phase, Phase::Again) => {
-                    self.phase = Phase::Runs;
-                    continue;
                 }
                 // Nothing of the shell's comes behind these.
                 Entry::Control(Down::Eof | Down::Close) => {
                     let bytes = Bytes::from(self.strip.finish());
                     let stream = Stream::Main;
-                    self.put(&mut shown, Entry::Data { stream, bytes });
+                    shown.push(Entry::Data { stream, bytes });
                 }
                 Entry::Data { .. } | Entry::Control(_) => {}
             }
-            if mark {
-                self.run(&mut shown);
-            }
-            let closes = matches!(entry, Entry::Control(Down::Close));
-            match &mut self.phase {
-                Phase::Starts { held, .. } if closes && failed(held) => {
-                    taken.withheld += held.iter().map(data_bytes).sum::<usize>();
-                    taken.again = true;
-                    self.phase = Phase::Again;
-                }
-                Phase::Starts { .. } if closes => {
-                    self.run(&mut shown);
-                    shown.push(entry);
-                }
-                Phase::Starts { .. } | Phase::Again | Phase::Runs => self.put(&mut shown, entry),
-            }
+            shown.push(entry);
         }
-        if self.is_long(now) {
-            self.run(&mut shown);
-        }
+        shown.retain(|entry| !matches!(entry, Entry::Data { bytes, .. } if bytes.is_empty()));
         *batch = shown;
-        taken
+        withheld
     }
 
     /// Bytes that were held back and go nowhere any more.
     pub fn left(&mut self) -> usize {
         let held = match std::mem::replace(&mut self.phase, Phase::Runs) {
             Phase::Starts { held, .. } => held.iter().map(data_bytes).sum(),
-            Phase::Again | Phase::Runs => 0,
+            Phase::Again { .. } | Phase::Runs => 0,
         };
         held + self.strip.finish().len()
     }
 
-    /// Puts something where it waits or is shown.
-    fn put(&mut self, shown: &mut Vec<Entry<Down>>, entry: Entry<Down>) {
-        if matches!(&entry, Entry::Data { bytes, .. } if bytes.is_empty()) {
+    /// Looks at late answers of the target, and lets the client have one only.
+    fn settle_answer(&mut self, batch: &mut Vec<Entry<Down>>, now: Tick) {
+        let Some(at) = batch
+            .iter()
+            .position(|entry| matches!(entry, Entry::Control(Down::Reply(_))))
+        else {
+            return;
+        };
+        let yes = matches!(batch.get(at), Some(Entry::Control(Down::Reply(true))));
+        if matches!(self.phase, Phase::Starts { .. }) {
+            if !self.answered(yes, now) {
+                batch.remove(at);
+            }
             return;
         }
-        match &mut self.phase {
-            // The answer to the request is awaited by the client, and what was said before it is no shell's.
-            Phase::Starts { held, .. } if !matches!(entry, Entry::Control(Down::Reply(_) | Down::Banner(_))) => {
-                held.push(entry);
+        match self.phase {
+            Phase::Again { answered: true } => {
+                self.phase = Phase::Runs;
+                batch.remove(at);
+                if !yes {
+                    let why = "the target gives no shell, with the hook or without it".to_owned();
+                    batch.extend([Entry::Control(Down::Lost(why)), Entry::Control(Down::Close)]);
+                }
             }
-            Phase::Starts { .. } | Phase::Again | Phase::Runs => shown.push(entry),
-        }
-    }
-
-    /// Shows what was held: something runs.
-    fn run(&mut self, shown: &mut Vec<Entry<Down>>) {
-        if let Phase::Starts { held, .. } = std::mem::replace(&mut self.phase, Phase::Runs) {
-            shown.extend(held);
-        }
-    }
-
-    /// Whether something runs that says much, or for long, and no mark.
-    fn is_long(&self, now: Tick) -> bool {
-        match &self.phase {
-            Phase::Starts { since, held } => {
-                held.len() > HELD_ENTRIES_MAX
-                    || held.iter().map(data_bytes).sum::<usize>() > HELD_BYTES_MAX
-                    || now.duration_since(*since) >= START_WAIT
-            }
-            Phase::Again | Phase::Runs => false,
+            Phase::Again { answered: false } => self.phase = Phase::Runs,
+            Phase::Starts { .. } | Phase::Runs => {}
         }
     }
 }
 
-/// Whether the program told that it did not succeed.
+/// Whether it comes from what the target runs, and not from us.
+fn is_programs(entry: &Entry<Down>) -> bool {
+    match entry {
+        Entry::Data { .. } => true,
+        Entry::Control(control) => match control {
+            Down::Eof
+            | Down::ExitStatus(_)
+            | Down::ExitSignal { .. }
+            | Down::XonXoff(_)
+            | Down::Lost(_)
+            | Down::Close => true,
+            Down::Reply(_) | Down::Banner(_) | Down::Notice(_) | Down::Refused(_) => false,
+        },
+    }
+}
+
+/// Whether the launcher's mark has come.
+fn started(held: &[Entry<Down>], first: &[u8]) -> bool {
+    let output: Vec<u8> = held.iter().filter_map(output_of).flatten().copied().collect();
+    output.windows(first.len()).any(|part| part == first)
+}
+
+fn output_of(entry: &Entry<Down>) -> Option<&Bytes> {
+    match entry {
+        Entry::Data {
+            stream: Stream::Main,
+            bytes,
+        } => Some(bytes),
+        Entry::Data {
+            stream: Stream::Stderr, ..
+        }
+        | Entry::Control(_) => None,
+    }
+}
+
+/// Whether the program told that it did not succeed, or said nothing at all.
 fn failed(held: &[Entry<Down>]) -> bool {
-    let status = held.iter().find_map(|entry| match entry {
-        Entry::Control(Down::ExitStatus(status)) => Some(*status),
-        Entry::Data { .. } | Entry::Control(_) => None,
-    });
-    status.is_some_and(|status| status != 0)
+    let silent = held.iter().all(|entry| data_bytes(entry) == 0);
+    held.iter().any(|entry| match entry {
+        Entry::Control(Down::ExitStatus(status)) => *status != 0 || silent,
+        Entry::Data { .. } | Entry::Control(_) => false,
+    })
 }
 
 fn data_bytes(entry: &Entry<Down>) -> usize {
@@ -190,27 +261,60 @@ fn data_bytes(entry: &Entry<Down>) -> usize {
     }
 }
 
+/// Keeps back what waits for the hook. Whether what a failed start said could be recorded.
+pub fn hold(live: &Live, channel: &Channel, batch: &mut Vec<Entry<Down>>) -> bool {
+    let Some(known) = channel.hooked().map(|mut hooked| hooked.hold(batch, tick())) else {
+        return true;
+    };
+    let recorded = match known {
+        Known::Same | Known::Runs => true,
+        Known::Failed(held) => record_failed(live, channel, &held),
+    };
+    channel.hook_moved.notify_one();
+    recorded
+}
+
+/// What a failed start said is evidence, and nothing that the user sees or that ends the channel.
+fn record_failed(live: &Live, channel: &Channel, held: &[Entry<Down>]) -> bool {
+    let mut status = None;
+    for entry in held {
+        match entry {
+            Entry::Data { stream, bytes } => {
+                let event = match stream {
+                    Stream::Main => Event::Output(bytes.as_ref().into()),
+                    Stream::Stderr => Event::Stderr(bytes.as_ref().into()),
+                };
+                if !live.record(channel.number, event) || !withhold(live, channel, *stream, bytes.len()) {
+                    return false;
+                }
+            }
+            Entry::Control(Down::ExitStatus(told)) => status = Some(*told),
+            Entry::Control(_) => {}
+        }
+    }
+    let status = status.map_or_else(String::new, |status| format!(" (exit status {status})"));
+    let text = format!("the hook did not start{status}; the shell is asked for without it");
+    live.record(channel.number, Event::Marker { text: text.into() })
+}
+
 /// Takes what a hooked shell says to us out of what its user is shown, and
 /// records how much that was; whether it could.
 pub fn unhook(live: &Live, channel: &Channel, batch: &mut Vec<Entry<Down>>) -> bool {
-    let Some(taken) = channel.hooked().map(|mut hooked| hooked.take(batch, tick())) else {
-        return true;
-    };
-    count(&channel.account.withheld, taken.withheld);
-    let withheld = Event::Withheld {
-        direction: Direction::ToClient,
-        bytes: taken.withheld as u64,
+    let withheld = channel.hooked().map(|mut hooked| hooked.strip(batch));
+    withhold(live, channel, Stream::Main, withheld.unwrap_or_default())
+}
+
+fn withhold(live: &Live, channel: &Channel, stream: Stream, bytes: usize) -> bool {
+    count(&channel.account.withheld, bytes);
+    let event = Event::Withheld {
+        direction: match stream {
+            Stream::Main => Direction::ToClient,
+            Stream::Stderr => Direction::ToClientErr,
+        },
+        bytes: bytes as u64,
         why: "shell hook".into(),
     };
-    if taken.withheld > 0 && !live.record(channel.number, withheld) {
-        return false;
-    }
-    let text = "the hook did not start; the shell is asked for without it";
-    if taken.again && !live.record(channel.number, Event::Marker { text: text.into() }) {
-        return false;
-    }
-    channel.hook_moved.notify_one();
-    true
+    bytes == 0 || live.record(channel.number, event)
 }
 
 /// Waits until a shell that was asked for with the hook is known to run, and
@@ -233,9 +337,8 @@ pub async fn settle(
             Ok(())
         }
         Err(why) => {
-            let told = channel
-                .down
-                .control(Down::Lost(format!("no shell without the hook: {why}")));
+            let lost = Down::Lost(format!("no shell without the hook: {why}"));
+            let told = channel.down.control(lost);
             told.and_then(|()| channel.down.control(Down::Close)).ok();
             Err(why)
         }
@@ -248,9 +351,18 @@ async fn plainly(live: &Arc<Live>, channel: &Arc<Channel>, opening: Vec<Up>) -> 
     let mut target = opened
         .ok_or("the session ended")?
         .map_err(|failure| failure.description().to_owned())?;
-    for asked in opening.into_iter().chain([Up::Start(Start::Shell)]) {
-        let taken = target.take(Entry::Control(asked)).await;
-        taken.map_err(|error| error.to_string())?;
+    // The client has its answers to these.
+    let opening = opening.into_iter().map(|asked| match asked {
+        Up::Pty(terminal, _) => Up::Pty(terminal, Arc::default()),
+        Up::Agent(_) => Up::Agent(Arc::new(Answer::default())),
+        Up::X11(display, _) => Up::X11(display, Arc::default()),
+        other @ (Up::Env { .. } | Up::Start(_) | Up::WindowChange { .. } | Up::Signal(_) | Up::Eof | Up::Close) => {
+            other
+        }
+    });
+    for asked in opening.chain([Up::Start(Start::Shell)]) {
+        let taken = channel.stop.guard(target.take(Entry::Control(asked))).await;
+        taken.ok_or("the session ended")?.map_err(|error| error.to_string())?;
     }
     Ok(target)
 }
@@ -277,9 +389,7 @@ mod tests {
         }
     }
 
-    fn mark() -> String {
-        format!("\x1b]633;P;Shell=bash;{}\x07", Nonce::new(NONCE))
-    }
+    const MARK: &str = "\x1b]633;P;Launch;07070707070707070707070707070707\x07";
 
     fn text(batch: &[Entry<Down>]) -> String {
         batch
@@ -296,65 +406,101 @@ mod tests {
         (Hooked::new(Nonce::new(NONCE), now), now)
     }
 
+    fn hold(hooked: &mut Hooked, mut batch: Vec<Entry<Down>>, now: Tick) -> (String, Known) {
+        let known = hooked.hold(&mut batch, now);
+        hooked.strip(&mut batch);
+        (text(&batch), known)
+    }
+
     #[test]
     fn what_comes_before_the_first_mark_waits_for_it() {
         let (mut hooked, now) = hooked();
-        let mut batch = vec![Entry::Control(Down::Reply(true)), data("welcome\n")];
-        assert_eq!(hooked.take(&mut batch, now), Taken::default());
-        assert_eq!(text(&batch), "<Reply(true)>");
+        let reply = vec![Entry::Control(Down::Reply(true)), data("welcome\n")];
+        let (shown, known) = hold(&mut hooked, reply, now);
+        assert!(matches!(known, Known::Same));
+        assert_eq!(shown, "<Reply(true)>");
         assert_eq!(hooked.due(), Some(now + START_WAIT));
-        let mut batch = vec![data(&format!("{}$ ", mark()))];
-        let taken = hooked.take(&mut batch, now);
-        assert_eq!(taken.withheld, mark().len());
-        assert_eq!(text(&batch), "welcome\n$ ");
+        let (one, two) = MARK.split_at(9);
+        assert_eq!(hold(&mut hooked, vec![data(one)], now).0, "");
+        let (shown, known) = hold(&mut hooked, vec![data(&format!("{two}$ "))], now);
+        assert!(matches!(known, Known::Runs));
+        assert_eq!(shown, "welcome\n$ ");
         assert!(hooked.failed() == Some(false) && hooked.due().is_none());
-        let mut batch = vec![Entry::Control(Down::ExitStatus(1)), Entry::Control(Down::Close)];
-        assert_eq!(hooked.take(&mut batch, now), Taken::default());
-        assert_eq!(text(&batch), "<ExitStatus(1)><Close>");
+        let end = vec![Entry::Control(Down::ExitStatus(1)), Entry::Control(Down::Close)];
+        assert_eq!(hold(&mut hooked, end, now).0, "<ExitStatus(1)><Close>");
     }
 
     #[test]
     fn a_start_that_fails_is_not_shown_and_asked_again() {
+        for (said, status) in [("exec: restricted\n", 126), ("", 0)] {
+            let (mut hooked, now) = hooked();
+            assert!(hooked.answered(true, now));
+            let batch = vec![data(said), Entry::Control(Down::ExitStatus(status))];
+            assert_eq!(hold(&mut hooked, batch, now).0, "");
+            assert_eq!(hooked.failed(), None);
+            let end = vec![
+                Entry::Control(Down::Notice("ends soon".into())),
+                Entry::Control(Down::Close),
+            ];
+            let (shown, known) = hold(&mut hooked, end, now);
+            let Known::Failed(held) = known else {
+                panic!("{known:?}")
+            };
+            assert_eq!(shown, "<Notice(\"ends soon\")>", "what is ours is not thrown away");
+            assert_eq!(text(&held), format!("{said}<ExitStatus({status})><Close>"));
+            assert_eq!(hooked.failed(), Some(true));
+            let reply = vec![Entry::Control(Down::Reply(true)), data("$ ")];
+            assert_eq!(hold(&mut hooked, reply, now).0, "$ ", "the client has its answer");
+        }
+    }
+
+    #[test]
+    fn a_no_to_the_hook_is_not_the_clients_and_one_to_the_plain_shell_is() {
         let (mut hooked, now) = hooked();
-        let mut batch = vec![data("exec: restricted\n"), Entry::Control(Down::ExitStatus(126))];
-        assert_eq!(hooked.take(&mut batch, now), Taken::default());
-        let mut batch = vec![Entry::Control(Down::Eof), Entry::Control(Down::Close)];
-        let taken = hooked.take(&mut batch, now);
-        assert!(taken.again && batch.is_empty());
-        assert_eq!(taken.withheld, "exec: restricted\n".len());
-        let mut batch = vec![Entry::Control(Down::Reply(true)), data("$ ")];
-        assert_eq!(hooked.take(&mut batch, now), Taken::default());
-        assert_eq!(text(&batch), "$ ", "the client has its answer");
+        assert!(!hooked.answered(false, now));
+        assert_eq!(hooked.failed(), Some(true));
+        let reply = vec![Entry::Control(Down::Reply(false))];
+        assert_eq!(hold(&mut hooked, reply, now).0, "<Reply(false)>");
+
+        let (mut hooked, now) = self::hooked();
+        let reply = vec![Entry::Control(Down::Reply(false))];
+        assert_eq!(hold(&mut hooked, reply, now).0, "", "a late no to the hook");
+        assert_eq!(hooked.failed(), Some(true));
+
+        let (mut hooked, now) = self::hooked();
+        hold(
+            &mut hooked,
+            vec![Entry::Control(Down::ExitStatus(1)), Entry::Control(Down::Close)],
+            now,
+        );
+        let (shown, _) = hold(&mut hooked, vec![Entry::Control(Down::Reply(false))], now);
+        assert!(shown.starts_with("<Lost(") && shown.ends_with("<Close>"), "{shown}");
     }
 
     #[test]
     fn a_program_that_runs_instead_is_shown() {
         let (mut hooked, now) = hooked();
-        let mut batch = vec![
+        let batch = vec![
             data("menu"),
             Entry::Control(Down::ExitStatus(0)),
             Entry::Control(Down::Close),
         ];
-        assert_eq!(hooked.take(&mut batch, now), Taken::default());
-        assert_eq!(text(&batch), "menu<ExitStatus(0)><Close>");
+        assert_eq!(hold(&mut hooked, batch, now).0, "menu<ExitStatus(0)><Close>");
 
         let (mut hooked, now) = self::hooked();
-        let mut batch = vec![data("menu")];
-        hooked.take(&mut batch, now);
-        assert_eq!(text(&batch), "");
-        hooked.take(&mut batch, now + START_WAIT);
-        assert_eq!(text(&batch), "menu");
+        hooked.answered(true, now);
+        assert_eq!(hold(&mut hooked, vec![data("menu")], now).0, "");
+        assert_eq!(hold(&mut hooked, Vec::new(), now + START_WAIT).0, "menu");
 
         let (mut hooked, now) = self::hooked();
-        let mut batch = vec![data(&"x".repeat(HELD_BYTES_MAX + 1))];
-        hooked.take(&mut batch, now);
-        assert_eq!(text(&batch).len(), HELD_BYTES_MAX + 1);
+        let much = "x".repeat(HELD_BYTES_MAX + 1);
+        assert_eq!(hold(&mut hooked, vec![data(&much)], now).0, much);
     }
 
     #[test]
     fn what_is_held_at_the_end_is_counted() {
         let (mut hooked, now) = hooked();
-        hooked.take(&mut vec![data("menu\x1b]63")], now);
+        hold(&mut hooked, vec![data("menu\x1b]63")], now);
         assert_eq!(hooked.left(), "menu\x1b]63".len());
         assert_eq!(hooked.left(), 0);
     }

@@ -29,6 +29,8 @@ use crate::kernel::session::EndReason;
 
 /// Bytes taken out of a lane and recorded at once.
 const BATCH_BYTES: usize = 256 * 1024;
+/// What a shell is asked for with, in requests, that is asked for again with it.
+const OPENING_MAX: usize = 128;
 /// How long a target may take to close its side once the client has closed.
 const CLOSE_WAIT: Duration = Duration::from_secs(2);
 /// How long an EOF of the target waits for the exit status behind it, while
@@ -178,7 +180,11 @@ async fn up(live: &Arc<Live>, channel: &Arc<Channel>, mut target: TargetEnd) {
             }
             let closing = matches!(entry, Entry::Control(Up::Close));
             let length = data_length(&entry);
-            if let Entry::Control(asked @ (Up::Pty(..) | Up::Env { .. })) = &entry {
+            if let Entry::Control(
+                asked @ (Up::Pty(..) | Up::Env { .. } | Up::Agent(_) | Up::X11(..) | Up::WindowChange { .. }),
+            ) = &entry
+                && opening.len() < OPENING_MAX
+            {
                 opening.push(asked.clone());
             }
             let starts = matches!(entry, Entry::Control(Up::Start(_)));
@@ -240,6 +246,7 @@ async fn down(live: &Arc<Live>, channel: &Arc<Channel>, client: &ClientEnd) {
                 biased;
                 popped = channel.down.pop(BATCH_BYTES, &mut batch) => popped,
                 () = at(due) => Ok(true),
+                () = channel.hook_set.notified() => Ok(true),
             }
         });
         match popped.await {
@@ -249,6 +256,13 @@ async fn down(live: &Arc<Live>, channel: &Arc<Channel>, client: &ClientEnd) {
                 live.control.end_now(EndReason::RecorderFailed(error.to_string()));
                 break;
             }
+        }
+        if !hook::hold(live, channel, &mut batch) {
+            undelivered_down(channel, batch.drain(..));
+            break;
+        }
+        if batch.is_empty() {
+            continue;
         }
         live.control.active();
         channel.stop.guard(live.recorder.room()).await;

@@ -12,6 +12,7 @@ use super::answer::Answer;
 use super::channel::{Carries, Channel, Display, Down, Start, Terminal, Up};
 use super::leg::signal_name;
 use super::session::Live;
+use crate::clock::tick;
 use crate::kernel::hook::{self, Nonce};
 use crate::kernel::request::{ENV_COUNT_MAX, ENV_VALUE_BYTES_MAX, EXEC_BYTES_MAX, Request, clamp_terminal};
 use crate::kernel::session::EndReason;
@@ -97,6 +98,7 @@ pub async fn start(live: &Live, channel: &Channel, start: Start) -> Option<bool>
             return None;
         }
     };
+    let shell = matches!(start, Start::Shell) && live.admitted.force_command().is_none();
     let start = match (live.admitted.force_command(), start) {
         (Some(command), _) => {
             let text = format!("the certificate's forced command runs instead: {command}");
@@ -108,7 +110,7 @@ pub async fn start(live: &Live, channel: &Channel, start: Start) -> Option<bool>
         }
         (None, start) => start,
     };
-    if matches!(start, Start::Shell)
+    if shell
         && channel.is_terminal()
         && let Some(lines) = live.banner.show()
         && channel.down.control(Down::Banner(lines)).is_err()
@@ -116,7 +118,11 @@ pub async fn start(live: &Live, channel: &Channel, start: Start) -> Option<bool>
         live.control.end_now(EndReason::Backlog);
     }
     enqueue(live, channel, Up::Start(start));
-    channel.answer.wait(&channel.stop).await
+    let yes = channel.answer.wait(&channel.stop).await?;
+    let clients = channel.hooked().is_none_or(|mut hooked| hooked.answered(yes, tick()));
+    channel.hook_moved.notify_one();
+    // The answer to the plain shell comes through the lane.
+    clients.then_some(yes)
 }
 
 /// The login shell, told to say what it runs.

@@ -146,6 +146,56 @@ fn a_login_shell_that_starts_nothing_else_is_asked_plainly() {
         "{told:?}"
     );
     assert!(withheld(&record) > 0);
+    // The failed start was none of the channel's.
+    let closes = |timed: &&portcullis_recording::Timed<'_>| matches!(timed.event, Event::ChannelClose { .. });
+    assert_eq!(record.events.iter().filter(closes).count(), 1);
+    assert_eq!(record.exit_status(1), [7]);
+}
+
+/// What comes from the target is shown and what is typed goes there, though no shell ever runs.
+#[test]
+fn a_targets_own_command_takes_what_is_typed() {
+    let world = world(Variant::default().line("ForceCommand head -n 1"));
+    let mut ssh = world.client().ssh();
+    ssh.args(["-tt", "gate"]);
+    let mut terminal = Terminal::start(&ssh, 120, 30);
+    terminal.line("typed-line");
+    terminal.expect("typed-line\r\ntyped-line", secs(20));
+    let (status, _) = terminal.finish(secs(20));
+    assert!(status.success());
+    world.bastion.only_record();
+}
+
+/// A notice of the target's stands before its shell, hooked or not.
+#[test]
+fn the_targets_banner_is_shown() {
+    let banner = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(banner.path(), "for authorised people only\n").unwrap();
+    let world = world(Variant::default().line(&format!("Banner {}", banner.path().display())));
+    let shown = typed(&world, &[("echo it-is-$((40 + 2))", "it-is-42")]);
+    assert!(find(&shown, b"for authorised people only").is_some());
+    world.bastion.only_record();
+}
+
+/// Rc files that are strict with themselves: nothing of ours ends the shell or is seen.
+#[test]
+fn strict_shells_go_on_as_they_were() {
+    let world = world(Variant::default().account("root", "/bin/bash"));
+    let shown = typed(
+        &world,
+        &[
+            ("set -euT", "set -euT"),
+            ("! true", "! true"),
+            ("echo still-$((40 + 2))", "still-42"),
+            ("set +e; set -x; echo traced-$((40 + 3))", "traced-43"),
+            ("set +xu", "set +xu"),
+        ],
+    );
+    assert!(find(&shown, b"unbound").is_none() && find(&shown, b"__portcullis_said").is_none());
+    let record = world.bastion.only_record();
+    let nonce = nonce(&record);
+    assert!(find(&shown, nonce.trim_start_matches(';').as_bytes()).is_none());
+    assert!(marks(&record).contains(&"E;echo still-$((40 + 2))".to_owned()));
 }
 
 /// What is no terminal, no shell or forced is left as it is.

@@ -1,5 +1,6 @@
 function __portcullis_escape
-set -l s (string replace -a -- \\ \\\\ $argv[1] | string collect)
+set -l s (string sub -l 16384 -- $argv[1] | string collect)
+set s (string replace -a -- \\ \\\\ $s | string collect)
 set s (string replace -a -- \; '\x3b' $s | string collect)
 for n in (seq 1 31) 127
 set -l hex (printf %02x $n)

@@ -10,7 +10,8 @@
 //! The sequences are those of Visual Studio Code's shell integration, `OSC 633 ;
 //! … BEL`, with a nonce at the end of each: `P;Shell=…`, `P;Cwd=…`, `E;text`,
 //! `E;text;same` and `D;status`. Text is escaped: a backslash is doubled, and a
-//! semicolon and each control character is `\xHH`. The user owns the shell and can send what he likes
+//! semicolon and each control character is `\xHH`; what is longer than 16,384 characters
+//! is cut and says so: `E;text;cut`. The user owns the shell and can send what he likes
 //! in it, so what it says is an index and never evidence.
 
 use std::fmt;
@@ -23,7 +24,7 @@ const BEGIN: &[u8] = b"\x1b]633;";
 const ESC: u8 = 0x1b;
 const BEL: u8 = 0x07;
 
-/// Started by the login shell, whichever that is; knows the scripts as `$bash`, `$zsh` and `$fish`.
+/// Started by the login shell, whichever that is; knows the scripts as `$__portcullis_bash` and so on.
 const LAUNCH: &str = include_str!("launch.sh");
 const SCRIPTS: [(&str, &str); 3] = [
     ("bash", include_str!("hook.bash")),
@@ -53,9 +54,9 @@ impl fmt::Display for Nonce {
 /// It is one line that sh, bash, zsh, fish and csh read alike: single quotes
 /// around letters, digits and octal escapes.
 pub fn launch(nonce: Nonce) -> Vec<u8> {
-    let mut line = format!("exec /bin/sh -c 'n={nonce};");
+    let mut line = format!("exec /bin/sh -c '__portcullis_n={nonce};");
     for (name, script) in SCRIPTS {
-        line.push_str(&format!("{name}=\"{}\";", escaped(script)));
+        line.push_str(&format!("__portcullis_{name}=\"{}\";", escaped(script)));
     }
     line.push_str(&format!("eval \"$(printf %b \"{}\")\"'", escaped(LAUNCH)));
     line.into_bytes()
@@ -100,6 +101,11 @@ impl Strip {
             end: format!(";{nonce}").into_bytes(),
             held: Vec::new(),
         }
+    }
+
+    /// The first mark, which the launcher makes before it does anything.
+    pub fn first(nonce: Nonce) -> Vec<u8> {
+        format!("\x1b]633;P;Launch;{nonce}\x07").into_bytes()
     }
 
     /// Takes the next bytes of a terminal's output.
