@@ -184,8 +184,11 @@ fn strict_shells_go_on_as_they_were() {
     let shown = typed(
         &world,
         &[
-            // The machine's own prompt may not bear it.
-            ("PS1='$ '; set -euT; echo strict-$((40 + 1))", "strict-41"),
+            // Without what this machine's own profile runs at a prompt, which may not bear it.
+            (
+                "PS1='$ '; PROMPT_COMMAND=(\"${PROMPT_COMMAND[0]}\"); set -euT; echo strict-$((40 + 1))",
+                "strict-41",
+            ),
             ("! true", "! true"),
             ("echo still-$((40 + 2))", "still-42"),
             ("set +e; set -x; echo traced-$((40 + 3))", "traced-43"),
