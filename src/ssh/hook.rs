@@ -42,10 +42,8 @@ enum Phase {
         until: Tick,
         held: Vec<Entry<Down>>,
     },
-    /// The shell is asked for once more, plainly. Whether the client has a yes already.
-    Again {
-        answered: bool,
-    },
+    /// The shell is asked for once more, plainly. The client has a yes already.
+    Again,
     Runs,
 }
 
@@ -74,18 +72,13 @@ impl Hooked {
         }
     }
 
-    /// The target's answer; whether it is the client's as well.
-    pub fn answered(&mut self, yes: bool, now: Tick) -> bool {
-        match (&mut self.phase, yes) {
-            (Phase::Starts { until, .. }, true) => {
-                *until = now + START_WAIT;
-                true
-            }
-            (Phase::Starts { .. }, false) => {
-                self.phase = Phase::Again { answered: false };
-                false
-            }
-            (Phase::Again { .. } | Phase::Runs, _) => true,
+    /// The target's answer. Behind a no there is nothing to wait for: it is the client's as well.
+    pub fn answered(&mut self, yes: bool, now: Tick) {
+        if let Phase::Starts { until, .. } = &mut self.phase {
+            *until = match yes {
+                true => now + START_WAIT,
+                false => now,
+            };
         }
     }
 
@@ -93,7 +86,7 @@ impl Hooked {
     pub fn failed(&self) -> Option<bool> {
         match self.phase {
             Phase::Starts { .. } => None,
-            Phase::Again { .. } => Some(true),
+            Phase::Again => Some(true),
             Phase::Runs => Some(false),
         }
     }
@@ -102,7 +95,7 @@ impl Hooked {
     pub fn due(&self) -> Option<Tick> {
         match &self.phase {
             Phase::Starts { until, .. } => Some(*until),
-            Phase::Again { .. } | Phase::Runs => None,
+            Phase::Again | Phase::Runs => None,
         }
     }
 
@@ -123,7 +116,7 @@ impl Hooked {
         if closed && !started(held, &self.first) && failed(held) {
             let held = std::mem::take(held);
             *batch = passing;
-            self.phase = Phase::Again { answered: true };
+            self.phase = Phase::Again;
             return Known::Failed(held);
         }
         let bytes: usize = held.iter().map(data_bytes).sum();
@@ -175,7 +168,7 @@ impl Hooked {
     pub fn left(&mut self) -> usize {
         let held = match std::mem::replace(&mut self.phase, Phase::Runs) {
             Phase::Starts { held, .. } => held.iter().map(data_bytes).sum(),
-            Phase::Again { .. } | Phase::Runs => 0,
+            Phase::Again | Phase::Runs => 0,
         };
         held + self.strip.finish().len()
     }
@@ -189,14 +182,9 @@ impl Hooked {
             return;
         };
         let yes = matches!(batch.get(at), Some(Entry::Control(Down::Reply(true))));
-        if matches!(self.phase, Phase::Starts { .. }) {
-            if !self.answered(yes, now) {
-                batch.remove(at);
-            }
-            return;
-        }
         match self.phase {
-            Phase::Again { answered: true } => {
+            Phase::Starts { .. } => self.answered(yes, now),
+            Phase::Again => {
                 self.phase = Phase::Runs;
                 batch.remove(at);
                 if !yes {
@@ -204,8 +192,7 @@ impl Hooked {
                     batch.extend([Entry::Control(Down::Lost(why)), Entry::Control(Down::Close)]);
                 }
             }
-            Phase::Again { answered: false } => self.phase = Phase::Runs,
-            Phase::Starts { .. } | Phase::Runs => {}
+            Phase::Runs => {}
         }
     }
 }
@@ -434,7 +421,7 @@ mod tests {
     fn a_start_that_fails_is_not_shown_and_asked_again() {
         for (said, status) in [("exec: restricted\n", 126), ("", 0)] {
             let (mut hooked, now) = hooked();
-            assert!(hooked.answered(true, now));
+            hooked.answered(true, now);
             let batch = vec![data(said), Entry::Control(Down::ExitStatus(status))];
             assert_eq!(hold(&mut hooked, batch, now).0, "");
             assert_eq!(hooked.failed(), None);
@@ -455,17 +442,19 @@ mod tests {
     }
 
     #[test]
-    fn a_no_to_the_hook_is_not_the_clients_and_one_to_the_plain_shell_is() {
+    fn a_no_is_the_clients_and_what_came_before_it_is_not_lost() {
         let (mut hooked, now) = hooked();
-        assert!(!hooked.answered(false, now));
-        assert_eq!(hooked.failed(), Some(true));
+        assert_eq!(hold(&mut hooked, vec![data("why not")], now).0, "");
+        hooked.answered(false, now);
+        assert_eq!(hold(&mut hooked, Vec::new(), now).0, "why not");
+        assert_eq!(hooked.failed(), Some(false));
         let reply = vec![Entry::Control(Down::Reply(false))];
         assert_eq!(hold(&mut hooked, reply, now).0, "<Reply(false)>");
 
         let (mut hooked, now) = self::hooked();
         let reply = vec![Entry::Control(Down::Reply(false))];
-        assert_eq!(hold(&mut hooked, reply, now).0, "", "a late no to the hook");
-        assert_eq!(hooked.failed(), Some(true));
+        assert_eq!(hold(&mut hooked, reply, now).0, "<Reply(false)>", "a late one");
+        assert_eq!(hooked.failed(), Some(false));
 
         let (mut hooked, now) = self::hooked();
         hold(

@@ -119,10 +119,12 @@ pub async fn start(live: &Live, channel: &Channel, start: Start) -> Option<bool>
     }
     enqueue(live, channel, Up::Start(start));
     let yes = channel.answer.wait(&channel.stop).await?;
-    let clients = channel.hooked().is_none_or(|mut hooked| hooked.answered(yes, tick()));
-    channel.hook_moved.notify_one();
-    // The answer to the plain shell comes through the lane.
-    clients.then_some(yes)
+    if let Some(mut hooked) = channel.hooked() {
+        hooked.answered(yes, tick());
+        // The pump towards the client waits for another moment now.
+        channel.hook_set.notify_one();
+    }
+    Some(yes)
 }
 
 /// The login shell, told to say what it runs.
