@@ -10,6 +10,7 @@ use crate::limits::{
     HIDDEN_CLASS_MIN, KEYFRAME_DUMP_BYTES_MAX, LINE_SEALS_MAX,
 };
 use crate::line;
+use crate::moved::Moved;
 
 /// Why a payload was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -146,6 +147,7 @@ impl<'a> Event<'a> {
             } => {
                 w.array(3).uint(direction.code()).uint(*bytes).bytes(sha256);
             }
+            Event::File(moved) => moved.encode(&mut w),
         }
         w.into_bytes()
     }
@@ -340,6 +342,7 @@ fn structured<'a>(kind: u8, r: &mut Reader<'a>) -> Result<Option<Event<'a>>, Mal
                 sha256: r.array_of()?,
             }
         }
+        kind::FILE => Event::File(Box::new(Moved::decode(r)?)),
         _ => return Ok(None),
     }))
 }

@@ -12,6 +12,7 @@ use super::budget::Budget;
 use super::control::Control;
 use super::gated::Kill;
 use super::lane::{Lane, LaneError, Stream};
+use super::transfers::Transfers;
 use crate::kernel::screen_state::ScreenState;
 use crate::kernel::session::EndReason;
 
@@ -153,6 +154,10 @@ pub struct Channel {
     /// The client has sent its EOF.
     pub client_eof: AtomicBool,
     screen: Mutex<ScreenState>,
+    /// What is told of files that move on it.
+    pub transfers: Transfers,
+    /// Pumps that still run.
+    pub pumping: AtomicU32,
 }
 
 impl Channel {
@@ -173,6 +178,8 @@ impl Channel {
             denials: AtomicU32::new(0),
             client_eof: AtomicBool::new(false),
             screen: Mutex::new(ScreenState::default()),
+            transfers: Transfers::default(),
+            pumping: AtomicU32::new(0),
         }
     }
 

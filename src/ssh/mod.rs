@@ -73,6 +73,7 @@ mod session;
 mod spare;
 mod target;
 mod target_channel;
+mod transfers;
 mod tunnel;
 
 pub use algorithms::KeyExchange;

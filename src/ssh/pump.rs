@@ -23,6 +23,7 @@ use super::resize::Resizes;
 use super::session::Live;
 use super::target_channel::TargetChannel;
 use crate::kernel::session::EndReason;
+use crate::kernel::transfer::Way;
 
 /// Bytes taken out of a lane and recorded at once.
 const BATCH_BYTES: usize = 256 * 1024;
@@ -106,20 +107,32 @@ pub fn start(
     target: TargetEnd,
     place: OwnedSemaphorePermit,
 ) {
+    channel.pumping.store(2, Ordering::SeqCst);
     let guard = live.pump();
     tokio::spawn({
         let (live, channel) = (live.clone(), channel.clone());
         async move {
             down(&live, &channel, &client).await;
+            tell_left_open(&live, &channel);
             drop(guard);
         }
     });
     let guard = live.pump();
     tokio::spawn(async move {
         up(&live, &channel, target).await;
+        tell_left_open(&live, &channel);
         drop(place);
         drop(guard);
     });
+}
+
+/// Behind the last of both pumps: files that nobody closed.
+fn tell_left_open(live: &Live, channel: &Channel) {
+    if channel.pumping.fetch_sub(1, Ordering::SeqCst) == 1 {
+        for event in channel.transfers.end() {
+            live.record(channel.number, event);
+        }
+    }
 }
 
 /// Client to target.
@@ -394,7 +407,9 @@ async fn pass_control(client: &ClientEnd, control: Down) {
 async fn record_input(live: &Live, channel: &Channel, batch: &[Entry<Up>]) -> Result<(), String> {
     let terminal = channel.is_terminal();
     let mut enter = false;
+    let mut files = Vec::new();
     {
+        let at_ms = live.recorder.at_ms();
         let mut take = live.recorder.take(channel.number);
         for entry in batch {
             match entry {
@@ -402,7 +417,11 @@ async fn record_input(live: &Live, channel: &Channel, batch: &[Entry<Up>]) -> Re
                     enter |= bytes.iter().any(|byte| matches!(byte, b'\r' | b'\n'));
                     take.typed(bytes);
                 }
-                Entry::Data { bytes, .. } => take.input(bytes),
+                Entry::Data { bytes, .. } => {
+                    take.input(bytes);
+                    channel.transfers.saw(at_ms, Way::Up, bytes, &mut files);
+                }
+                Entry::Control(Up::Start(start)) if !terminal => files.extend(channel.transfers.begin(at_ms, start)),
                 Entry::Control(Up::WindowChange {
                     cols,
                     rows,
@@ -423,6 +442,7 @@ async fn record_input(live: &Live, channel: &Channel, batch: &[Entry<Up>]) -> Re
                 ) => {}
             }
         }
+        files.into_iter().for_each(|event| take.event(event));
         take.done().map_err(|error| error.to_string())?;
     }
     if enter && live.durable() {
@@ -433,13 +453,18 @@ async fn record_input(live: &Live, channel: &Channel, batch: &[Entry<Up>]) -> Re
 
 fn record_output(live: &Live, channel: &Channel, batch: &[Entry<Down>]) -> Result<(), String> {
     let terminal = channel.is_terminal();
+    let mut files = Vec::new();
+    let at_ms = live.recorder.at_ms();
     let mut take = live.recorder.take(channel.number);
     for entry in batch {
         match entry {
             Entry::Data {
                 stream: Stream::Main,
                 bytes,
-            } => take.output(bytes, terminal),
+            } => {
+                take.output(bytes, terminal);
+                channel.transfers.saw(at_ms, Way::Down, bytes, &mut files);
+            }
             Entry::Data {
                 stream: Stream::Stderr,
                 bytes,
@@ -463,6 +488,7 @@ fn record_output(live: &Live, channel: &Channel, batch: &[Entry<Down>]) -> Resul
             Entry::Control(Down::Reply(_) | Down::Notice(_) | Down::Refused(_)) => {}
         }
     }
+    files.into_iter().for_each(|event| take.event(event));
     take.done().map_err(|error| error.to_string())
 }
 

@@ -23,6 +23,9 @@ pub struct OpenFile {
     closed: Option<u32>,
     /// How long it is at the target, as far as that is certain.
     length: Option<u64>,
+    /// Requests to cut or stretch it, and the last that was done.
+    resizes: u32,
+    resized: u32,
     /// Where a read found no more.
     end_seen: Option<u64>,
     /// A read that got less than it could have.
@@ -48,6 +51,8 @@ impl OpenFile {
             waiting: 0,
             closed: None,
             length: fresh.then_some(0),
+            resizes: 0,
+            resized: 0,
             end_seen: None,
             end_short: None,
             stated,
@@ -123,16 +128,22 @@ impl OpenFile {
         self.length = self.length.or(Some(length.max(self.up.end())));
     }
 
-    /// It is to be cut or stretched to a length.
-    pub fn resizing(&mut self, length: u64) {
+    /// It is to be cut or stretched to a length. The number of this request.
+    pub fn resizing(&mut self, length: u64) -> u32 {
         if length < self.up.end() {
             self.spoil(Unknown::CutOff);
         }
+        self.resizes = self.resizes.saturating_add(1);
+        self.resizes
     }
 
-    /// It was.
-    pub fn resized(&mut self, length: u64) {
-        self.length = Some(length.max(self.up.end()));
+    /// It was, by the request of this number: of answers that overtake each
+    /// other the last request's counts.
+    pub fn resized(&mut self, length: u64, number: u32) {
+        if number > self.resized {
+            self.resized = number;
+            self.length = Some(length.max(self.up.end()));
+        }
     }
 
     /// What is written is not the whole, whatever follows. The first reason counts.

@@ -27,7 +27,7 @@ enum Waiting {
     Write { file: u32 },
     Close { file: u32 },
     FStat { file: u32 },
-    Resize { file: u32, length: u64 },
+    Resize { file: u32, length: u64, number: u32 },
     Stat { path: Vec<u8> },
     Open { path: Vec<u8>, flags: u32, at_ms: u64 },
     OpenDir { path: Vec<u8>, at_ms: u64 },
@@ -353,9 +353,12 @@ impl Sftp {
         match attributes.size {
             // scp ends an upload so; what else it sets is no secret of the bytes.
             Some(length) => {
-                file.resizing(length);
                 file.asked();
-                Waiting::Resize { file: number, length }
+                Waiting::Resize {
+                    file: number,
+                    length,
+                    number: file.resizing(length),
+                }
             }
             None => {
                 let path = file.path().to_vec();
@@ -450,9 +453,9 @@ impl Sftp {
                 }
                 self.answered(file, told);
             }
-            (Waiting::Resize { file, length }, Answer::Status(code)) => {
+            (Waiting::Resize { file, length, number }, Answer::Status(code)) => {
                 if let Some(open) = self.files.get_mut(&file).filter(|_| code == status::OK) {
-                    open.resized(length);
+                    open.resized(length, number);
                 }
                 self.answered(file, told);
             }

@@ -84,6 +84,31 @@ def digest(payload: Cbor) -> None:
     payload.fixed(32)
 
 
+def file(payload: Cbor) -> None:
+    payload.array(10)
+    act = payload.uint(limits.FILE_ACTS - 1, "number that names nothing")
+    for _ in ("path", "other"):
+        require(len(payload.bytes()) <= limits.FILE_PATH_BYTES_MAX, "path over its bound")
+    payload.uint(3, "number that names nothing")
+    payload.text(limits.FILE_WORDS_BYTES_MAX)
+    payload.time()
+    crossed, whole = payload.uint(), payload.bytes()
+    require(len(whole) in (0, 32), "byte string of another length")
+    unknown = payload.text(limits.FILE_CODE_BYTES_MAX)
+    ranges = payload.array_length(limits.FILE_RANGES_MAX)
+    for _ in range(ranges):
+        payload.array(3)
+        offset, length = payload.uint(), payload.uint()
+        payload.fixed(32)
+        sound = length > 0 and offset + length <= limits.FILE_BYTES_MAX
+        require(sound, "range of no bytes, or past the end of any file")
+    if act <= 1:
+        said = (len(whole) == 0) != (unknown == "")
+    else:
+        said = len(whole) == 0 and unknown == "" and crossed == 0 and ranges == 0
+    require(said, "file of which is said what cannot be, or not what must")
+
+
 def marker_text(event: Event) -> str:
     """What a sound marker says."""
     payload = Cbor(event.payload)
@@ -112,7 +137,8 @@ PAYLOADS = {
     0x33: accounts,
     0x34: array(text, text),  # end
     0x35: digest,
+    0x36: file,
 }
 
 # Kinds that came with a later version than 1.
-SINCE = {0x35: 3}
+SINCE = {0x35: 3, 0x36: 3}
