@@ -16,12 +16,14 @@ use russh::{ChannelWriteHalf, Sig};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::channel::{Carries, Channel, Down, Up, count};
+use super::digests::Digests;
 use super::lane::{Entry, Stream};
 use super::leg::signal_name;
 use super::local::LocalEnd;
 use super::resize::Resizes;
 use super::session::Live;
 use super::target_channel::TargetChannel;
+use crate::kernel::policy::Kept;
 use crate::kernel::session::EndReason;
 use crate::kernel::transfer::Way;
 
@@ -411,8 +413,15 @@ async fn record_input(live: &Live, channel: &Channel, batch: &[Entry<Up>]) -> Re
     {
         let at_ms = live.recorder.at_ms();
         let mut take = live.recorder.take(channel.number);
+        let mut digests = Digests::default();
         for entry in batch {
+            if let Entry::Control(_) = entry {
+                digests.end().into_iter().for_each(|event| take.event(event));
+            }
             match entry {
+                Entry::Data { bytes, .. } if channel.kept == Kept::Digest => {
+                    digests.add(Direction::ToTarget, bytes, |event| take.event(event));
+                }
                 Entry::Data { bytes, .. } if terminal => {
                     enter |= bytes.iter().any(|byte| matches!(byte, b'\r' | b'\n'));
                     take.typed(bytes);
@@ -442,6 +451,7 @@ async fn record_input(live: &Live, channel: &Channel, batch: &[Entry<Up>]) -> Re
                 ) => {}
             }
         }
+        digests.end().into_iter().for_each(|event| take.event(event));
         files.into_iter().for_each(|event| take.event(event));
         take.done().map_err(|error| error.to_string())?;
     }
@@ -456,8 +466,19 @@ fn record_output(live: &Live, channel: &Channel, batch: &[Entry<Down>]) -> Resul
     let mut files = Vec::new();
     let at_ms = live.recorder.at_ms();
     let mut take = live.recorder.take(channel.number);
+    let mut digests = Digests::default();
     for entry in batch {
+        if let Entry::Control(_) = entry {
+            digests.end().into_iter().for_each(|event| take.event(event));
+        }
         match entry {
+            Entry::Data { stream, bytes } if channel.kept == Kept::Digest => {
+                let direction = match stream {
+                    Stream::Main => Direction::ToClient,
+                    Stream::Stderr => Direction::ToClientErr,
+                };
+                digests.add(direction, bytes, |event| take.event(event));
+            }
             Entry::Data {
                 stream: Stream::Main,
                 bytes,
@@ -488,6 +509,7 @@ fn record_output(live: &Live, channel: &Channel, batch: &[Entry<Down>]) -> Resul
             Entry::Control(Down::Reply(_) | Down::Notice(_) | Down::Refused(_)) => {}
         }
     }
+    digests.end().into_iter().for_each(|event| take.event(event));
     files.into_iter().for_each(|event| take.event(event));
     take.done().map_err(|error| error.to_string())
 }
