@@ -178,7 +178,8 @@ impl<'a> Moved<'a> {
         w.bytes(&self.path).bytes(&self.other);
         w.uint(code(Outcome::ALL.iter().position(|outcome| *outcome == self.outcome)));
         w.text(&self.words).uint(self.began_ms).uint(self.bytes);
-        w.bytes(self.whole.as_ref().map_or(&[][..], |hash| hash)).text(&self.unknown);
+        w.bytes(self.whole.as_ref().map_or(&[][..], |hash| hash))
+            .text(&self.unknown);
         w.array(self.ranges.len() as u64);
         for range in &self.ranges {
             w.array(3).uint(range.offset).uint(range.length).bytes(&range.sha256);
@@ -188,7 +189,9 @@ impl<'a> Moved<'a> {
     pub(crate) fn decode(r: &mut Reader<'a>) -> Result<Moved<'a>, Malformed> {
         fn one_of<T: Copy>(all: &[T], code: u64) -> Result<T, Malformed> {
             let at = usize::try_from(code).ok();
-            at.and_then(|at| all.get(at)).copied().ok_or(Malformed("number that names nothing"))
+            at.and_then(|at| all.get(at))
+                .copied()
+                .ok_or(Malformed("number that names nothing"))
         }
         r.array(10)?;
         let moved = Moved {

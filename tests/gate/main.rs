@@ -26,6 +26,7 @@ mod credentials;
 mod ends;
 mod evidence;
 mod faults;
+mod files;
 mod flow;
 mod flow_long;
 mod forwards;

@@ -8,9 +8,11 @@ use crate::{PLAIN, Vector};
 const FILE: u8 = 0x36;
 const UPLOAD: u8 = 1;
 const REMOVE: u8 = 4;
-const SAID: &str = "INVALID content: event: malformed payload of kind 0x36: file of which is said what cannot be, or not what must";
+const SAID: &str =
+    "INVALID content: event: malformed payload of kind 0x36: file of which is said what cannot be, or not what must";
 const NOTHING: &str = "INVALID content: event: malformed payload of kind 0x36: number that names nothing";
-const RANGE: &str = "INVALID content: event: malformed payload of kind 0x36: range of no bytes, or past the end of any file";
+const RANGE: &str =
+    "INVALID content: event: malformed payload of kind 0x36: range of no bytes, or past the end of any file";
 
 fn hash() -> Vec<u8> {
     [&[0x58, 32][..], &sha256(b"hello")].concat()

@@ -67,9 +67,7 @@ pub fn read(command: &[u8]) -> Option<Program> {
 /// `NAME=value` before a command.
 fn is_variable(word: &[u8]) -> bool {
     let name = word.split(|byte| *byte == b'=').next().unwrap_or_default();
-    name.len() < word.len()
-        && !name.is_empty()
-        && name.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_')
+    name.len() < word.len() && !name.is_empty() && name.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_')
 }
 
 /// `scp [-v -r -p -d] (-t | -f) [--] PATH…`: the far half of an scp.
@@ -260,7 +258,10 @@ mod tests {
             ("echo scp -f x", None),
             ("/usr/lib/openssh/sftp-server -R", Some(Program::Sftp)),
             ("sudo /usr/lib/openssh/sftp-server", Some(Program::Sftp)),
-            ("rsync --server -logDtpre.iLsfxCIvu . /srv/www/", stream(Way::Up, "/srv/www/")),
+            (
+                "rsync --server -logDtpre.iLsfxCIvu . /srv/www/",
+                stream(Way::Up, "/srv/www/"),
+            ),
             (
                 "rsync --server --sender -vlogDtpre.iLsfxC --timeout 5 . /etc '/var/a b'",
                 stream(Way::Down, "/etc /var/a b"),

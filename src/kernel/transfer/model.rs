@@ -76,10 +76,13 @@ impl Server {
             file.clear();
         }
         // The lowest that is free, as OpenSSH has it.
-        let handle = (0..).map(|n: u32| n.to_be_bytes().to_vec()).find(|h| !self.handles.contains_key(h))?;
+        let handle = (0..)
+            .map(|n: u32| n.to_be_bytes().to_vec())
+            .find(|h| !self.handles.contains_key(h))?;
         self.next += 1;
         self.handles.insert(handle.clone(), (path.to_vec(), flags));
-        self.replies.push_back(Packet::of(kind::HANDLE, id).string(&handle).bytes());
+        self.replies
+            .push_back(Packet::of(kind::HANDLE, id).string(&handle).bytes());
         Some(handle)
     }
 
@@ -112,7 +115,10 @@ impl Server {
 
     pub fn resize(&mut self, id: u32, handle: &[u8], length: u64) {
         let path = self.handles[handle].0.clone();
-        self.files.entry(path).or_default().resize(usize::try_from(length).unwrap(), 0);
+        self.files
+            .entry(path)
+            .or_default()
+            .resize(usize::try_from(length).unwrap(), 0);
         self.status(id, 0);
     }
 

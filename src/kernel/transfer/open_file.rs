@@ -41,7 +41,8 @@ pub struct OpenFile {
 impl OpenFile {
     /// `stated`: its length as the target gave it for the path before.
     pub fn new(path: Vec<u8>, flags: u32, began_ms: u64, stated: Option<u64>) -> OpenFile {
-        let fresh = flags & flag::TRUNCATE != 0 || flags & (flag::CREATE | flag::EXCLUSIVE) == flag::CREATE | flag::EXCLUSIVE;
+        let fresh =
+            flags & flag::TRUNCATE != 0 || flags & (flag::CREATE | flag::EXCLUSIVE) == flag::CREATE | flag::EXCLUSIVE;
         OpenFile {
             path,
             flags,
@@ -186,7 +187,9 @@ impl OpenFile {
 
     fn part(&self, what: What, ranges: Vec<Range>) -> Deed {
         let content = Content {
-            bytes: ranges.iter().fold(0, |sum: u64, range| sum.saturating_add(range.length)),
+            bytes: ranges
+                .iter()
+                .fold(0, |sum: u64, range| sum.saturating_add(range.length)),
             whole: Err(Unknown::Continued),
             ranges,
         };

@@ -23,14 +23,37 @@ const VERSION: u32 = 3;
 /// What a request that waits for its answer is about.
 #[derive(Debug)]
 enum Waiting {
-    Read { file: u32, offset: u64, length: u32 },
-    Write { file: u32 },
-    Close { file: u32 },
-    FStat { file: u32 },
-    Resize { file: u32, length: u64, number: u32 },
-    Stat { path: Vec<u8> },
-    Open { path: Vec<u8>, flags: u32, at_ms: u64 },
-    OpenDir { path: Vec<u8>, at_ms: u64 },
+    Read {
+        file: u32,
+        offset: u64,
+        length: u32,
+    },
+    Write {
+        file: u32,
+    },
+    Close {
+        file: u32,
+    },
+    FStat {
+        file: u32,
+    },
+    Resize {
+        file: u32,
+        length: u64,
+        number: u32,
+    },
+    Stat {
+        path: Vec<u8>,
+    },
+    Open {
+        path: Vec<u8>,
+        flags: u32,
+        at_ms: u64,
+    },
+    OpenDir {
+        path: Vec<u8>,
+        at_ms: u64,
+    },
     /// All is known but how it went.
     Deed(Deed),
     Nothing,
@@ -223,7 +246,9 @@ impl Sftp {
                 {
                     file.read(stretch.offset, data, &mut self.spare);
                     stretch.offset = stretch.offset.saturating_add(data.len() as u64);
-                    stretch.got = stretch.got.saturating_add(u32::try_from(data.len()).unwrap_or(u32::MAX));
+                    stretch.got = stretch
+                        .got
+                        .saturating_add(u32::try_from(data.len()).unwrap_or(u32::MAX));
                     told.extend(file.overfull(What::Download).into_iter().map(Told::Deed));
                 }
             }
@@ -265,9 +290,8 @@ impl Sftp {
 
     /// What a request begins, and what its answer is waited for with.
     fn begin(&mut self, at_ms: u64, request: Request<'_>, told: &mut Vec<Told>) -> Result<Waiting, Lost> {
-        let changes = |what, path: &[u8], other: &[u8]| {
-            Waiting::Deed(plain(what, path, other, at_ms, Outcome::Unfinished))
-        };
+        let changes =
+            |what, path: &[u8], other: &[u8]| Waiting::Deed(plain(what, path, other, at_ms, Outcome::Unfinished));
         Ok(match request {
             Request::Open { path, flags } => Waiting::Open {
                 path: clipped(path),
@@ -517,7 +541,11 @@ impl Sftp {
             }));
             return Ok(());
         }
-        let stated = self.lengths.iter().find(|(of, _)| *of == path).map(|(_, length)| *length);
+        let stated = self
+            .lengths
+            .iter()
+            .find(|(of, _)| *of == path)
+            .map(|(_, length)| *length);
         let mut file = OpenFile::new(path, flags, at_ms, stated);
         if file.writes() && self.spoil_writers(file.path()) {
             file.spoil(Unknown::ChangedMeanwhile);
