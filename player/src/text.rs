@@ -352,6 +352,7 @@ pub fn remark(event: &Event<'_>) -> Option<(&'static str, String)> {
                 NoticeHow::Stderr => "",
                 NoticeHow::Title => "as a title: ",
                 NoticeHow::Disconnect => "when disconnecting: ",
+                NoticeHow::Reply => "in the target's place: ",
             };
             ("notice", format!("{how}{}", shown(bytes)))
         }

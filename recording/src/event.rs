@@ -48,6 +48,8 @@ pub enum NoticeHow {
     Title,
     /// As the text of the SSH disconnect message.
     Disconnect,
+    /// As bytes on the channel's standard output, between two packets of the protocol on it: an answer in the target's place.
+    Reply,
 }
 
 /// Byte accounts of one channel (design law 5): `from_client = to_target + withheld + undelivered_up`, and per stream

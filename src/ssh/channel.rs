@@ -106,6 +106,8 @@ pub enum Down {
     Notice(String),
     /// A refusal in words, at once, and then the answer to the request.
     Refused(String),
+    /// An answer in the target's place, between two of its packets.
+    Answer(Vec<u8>),
     /// The connection to the target broke before it closed the channel.
     Lost,
     Close,
@@ -121,6 +123,7 @@ pub struct Account {
     pub from_target_err: AtomicU64,
     pub to_client_err: AtomicU64,
     pub injected: AtomicU64,
+    pub withheld: AtomicU64,
     pub undelivered_up: AtomicU64,
     pub undelivered_down: AtomicU64,
 }
@@ -263,7 +266,7 @@ impl Channel {
             from_target_err: read(&account.from_target_err),
             to_client_err: read(&account.to_client_err),
             injected: read(&account.injected),
-            withheld: 0,
+            withheld: read(&account.withheld),
             undelivered_up: read(&account.undelivered_up),
             undelivered_down: read(&account.undelivered_down),
         }

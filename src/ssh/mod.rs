@@ -71,9 +71,11 @@ mod routes;
 pub mod scan;
 mod server;
 mod session;
+mod sieving;
 mod spare;
 mod target;
 mod target_channel;
+mod target_end;
 mod transfers;
 mod tunnel;
 

@@ -18,14 +18,14 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::channel::{Carries, Channel, Down, Up, count};
 use super::digests::Digests;
 use super::lane::{Entry, Stream};
-use super::leg::signal_name;
-use super::local::LocalEnd;
 use super::resize::Resizes;
 use super::session::Live;
-use super::target_channel::TargetChannel;
+use super::sieving::Sieving;
+use super::target_end::TargetEnd;
 use crate::kernel::policy::Kept;
 use crate::kernel::session::EndReason;
 use crate::kernel::transfer::Way;
+use crate::kernel::transfer::weave::Weave;
 
 /// Bytes taken out of a lane and recorded at once.
 const BATCH_BYTES: usize = 256 * 1024;
@@ -34,7 +34,7 @@ const CLOSE_WAIT: Duration = Duration::from_secs(2);
 /// How long an EOF of the target waits for the exit status behind it, while
 /// the client may still send.
 const EOF_WAIT: Duration = Duration::from_millis(200);
-/// How long a target connection may take for its goodbye.
+/// How long a client may take for a forward's goodbye.
 const LEAVE_WAIT: Duration = Duration::from_millis(200);
 /// OpenSSH gives up at the refusal of its program, and shows what it has by then.
 const REFUSED_PAUSE: Duration = Duration::from_millis(30);
@@ -95,12 +95,6 @@ impl ClientEnd {
     }
 }
 
-/// The target's side of one channel.
-pub enum TargetEnd {
-    Ssh(TargetChannel),
-    Local(LocalEnd),
-}
-
 /// Starts both pumps of a channel.
 pub fn start(
     live: Arc<Live>,
@@ -141,6 +135,7 @@ fn tell_left_open(live: &Live, channel: &Channel) {
 async fn up(live: &Arc<Live>, channel: &Arc<Channel>, mut target: TargetEnd) {
     let mut batch = Vec::new();
     let mut resizes = Resizes::default();
+    let mut sieving = Sieving::default();
     'pumping: loop {
         let popped = channel.stop.guard(async {
             tokio::select! {
@@ -166,6 +161,10 @@ async fn up(live: &Arc<Live>, channel: &Arc<Channel>, mut target: TargetEnd) {
         if let Err(error) = record_input(live, channel, &batch).await {
             undelivered_up(channel, batch.drain(..));
             live.control.end_now(EndReason::RecorderFailed(error));
+            break;
+        }
+        if !sieving.sift(live, channel, &mut batch) {
+            undelivered_up(channel, batch.drain(..));
             break;
         }
         let mut entries = batch.drain(..);
@@ -197,6 +196,8 @@ async fn up(live: &Arc<Live>, channel: &Arc<Channel>, mut target: TargetEnd) {
             }
         }
     }
+    // What was not a whole request yet.
+    count(&channel.account.undelivered_up, sieving.held());
     // Boxed: a pump's memory is not sized by its last step.
     Box::pin(target.leave(live.control.stop.fired())).await;
 }
@@ -205,6 +206,7 @@ async fn up(live: &Arc<Live>, channel: &Arc<Channel>, mut target: TargetEnd) {
 async fn down(live: &Arc<Live>, channel: &Arc<Channel>, client: &ClientEnd) {
     let mut batch = Vec::new();
     let mut waiting_notice = None;
+    let mut weave = Weave::default();
     // An EOF of the target that waits for its exit status. A client that has
     // sent its own EOF answers with CLOSE, russh answers that with CLOSE by
     // itself, and an exit status behind it would be lost.
@@ -243,27 +245,28 @@ async fn down(live: &Arc<Live>, channel: &Arc<Channel>, client: &ClientEnd) {
                 break 'pumping;
             }
             match entry {
-                Entry::Data { stream, bytes } => {
-                    let length = bytes.len();
-                    let terminal = channel.is_terminal().then(|| bytes.clone());
-                    match channel.stop.guard(client.data(stream, bytes)).await {
-                        Some(Ok(())) => {
-                            count(
-                                match stream {
-                                    Stream::Main => &channel.account.to_client_out,
-                                    Stream::Stderr => &channel.account.to_client_err,
-                                },
-                                length,
-                            );
-                            if let Some(bytes) = terminal {
-                                channel.screen().advance(&bytes);
-                            }
-                        }
-                        Some(Err(_)) | None => {
-                            count(&channel.account.undelivered_down, length);
+                Entry::Data { stream, mut bytes } => {
+                    while !bytes.is_empty() {
+                        let whole = stream != Stream::Main || !channel.transfers.asks();
+                        let now = if whole { bytes.len() } else { weave.pass(&bytes) };
+                        let delivered = deliver(channel, client, stream, bytes.split_to(now)).await
+                            && answer(channel, client, &mut weave).await;
+                        if !delivered {
+                            count(&channel.account.undelivered_down, bytes.len());
                             undelivered_down(channel, entries);
                             break 'pumping;
                         }
+                    }
+                }
+                Entry::Control(Down::Answer(bytes)) => {
+                    if weave.put(bytes).is_err() {
+                        live.control.end_now(EndReason::Backlog);
+                        undelivered_down(channel, entries);
+                        break 'pumping;
+                    }
+                    if !answer(channel, client, &mut weave).await {
+                        undelivered_down(channel, entries);
+                        break 'pumping;
                     }
                 }
                 // No exit status comes behind a forward's.
@@ -323,6 +326,39 @@ async fn down(live: &Arc<Live>, channel: &Arc<Channel>, client: &ClientEnd) {
     if channel.carries == Carries::Forward && !client.closed() && !live.control.stop.fired() {
         tokio::time::timeout(LEAVE_WAIT, client.close()).await.ok();
     }
+}
+
+/// Passes bytes of the target on; whether the client took them.
+async fn deliver(channel: &Channel, client: &ClientEnd, stream: Stream, bytes: Bytes) -> bool {
+    let length = bytes.len();
+    let terminal = channel.is_terminal().then(|| bytes.clone());
+    if !matches!(channel.stop.guard(client.data(stream, bytes)).await, Some(Ok(()))) {
+        count(&channel.account.undelivered_down, length);
+        return false;
+    }
+    count(
+        match stream {
+            Stream::Main => &channel.account.to_client_out,
+            Stream::Stderr => &channel.account.to_client_err,
+        },
+        length,
+    );
+    if let Some(bytes) = terminal {
+        channel.screen().advance(&bytes);
+    }
+    true
+}
+
+/// Sends those answers of ours that fit here; they are recorded and counted
+/// already. Whether the client took them.
+async fn answer(channel: &Channel, client: &ClientEnd, weave: &mut Weave) -> bool {
+    for answer in weave.ready() {
+        let sent = channel.stop.guard(client.data(Stream::Main, answer.into())).await;
+        if !matches!(sent, Some(Ok(()))) {
+            return false;
+        }
+    }
+    true
 }
 
 /// A line of ours, recorded before it goes.
@@ -400,7 +436,7 @@ async fn pass_control(client: &ClientEnd, control: Down) {
         Down::XonXoff(client_can_do) => {
             client.handle.xon_xoff_request(id, client_can_do).await.ok();
         }
-        Down::Notice(_) | Down::Refused(_) | Down::Lost | Down::Close => {}
+        Down::Notice(_) | Down::Refused(_) | Down::Answer(_) | Down::Lost | Down::Close => {}
     }
 }
 
@@ -506,7 +542,7 @@ fn record_output(live: &Live, channel: &Channel, batch: &[Entry<Down>]) -> Resul
             Entry::Control(Down::XonXoff(client_can_do)) => take.event(Event::Marker {
                 text: format!("flow control by the client: {client_can_do}").into(),
             }),
-            Entry::Control(Down::Reply(_) | Down::Notice(_) | Down::Refused(_)) => {}
+            Entry::Control(Down::Reply(_) | Down::Notice(_) | Down::Refused(_) | Down::Answer(_)) => {}
         }
     }
     digests.end().into_iter().for_each(|event| take.event(event));
@@ -527,41 +563,4 @@ fn undelivered_up(channel: &Channel, entries: impl Iterator<Item = Entry<Up>>) {
 
 fn undelivered_down(channel: &Channel, entries: impl Iterator<Item = Entry<Down>>) {
     entries.for_each(|entry| count(&channel.account.undelivered_down, data_length(&entry)));
-}
-
-impl TargetEnd {
-    async fn take(&mut self, entry: Entry<Up>) -> Result<(), russh::Error> {
-        match self {
-            TargetEnd::Local(local) => local.take(entry).await,
-            TargetEnd::Ssh(target) => match entry {
-                Entry::Data { bytes, .. } => target.data(bytes).await,
-                Entry::Control(Up::Pty(terminal, answer)) => target.pty(&terminal, answer).await,
-                Entry::Control(Up::Agent(answer)) => target.agent(answer).await,
-                Entry::Control(Up::X11(display, answer)) => target.x11(display, answer).await,
-                Entry::Control(Up::Env { name, value }) => target.env(&name, &value).await,
-                Entry::Control(Up::Start(start)) => target.start(start).await,
-                Entry::Control(Up::WindowChange {
-                    cols,
-                    rows,
-                    px_width,
-                    px_height,
-                }) => target.window_change(cols, rows, px_width, px_height).await,
-                Entry::Control(Up::Signal(signal)) => {
-                    tracing::debug!(signal = %signal_name(&signal), "passing a signal on");
-                    target.signal(signal).await
-                }
-                Entry::Control(Up::Eof) => target.eof().await,
-                Entry::Control(Up::Close) => target.close().await,
-            },
-        }
-    }
-
-    /// Ends the target's side. `cut`: the gate ends it, so commands without a
-    /// terminal are told to terminate first.
-    async fn leave(self, cut: bool) {
-        match self {
-            TargetEnd::Local(local) => local.leave().await,
-            TargetEnd::Ssh(target) => target.leave(cut, LEAVE_WAIT).await,
-        }
-    }
 }

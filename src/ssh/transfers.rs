@@ -2,7 +2,7 @@
 //! `kernel/transfer`, and its deeds as events.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use portcullis_recording::Event;
 use portcullis_recording::moved::{Act, Moved, Outcome, Range};
@@ -16,6 +16,8 @@ pub struct Transfers {
     /// There is something to follow: most channels take no lock.
     follows: AtomicBool,
     observer: Mutex<Option<Observer>>,
+    /// Policy is asked about each file.
+    asks: AtomicBool,
 }
 
 impl Transfers {
@@ -29,8 +31,37 @@ impl Transfers {
             Start::Subsystem(name) => Observer::of_subsystem(name),
         };
         self.follows.store(observer.is_some(), Ordering::Release);
-        *self.observer.lock().unwrap_or_else(PoisonError::into_inner) = observer;
+        *self.lock() = observer;
         told
+    }
+
+    /// Whether policy is asked about each file.
+    pub fn asks(&self) -> bool {
+        self.asks.load(Ordering::Acquire)
+    }
+
+    /// From here on policy is asked, if its requests can be told apart.
+    pub fn ask(&self) -> bool {
+        let asks = self.lock().as_ref().is_some_and(Observer::is_sftp);
+        self.asks.store(asks, Ordering::Release);
+        asks
+    }
+
+    /// Whether the protocol is not followed any more.
+    pub fn is_lost(&self) -> bool {
+        self.lock().as_ref().is_none_or(Observer::is_lost)
+    }
+
+    /// A request that did not go on: what it would have done.
+    pub fn refused(&self, id: u32, rule: &str) -> Option<Event<'static>> {
+        self.lock()
+            .as_mut()
+            .and_then(|observer| observer.refused(id, rule))
+            .map(event)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Observer>> {
+        self.observer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Bytes that are about to cross: what they tell.
@@ -39,7 +70,7 @@ impl Transfers {
             return;
         }
         let mut told = Vec::new();
-        if let Some(observer) = &mut *self.observer.lock().unwrap_or_else(PoisonError::into_inner) {
+        if let Some(observer) = &mut *self.lock() {
             observer.saw(at_ms, way, bytes, &mut told);
         }
         events.extend(told.into_iter().map(event));
@@ -48,7 +79,7 @@ impl Transfers {
     /// The end of the channel: what was left open.
     pub fn end(&self) -> Vec<Event<'static>> {
         self.follows.store(false, Ordering::Release);
-        let observer = self.observer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let observer = self.lock().take();
         let mut told = Vec::new();
         if let Some(mut observer) = observer {
             observer.end(&mut told);
@@ -72,6 +103,7 @@ fn moved(deed: Deed) -> Moved<'static> {
         transfer::Outcome::Done => (Outcome::Done, String::new()),
         transfer::Outcome::Failed(words) => (Outcome::Failed, words),
         transfer::Outcome::Unfinished => (Outcome::Unfinished, String::new()),
+        transfer::Outcome::Refused(rule) => (Outcome::Refused, rule),
     };
     let plain = Moved {
         other: deed.other.into(),

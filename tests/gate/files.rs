@@ -200,13 +200,12 @@ fn what_is_resumed_is_told_in_ranges() {
     assert!(std::fs::read(&there).unwrap() == bytes && std::fs::read(&back).unwrap() == bytes);
     let deeds = moved(&world.bastion.only_record());
     // OpenSSH opens a file that it goes on with for appending.
-    for (act, from, why) in [(Act::Upload, 50_000, "appended"), (Act::Download, 150_000, "not_from_start")] {
+    for (act, from, why) in [
+        (Act::Upload, 50_000, "appended"),
+        (Act::Download, 150_000, "not_from_start"),
+    ] {
         let moved = deeds.iter().find(|moved| moved.act == act).unwrap();
-        assert_eq!(
-            (moved.whole, moved.unknown.as_ref()),
-            (None, why),
-            "{moved:?}"
-        );
+        assert_eq!((moved.whole, moved.unknown.as_ref()), (None, why), "{moved:?}");
         let ranges: Vec<_> = moved.ranges.iter().map(|range| (range.offset, range.sha256)).collect();
         assert_eq!(ranges, [(from as u64, hash(&bytes[from..]))]);
     }

@@ -6,6 +6,7 @@ use crate::support::*;
 use crate::{PLAIN, Vector};
 
 const FILE: u8 = 0x36;
+const NOTICE: u8 = 0x23;
 const UPLOAD: u8 = 1;
 const REMOVE: u8 = 4;
 const SAID: &str =
@@ -39,6 +40,13 @@ pub fn vectors() -> Vec<Vector> {
     const CODE: &[u8] = b"\x64lost";
     const NO_RANGES: &[u8] = &[0x80];
     let mut all = Vec::new();
+    let reply = [0x82, 0x41, b'x', 3];
+    let mut notice = |name, version, expect| {
+        let file = Forger::in_version(version, 1).content(&rows(&[(NOTICE, &reply)]), 1).build();
+        all.push(Vector::file(name, file, PLAIN, None, expect));
+    };
+    notice("notice_in_the_targets_place", Version::Three, "SEALED");
+    notice("notice_in_the_targets_place_in_version_1", Version::One, "INVALID content: event: malformed payload of kind 0x23: unknown way of a notice");
     let mut add = |name, version, payload: &[u8], expect| {
         let file = Forger::in_version(version, 1).content(&rows(&[(FILE, payload)]), 1).build();
         all.push(Vector::file(name, file, PLAIN, None, expect));

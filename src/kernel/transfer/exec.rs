@@ -1,7 +1,7 @@
 //! Which commands move files, by their command line: what OpenSSH's scp, sftp
 //! servers, rsync and git run at the target.
 
-use super::{Content, Deed, Outcome, Told, Unknown, Way, What, clipped};
+use super::{Content, Deed, Outcome, Told, Unknown, Way, Wish, clipped};
 
 /// Words of a command line that are looked at.
 const WORDS_MAX: usize = 1024;
@@ -23,13 +23,36 @@ pub enum Program {
     /// An SFTP server by its own name.
     Sftp,
     /// The old scp protocol.
-    Scp {
-        way: Way,
-        /// Its operands, as it got them, with blanks between.
-        path: Vec<u8>,
-    },
+    Scp { way: Way, paths: Vec<Vec<u8>> },
     /// rsync or git, whose protocol is not followed.
-    Stream { way: Way, path: Vec<u8> },
+    Stream { way: Way, paths: Vec<Vec<u8>> },
+}
+
+impl Program {
+    /// What it will do to files, as far as its command line says: of an SFTP
+    /// server nothing, for each of its requests says it.
+    pub fn wishes(&self) -> Vec<Wish> {
+        let (way, paths) = match self {
+            Program::Sftp => return Vec::new(),
+            Program::Scp { way, paths } | Program::Stream { way, paths } => (*way, paths),
+        };
+        let wish = |path: &Vec<u8>| Wish {
+            what: way.what(),
+            path: path.clone(),
+            other: Vec::new(),
+        };
+        paths.iter().map(wish).collect()
+    }
+}
+
+/// Operands as they are told: with blanks between.
+pub fn joined(paths: &[Vec<u8>]) -> Vec<u8> {
+    clipped(&paths.join(&b' '))
+}
+
+/// Whether a word has anything in it that a shell may have replaced.
+pub fn may_expand(word: &[u8]) -> bool {
+    word.iter().any(|byte| b"$*?[]{}~!".contains(byte))
 }
 
 /// What a command line runs, if it moves files. None: it does not, or it is
@@ -94,7 +117,7 @@ fn scp<'a>(words: impl Iterator<Item = &'a [u8]>) -> Option<Program> {
     }
     Some(Program::Scp {
         way: way?,
-        path: clipped(&paths.join(&b' ')),
+        paths: paths.iter().map(|path| path.to_vec()).collect(),
     })
 }
 
@@ -117,7 +140,7 @@ fn rsync<'a>(mut words: impl Iterator<Item = &'a [u8]>) -> Option<Program> {
     }
     server.then(|| Program::Stream {
         way,
-        path: clipped(&paths.join(&b' ')),
+        paths: paths.iter().map(|path| path.to_vec()).collect(),
     })
 }
 
@@ -126,7 +149,7 @@ fn git<'a>(way: Way, words: impl Iterator<Item = &'a [u8]>) -> Option<Program> {
     let path = words.filter(|word| word.first() != Some(&b'-')).last()?;
     Some(Program::Stream {
         way,
-        path: clipped(path),
+        paths: vec![path.to_vec()],
     })
 }
 
@@ -208,10 +231,7 @@ impl Stream {
             return;
         }
         told.push(Told::Deed(Deed {
-            what: match self.way {
-                Way::Up => What::Upload,
-                Way::Down => What::Download,
-            },
+            what: self.way.what(),
             path: std::mem::take(&mut self.path),
             other: Vec::new(),
             outcome: Outcome::Done,
@@ -234,19 +254,19 @@ mod tests {
         let scp = |way, path: &str| {
             Some(Program::Scp {
                 way,
-                path: path.as_bytes().to_vec(),
+                paths: path.split('|').map(|path| path.as_bytes().to_vec()).collect(),
             })
         };
         let stream = |way, path: &str| {
             Some(Program::Stream {
                 way,
-                path: path.as_bytes().to_vec(),
+                paths: path.split('|').map(|path| path.as_bytes().to_vec()).collect(),
             })
         };
         let cases: &[(&str, Option<Program>)] = &[
             ("scp -t /tmp/x", scp(Way::Up, "/tmp/x")),
             ("scp -r -p -d -t -- /tmp/x", scp(Way::Up, "/tmp/x")),
-            ("/usr/bin/scp -rpf 'a b' c", scp(Way::Down, "a b c")),
+            ("/usr/bin/scp -rpf 'a b' c", scp(Way::Down, "a b|c")),
             ("scp -v -f *.log", scp(Way::Down, "*.log")),
             ("scp -t -- -t", scp(Way::Up, "-t")),
             ("sudo -n scp -f /etc/shadow", scp(Way::Down, "/etc/shadow")),
@@ -264,7 +284,7 @@ mod tests {
             ),
             (
                 "rsync --server --sender -vlogDtpre.iLsfxC --timeout 5 . /etc '/var/a b'",
-                stream(Way::Down, "/etc /var/a b"),
+                stream(Way::Down, "/etc|/var/a b"),
             ),
             ("rsync -a /a /b", None),
             ("git-upload-pack '/srv/a.git'", stream(Way::Down, "/srv/a.git")),

@@ -16,6 +16,9 @@ mod open_file;
 mod packet;
 pub mod scp;
 pub mod sftp;
+pub mod sieve;
+mod waiting;
+pub mod weave;
 mod wire;
 
 pub use flow::Range;
@@ -36,6 +39,16 @@ pub enum Way {
     Up,
     /// From the target's standard output to the client.
     Down,
+}
+
+impl Way {
+    /// A file that goes this way.
+    fn what(self) -> What {
+        match self {
+            Way::Up => What::Upload,
+            Way::Down => What::Download,
+        }
+    }
 }
 
 /// What was done.
@@ -96,6 +109,50 @@ impl What {
     }
 }
 
+impl What {
+    /// Which way a file's bytes go by it, as policies name it: `upload`,
+    /// `download`, or `change` where none cross.
+    pub fn direction(self) -> &'static str {
+        match self {
+            What::Download => "download",
+            What::Upload => "upload",
+            What::List
+            | What::Rename
+            | What::Remove
+            | What::MakeDir
+            | What::RemoveDir
+            | What::Symlink
+            | What::Hardlink
+            | What::SetAttributes
+            | What::Copy => "change",
+        }
+    }
+}
+
+/// What is to be done to a file, before it is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Wish {
+    pub what: What,
+    pub path: Vec<u8>,
+    /// As in a [`Deed`].
+    pub other: Vec<u8>,
+}
+
+impl Wish {
+    /// Whether both paths are text that starts at the root and has no `.` and
+    /// `..` in it, so that it can be held against a rule.
+    pub fn is_plain(&self) -> bool {
+        let down = |path: &[u8]| {
+            let text = std::str::from_utf8(path);
+            text.is_ok_and(|text| {
+                text.starts_with('/') && !text.split('/').skip(1).any(|part| matches!(part, "" | "." | ".."))
+            })
+        };
+        let names_other = matches!(self.what, What::Rename | What::Hardlink | What::Symlink | What::Copy);
+        down(&self.path) && (!names_other || down(&self.other))
+    }
+}
+
 /// What the other side made of it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Outcome {
@@ -104,6 +161,8 @@ pub enum Outcome {
     Failed(String),
     /// The session ended before the answer, or before the file was closed.
     Unfinished,
+    /// Not passed on, by this rule.
+    Refused(String),
 }
 
 /// Why there is no hash of a whole file.
@@ -232,8 +291,10 @@ impl Observer {
     pub fn of_exec(at_ms: u64, command: &[u8]) -> Option<Observer> {
         Some(match exec::read(command)? {
             exec::Program::Sftp => Observer::Sftp(Box::default()),
-            exec::Program::Scp { way, path } => Observer::Scp(Box::new(scp::Scp::new(way, path))),
-            exec::Program::Stream { way, path } => Observer::Stream(exec::Stream::new(at_ms, way, path)),
+            exec::Program::Scp { way, paths } => Observer::Scp(Box::new(scp::Scp::new(way, exec::joined(&paths)))),
+            exec::Program::Stream { way, paths } => {
+                Observer::Stream(exec::Stream::new(at_ms, way, exec::joined(&paths)))
+            }
         })
     }
 
@@ -243,6 +304,27 @@ impl Observer {
             Observer::Sftp(sftp) => sftp.saw(at_ms, way, bytes, told),
             Observer::Scp(scp) => scp.saw(at_ms, way, bytes, told),
             Observer::Stream(stream) => stream.saw(way, bytes),
+        }
+    }
+
+    /// Whether its protocol is one whose requests can be refused one by one.
+    pub fn is_sftp(&self) -> bool {
+        matches!(self, Observer::Sftp(_))
+    }
+
+    /// Whether nothing more is told.
+    pub fn is_lost(&self) -> bool {
+        match self {
+            Observer::Sftp(sftp) => sftp.is_lost(),
+            Observer::Scp(_) | Observer::Stream(_) => false,
+        }
+    }
+
+    /// A request of SFTP that did not go on to the target.
+    pub fn refused(&mut self, id: u32, rule: &str) -> Option<Told> {
+        match self {
+            Observer::Sftp(sftp) => sftp.refused(id, rule).map(Told::Deed),
+            Observer::Scp(_) | Observer::Stream(_) => None,
         }
     }
 
@@ -269,5 +351,7 @@ fn words(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod model;
+#[cfg(test)]
+mod properties;
 #[cfg(test)]
 mod tests;

@@ -33,6 +33,7 @@ pub mod kind {
 
 /// Flags of an OPEN (section 6.3).
 pub mod flag {
+    pub const READ: u32 = 1;
     pub const WRITE: u32 = 2;
     pub const APPEND: u32 = 4;
     pub const CREATE: u32 = 8;

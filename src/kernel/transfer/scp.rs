@@ -308,10 +308,7 @@ impl Scp {
     }
 
     fn what(&self) -> What {
-        match self.way {
-            Way::Up => What::Upload,
-            Way::Down => What::Download,
-        }
+        self.way.what()
     }
 
     /// A name within the folders that were entered. Whether the path is a folder
@@ -377,3 +374,7 @@ fn sized(rest: &[u8]) -> Option<(u64, &[u8])> {
     let name = parts.next().filter(|name| !name.is_empty())?;
     Some((size, name))
 }
+
+#[cfg(test)]
+#[path = "scp_tests.rs"]
+mod tests;

@@ -5,7 +5,8 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::open_file::OpenFile;
-use super::packet::{self, Answer, Attributes, Request, flag, kind, status, status_words};
+use super::packet::{self, Answer, Attributes, Request, kind, status, status_words};
+use super::waiting::{Waiting, may_be_one, not_open, plain, within};
 use super::wire::{Frames, HANDLE_BYTES_MAX, Step};
 use super::{Content, Deed, Outcome, Told, Unknown, WINDOW_BYTES_MAX, Way, What, clipped};
 
@@ -19,59 +20,6 @@ const OPEN_MAX: usize = 512;
 const LENGTHS_MAX: usize = 64;
 /// The version that is followed.
 const VERSION: u32 = 3;
-
-/// What a request that waits for its answer is about.
-#[derive(Debug)]
-enum Waiting {
-    Read {
-        file: u32,
-        offset: u64,
-        length: u32,
-    },
-    Write {
-        file: u32,
-    },
-    Close {
-        file: u32,
-    },
-    FStat {
-        file: u32,
-    },
-    Resize {
-        file: u32,
-        length: u64,
-        number: u32,
-    },
-    Stat {
-        path: Vec<u8>,
-    },
-    Open {
-        path: Vec<u8>,
-        flags: u32,
-        at_ms: u64,
-    },
-    OpenDir {
-        path: Vec<u8>,
-        at_ms: u64,
-    },
-    /// All is known but how it went.
-    Deed(Deed),
-    Nothing,
-}
-
-impl Waiting {
-    fn is_named(&self) -> bool {
-        match self {
-            Waiting::Stat { .. } | Waiting::Open { .. } | Waiting::OpenDir { .. } | Waiting::Deed(_) => true,
-            Waiting::Read { .. }
-            | Waiting::Write { .. }
-            | Waiting::Close { .. }
-            | Waiting::FStat { .. }
-            | Waiting::Resize { .. }
-            | Waiting::Nothing => false,
-        }
-    }
-}
 
 /// What a handle stands for.
 #[derive(Debug)]
@@ -158,6 +106,32 @@ impl Sftp {
         }
     }
 
+    /// Whether it is not followed any more.
+    pub fn is_lost(&self) -> bool {
+        self.talk == Talk::Lost
+    }
+
+    /// A request that did not go on to the target: what it would have done.
+    pub fn refused(&mut self, id: u32, rule: &str) -> Option<Deed> {
+        let waiting = self.waiting.remove(&id)?;
+        if waiting.is_named() {
+            self.waiting_named = self.waiting_named.saturating_sub(1);
+        }
+        let outcome = Outcome::Refused(rule.to_owned());
+        match waiting {
+            Waiting::Open { path, flags, at_ms } => Some(not_open(path, flags, at_ms, outcome)),
+            Waiting::Deed(deed) => Some(Deed { outcome, ..deed }),
+            Waiting::Read { .. }
+            | Waiting::Write { .. }
+            | Waiting::Close { .. }
+            | Waiting::FStat { .. }
+            | Waiting::Resize { .. }
+            | Waiting::Stat { .. }
+            | Waiting::OpenDir { .. }
+            | Waiting::Nothing => None,
+        }
+    }
+
     /// The channel's end.
     pub fn end(&mut self, told: &mut Vec<Told>) {
         self.leave(None, told);
@@ -227,6 +201,7 @@ impl Sftp {
                 }
             }
             Step::DataEnd => self.writing = None,
+            Step::Passed(_) => {}
         }
         Ok(true)
     }
@@ -264,6 +239,7 @@ impl Sftp {
                     self.answered(stretch.file, told);
                 }
             }
+            Step::Passed(_) => {}
         }
         Ok(true)
     }
@@ -597,55 +573,5 @@ impl Sftp {
         if let Some(file) = over.then(|| self.files.remove(&number)).flatten() {
             told.extend(file.finish(&mut self.spare, None).into_iter().map(Told::Deed));
         }
-    }
-}
-
-/// Whether two paths may name one file, as far as their text shows.
-fn may_be_one(a: &[u8], b: &[u8]) -> bool {
-    let parts = |path: &[u8]| -> Vec<Vec<u8>> {
-        let parts = path.split(|byte| *byte == b'/');
-        parts
-            .filter(|part| !part.is_empty() && *part != b".")
-            .map(<[u8]>::to_vec)
-            .collect()
-    };
-    let (at_root, parts_a, parts_b) = (|path: &[u8]| path.first() == Some(&b'/'), parts(a), parts(b));
-    // Where a path starts, or goes up, its end alone can be compared.
-    let winding = |parts: &[Vec<u8>]| parts.iter().any(|part| part == b"..");
-    match at_root(a) == at_root(b) && !winding(&parts_a) && !winding(&parts_b) {
-        true => parts_a == parts_b,
-        false => parts_a.last() == parts_b.last(),
-    }
-}
-
-/// No file has bytes past what 63 bits count.
-fn within(offset: u64, length: u32) -> Result<(), Lost> {
-    match offset.checked_add(length.into()) {
-        Some(end) if end <= i64::MAX as u64 => Ok(()),
-        Some(_) | None => Err("an offset past the end of any file"),
-    }
-}
-
-fn plain(what: What, path: &[u8], other: &[u8], began_ms: u64, outcome: Outcome) -> Deed {
-    Deed {
-        what,
-        path: clipped(path),
-        other: clipped(other),
-        outcome,
-        began_ms,
-        content: None,
-    }
-}
-
-/// A file that was asked for and is not followed.
-fn not_open(path: Vec<u8>, flags: u32, began_ms: u64, outcome: Outcome) -> Deed {
-    let writes = flags & (flag::WRITE | flag::APPEND | flag::CREATE | flag::TRUNCATE) != 0;
-    Deed {
-        what: if writes { What::Upload } else { What::Download },
-        path,
-        other: Vec::new(),
-        outcome,
-        began_ms,
-        content: Some(Content::none(Unknown::NotOpened)),
     }
 }

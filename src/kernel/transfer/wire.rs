@@ -34,6 +34,8 @@ pub enum Step<'i> {
     Data(&'i [u8]),
     /// The end of such bytes, also where there were none.
     DataEnd,
+    /// What stands behind them in the packet, and says nothing.
+    Passed(&'i [u8]),
 }
 
 /// Why it is no SFTP.
@@ -78,6 +80,19 @@ impl Frames {
         self.buffer.get(LENGTH_BYTES..).unwrap_or_default()
     }
 
+    /// The same from its length on, as it came.
+    pub fn raw(&self) -> &[u8] {
+        &self.buffer
+    }
+
+    /// Bytes of a packet that is not whole and was not given.
+    pub fn held(&self) -> usize {
+        match self.rest {
+            Rest::Head => self.buffer.len(),
+            Rest::Given | Rest::Data { .. } | Rest::Skip { .. } => 0,
+        }
+    }
+
     /// Reads on; `input` is what is left of the bytes that came.
     ///
     /// # Errors
@@ -107,11 +122,14 @@ impl Frames {
                 }
                 Rest::Skip { left: 0 } => self.rest = Rest::Given,
                 Rest::Skip { left } => {
-                    let skipped = cut(input, left).len();
-                    if skipped == 0 {
+                    let skipped = cut(input, left);
+                    if skipped.is_empty() {
                         return Ok(Step::Hungry);
                     }
-                    self.rest = Rest::Skip { left: left - skipped };
+                    self.rest = Rest::Skip {
+                        left: left - skipped.len(),
+                    };
+                    return Ok(Step::Passed(skipped));
                 }
                 Rest::Head => match wanted(&self.buffer)? {
                     Wanted::Bytes(bytes) => {
