@@ -434,10 +434,8 @@ impl Sftp {
                 self.answered(file, told);
             }
             (Waiting::Write { file }, Answer::Status(code)) => {
-                if let Some(open) = self.files.get_mut(&file) {
-                    if code != status::OK {
-                        open.write_failed(code);
-                    }
+                if let Some(open) = self.files.get_mut(&file).filter(|_| code != status::OK) {
+                    open.write_failed(code);
                 }
                 self.answered(file, told);
             }
