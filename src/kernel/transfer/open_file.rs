@@ -177,12 +177,9 @@ impl OpenFile {
 
     /// Takes off what is more than one deed tells.
     fn continued(&self, what: What, ranges: &mut Vec<Range>) -> Vec<Deed> {
-        let mut deeds = Vec::new();
-        while ranges.len() > RANGES_MAX {
-            let rest = ranges.split_off(RANGES_MAX);
-            deeds.push(self.part(what, std::mem::replace(ranges, rest)));
-        }
-        deeds
+        let mut parts: Vec<Vec<Range>> = ranges.chunks(RANGES_MAX).map(<[Range]>::to_vec).collect();
+        *ranges = parts.pop().unwrap_or_default();
+        parts.into_iter().map(|part| self.part(what, part)).collect()
     }
 
     fn part(&self, what: What, ranges: Vec<Range>) -> Deed {
