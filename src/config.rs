@@ -144,6 +144,9 @@ pub struct Ssh {
     pub auth_probes_max: u32,
     /// Channels open at the same time on one connection.
     pub channels_max: u32,
+    /// Sessions of one identity at the same time on this node, without those
+    /// under break-glass grants.
+    pub sessions_per_identity: u32,
     /// Names of environment variables that pass; a trailing `*` matches any rest.
     pub env_allow: Vec<String>,
     /// A session with several channels keeps one target connection ready for the next.

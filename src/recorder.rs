@@ -300,6 +300,18 @@ impl Inner {
         }
     }
 
+    /// Gives the sealer what was closed.
+    fn hand_over(self: &Arc<Self>, spool: &mut Spool) -> Result<(), RecorderError> {
+        while let Some(segment) = spool.take_segment() {
+            if let Err(error) = self.workers.seal(self.clone(), segment) {
+                // It is a tail again, and nobody waits for it.
+                spool.segment_done();
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
     /// Does something to the spool; whatever fails there ends the recorder.
     fn with<T>(
         self: &Arc<Self>,
@@ -314,12 +326,13 @@ impl Inner {
             Err(error) => Err(self.mark(&mut spool, error)),
             Ok(done) => Ok(done),
         };
-        let segment = spool.take_segment();
+        // Under the lock as well: the sealer gets a recording's segments in their order.
+        let done = done.and_then(|done| match self.hand_over(&mut spool) {
+            Ok(()) => Ok(done),
+            Err(error) => Err(self.mark(&mut spool, error)),
+        });
         let dirty = spool.take_dirty();
         drop(spool);
-        if let Some(segment) = segment {
-            self.workers.seal(self.clone(), segment);
-        }
         self.workers.watch(self, &dirty);
         done.map_err(|(error, first)| {
             self.tell(&error, first);

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 
+use self::due::Due;
 use crate::clock::{Clock, Now};
 use crate::kernel::grant::WallMs;
 use crate::kernel::id::{Destination, GrantId, IdentityName, NodeName, SessionId, TargetName};
@@ -19,6 +20,8 @@ use crate::kernel::policy::obligations::Obligations;
 use crate::kernel::policy::recheck::Ending;
 use crate::kernel::session::{EndReason, Until, Warnings};
 use crate::store::{Revocation, RevocationScope, Store, StoreError};
+
+mod due;
 
 /// How often the gate looks at the clocks while anybody is in, in ms: a step
 /// of the wall clock is noticed within this.
@@ -81,9 +84,44 @@ struct Inside {
     cut: bool,
 }
 
+impl Inside {
+    /// How long it may go on by everything but a further event, in ms; or why
+    /// it ends now.
+    fn left(&self, now: Now, idle_ms: Option<u64>, lease_lost: bool) -> Result<u64, EndReason> {
+        let entry = &self.entry;
+        let left = entry.until.left_ms(now.wall_ms, now.boot_ms);
+        if left == 0 {
+            return Err(EndReason::GrantExpired);
+        }
+        if lease_lost && entry.leased {
+            return Err(EndReason::LeaseLost);
+        }
+        let policy_left = match &self.policy_end {
+            Some((at, rule)) if *at <= now.boot_ms => return Err(EndReason::Policy(rule.clone())),
+            Some((at, _)) => at.saturating_sub(now.boot_ms),
+            None => u64::MAX,
+        };
+        let age_left = entry.oldest_boot_ms.saturating_sub(now.boot_ms);
+        if age_left == 0 {
+            return Err(EndReason::MaxDuration);
+        }
+        let idle_left = idle_ms.map_or(u64::MAX, |idle| {
+            let active = entry.held.last_activity_boot_ms();
+            active.saturating_add(idle).saturating_sub(now.boot_ms)
+        });
+        if idle_left == 0 {
+            return Err(EndReason::Idle);
+        }
+        Ok(left.min(policy_left).min(age_left).min(idle_left))
+    }
+}
+
 struct State {
     inside: BTreeMap<SessionId, Inside>,
     last: Now,
+    due: Due,
+    /// The lease was lost when everybody was last looked at.
+    lease_lost: bool,
     revocation_seq: u64,
     draining: bool,
     stopping: bool,
@@ -106,6 +144,8 @@ impl Drop for AbortOnPanic {
 pub enum Closed {
     Draining,
     LeaseLost,
+    /// Who comes has that many sessions already.
+    Full(usize),
 }
 
 /// Who is in now.
@@ -137,6 +177,8 @@ impl Registry {
             state: Mutex::new(State {
                 inside: BTreeMap::new(),
                 last,
+                due: Due::NOW,
+                lease_lost: false,
                 revocation_seq: 0,
                 draining: false,
                 stopping: false,
@@ -184,62 +226,52 @@ impl Registry {
     }
 
     /// Looks at both clocks once and gives the orders that are due. Answers
-    /// with the ms until the next one.
+    /// with the ms until the next one. Sessions are looked at only if something
+    /// is due for one of them.
     pub fn tick(&self) -> u64 {
-        let now = self.clock.now();
         let mut orders: Vec<(Arc<dyn Held>, EndReason)> = Vec::new();
         let mut warnings = Vec::new();
         let mut steps = Vec::new();
-        let mut next = u64::MAX;
-        let lease_lost = self.lease_held.load(Ordering::SeqCst) && !self.store_alive();
-        {
-            let mut state = self.lock();
+        let (now, next) = {
+            let mut guard = self.lock();
+            let state = &mut *guard;
+            // Both under the lock: who enters later sees no earlier moment.
+            let now = self.clock.now();
+            let lease_lost = self.lease_held.load(Ordering::SeqCst) && !self.store_alive();
             let expected = state
                 .last
                 .wall_ms
                 .saturating_add(now.boot_ms.saturating_sub(state.last.boot_ms));
             let stepped = expected.abs_diff(now.wall_ms) >= STEP_MS_MIN;
             state.last = now;
+            if !stepped && lease_lost == state.lease_lost && state.due.left_ms(now) > 0 {
+                return state.due.left_ms(now);
+            }
+            let mut next = u64::MAX;
             for inside in state.inside.values_mut().filter(|inside| !inside.ordered) {
-                let entry = &inside.entry;
+                let held = &inside.entry.held;
                 if stepped {
-                    steps.push((entry.held.clone(), expected));
+                    steps.push((held.clone(), expected));
                 }
-                let left = entry.until.left_ms(now.wall_ms, now.boot_ms);
-                let age_left = entry.oldest_boot_ms.saturating_sub(now.boot_ms);
-                let idle_left = self
-                    .idle_ms
-                    .map(|idle| (entry.held.last_activity_boot_ms().saturating_add(idle)).saturating_sub(now.boot_ms));
-                let policy_left = inside.policy_end.as_ref().map(|(at, _)| at.saturating_sub(now.boot_ms));
-                let reason = if left == 0 {
-                    Some(EndReason::GrantExpired)
-                } else if lease_lost && entry.leased {
-                    Some(EndReason::LeaseLost)
-                } else if let Some((_, rule)) = inside.policy_end.as_ref().filter(|_| policy_left == Some(0)) {
-                    Some(EndReason::Policy(rule.clone()))
-                } else if age_left == 0 {
-                    Some(EndReason::MaxDuration)
-                } else if idle_left == Some(0) {
-                    Some(EndReason::Idle)
-                } else {
-                    None
-                };
-                match reason {
-                    Some(reason) => {
-                        inside.ordered = true;
-                        orders.push((entry.held.clone(), reason));
-                    }
-                    None => {
+                match inside.left(now, self.idle_ms, lease_lost) {
+                    Ok(ms) => {
+                        let left = inside.entry.until.left_ms(now.wall_ms, now.boot_ms);
                         if let Some(before) = inside.warnings.due(left) {
-                            warnings.push((entry.held.clone(), before));
+                            warnings.push((held.clone(), before));
                         }
-                        next = next.min(left).min(age_left).min(idle_left.unwrap_or(u64::MAX));
-                        next = next.min(policy_left.unwrap_or(u64::MAX));
-                        next = next.min(inside.warnings.next_in_ms(left).unwrap_or(u64::MAX));
+                        let warned = inside.warnings.next_in_ms(left).unwrap_or(u64::MAX);
+                        next = next.min(ms).min(warned);
+                    }
+                    Err(reason) => {
+                        inside.ordered = true;
+                        orders.push((held.clone(), reason));
                     }
                 }
             }
-        }
+            state.lease_lost = lease_lost;
+            state.due = Due::after(now, next);
+            (now, next)
+        };
         for (held, reason) in orders {
             held.end(reason);
         }
@@ -252,18 +284,24 @@ impl Registry {
         next
     }
 
-    /// Lets a session in. The ticket takes it out again when dropped.
+    /// Lets a session in, if its identity has fewer than `most` that live by
+    /// the store's word; one that does not is let in whatever there is. The
+    /// ticket takes it out again when dropped.
     ///
     /// # Errors
-    /// [`Closed`], if nobody is let in.
-    pub fn enter(self: &Arc<Self>, entry: Entry) -> Result<Ticket, Closed> {
+    /// [`Closed`], if nobody is let in, or nobody more of this identity.
+    pub fn enter(self: &Arc<Self>, entry: Entry, most: usize) -> Result<Ticket, Closed> {
+        let mut state = self.lock();
         let now = self.clock.now();
         if entry.leased && !self.store_alive() {
             return Err(Closed::LeaseLost);
         }
-        let mut state = self.lock();
         if state.draining {
             return Err(Closed::Draining);
+        }
+        let counts = |inside: &&Inside| inside.entry.leased && !inside.cut && inside.entry.identity == entry.identity;
+        if entry.leased && state.inside.values().filter(counts).count() >= most {
+            return Err(Closed::Full(most));
         }
         let id = entry.id;
         if state.inside.is_empty() {
@@ -282,6 +320,7 @@ impl Registry {
                 cut: false,
             },
         );
+        state.due = Due::NOW;
         drop(state);
         self.wake.notify_all();
         Ok(Ticket {
@@ -426,6 +465,7 @@ impl Registry {
                     (at, ending.rule)
                 });
             }
+            state.due = Due::NOW;
         }
         let count = told.len();
         for (held, rule, ms) in told.into_iter().filter(|(_, _, ms)| *ms > 0) {

@@ -15,6 +15,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
+use tokio::runtime::Handle;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::FmtSpan;
 
@@ -72,6 +73,8 @@ pub struct Metrics {
     pub policy_alarms: Counter,
     /// `portcullis_break_glass_total`: break-glass grants that were used.
     pub break_glass: Counter,
+    /// `portcullis_tasks`: those of the runtime that reads it.
+    tasks: Gauge,
     decisions: Family<DecisionLabels, Counter>,
 }
 
@@ -96,6 +99,7 @@ impl Metrics {
         let sessions_unsealed = Gauge::default();
         let policy_alarms = Counter::default();
         let break_glass = Counter::default();
+        let tasks = Gauge::default();
         let decisions = Family::<DecisionLabels, Counter>::default();
         registry.register("sessions_active", "Sessions running now", sessions_active.clone());
         registry.register("sessions", "Sessions opened", sessions.clone());
@@ -134,6 +138,7 @@ impl Metrics {
             "Sessions that were opened, do not run and were never sealed, as of the last start",
             sessions_unsealed.clone(),
         );
+        registry.register("tasks", "Tasks of the server that have not ended", tasks.clone());
         registry.register("decisions", "Policy decisions", decisions.clone());
         registry.register(
             "policy_alarms",
@@ -156,6 +161,7 @@ impl Metrics {
             sessions_unsealed,
             policy_alarms,
             break_glass,
+            tasks,
             decisions,
         }
     }
@@ -168,6 +174,10 @@ impl Metrics {
 
     /// In the OpenMetrics text format.
     pub fn text(&self) -> String {
+        if let Ok(runtime) = Handle::try_current() {
+            self.tasks
+                .set(i64::try_from(runtime.metrics().num_alive_tasks()).unwrap_or(i64::MAX));
+        }
         let mut text = String::new();
         // Writing to a String does not fail; half a page would only lack its end mark.
         match prometheus_client::encoding::text::encode(&mut text, &self.registry) {
@@ -180,6 +190,17 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn tasks_that_go_on_are_counted() {
+        let metrics = Metrics::new();
+        assert!(metrics.text().contains("portcullis_tasks 0"));
+        let goes_on = tokio::spawn(std::future::pending::<()>());
+        assert!(metrics.text().contains("portcullis_tasks 1"));
+        goes_on.abort();
+        goes_on.await.unwrap_err();
+        assert!(metrics.text().contains("portcullis_tasks 0"));
+    }
 
     #[test]
     fn metrics_are_named_as_documented() {

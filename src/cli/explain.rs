@@ -13,7 +13,7 @@ use crate::api::wire::access::{ExplainRequest, Explained};
 use crate::kernel::grant::Capability;
 use crate::kernel::id::{Destination, IdentityName, Login, TargetName};
 use crate::kernel::policy::facts::Action;
-use crate::kernel::policy::obligations::{Obligations, RecordMode};
+use crate::kernel::policy::obligations::{Kept, Obligations, RecordMode};
 
 /// `explain`'s arguments.
 #[derive(Args, Debug)]
@@ -140,19 +140,13 @@ pub fn wants(obligations: &Obligations) -> Vec<String> {
     if obligations.step_up_ms.is_some() {
         wants.push("a fresh proof".to_owned());
     }
-    wants.extend(obligations.record.map(|mode| {
-        match mode {
-            RecordMode::Digest => "of forwards only digests are recorded",
-            RecordMode::Full => "recorded in full",
-            RecordMode::Durable => "recorded durably",
-            RecordMode::Encrypted => "recorded encrypted",
-        }
-        .to_owned()
-    }));
     for (on, word) in [
         (obligations.review, "a review afterwards"),
         (obligations.single_use, "one session only"),
         (obligations.notify, "an alarm"),
+        (obligations.forward == Some(Kept::Digest), "of forwards digests only"),
+        (obligations.record == RecordMode::Durable, "a durable recording"),
+        (obligations.record == RecordMode::Encrypted, "an encrypted recording"),
     ] {
         if on {
             wants.push(word.to_owned());

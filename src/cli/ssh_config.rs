@@ -10,7 +10,7 @@ use crate::api::wire::Targets;
 use crate::api::wire::access::WhoAmI;
 use crate::client::config::{self, Places};
 use crate::client::includes;
-use crate::client::ssh_config::{Parts, Reachable, known_hosts, text};
+use crate::client::ssh_config::{Parts, Reachable, Way, known_hosts, text};
 use crate::durable;
 
 /// Mode of what we write for ssh.
@@ -28,6 +28,9 @@ pub struct SshConfigArgs {
     /// Only show what would be in it
     #[arg(long)]
     print: bool,
+    /// Through the gate as a jump: targets under their own names, one more connection each
+    #[arg(long, conflicts_with = "remove")]
+    jump: bool,
     /// Take both away again
     #[arg(long)]
     remove: bool,
@@ -44,7 +47,12 @@ pub async fn run(common: &Common, args: &SshConfigArgs) -> Result<Exit, CliError
     };
     let who: WhoAmI = session.client.get("/v1/whoami").await?;
     let targets: Targets = session.client.get("/v1/targets").await?;
-    let text = made(person, &who, targets)?;
+    let way = match args.jump {
+        true => Way::Jump,
+        false => Way::Direct,
+    };
+    let reachable = reachable(targets);
+    let text = made(person, &who, way, &reachable)?;
     if args.print {
         output::write(&text)?;
         return Ok(Exit::Ok);
@@ -67,26 +75,28 @@ pub async fn run(common: &Common, args: &SshConfigArgs) -> Result<Exit, CliError
     Ok(Exit::Ok)
 }
 
-fn made(person: &Person, who: &WhoAmI, targets: Targets) -> Result<String, CliError> {
-    let program = std::env::current_exe()
-        .map_err(|error| CliError::failed(format!("where this program is cannot be told: {error}")))?;
-    let account = nix::unistd::User::from_uid(nix::unistd::geteuid());
-    let account = account.ok().flatten().map(|user| user.name).unwrap_or_default();
-    let reachable: Vec<Reachable> = targets
-        .targets
-        .into_iter()
-        .filter(|target| !target.disabled)
+fn reachable(targets: Targets) -> Vec<Reachable> {
+    let enabled = targets.targets.into_iter().filter(|target| !target.disabled);
+    enabled
         .map(|target| Reachable {
             target: target.name,
             logins: target.logins,
         })
-        .collect();
+        .collect()
+}
+
+fn made(person: &Person, who: &WhoAmI, way: Way, reachable: &[Reachable]) -> Result<String, CliError> {
+    let program = std::env::current_exe()
+        .map_err(|error| CliError::failed(format!("where this program is cannot be told: {error}")))?;
+    let account = nix::unistd::User::from_uid(nix::unistd::geteuid());
+    let account = account.ok().flatten().map(|user| user.name).unwrap_or_default();
     let parts = Parts {
+        way,
         gate: &who.server,
         places: &person.places,
         program: &program,
         account: &account,
-        reachable: &reachable,
+        reachable,
     };
     Ok(text(&parts)?)
 }

@@ -68,6 +68,7 @@ fn the_documented_lines_parse() {
         "withdraw abcd",
         "ssh-config --install",
         "ssh-config --print",
+        "ssh-config --install --jump",
         "ssh-config --remove",
         "fetch --check root@db1",
         "revoke --grant abcd --reason x",
@@ -131,6 +132,7 @@ fn what_contradicts_itself_does_not_parse() {
         "deny abcd",
         "ssh-config",
         "ssh-config --install --remove",
+        "ssh-config --remove --jump",
         "fetch db1",
     ] {
         let error = parse(line).unwrap_err();

@@ -4,6 +4,11 @@
 //! Each destination has two blocks. The first asks for a certificate (`Match
 //! exec`) and names it if there is one; the second always leads to the gate, so
 //! that a person without a certificate is refused there, and not let past it.
+//!
+//! Directly, the user name says where to (`root@db1@gate`): one connection. As
+//! a jump the target keeps its own name, its own user name and a host
+//! certificate of its own, at the price of a second connection around it. What
+//! a person types is the same.
 
 use std::path::Path;
 
@@ -32,8 +37,21 @@ pub struct Reachable {
     pub logins: Vec<Login>,
 }
 
+/// How `ssh TARGET` goes through the gate.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Way {
+    /// The gate is the host, and the user name names the target.
+    Direct,
+    /// The target is the host, and the gate is jumped through (ssh_config(5), `ProxyJump`).
+    Jump,
+}
+
+/// The user name of an outer connection: any without a target in it.
+const OUTER_USER: &str = "jump";
+
 /// Everything that the text is made of.
 pub struct Parts<'a> {
+    pub way: Way,
     pub gate: &'a ServerView,
     pub places: &'a Places,
     /// This program.
@@ -58,9 +76,13 @@ pub fn text(parts: &Parts<'_>) -> Result<String, SshConfigError> {
                 target: reachable.target.clone(),
             };
             let user = login.as_str();
-            out.push_str(&gate.blocks(&format!("originalhost {target} user {user}"), &destination)?);
+            out.push_str(&gate.way(parts.way, &format!("originalhost {target} user {user}"), &destination)?);
+            if parts.way == Way::Jump {
+                out.push_str(&gate.outer(&destination)?);
+            }
             let hosts = parts.gate.ssh_hosts.join(",");
-            out.push_str(&gate.blocks(&format!("originalhost {hosts} user {destination}"), &destination)?);
+            let typed = format!("originalhost {hosts} user {destination}");
+            out.push_str(&gate.way(Way::Direct, &typed, &destination)?);
         }
         let own = reachable.logins.iter().any(|login| login.as_str() == parts.account);
         if let (false, Some(first), Ok(account)) = (own, reachable.logins.first(), parts.account.parse::<Login>()) {
@@ -68,19 +90,21 @@ pub fn text(parts: &Parts<'_>) -> Result<String, SshConfigError> {
                 login: first.clone(),
                 target: reachable.target.clone(),
             };
-            out.push_str(&gate.blocks(&format!("originalhost {target} user {account}"), &destination)?);
+            let criteria = format!("originalhost {target} user {account}");
+            out.push_str(&gate.way(parts.way, &criteria, &destination)?);
         }
     }
     Ok(out)
 }
 
-/// The text of our known_hosts: the gate's authorities, by the one name that
-/// the configuration gives it.
+/// The text of our known_hosts: the gate's authorities. For any name, since the
+/// server inside a jump shows a certificate for its target's; only what this
+/// configuration leads through the gate reads the file, and a certificate
+/// counts for the names in it alone.
 ///
 /// # Errors
-/// A line of the server that is none, or no name.
+/// A line of the server that is none.
 pub fn known_hosts(gate: &ServerView) -> Result<String, SshConfigError> {
-    let name = host(gate)?;
     let mut out = String::new();
     for line in &gate.known_hosts {
         let mut words = line.split(' ');
@@ -92,7 +116,7 @@ pub fn known_hosts(gate: &ServerView) -> Result<String, SshConfigError> {
         let key = russh::keys::ssh_key::PublicKey::from_openssh(&key)
             .and_then(|key| key.to_openssh())
             .map_err(|_| SshConfigError::Server(line.clone()))?;
-        out.push_str(&format!("@cert-authority {name} {}\n", key.trim_end()));
+        out.push_str(&format!("@cert-authority * {}\n", key.trim_end()));
     }
     Ok(out)
 }
@@ -131,33 +155,79 @@ impl<'a> Gate<'a> {
         })
     }
 
-    fn blocks(&self, criteria: &str, destination: &Destination) -> Result<String, SshConfigError> {
-        let certificate = plain(&self.places.certificate(destination))?;
-        let public_key = plain(&self.places.public_key(destination))?;
+    /// Both blocks of a destination.
+    fn way(&self, way: Way, criteria: &str, destination: &Destination) -> Result<String, SshConfigError> {
+        let program = &self.program;
+        let proof = self.proof(destination)?;
         // By destination: ssh's own tokens would give two targets one socket.
         let control = plain(&self.places.control().join(destination.to_string()))?;
-        let Gate {
-            host,
-            port,
-            program,
-            known_hosts,
-            ..
-        } = self;
+        let leads = match way {
+            Way::Direct => self.listener(&destination.to_string()),
+            Way::Jump => format!(
+                "\x20 HostName {target}\n\
+                 \x20 Port 22\n\
+                 \x20 User {login}\n\
+                 \x20 HostKeyAlias {target}\n\
+                 \x20 ProxyJump {outer}\n",
+                target = destination.target,
+                login = destination.login,
+                outer = outer_name(destination),
+            ),
+        };
+        let strict = self.strict();
         Ok(format!(
             "\nMatch {criteria} exec \"'{program}' fetch {destination}\"\n\
-             \x20 CertificateFile \"{certificate}\"\n\
-             \x20 IdentityFile \"{public_key}\"\n\
+             {proof}\
              Match {criteria}\n\
-             \x20 HostName {host}\n\
-             \x20 Port {port}\n\
-             \x20 User {destination}\n\
-             \x20 HostKeyAlias {host}\n\
-             \x20 UserKnownHostsFile \"{known_hosts}\"\n\
-             \x20 StrictHostKeyChecking yes\n\
-             \x20 IdentitiesOnly yes\n\
+             {leads}\
+             {strict}\
              \x20 ControlPath \"{control}\"\n"
         ))
     }
+
+    /// The outer connection of a jump there. Under a name of its own, since the
+    /// certificate that it shows is that destination's, and an agent may hold
+    /// those of many.
+    fn outer(&self, destination: &Destination) -> Result<String, SshConfigError> {
+        let (name, proof) = (outer_name(destination), self.proof(destination)?);
+        let (listener, strict) = (self.listener(OUTER_USER), self.strict());
+        Ok(format!(
+            "\nMatch originalhost {name}\n{listener}{proof}{strict}\x20 ControlPath none\n"
+        ))
+    }
+
+    fn listener(&self, user: &str) -> String {
+        let Gate { host, port, .. } = self;
+        format!(
+            "\x20 HostName {host}\n\
+             \x20 Port {port}\n\
+             \x20 User {user}\n\
+             \x20 HostKeyAlias {host}\n"
+        )
+    }
+
+    fn proof(&self, destination: &Destination) -> Result<String, SshConfigError> {
+        let certificate = plain(&self.places.certificate(destination))?;
+        let public_key = plain(&self.places.public_key(destination))?;
+        Ok(format!(
+            "\x20 CertificateFile \"{certificate}\"\n\
+             \x20 IdentityFile \"{public_key}\"\n"
+        ))
+    }
+
+    fn strict(&self) -> String {
+        format!(
+            "\x20 UserKnownHostsFile \"{}\"\n\
+             \x20 StrictHostKeyChecking yes\n\
+             \x20 IdentitiesOnly yes\n",
+            self.known_hosts
+        )
+    }
+}
+
+/// How the configuration calls the outer connection of a jump there.
+fn outer_name(destination: &Destination) -> String {
+    format!("portcullis.{}.{}", destination.login, destination.target)
 }
 
 /// A path as it stands between double quotes, tokens and variables disarmed.

@@ -26,12 +26,17 @@ fn reachable() -> Vec<Reachable> {
 
 /// What `ssh -G` makes of the text, with a program that finds a certificate or not.
 fn ssh(found: bool, to: &str) -> Vec<String> {
+    ssh_by(Way::Direct, found, to)
+}
+
+fn ssh_by(way: Way, found: bool, to: &str) -> Vec<String> {
     let dir = tempfile::tempdir().unwrap();
     let program = PathBuf::from(match found {
         true => "/bin/true",
         false => "/bin/false",
     });
     let parts = Parts {
+        way,
         gate: &gate(),
         places: &Places::below("/home/a b"),
         program: &program,
@@ -92,6 +97,50 @@ fn ssh_goes_through_the_gate_with_the_certificate_of_its_destination() {
 }
 
 #[test]
+fn a_jump_keeps_the_targets_own_name_and_shows_its_certificate_to_both() {
+    let certificate = |lines: &[String], of: &str| {
+        let ends = format!("certs/{of}-cert.pub");
+        lines
+            .iter()
+            .any(|line| line.starts_with("certificatefile") && line.trim_end_matches('"').ends_with(&ends))
+    };
+    for (typed, login) in [("postgres@db1", "postgres"), ("root@db1", "root"), ("db1", "root")] {
+        let inner = ssh_by(Way::Jump, true, typed);
+        let (user, outer) = (format!("user {login}"), format!("portcullis.{login}.db1"));
+        for line in [
+            "hostname db1",
+            "hostkeyalias db1",
+            "port 22",
+            &user,
+            &format!("proxyjump {outer}"),
+        ] {
+            assert!(has(&inner, line), "{typed}: {line}: {inner:#?}");
+        }
+        let outer = ssh_by(Way::Jump, true, &outer);
+        for line in [
+            "hostname gate.example",
+            "hostkeyalias gate.example",
+            "port 2222",
+            "user jump",
+        ] {
+            assert!(has(&outer, line), "{typed}: {line}: {outer:#?}");
+        }
+        for lines in [&inner, &outer] {
+            assert!(has(lines, "identitiesonly yes") && has(lines, "stricthostkeychecking true"));
+            assert!(certificate(lines, &format!("{login}@db1")), "{lines:#?}");
+        }
+    }
+    // What names the gate goes there directly, as ever.
+    assert!(has(&ssh_by(Way::Jump, true, "root@db1@gate.example"), "user root@db1"));
+    let without = ssh_by(Way::Jump, false, "root@db1");
+    assert!(has(&without, "proxyjump portcullis.root.db1"), "{without:#?}");
+    assert!(!has(
+        &ssh_by(Way::Jump, true, "nobody@db1"),
+        "proxyjump portcullis.nobody.db1"
+    ));
+}
+
+#[test]
 fn nobody_without_a_certificate_is_let_past_the_gate() {
     for to in ["root@db1", "db1", "root@db1@192.0.2.1"] {
         let lines = ssh(false, to);
@@ -120,20 +169,18 @@ fn two_targets_never_share_a_connection() {
 
 #[test]
 fn the_gate_is_believed_by_its_authority_alone() {
-    assert_eq!(
-        known_hosts(&gate()).unwrap(),
-        format!("@cert-authority gate.example {CA}\n")
-    );
+    assert_eq!(known_hosts(&gate()).unwrap(), format!("@cert-authority * {CA}\n"));
     for bad in [
         format!("gate.example {CA}"),
         "@cert-authority * ssh-ed25519 nonsense".to_owned(),
         format!("@cert-authority * {}", CA.replace("AAAAI", "AAAAJ")),
         String::new(),
     ] {
-        let refused = known_hosts(&ServerView {
+        let odd = ServerView {
             known_hosts: vec![bad],
             ..gate()
-        });
+        };
+        let refused = known_hosts(&odd);
         assert!(matches!(refused, Err(SshConfigError::Server(_))), "{refused:?}");
     }
 }
@@ -159,6 +206,7 @@ fn nothing_told_from_outside_makes_lines_of_its_own() {
     }
     for program in ["/x'y", "/x\"y", "/x\ny", "/x$HOME", "/x\\y", "/x`y`"] {
         let parts = Parts {
+            way: Way::Jump,
             gate: &gate(),
             places: &Places::below("/h"),
             program: Path::new(program),

@@ -125,6 +125,12 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         "ssh",
+        "sessions_per_identity",
+        "200",
+        "Sessions of one person or machine at the same time on this node; break-glass sessions do not count",
+    ),
+    key(
+        "ssh",
         "env_allow",
         "[\"LANG\", \"LC_*\", \"TERM\", \"COLORTERM\"]",
         "Environment variables that pass to the target; one * may end a name",
@@ -157,7 +163,7 @@ pub const KEYS: &[Key] = &[
         "ssh",
         "kex",
         "\"default\"",
-        "\"default\", or \"pq-only\" to refuse clients without post-quantum key exchange",
+        "\"default\", or \"pq-only\" to refuse clients and targets without post-quantum key exchange",
     ),
     key(
         "ssh",

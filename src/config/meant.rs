@@ -159,6 +159,12 @@ impl Meaning<'_> {
             auth_attempts_max: self.count("ssh.auth_attempts_max", said.auth_attempts_max, 24, (1, 100))?,
             auth_probes_max: self.count("ssh.auth_probes_max", said.auth_probes_max, 24, (1, 1000))?,
             channels_max: self.count("ssh.channels_max", said.channels_max, 64, (1, 1024))?,
+            sessions_per_identity: self.count(
+                "ssh.sessions_per_identity",
+                said.sessions_per_identity,
+                200,
+                (1, 1_000_000),
+            )?,
             env_allow: self.env_allow(said.env_allow)?,
             spare: said.spare.unwrap_or(true),
             subsystems: self.subsystems(said.subsystems)?,

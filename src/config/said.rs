@@ -47,6 +47,7 @@ pub(super) struct SaidSsh {
     pub(super) auth_attempts_max: Option<u64>,
     pub(super) auth_probes_max: Option<u64>,
     pub(super) channels_max: Option<u64>,
+    pub(super) sessions_per_identity: Option<u64>,
     pub(super) env_allow: Option<Vec<String>>,
     pub(super) spare: Option<bool>,
     pub(super) subsystems: Option<Vec<String>>,

@@ -13,6 +13,7 @@ pub mod duration;
 pub mod echo;
 pub mod grant;
 pub mod habit;
+pub mod hook;
 pub mod id;
 pub mod inventory;
 pub mod jump;

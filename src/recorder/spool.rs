@@ -6,7 +6,7 @@
 //! already, which its index tells; a torn chunk at the end of the main file,
 //! which its missing leaf tells. Recovery reads exactly that.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -84,7 +84,7 @@ pub struct Spool {
     hidden: Hidden,
     /// The accounts and the end are in: nothing more is taken.
     ended: bool,
-    jobs: Vec<Job>,
+    jobs: VecDeque<Job>,
     waiting: usize,
     volume: u64,
     buffer: Vec<u8>,
@@ -183,7 +183,7 @@ impl Spool {
             ended_terminals: BTreeMap::new(),
             hidden: Hidden::default(),
             ended: false,
-            jobs: Vec::new(),
+            jobs: VecDeque::new(),
             waiting: 0,
             volume: 0,
             buffer: Vec::new(),
@@ -218,9 +218,9 @@ impl Spool {
         self.unsigned_since = None;
     }
 
-    /// Segments that were closed and must be handed to the sealing worker.
-    pub fn take_segment(&mut self) -> Option<Vec<Job>> {
-        (!self.jobs.is_empty()).then(|| std::mem::take(&mut self.jobs))
+    /// The first of the segments that were closed and must be handed to the sealing worker.
+    pub fn take_segment(&mut self) -> Option<Job> {
+        self.jobs.pop_front()
     }
 
     /// What workers must be told; they count as told from here on.
@@ -419,7 +419,7 @@ impl Spool {
         self.closed.extend(self.tail.take());
         self.unsigned_since = None;
         self.waiting += 1;
-        self.jobs.push(Job {
+        self.jobs.push_back(Job {
             segment,
             path,
             main: self.main.clone(),

@@ -249,3 +249,31 @@ async fn a_folder_whose_file_was_moved_is_told_apart() {
         .unwrap();
     assert!(matches!(found.as_slice(), [LeftOver::Moved { session, .. }] if *session == [7; 16]));
 }
+
+/// Text of several channels at once, each from a thread of its own, as pumps take it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn segments_are_sealed_in_the_order_in_which_they_were_closed() {
+    const CHANNELS: u32 = 8;
+    const BATCHES: usize = 64;
+    let bench = Bench::new().await;
+    let line = Bytes::from_static(&[b'x'; 256 * 1024]);
+    let pumps: Vec<_> = (1..=CHANNELS)
+        .map(|channel| {
+            let (recorder, line) = (bench.recorder.clone(), line.clone());
+            tokio::spawn(async move {
+                for _ in 0..BATCHES {
+                    recorder.room().await;
+                    let mut take = recorder.take(channel);
+                    take.output(&line, false);
+                    take.done()?;
+                }
+                Ok::<(), RecorderError>(())
+            })
+        })
+        .collect();
+    for pump in pumps {
+        pump.await.unwrap().unwrap();
+    }
+    bench.recorder.finish(|_| Vec::new(), "exit", "").await.unwrap();
+    assert_eq!(bench.failures(), 0);
+}

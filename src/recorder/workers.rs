@@ -125,20 +125,16 @@ impl Workers {
         self.0.waiting.load(Ordering::Relaxed)
     }
 
-    /// Hands closed segments to the sealer.
-    pub fn seal(&self, inner: Arc<Inner>, jobs: Vec<Job>) {
-        for job in jobs {
-            self.0.waiting.fetch_add(1, Ordering::Relaxed);
-            if let Err(error) = self.0.jobs.try_send((inner.clone(), job)) {
-                inner.fail(RecorderError::Failed(format!(
-                    "the sealer cannot take a segment: {error}"
-                )));
-                // It is a tail again, and nobody waits for it.
-                self.0.waiting.fetch_sub(1, Ordering::Relaxed);
-                inner.lock().segment_done();
-                inner.segments_done.notify_waiters();
-            }
-        }
+    /// Hands a closed segment to the sealer, without waiting.
+    ///
+    /// # Errors
+    /// When its queue is full.
+    pub fn seal(&self, inner: Arc<Inner>, job: Job) -> Result<(), RecorderError> {
+        self.0.waiting.fetch_add(1, Ordering::Relaxed);
+        self.0.jobs.try_send((inner, job)).map_err(|error| {
+            self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+            RecorderError::Failed(format!("the sealer cannot take a segment: {error}"))
+        })
     }
 }
 

@@ -9,6 +9,7 @@ struct Probe {
     told: Mutex<Vec<(String, u64)>>,
     stepped: AtomicBool,
     active: AtomicU64,
+    looked_at: AtomicU64,
 }
 
 impl Held for Probe {
@@ -25,6 +26,7 @@ impl Held for Probe {
         self.stepped.store(true, Ordering::SeqCst);
     }
     fn last_activity_boot_ms(&self) -> u64 {
+        self.looked_at.fetch_add(1, Ordering::SeqCst);
         self.active.load(Ordering::SeqCst)
     }
 }
@@ -49,12 +51,17 @@ fn nobody() -> Who {
 }
 
 fn inside(registry: &Arc<Registry>, minutes: u64, id: u8) -> (Arc<Probe>, Ticket) {
+    let (probe, entered) = enters(registry, minutes, id, usize::MAX);
+    (probe, entered.unwrap_or_else(|closed| panic!("{closed:?}")))
+}
+
+fn enters(registry: &Arc<Registry>, minutes: u64, id: u8, most: usize) -> (Arc<Probe>, Result<Ticket, Closed>) {
     registry.lease_until.store(u64::MAX, Ordering::SeqCst);
     let probe = Arc::new(Probe::default());
     probe.active.store(START.boot_ms, Ordering::SeqCst);
     let now = registry.clock.now();
-    let ticket = registry
-        .enter(Entry {
+    let entered = registry.enter(
+        Entry {
             id: SessionId([id; 16]),
             grant: GrantId([id; 16]),
             identity: "alice".parse().unwrap(),
@@ -74,9 +81,10 @@ fn inside(registry: &Arc<Registry>, minutes: u64, id: u8) -> (Arc<Probe>, Ticket
             },
             held: probe.clone(),
             leased: id != UNLEASED,
-        })
-        .unwrap_or_else(|closed| panic!("{closed:?}"));
-    (probe, ticket)
+        },
+        most,
+    );
+    (probe, entered)
 }
 
 #[test]
@@ -119,6 +127,86 @@ fn d14_a_wall_step_forward_ends_at_once() {
     clock.step_wall(START.wall_ms + 3_600_000);
     registry.tick();
     assert_eq!(*probe.ended.lock().unwrap(), ["grant_expired"]);
+}
+
+/// A house in which everybody may be idle for an hour.
+fn patient(clock: &Clock) -> Arc<Registry> {
+    Registry::new(clock.clone(), Some(3_600_000), vec![60_000])
+}
+
+#[test]
+fn nobody_is_looked_at_while_nothing_is_due() {
+    let clock = Clock::manual(START);
+    let registry = patient(&clock);
+    let (probe, _ticket) = inside(&registry, 30, 1);
+    registry.tick();
+    let before = probe.looked_at.load(Ordering::SeqCst);
+    for _ in 0..(29 * 60_000 / TICK_MS - 1) {
+        clock.advance(TICK_MS);
+        registry.tick();
+    }
+    assert_eq!(probe.looked_at.load(Ordering::SeqCst), before);
+    clock.advance(TICK_MS);
+    registry.tick();
+    assert_eq!(*probe.warned.lock().unwrap(), [60_000], "on the very ms");
+    clock.advance(59_999);
+    assert_eq!(registry.tick(), 1);
+    clock.advance(1);
+    registry.tick();
+    assert_eq!(*probe.ended.lock().unwrap(), ["grant_expired"]);
+}
+
+#[test]
+fn a_wall_clock_that_gains_a_little_at_a_time_ends_on_its_very_ms() {
+    let clock = Clock::manual(START);
+    let registry = patient(&clock);
+    let (probe, _ticket) = inside(&registry, 2, 1);
+    let until = START.wall_ms + 2 * 60_000;
+    // Never a step: the clock is slewed by a third.
+    while clock.now().wall_ms < until - 1 {
+        clock.advance(TICK_MS);
+        clock.step_wall((clock.now().wall_ms + TICK_MS / 3).min(until - 1));
+        registry.tick();
+    }
+    assert!(!probe.stepped.load(Ordering::SeqCst) && probe.ended.lock().unwrap().is_empty());
+    clock.step_wall(until);
+    registry.tick();
+    assert_eq!(*probe.ended.lock().unwrap(), ["grant_expired"]);
+}
+
+#[test]
+fn a_wall_clock_set_to_the_very_end_is_noticed_at_the_next_tick_and_one_set_back_lengthens_nothing() {
+    let clock = Clock::manual(START);
+    let registry = patient(&clock);
+    let (probe, _ticket) = inside(&registry, 10, 1);
+    registry.tick();
+    clock.step_wall(START.wall_ms + 10 * 60_000 - 1);
+    assert_eq!(registry.tick(), 1);
+    assert!(probe.ended.lock().unwrap().is_empty() && probe.stepped.load(Ordering::SeqCst));
+    clock.step_wall(0);
+    registry.tick();
+    clock.advance(10 * 60_000 - 1);
+    registry.tick();
+    assert!(probe.ended.lock().unwrap().is_empty());
+    clock.advance(1);
+    registry.tick();
+    assert_eq!(*probe.ended.lock().unwrap(), ["grant_expired"]);
+}
+
+#[test]
+fn who_enters_behind_a_look_is_looked_at_and_so_is_everybody_when_the_lease_goes() {
+    let clock = Clock::manual(START);
+    let registry = patient(&clock);
+    let (long, _one) = inside(&registry, 30, 1);
+    registry.tick();
+    let (short, _two) = inside(&registry, 2, 2);
+    clock.advance(2 * 60_000);
+    registry.tick();
+    assert_eq!(*short.ended.lock().unwrap(), ["grant_expired"]);
+    registry.lease_held.store(true, Ordering::SeqCst);
+    registry.lease_until.store(0, Ordering::SeqCst);
+    registry.tick();
+    assert_eq!(*long.ended.lock().unwrap(), ["lease_lost"]);
 }
 
 #[test]
@@ -281,4 +369,18 @@ fn nobody_enters_without_a_lease_or_while_draining() {
     assert_eq!(registry.count(), 0);
     registry.drain(true);
     assert!(registry.draining());
+}
+
+#[test]
+fn nobody_is_in_more_sessions_than_he_may_and_break_glass_is_not_counted() {
+    let registry = Registry::new(Clock::manual(START), None, Vec::new());
+    let (_one, first) = enters(&registry, 10, 1, 2);
+    let (_glass, unleased) = enters(&registry, 10, UNLEASED, 2);
+    let (_two, second) = enters(&registry, 10, 2, 2);
+    assert!(first.is_ok() && unleased.is_ok());
+    let second = second.unwrap_or_else(|closed| panic!("{closed:?}"));
+    assert_eq!(enters(&registry, 10, 3, 2).1.err(), Some(Closed::Full(2)));
+    // One whose bytes have stopped for good makes room before it is sealed.
+    second.cut();
+    assert!(enters(&registry, 10, 3, 2).1.is_ok());
 }

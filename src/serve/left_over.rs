@@ -18,7 +18,7 @@ pub async fn recovered(gate: &Arc<Gate>, left_over: Vec<LeftOver>) {
                 let session = SessionId(finished.sealed.head().session_id);
                 let code = finished.sealed.seal().code.clone();
                 let now = gate.clock.now().wall_ms;
-                match gate.archive_left_over(finished, now).await {
+                match gate.archive_sealed(&finished, now).await {
                     Ok(()) => {
                         tracing::warn!(%session, code, "a session left over by the last run was sealed")
                     }

@@ -23,6 +23,7 @@ pub fn settings(config: &Config, mode: Mode) -> Settings {
         connections_per_second: ssh.source_per_sec,
         connections_exempt: ssh.exempt_networks.clone(),
         channels_max: ssh.channels_max as usize,
+        sessions_per_identity: ssh.sessions_per_identity as usize,
         opens_max: OPENS_MAX,
         offers_max: ssh.auth_probes_max,
         rejections_max: ssh.auth_attempts_max as usize,

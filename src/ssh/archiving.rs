@@ -64,7 +64,7 @@ impl Gate {
     /// The step that failed; the spool folder is still there then.
     pub async fn archive_sealed(&self, finished: &Finished, at_ms: WallMs) -> Result<(), ArchivingError> {
         let session = SessionId(finished.sealed.head().session_id);
-        let receipt = self.ledger.append_seal(&finished.sealed).await?;
+        let receipt = self.log_seal(&finished.sealed).await?;
         let name: ArchiveName = recording_file(&session.0).parse()?;
         self.sign(&name, &finished.path).await?;
         self.put_envelope(&name, finished).await?;
@@ -73,6 +73,27 @@ impl Gate {
         std::fs::remove_dir_all(&finished.folder)?;
         self.metrics.recording_bytes.inc_by(finished.bytes);
         Ok(())
+    }
+
+    /// Step 1. A session that ended before its open leaf, or a crash there,
+    /// leaves a recording that the ledger has never heard of: nothing was
+    /// dialled in it. It is said so, the leaf is made good, and it is filed
+    /// like any other.
+    async fn log_seal(&self, sealed: &Sealed) -> Result<SealReceipt, ArchivingError> {
+        let error = match self.ledger.append_seal(sealed).await {
+            Err(error @ LedgerError::Contradiction { .. }) => error,
+            other => return Ok(other?),
+        };
+        // Refused as well if it was opened or sealed as something else.
+        match self.ledger.append_open(sealed.open_leaf(), sealed.head().salt).await {
+            Ok(opened) if opened.entry().fresh => {}
+            Ok(_) | Err(_) => return Err(error.into()),
+        }
+        let session = SessionId(sealed.head().session_id);
+        self.ledger
+            .append_event("unopened-spool", serde_json::json!({ "session": session.to_string() }))
+            .await?;
+        Ok(self.ledger.append_seal(sealed).await?)
     }
 
     /// Step 2: what is signed is what was sealed here, never what the archive
@@ -147,30 +168,6 @@ impl Gate {
             Ok(()) | Err(StoreError::Exists(_)) => Ok(()),
             Err(error) => Err(error.into()),
         }
-    }
-
-    /// Archives what recovery has sealed. A crash before the open leaf leaves
-    /// a spool that the ledger has never heard of: no byte was delivered in
-    /// it. It is said so, the leaf is made good, and it is filed like any other.
-    ///
-    /// # Errors
-    /// As [`Gate::archive_sealed`].
-    pub async fn archive_left_over(&self, finished: Finished, at_ms: WallMs) -> Result<(), ArchivingError> {
-        let sealed = &finished.sealed;
-        if let Err(error @ LedgerError::Contradiction { .. }) = self.ledger.append_seal(sealed).await {
-            // Refused as well if it was opened or sealed as something else.
-            let opened = self.ledger.append_open(sealed.open_leaf(), sealed.head().salt).await;
-            match opened {
-                Ok(opened) if opened.entry().fresh => {
-                    let session = SessionId(sealed.head().session_id);
-                    self.ledger
-                        .append_event("unopened-spool", serde_json::json!({ "session": session.to_string() }))
-                        .await?;
-                }
-                Ok(_) | Err(_) => return Err(error.into()),
-            }
-        }
-        self.archive_sealed(&finished, at_ms).await
     }
 
     /// Tries again for a while after a failure: a disk that is full for a moment

@@ -2,17 +2,21 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use portcullis_recording::event::ChannelAccount;
 use russh::{Pty, Sig};
+use tokio::sync::Notify;
 
 use super::answer::Answer;
 use super::budget::Budget;
 use super::control::Control;
 use super::gated::Kill;
+use super::hook::Hooked;
 use super::lane::{Lane, LaneError, Stream};
 use super::transfers::Transfers;
+use crate::clock::tick;
+use crate::kernel::hook::Nonce;
 use crate::kernel::policy::Kept;
 use crate::kernel::screen_state::ScreenState;
 use crate::kernel::session::EndReason;
@@ -102,14 +106,16 @@ pub enum Down {
     },
     /// Whether the client handles ^S and ^Q itself (RFC 4254 section 6.8).
     XonXoff(bool),
+    /// What the target said before it let us in, as lines for the terminal.
+    Banner(String),
     /// A line of ours for the terminal, when it can take one.
     Notice(String),
     /// A refusal in words, at once, and then the answer to the request.
     Refused(String),
     /// An answer in the target's place, between two of its packets.
     Answer(Vec<u8>),
-    /// The connection to the target broke before it closed the channel.
-    Lost,
+    /// The connection to the target broke before it closed the channel, in words.
+    Lost(String),
     Close,
 }
 
@@ -162,8 +168,12 @@ pub struct Channel {
     screen: Mutex<ScreenState>,
     /// What is told of files that move on it.
     pub transfers: Transfers,
-    /// Pumps that still run.
-    pub pumping: AtomicU32,
+    /// Takes out what a hooked shell says to us.
+    hook: OnceLock<Mutex<Hooked>>,
+    /// It may be known by now whether the hook runs.
+    pub hook_moved: Notify,
+    /// The shell is asked for with the hook.
+    pub hook_set: Notify,
 }
 
 impl Channel {
@@ -186,7 +196,9 @@ impl Channel {
             client_eof: AtomicBool::new(false),
             screen: Mutex::new(ScreenState::default()),
             transfers: Transfers::default(),
-            pumping: AtomicU32::new(0),
+            hook: OnceLock::new(),
+            hook_moved: Notify::new(),
+            hook_set: Notify::new(),
         }
     }
 
@@ -208,6 +220,32 @@ impl Channel {
     /// What the terminal shows, as far as it matters for writing into it.
     pub fn screen(&self) -> MutexGuard<'_, ScreenState> {
         self.screen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on the marks of this nonce are kept from the client.
+    pub fn hook(&self, nonce: Nonce) {
+        self.hook.get_or_init(|| Mutex::new(Hooked::new(nonce, tick())));
+        // The pump towards the client waits without a bound until now.
+        self.hook_set.notify_one();
+    }
+
+    /// What keeps marks from the client, if its shell is hooked.
+    pub fn hooked(&self) -> Option<MutexGuard<'_, Hooked>> {
+        let hooked = self.hook.get()?;
+        Some(hooked.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Waits until it is known whether the hook of its shell runs; whether the
+    /// shell is to be asked for plainly.
+    pub async fn hook_failed(&self) -> bool {
+        loop {
+            let moved = self.hook_moved.notified();
+            let failed = self.hooked().map_or(Some(false), |hooked| hooked.failed());
+            match failed {
+                Some(failed) => return failed,
+                None => moved.await,
+            }
+        }
     }
 
     /// Takes bytes of the client.
@@ -253,14 +291,14 @@ impl Channel {
         );
     }
 
-    /// The accounts, with `hidden` bytes of unechoed input left out on both legs.
-    pub fn accounts(&self, hidden: u64) -> ChannelAccount {
+    /// The account so far, unechoed input in it.
+    pub fn account(&self) -> ChannelAccount {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let account = &self.account;
         ChannelAccount {
             channel: self.number,
-            from_client: read(&account.from_client).saturating_sub(hidden),
-            to_target: read(&account.to_target).saturating_sub(hidden),
+            from_client: read(&account.from_client),
+            to_target: read(&account.to_target),
             from_target_out: read(&account.from_target_out),
             to_client_out: read(&account.to_client_out),
             from_target_err: read(&account.from_target_err),

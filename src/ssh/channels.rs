@@ -32,8 +32,8 @@ const FLOWING: Duration = Duration::from_millis(50);
 #[derive(Clone, Default)]
 pub struct Channels {
     open: Routes<(Arc<Channel>, ClientEnd)>,
-    /// When a channel that is not stalled sent last.
-    flowed: Arc<Mutex<Option<Tick>>>,
+    /// The number of the last channel that sent and was not stalled, and when.
+    flowed: Arc<Mutex<Option<(u32, Tick)>>>,
 }
 
 /// Whether its target takes less than the client sends.
@@ -42,7 +42,7 @@ fn stalled(channel: &Channel) -> bool {
 }
 
 impl Channels {
-    fn flowed(&self) -> MutexGuard<'_, Option<Tick>> {
+    fn flowed(&self) -> MutexGuard<'_, Option<(u32, Tick)>> {
         self.flowed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -81,7 +81,7 @@ impl Channels {
         if stalled(channel) {
             return length <= TRICKLE_BYTES as usize;
         }
-        *self.flowed() = Some(tick());
+        *self.flowed() = Some((channel.number, tick()));
         false
     }
 
@@ -90,11 +90,15 @@ impl Channels {
         if !self.open.any(|(channel, _)| stalled(channel)) {
             return WINDOW_BYTES;
         }
-        let this = self.get(id).is_some_and(|channel| stalled(&channel));
-        let flows = self.flowed().is_some_and(|at| tick().duration_since(at) < FLOWING);
-        match this && !flows {
-            true => TRICKLE_BYTES,
-            false => SHARED_BYTES,
+        let Some(this) = self.get(id).filter(|channel| stalled(channel)) else {
+            return SHARED_BYTES;
+        };
+        // A sibling: what it sent itself before it stalled is no reason to let
+        // it send more than memory holds.
+        let sibling = |(number, at): (u32, Tick)| number != this.number && tick().duration_since(at) < FLOWING;
+        match self.flowed().is_some_and(sibling) {
+            true => SHARED_BYTES,
+            false => TRICKLE_BYTES,
         }
     }
 }

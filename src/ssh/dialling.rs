@@ -1,11 +1,17 @@
 //! A session's way to its target: the bastions before it and whose login it
 //! takes, as the inventory has them.
 
+use std::sync::atomic::Ordering;
+
+use portcullis_recording::Event;
+
 use super::Gate;
+use super::broken::Broken;
 use super::opening::{NotOpened, bounded};
 use super::session::Live;
 use super::target::{self, Dial, Host, House};
 use super::target_channel::Dialled;
+use crate::kernel::id::TargetName;
 use crate::kernel::inventory::Target;
 use crate::kernel::policy::Permit;
 use crate::kernel::route::{NoRoute, Route};
@@ -59,6 +65,8 @@ impl Live {
         let dial = Dial {
             hops: hops.ok_or_else(|| lost("a bastion before it has no login".into()))?,
             target: host,
+            banner: self.banner.clone(),
+            broken: Broken::default(),
             key_id: format!(
                 "{} grant={} session={}",
                 self.admitted.identity(),
@@ -67,6 +75,7 @@ impl Live {
             ),
             extensions: self.extensions(),
             until_ms: self.admitted.until_ms(),
+            kex: settings.kex,
             timeout: settings.target_timeout,
             sources: settings.target_sources.clone(),
         };
@@ -77,6 +86,34 @@ impl Live {
             now_ms: self.gate.clock.now().wall_ms,
         };
         let dialled = target::dial(&dial, house, &self.kill).await;
-        dialled.map(Some).map_err(|error| lost(error.to_string()))
+        // Also of a target that did not let us in.
+        if let Some(said) = self.banner.note() {
+            let text = format!("the target says before the login: {said}");
+            self.record(0, Event::Marker { text: text.into() });
+        }
+        dialled.map(Some).map_err(|error| {
+            if let Some(bastion) = dial.broken.bastion() {
+                self.bastion_broke(bastion, &error.to_string());
+            }
+            lost(error.to_string())
+        })
+    }
+
+    /// A bastion on the way to the target failed: said in the log, and once a
+    /// session in the ledger.
+    pub fn bastion_broke(&self, bastion: &TargetName, why: &str) {
+        tracing::warn!(session = %self.id, %bastion, target = %self.target.name, why, "a bastion on the way to a target failed");
+        if self.bastion_noted.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        let body = serde_json::json!({
+            "session": self.id, "bastion": bastion, "target": self.target.name, "why": why,
+        });
+        let gate = self.gate.clone();
+        tokio::spawn(async move {
+            if let Err(error) = gate.ledger.append_event("bastion-broke", body).await {
+                tracing::error!(%error, "a bastion that failed is not in the ledger");
+            }
+        });
     }
 }

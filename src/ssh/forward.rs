@@ -147,6 +147,7 @@ impl Live {
         channel.stop.fire();
         let text = format!("the {who} did not open it: {}", clean(failure.description()));
         self.record(channel.number, Event::Marker { text: text.into() });
+        self.retire(channel);
     }
 
     /// Lets the target listen for the client. Answers with the port that it
@@ -318,8 +319,13 @@ impl ClientSide {
     }
 
     /// The session, which knows from now on where channels towards the client go.
+    /// A client that cannot be told in words asks for this before anything else, and
+    /// russh serves none of its channels meanwhile: it is told no while somebody's yes is
+    /// waited for.
     async fn attached(self, mut opening: Opening) -> Option<Arc<Live>> {
-        let live = opening::opened(&mut opening).await.ok()?;
+        let opened = opening::opened_by_now(&mut opening).await;
+        let opened = opened.inspect_err(|why| tracing::info!(why, "no listening at the target"));
+        let live = opened.ok()?;
         live.client.get_or_init(|| self);
         Some(live)
     }

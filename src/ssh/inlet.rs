@@ -16,8 +16,6 @@ use tokio::sync::Notify;
 
 use super::gated::{Kill, Transport};
 
-/// Above this whoever sends should be slowed, in bytes.
-pub const HIGH_WATER_BYTES: usize = 256 * 1024;
 /// An empty queue gives back what it has taken beyond this, in bytes.
 const KEPT_BYTES: usize = 64 * 1024;
 
@@ -30,6 +28,7 @@ pub struct Full;
 pub struct Inlet(Arc<Shared>);
 
 struct Shared {
+    high_bytes: usize,
     bytes_max: usize,
     state: Mutex<State>,
     drained: Notify,
@@ -38,14 +37,19 @@ struct Shared {
 #[derive(Default)]
 struct State {
     waiting: BytesMut,
+    /// Who sends has said that no more comes.
     ended: bool,
+    /// Nobody reads any more.
+    closed: bool,
     reader: Option<Waker>,
+    writer: Option<Waker>,
 }
 
 impl Inlet {
-    /// A queue for at most so many bytes.
-    pub fn new(bytes_max: usize) -> Inlet {
+    /// A queue for at most `bytes_max`. Above `high_bytes` whoever sends should be slowed.
+    pub fn new(high_bytes: usize, bytes_max: usize) -> Inlet {
         Inlet(Arc::new(Shared {
+            high_bytes,
             bytes_max,
             state: Mutex::default(),
             drained: Notify::new(),
@@ -62,7 +66,7 @@ impl Inlet {
     /// [`Full`]; none of them were taken.
     pub fn push(&self, bytes: &[u8]) -> Result<(), Full> {
         let mut state = self.lock();
-        if state.ended || bytes.is_empty() {
+        if state.ended || state.closed || bytes.is_empty() {
             return Ok(());
         }
         if state.waiting.len().saturating_add(bytes.len()) > self.0.bytes_max {
@@ -75,19 +79,19 @@ impl Inlet {
         Ok(())
     }
 
-    /// No more comes; what waits is still read.
+    /// No more comes; what waits is still read, and a write that would wait fails.
     pub fn end(&self) {
         let mut state = self.lock();
         state.ended = true;
-        let reader = state.reader.take();
+        let wakers = [state.reader.take(), state.writer.take()];
         drop(state);
-        reader.into_iter().for_each(Waker::wake);
+        wakers.into_iter().flatten().for_each(Waker::wake);
     }
 
     /// Nobody reads any more.
     fn close(&self) {
         let mut state = self.lock();
-        state.ended = true;
+        state.closed = true;
         state.waiting = BytesMut::new();
         drop(state);
         self.0.drained.notify_waiters();
@@ -95,7 +99,7 @@ impl Inlet {
 
     /// Whether more waits than should.
     pub fn is_high(&self) -> bool {
-        self.lock().waiting.len() > HIGH_WATER_BYTES
+        self.lock().waiting.len() > self.0.high_bytes
     }
 
     /// Waits a little while more is there than should be.
@@ -132,6 +136,23 @@ impl Inlet {
         Poll::Ready(())
     }
 
+    /// What became of a write, if it need not wait. An SSH peer that sends no
+    /// more is gone: it makes no room either, and nobody may wait for that.
+    fn unless_over<T>(&self, context: &Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            return written;
+        }
+        let mut state = self.lock();
+        if state.ended {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        match &mut state.writer {
+            Some(writer) => writer.clone_from(context.waker()),
+            none => *none = Some(context.waker().clone()),
+        }
+        Poll::Pending
+    }
+
     /// Its other end: reads what was pushed, writes to `write`. `held` lives as
     /// long as the stream.
     pub fn stream<G>(&self, write: impl AsyncWrite + Send + 'static, held: G) -> Carried<G> {
@@ -158,15 +179,18 @@ impl<G: Unpin> AsyncRead for Carried<G> {
 
 impl<G: Unpin> AsyncWrite for Carried<G> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.write.as_mut().poll_write(context, bytes)
+        let written = self.write.as_mut().poll_write(context, bytes);
+        self.inlet.unless_over(context, written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.write.as_mut().poll_flush(context)
+        let written = self.write.as_mut().poll_flush(context);
+        self.inlet.unless_over(context, written)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.write.as_mut().poll_shutdown(context)
+        let written = self.write.as_mut().poll_shutdown(context);
+        self.inlet.unless_over(context, written)
     }
 }
 
@@ -185,13 +209,14 @@ impl<G> Drop for Carried<G> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::io::AsyncReadExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-    const MAX: usize = 4 * HIGH_WATER_BYTES;
+    const HIGH: usize = 256 * 1024;
+    const MAX: usize = 4 * HIGH;
 
     #[tokio::test]
     async fn bytes_come_out_as_they_went_in() {
-        let inlet = Inlet::new(MAX);
+        let inlet = Inlet::new(HIGH, MAX);
         let mut stream = inlet.stream(tokio::io::sink(), ());
         inlet.push(b"abc").unwrap();
         inlet.push(b"def").unwrap();
@@ -208,7 +233,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_reader_that_waits_is_woken() {
-        let inlet = Inlet::new(MAX);
+        let inlet = Inlet::new(HIGH, MAX);
         let mut stream = inlet.stream(tokio::io::sink(), ());
         let reading = tokio::spawn(async move {
             let mut all = Vec::new();
@@ -225,7 +250,7 @@ mod tests {
     #[test]
     fn what_waits_is_bounded_whatever_its_pieces() {
         for piece in [vec![0u8; 64 * 1024], vec![0u8; 3]] {
-            let inlet = Inlet::new(MAX);
+            let inlet = Inlet::new(HIGH, MAX);
             while inlet.lock().waiting.len() + piece.len() <= MAX {
                 inlet.push(&piece).unwrap();
             }
@@ -239,12 +264,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_full_queue_only_slows() {
         const WAIT: Duration = Duration::from_millis(100);
-        let (inlet, kill) = (Inlet::new(MAX), Kill::new());
+        let (inlet, kill) = (Inlet::new(HIGH, MAX), Kill::new());
         inlet.push(&[0; 1024]).unwrap();
         let began = crate::clock::tick();
         inlet.brake(WAIT, &kill).await;
         assert_eq!(began.elapsed(), Duration::ZERO);
-        inlet.push(&vec![0; HIGH_WATER_BYTES]).unwrap();
+        inlet.push(&vec![0; HIGH]).unwrap();
         inlet.brake(WAIT, &kill).await;
         assert!(began.elapsed() >= WAIT && began.elapsed() < WAIT * 2);
         kill.fire();
@@ -254,18 +279,39 @@ mod tests {
 
     #[tokio::test]
     async fn an_empty_queue_gives_its_memory_back() {
-        let inlet = Inlet::new(MAX);
+        let inlet = Inlet::new(HIGH, MAX);
         let mut stream = inlet.stream(tokio::io::sink(), ());
-        let bytes = vec![7u8; HIGH_WATER_BYTES];
+        let bytes = vec![7u8; HIGH];
         inlet.push(&bytes).unwrap();
         let mut got = vec![0u8; bytes.len()];
         stream.read_exact(&mut got).await.unwrap();
         assert!(got == bytes && inlet.lock().waiting.capacity() <= KEPT_BYTES);
     }
 
+    #[tokio::test]
+    async fn a_write_does_not_wait_for_a_peer_that_has_ended() {
+        // Room for one byte, and nobody reads.
+        let (narrow, _unread) = tokio::io::duplex(1);
+        let inlet = Inlet::new(HIGH, MAX);
+        let mut stream = inlet.stream(narrow, ());
+        let writing = tokio::spawn(async move {
+            let error = stream.write_all(b"xy").await.unwrap_err();
+            // What had come before is read all the same.
+            let mut rest = Vec::new();
+            stream.read_to_end(&mut rest).await.unwrap();
+            (error.kind(), rest)
+        });
+        tokio::task::yield_now().await;
+        inlet.push(b"bye").unwrap();
+        tokio::task::yield_now().await;
+        assert!(!writing.is_finished());
+        inlet.end();
+        assert_eq!(writing.await.unwrap(), (io::ErrorKind::BrokenPipe, b"bye".to_vec()));
+    }
+
     #[test]
     fn an_end_that_is_gone_takes_nothing_more() {
-        let inlet = Inlet::new(MAX);
+        let inlet = Inlet::new(HIGH, MAX);
         inlet.push(b"x").unwrap();
         drop(inlet.stream(tokio::io::sink(), ()));
         inlet.push(b"y").unwrap();

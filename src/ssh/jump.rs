@@ -18,12 +18,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Gate;
 use super::authentication::Door;
-use super::channels::{SHARED_BYTES, TRICKLE_BYTES, WINDOW_BYTES};
+use super::channels::{SHARED_BYTES, TRICKLE_BYTES};
 use super::gated::Kill;
 use super::inlet::Carried;
 use super::listen::{self, Served};
 use super::opening::bounded;
-use super::pipe::Pipe;
+use super::pipe::{Pipe, WINDOW_BYTES};
 use crate::kernel::admit::Passage;
 use crate::kernel::grant::{Grant, WallMs};
 use crate::kernel::id::{IdentityName, TargetName};

@@ -11,6 +11,8 @@ use russh::{ChannelId, ChannelOpenFailure, Sig};
 use tokio::sync::Notify;
 
 use super::answer::Answer;
+use super::banner::Banner;
+use super::broken::Broken;
 use super::channel::{Channel, Down};
 use super::control::Control;
 use super::doors::{Asked, Came, Doors};
@@ -134,18 +136,30 @@ pub struct Leg {
     links: Routes<Link>,
     doors: Doors,
     refusals: Refusals,
+    banner: Banner,
+    broken: Broken,
     kill: Kill,
 }
 
 impl Leg {
     /// `seen` takes the fingerprint of a host key that is not the pinned one.
-    pub fn new(check: HostCheck, seen: Seen, links: Routes<Link>, doors: Doors, refusals: Refusals, kill: Kill) -> Leg {
+    pub fn new(
+        check: HostCheck,
+        seen: Seen,
+        links: Routes<Link>,
+        doors: Doors,
+        refusals: Refusals,
+        (banner, broken): (Banner, Broken),
+        kill: Kill,
+    ) -> Leg {
         Leg {
             check,
             seen,
             links,
             doors,
             refusals,
+            banner,
+            broken,
             kill,
         }
     }
@@ -217,8 +231,13 @@ impl Drop for Leg {
     fn drop(&mut self) {
         // The connection ended: the client gets the end of what the target had
         // not closed itself, and is told so.
-        for link in self.links.drain() {
-            link.tell(Down::Lost);
+        self.broken.by_target();
+        let links = self.links.drain();
+        if let (Some(bastion), Some(live), false) = (self.broken.bastion(), self.doors.live(), links.is_empty()) {
+            live.bastion_broke(bastion, "the connection broke");
+        }
+        for link in links {
+            link.tell(Down::Lost(self.broken.sentence()));
             link.tell(Down::Close);
         }
         self.kill.fire();
@@ -229,7 +248,8 @@ impl Drop for Leg {
 impl client::Handler for Leg {
     type Error = russh::Error;
 
-    async fn auth_banner(&mut self, _: &str, _: &mut client::Session) -> Result<(), Self::Error> {
+    async fn auth_banner(&mut self, said: &str, _: &mut client::Session) -> Result<(), Self::Error> {
+        self.banner.hear(said);
         Ok(())
     }
 

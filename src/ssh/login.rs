@@ -8,6 +8,7 @@ use russh::keys::ssh_key::private::{Ed25519Keypair, KeypairData};
 use russh::keys::{Certificate, HashAlg, PrivateKey, PrivateKeyWithHashAlg, PublicKey};
 use russh::{MethodKind, MethodSet};
 
+use super::banner::Banner;
 use super::leg::clean;
 use crate::credentials::{Secret, Why};
 use crate::keeper::{Keeper, KeeperError, TargetCertificate};
@@ -97,7 +98,12 @@ pub fn is_encrypted(secret: &Secret) -> Result<bool, Why> {
 ///
 /// # Errors
 /// [`Refused`].
-pub async fn log_in<H: Handler>(handle: &mut Handle<H>, login: &str, shown: Shown) -> Result<(), Refused> {
+pub async fn log_in<H: Handler>(
+    handle: &mut Handle<H>,
+    login: &str,
+    shown: Shown,
+    banner: &Banner,
+) -> Result<(), Refused> {
     match shown {
         Shown::Certificate(both) => {
             let (key, certificate) = *both;
@@ -110,10 +116,11 @@ pub async fn log_in<H: Handler>(handle: &mut Handle<H>, login: &str, shown: Show
             }
         }
         Shown::Key(key) => with_key(handle, login, *key).await,
-        Shown::Password(secret) => with_password(handle, login, &secret).await,
+        Shown::Password(secret) => with_password(handle, login, &secret, banner).await,
         Shown::Answers(secret) => {
             let answers = secret.text().lines().collect();
-            with_answers(handle, login, "answer", answers, Some(MethodKind::KeyboardInteractive)).await
+            let method = Some(MethodKind::KeyboardInteractive);
+            with_answers(handle, login, "answer", answers, method, banner).await
         }
     }
 }
@@ -157,7 +164,12 @@ fn failed(offered: &MethodSet, partial: bool, login: &str, what: &'static str, m
     }
 }
 
-async fn with_password<H: Handler>(handle: &mut Handle<H>, login: &str, secret: &Secret) -> Result<(), Refused> {
+async fn with_password<H: Handler>(
+    handle: &mut Handle<H>,
+    login: &str,
+    secret: &Secret,
+    banner: &Banner,
+) -> Result<(), Refused> {
     const WHAT: &str = "password";
     // What it takes is asked first: a password that is shown in the wrong way
     // counts as a failed one, and accounts are locked for these.
@@ -166,11 +178,12 @@ async fn with_password<H: Handler>(handle: &mut Handle<H>, login: &str, secret: 
         AuthResult::Failure { remaining_methods, .. } => remaining_methods,
     };
     if !offered.contains(&MethodKind::Password) && offered.contains(&MethodKind::KeyboardInteractive) {
-        return with_answers(handle, login, WHAT, vec![secret.text()], None).await;
+        return with_answers(handle, login, WHAT, vec![secret.text()], None, banner).await;
     }
     if !offered.contains(&MethodKind::Password) {
         return Err(failed(&offered, false, login, WHAT, Some(MethodKind::Password)));
     }
+    banner.close();
     let answer = handle.authenticate_password(login, secret.text()).await?;
     judge(answer, login, WHAT, None)
 }
@@ -181,6 +194,7 @@ async fn with_answers<H: Handler>(
     what: &'static str,
     secrets: Vec<&str>,
     method: Option<MethodKind>,
+    banner: &Banner,
 ) -> Result<(), Refused> {
     let mut prompts = Prompts::new(secrets.len());
     let mut answer = handle.authenticate_keyboard_interactive_start(login, None).await?;
@@ -210,6 +224,7 @@ async fn with_answers<H: Handler>(
                 Answer::Secret(number) => secrets.get(number).copied().unwrap_or_default().to_owned(),
             })
             .collect();
+        banner.close();
         answer = handle.authenticate_keyboard_interactive_respond(responses).await?;
     }
 }

@@ -34,7 +34,9 @@ mod anteroom;
 mod approval;
 mod archiving;
 mod authentication;
+mod banner;
 pub mod break_glass;
+mod broken;
 mod budget;
 mod channel;
 mod channels;
@@ -47,6 +49,7 @@ mod doors;
 mod forward;
 mod gated;
 mod goodbye;
+mod hook;
 mod host_check;
 mod inlet;
 mod inner_hosts;
@@ -65,6 +68,7 @@ mod penalties;
 mod pipe;
 mod present;
 mod pump;
+mod record;
 mod requests;
 mod resize;
 mod routes;
@@ -103,6 +107,8 @@ pub struct Settings {
     pub connections_exempt: Vec<Cidr>,
     /// Channels open at once on one connection.
     pub channels_max: usize,
+    /// Sessions of one identity at once, without those under break-glass grants.
+    pub sessions_per_identity: usize,
     /// Channels ever opened on one connection.
     pub opens_max: usize,
     /// Key offers on one connection, with or without a signature.

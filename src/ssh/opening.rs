@@ -72,6 +72,16 @@ impl Progress {
         }
     }
 
+    /// The session, or why there is none, for the user.
+    fn session(&self) -> Result<Arc<Live>, String> {
+        match self {
+            Progress::Over(Ok(live)) => Ok(live.clone()),
+            Progress::Over(Err(refused)) => Err(refused.sentence.clone()),
+            Progress::Waits => Err("the connection still waits for somebody's approval".to_owned()),
+            Progress::Begun => Err(late()),
+        }
+    }
+
     fn is_over(&self) -> bool {
         matches!(self, Progress::Over(_))
     }
@@ -135,23 +145,38 @@ pub fn begin(
     receive
 }
 
+fn late() -> String {
+    "the session did not open in time".to_owned()
+}
+
 /// Waits for the session behind a channel.
 ///
 /// # Errors
 /// Why there is none, for the user.
 pub async fn opened(opening: &mut Opening) -> Result<Arc<Live>, String> {
-    let late = || "the session did not open in time".to_owned();
-    let moved = |progress: &Progress| !matches!(progress, Progress::Begun);
-    let waited = tokio::time::timeout(OPEN_WAIT, opening.wait_for(moved)).await;
-    waited.map_err(|_| late())?.map_err(|_| late())?;
+    begun(opening).await?;
     let limit = Duration::from_millis(approval::WAIT_MS_MAX).saturating_add(OPEN_WAIT);
     let waited = tokio::time::timeout(limit, opening.wait_for(Progress::is_over)).await;
     let state = waited.map_err(|_| late())?.map_err(|_| late())?;
-    match &*state {
-        Progress::Over(Ok(live)) => Ok(live.clone()),
-        Progress::Over(Err(refused)) => Err(refused.sentence.clone()),
-        Progress::Begun | Progress::Waits => Err(late()),
-    }
+    state.session()
+}
+
+/// The same for what holds up the whole connection meanwhile: it does not wait
+/// for somebody's yes.
+///
+/// # Errors
+/// As [`opened`].
+pub async fn opened_by_now(opening: &mut Opening) -> Result<Arc<Live>, String> {
+    begun(opening).await?;
+    opening.borrow().session()
+}
+
+/// Waits until it is open, was refused, or waits for somebody.
+async fn begun(opening: &mut Opening) -> Result<(), String> {
+    let moved = |progress: &Progress| !matches!(progress, Progress::Begun);
+    let waited = tokio::time::timeout(OPEN_WAIT, opening.wait_for(moved)).await;
+    waited.map_err(|_| late())?.map_err(|_| late())?;
+    Ok(())
 }
 
 /// Opens a session for an admitted client.
@@ -209,9 +234,9 @@ async fn open(
     // With what was unusual about it: a change of policies asks again.
     let facts = permit.used().map_or(facts, |(asked, _)| asked.clone());
     if admitted.break_glass().is_some() {
-        held_to.record = held_to.record.max(Some(RecordMode::Durable));
+        held_to.record = held_to.record.max(RecordMode::Durable);
     }
-    if held_to.record == Some(RecordMode::Encrypted) && !gate.recorders.encrypts() {
+    if held_to.record == RecordMode::Encrypted && !gate.recorders.encrypts() {
         return Err(refused(
             "recording_not_encrypted",
             format!(
@@ -230,24 +255,33 @@ async fn open(
 
     let id = SessionId(crate::entropy::id());
     let control = Control::new(gate.clock.clone());
+    let settings = gate.settings();
+    let entry = Entry {
+        id,
+        grant: admitted.grant(),
+        identity: admitted.identity().clone(),
+        destination: admitted.destination().clone(),
+        hops: hops.iter().map(|hop| hop.name.clone()).collect(),
+        until: Until::new(admitted.until_ms(), now.wall_ms, now.boot_ms),
+        oldest_boot_ms: now.boot_ms.saturating_add(settings.session_ms_max),
+        facts: facts.clone(),
+        held_to: held_to.clone(),
+        held: control.clone(),
+        leased: admitted.break_glass().is_none(),
+    };
     let ticket = gate
         .registry
-        .enter(Entry {
-            id,
-            grant: admitted.grant(),
-            identity: admitted.identity().clone(),
-            destination: admitted.destination().clone(),
-            hops: hops.iter().map(|hop| hop.name.clone()).collect(),
-            until: Until::new(admitted.until_ms(), now.wall_ms, now.boot_ms),
-            oldest_boot_ms: now.boot_ms.saturating_add(gate.settings().session_ms_max),
-            facts: facts.clone(),
-            held_to: held_to.clone(),
-            held: control.clone(),
-            leased: admitted.break_glass().is_none(),
-        })
+        .enter(entry, settings.sessions_per_identity)
         .map_err(|closed| match closed {
             Closed::Draining => refused("drain", EndReason::Drain.sentence()),
             Closed::LeaseLost => refused("store_unavailable", EndReason::LeaseLost.sentence()),
+            Closed::Full(most) => refused(
+                "sessions_too_many",
+                format!(
+                    "you are in {most} sessions, and nobody may be in more at once: end one of them first \
+                     (ssh.sessions_per_identity is the admin's to set)"
+                ),
+            ),
         })?;
 
     // Who is in the registry is asked again by a change; who enters while it

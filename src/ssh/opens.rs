@@ -189,7 +189,10 @@ impl Live {
             .map_err(|denial| refused(denial.sentence))?;
         let channel = self.enrol(number, Carries::Program, Kept::Full);
         let opened = self.open_program(&channel, client, place).await;
-        opened.inspect_err(|_| channel.stop.fire())?;
+        opened.inspect_err(|_| {
+            channel.stop.fire();
+            self.retire(&channel);
+        })?;
         Ok(channel)
     }
 
@@ -215,6 +218,16 @@ impl Live {
             }
         };
         self.join(channel, client, end, place)
+    }
+
+    /// The target's side of `channel` once more: what ran there did not start.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub(super) async fn again(self: &Arc<Self>, channel: &Arc<Channel>) -> Result<TargetEnd, ChannelOpenFailure> {
+        let dialled = self.dialled(channel.number, "the same channel again").await?;
+        let link = Link::new(channel.clone(), self.control.clone(), Legged::Alone);
+        Ok(TargetEnd::Ssh(dialled.open_program(link).await?))
     }
 
     /// A target connection for `channel`: the one that is ready, or a fresh one

@@ -6,11 +6,29 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::io::AsyncWrite;
 
+use super::channels;
 use super::inlet::{Carried, Full, Inlet};
 
+/// Above this the client is given no more window, in bytes: more than the one
+/// stream that most connections inside carry can have under way.
+const HIGH_WATER_BYTES: usize = 5 * 256 * 1024;
+/// Window that a client is given for a connection inside, in bytes.
+///
+/// A program that carries another one's connection through pipes (PuTTY's
+/// `plink -nc`) reads nothing of ours while that one does not read of it, not
+/// even window adjustments; and that one does not read while it is not rid of
+/// what it writes. So what is left of this at any time, a half of it, takes
+/// all that the connection inside may still send by its own window, and by the
+/// half of one that it may be told of meanwhile. That one's window is what
+/// holds it back, never this.
+pub const WINDOW_BYTES: u32 = 3 * channels::WINDOW_BYTES;
 /// A client that has sent more than it was given room for, in bytes: the high
-/// water, a window, and what is already on its way.
-pub const PIPE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// water, half a window, and the whole one that is given before it is asked
+/// for again.
+pub const PIPE_BYTES_MAX: usize = 6 * 1024 * 1024;
+const _: () = assert!(PIPE_BYTES_MAX > HIGH_WATER_BYTES + (WINDOW_BYTES + WINDOW_BYTES / 2) as usize);
+const _: () = assert!(WINDOW_BYTES >= 3 * channels::WINDOW_BYTES);
+const _: () = assert!(HIGH_WATER_BYTES > channels::WINDOW_BYTES as usize);
 /// What an SSH client says first (RFC 4253 section 4.2).
 const SSH_ID: &[u8] = b"SSH-2.0-";
 
@@ -50,7 +68,7 @@ pub struct Pipe {
 impl Default for Pipe {
     fn default() -> Pipe {
         Pipe {
-            inlet: Inlet::new(PIPE_BYTES_MAX),
+            inlet: Inlet::new(HIGH_WATER_BYTES, PIPE_BYTES_MAX),
             greeted: Arc::default(),
         }
     }

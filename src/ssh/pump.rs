@@ -10,25 +10,26 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use portcullis_recording::Event;
-use portcullis_recording::event::{Direction, NoticeHow, Party};
+use portcullis_recording::event::NoticeHow;
 use russh::server::{Handle, Msg};
 use russh::{ChannelWriteHalf, Sig};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::channel::{Carries, Channel, Down, Up, count};
-use super::digests::Digests;
+use super::hook::{self, at, unhook};
 use super::lane::{Entry, Stream};
+use super::record::{record_input, record_output};
 use super::resize::Resizes;
 use super::session::Live;
 use super::sieving::Sieving;
 use super::target_end::TargetEnd;
-use crate::kernel::policy::Kept;
 use crate::kernel::session::EndReason;
-use crate::kernel::transfer::Way;
 use crate::kernel::transfer::weave::Weave;
 
 /// Bytes taken out of a lane and recorded at once.
 const BATCH_BYTES: usize = 256 * 1024;
+/// What a shell is asked for with, in requests, that is asked for again with it.
+const OPENING_MAX: usize = 128;
 /// How long a target may take to close its side once the client has closed.
 const CLOSE_WAIT: Duration = Duration::from_secs(2);
 /// How long an EOF of the target waits for the exit status behind it, while
@@ -103,31 +104,35 @@ pub fn start(
     target: TargetEnd,
     place: OwnedSemaphorePermit,
 ) {
-    channel.pumping.store(2, Ordering::SeqCst);
+    let both = Arc::new(Both(live.clone(), channel.clone()));
     let guard = live.pump();
     tokio::spawn({
-        let (live, channel) = (live.clone(), channel.clone());
+        let (live, channel, both) = (live.clone(), channel.clone(), both.clone());
         async move {
             down(&live, &channel, &client).await;
-            tell_left_open(&live, &channel);
+            drop(both);
             drop(guard);
         }
     });
     let guard = live.pump();
     tokio::spawn(async move {
         up(&live, &channel, target).await;
-        tell_left_open(&live, &channel);
+        drop(both);
         drop(place);
         drop(guard);
     });
 }
 
-/// Behind the last of both pumps: files that nobody closed.
-fn tell_left_open(live: &Live, channel: &Channel) {
-    if channel.pumping.fetch_sub(1, Ordering::SeqCst) == 1 {
-        for event in channel.transfers.end() {
-            live.record(channel.number, event);
+/// Both pumps of a channel: when the second one ends, the channel is over.
+struct Both(Arc<Live>, Arc<Channel>);
+
+impl Drop for Both {
+    fn drop(&mut self) {
+        // Files that nobody closed, before the channel is forgotten.
+        for event in self.1.transfers.end() {
+            self.0.record(self.1.number, event);
         }
+        self.0.retire(&self.1);
     }
 }
 
@@ -136,6 +141,8 @@ async fn up(live: &Arc<Live>, channel: &Arc<Channel>, mut target: TargetEnd) {
     let mut batch = Vec::new();
     let mut resizes = Resizes::default();
     let mut sieving = Sieving::default();
+    // What a shell is asked for with, in case it is asked for again.
+    let mut opening = Vec::new();
     'pumping: loop {
         let popped = channel.stop.guard(async {
             tokio::select! {
@@ -175,10 +182,26 @@ async fn up(live: &Arc<Live>, channel: &Arc<Channel>, mut target: TargetEnd) {
             }
             let closing = matches!(entry, Entry::Control(Up::Close));
             let length = data_length(&entry);
+            if let Entry::Control(
+                asked @ (Up::Pty(..) | Up::Env { .. } | Up::Agent(_) | Up::X11(..) | Up::WindowChange { .. }),
+            ) = &entry
+                && opening.len() < OPENING_MAX
+            {
+                opening.push(asked.clone());
+            }
+            let starts = matches!(entry, Entry::Control(Up::Start(_)));
             match channel.stop.guard(target.take(entry)).await {
                 Some(Ok(())) => count(&channel.account.to_target, length),
                 Some(Err(_)) | None => {
                     count(&channel.account.undelivered_up, length);
+                    undelivered_up(channel, entries);
+                    break 'pumping;
+                }
+            }
+            if starts {
+                let asked = std::mem::take(&mut opening);
+                if let Err(why) = hook::settle(live, channel, &mut target, asked).await {
+                    tracing::warn!(session = %live.id, why, "a shell was not asked for again");
                     undelivered_up(channel, entries);
                     break 'pumping;
                 }
@@ -222,8 +245,16 @@ async fn down(live: &Arc<Live>, channel: &Arc<Channel>, client: &ClientEnd) {
                 channel.stop.guard(pass_control(client, Down::Eof)).await;
             }
         }
-        let popped = channel.stop.guard(channel.down.pop(BATCH_BYTES, &mut batch)).await;
-        match popped {
+        let due = channel.hooked().and_then(|hooked| hooked.due());
+        let popped = channel.stop.guard(async {
+            tokio::select! {
+                biased;
+                popped = channel.down.pop(BATCH_BYTES, &mut batch) => popped,
+                () = at(due) => Ok(true),
+                () = channel.hook_set.notified() => Ok(true),
+            }
+        });
+        match popped.await {
             Some(Ok(true)) => {}
             Some(Ok(false)) | None => break,
             Some(Err(error)) => {
@@ -231,11 +262,22 @@ async fn down(live: &Arc<Live>, channel: &Arc<Channel>, client: &ClientEnd) {
                 break;
             }
         }
+        if !hook::hold(live, channel, &mut batch) {
+            undelivered_down(channel, batch.drain(..));
+            break;
+        }
+        if batch.is_empty() {
+            continue;
+        }
         live.control.active();
         channel.stop.guard(live.recorder.room()).await;
         if let Err(error) = record_output(live, channel, &batch) {
             undelivered_down(channel, batch.drain(..));
             live.control.end_now(EndReason::RecorderFailed(error));
+            break;
+        }
+        if !unhook(live, channel, &mut batch) {
+            undelivered_down(channel, batch.drain(..));
             break;
         }
         let mut entries = batch.drain(..);
@@ -284,6 +326,7 @@ async fn down(live: &Arc<Live>, channel: &Arc<Channel>, client: &ClientEnd) {
                     channel.stop.fire();
                     break 'pumping;
                 }
+                Entry::Control(Down::Banner(lines)) => say(live, channel, client, lines).await,
                 Entry::Control(Down::Notice(text)) => waiting_notice = Some(text),
                 Entry::Control(Down::Refused(text)) => {
                     say(live, channel, client, format!("portcullis: {text}\r\n")).await;
@@ -295,15 +338,9 @@ async fn down(live: &Arc<Live>, channel: &Arc<Channel>, client: &ClientEnd) {
                 Entry::Control(Down::Reply(false)) => {
                     channel.stop.guard(refuse_start(channel, client, false)).await;
                 }
-                Entry::Control(Down::Lost) if channel.carries == Carries::Forward => {}
-                Entry::Control(Down::Lost) => {
-                    say(
-                        live,
-                        channel,
-                        client,
-                        "portcullis: the connection to the target broke\r\n".into(),
-                    )
-                    .await;
+                Entry::Control(Down::Lost(_)) if channel.carries == Carries::Forward => {}
+                Entry::Control(Down::Lost(why)) => {
+                    say(live, channel, client, format!("portcullis: {why}\r\n")).await;
                 }
                 Entry::Control(control) => {
                     let ended = matches!(control, Down::ExitStatus(_) | Down::ExitSignal { .. });
@@ -321,6 +358,9 @@ async fn down(live: &Arc<Live>, channel: &Arc<Channel>, client: &ClientEnd) {
         if let Some(text) = waiting_notice.take() {
             waiting_notice = give_notice(live, channel, client, text).await;
         }
+    }
+    if let Some(mut hooked) = channel.hooked() {
+        count(&channel.account.undelivered_down, hooked.left());
     }
     channel.abandon();
     if channel.carries == Carries::Forward && !client.closed() && !live.control.stop.fired() {
@@ -436,118 +476,8 @@ async fn pass_control(client: &ClientEnd, control: Down) {
         Down::XonXoff(client_can_do) => {
             client.handle.xon_xoff_request(id, client_can_do).await.ok();
         }
-        Down::Notice(_) | Down::Refused(_) | Down::Answer(_) | Down::Lost | Down::Close => {}
+        Down::Banner(_) | Down::Notice(_) | Down::Refused(_) | Down::Answer(_) | Down::Lost(_) | Down::Close => {}
     }
-}
-
-/// Records a batch of input in one write, and in durable mode waits for the
-/// disk before an Enter goes on.
-async fn record_input(live: &Live, channel: &Channel, batch: &[Entry<Up>]) -> Result<(), String> {
-    let terminal = channel.is_terminal();
-    let mut enter = false;
-    let mut files = Vec::new();
-    {
-        let at_ms = live.recorder.at_ms();
-        let mut take = live.recorder.take(channel.number);
-        let mut digests = Digests::default();
-        for entry in batch {
-            if let Entry::Control(_) = entry {
-                digests.end().into_iter().for_each(|event| take.event(event));
-            }
-            match entry {
-                Entry::Data { bytes, .. } if channel.kept == Kept::Digest => {
-                    digests.add(Direction::ToTarget, bytes, |event| take.event(event));
-                }
-                Entry::Data { bytes, .. } if terminal => {
-                    enter |= bytes.iter().any(|byte| matches!(byte, b'\r' | b'\n'));
-                    take.typed(bytes);
-                }
-                Entry::Data { bytes, .. } => {
-                    take.input(bytes);
-                    channel.transfers.saw(at_ms, Way::Up, bytes, &mut files);
-                }
-                Entry::Control(Up::Start(start)) if !terminal => files.extend(channel.transfers.begin(at_ms, start)),
-                Entry::Control(Up::WindowChange {
-                    cols,
-                    rows,
-                    px_width,
-                    px_height,
-                }) => take.event(Event::Resize {
-                    cols: *cols,
-                    rows: *rows,
-                    px_width: *px_width,
-                    px_height: *px_height,
-                }),
-                Entry::Control(Up::Eof) => take.event(Event::Eof {
-                    direction: Direction::ToTarget,
-                }),
-                Entry::Control(Up::Close) => take.event(Event::ChannelClose { by: Party::Client }),
-                Entry::Control(
-                    Up::Pty(..) | Up::Agent(_) | Up::X11(..) | Up::Env { .. } | Up::Start(_) | Up::Signal(_),
-                ) => {}
-            }
-        }
-        digests.end().into_iter().for_each(|event| take.event(event));
-        files.into_iter().for_each(|event| take.event(event));
-        take.done().map_err(|error| error.to_string())?;
-    }
-    if enter && live.durable() {
-        live.recorder.sync().await.map_err(|error| error.to_string())?;
-    }
-    Ok(())
-}
-
-fn record_output(live: &Live, channel: &Channel, batch: &[Entry<Down>]) -> Result<(), String> {
-    let terminal = channel.is_terminal();
-    let mut files = Vec::new();
-    let at_ms = live.recorder.at_ms();
-    let mut take = live.recorder.take(channel.number);
-    let mut digests = Digests::default();
-    for entry in batch {
-        if let Entry::Control(_) = entry {
-            digests.end().into_iter().for_each(|event| take.event(event));
-        }
-        match entry {
-            Entry::Data { stream, bytes } if channel.kept == Kept::Digest => {
-                let direction = match stream {
-                    Stream::Main => Direction::ToClient,
-                    Stream::Stderr => Direction::ToClientErr,
-                };
-                digests.add(direction, bytes, |event| take.event(event));
-            }
-            Entry::Data {
-                stream: Stream::Main,
-                bytes,
-            } => {
-                take.output(bytes, terminal);
-                channel.transfers.saw(at_ms, Way::Down, bytes, &mut files);
-            }
-            Entry::Data {
-                stream: Stream::Stderr,
-                bytes,
-            } => take.stderr(bytes),
-            Entry::Control(Down::ExitStatus(status)) => take.event(Event::ExitStatus(*status)),
-            Entry::Control(Down::ExitSignal { name, core, message }) => take.event(Event::ExitSignal {
-                name: name.as_str().into(),
-                core: *core,
-                message: message.as_str().into(),
-            }),
-            Entry::Control(Down::Eof) => take.event(Event::Eof {
-                direction: Direction::ToClient,
-            }),
-            Entry::Control(Down::Close) => take.event(Event::ChannelClose { by: Party::Target }),
-            Entry::Control(Down::Lost) => take.event(Event::Marker {
-                text: "the connection to the target broke".into(),
-            }),
-            Entry::Control(Down::XonXoff(client_can_do)) => take.event(Event::Marker {
-                text: format!("flow control by the client: {client_can_do}").into(),
-            }),
-            Entry::Control(Down::Reply(_) | Down::Notice(_) | Down::Refused(_) | Down::Answer(_)) => {}
-        }
-    }
-    digests.end().into_iter().for_each(|event| take.event(event));
-    files.into_iter().for_each(|event| take.event(event));
-    take.done().map_err(|error| error.to_string())
 }
 
 fn data_length<C>(entry: &Entry<C>) -> usize {

@@ -13,6 +13,8 @@ use super::channel::{Carries, Channel, Display, Down, Start, Terminal, Up};
 use super::leg::signal_name;
 use super::session::Live;
 use super::sieving;
+use crate::clock::tick;
+use crate::kernel::hook::{self, Nonce};
 use crate::kernel::policy::Denial;
 use crate::kernel::request::{ENV_COUNT_MAX, ENV_VALUE_BYTES_MAX, EXEC_BYTES_MAX, Request, clamp_terminal};
 use crate::kernel::session::EndReason;
@@ -89,20 +91,27 @@ pub async fn start(live: &Live, channel: &Channel, start: Start) -> Option<bool>
         refuse_in_words(live, channel, "this channel runs a program already".into());
         return None;
     }
-    if let Err(denial) = live.decide(channel.number, request, &detail, "") {
-        // What did not start does not count.
-        channel.started.store(false, Ordering::SeqCst);
-        let said = format!("refused by rule {}: {}", denial.rule, denial.sentence);
-        refuse_in_words(live, channel, said);
-        return None;
-    }
-    let start = match live.admitted.force_command() {
-        Some(command) => {
+    let permit = match live.decide(channel.number, request, &detail, "") {
+        Ok(permit) => permit,
+        Err(denial) => {
+            // What did not start does not count.
+            channel.started.store(false, Ordering::SeqCst);
+            let said = format!("refused by rule {}: {}", denial.rule, denial.sentence);
+            refuse_in_words(live, channel, said);
+            return None;
+        }
+    };
+    let shell = matches!(start, Start::Shell) && live.admitted.force_command().is_none();
+    let start = match (live.admitted.force_command(), start) {
+        (Some(command), _) => {
             let text = format!("the certificate's forced command runs instead: {command}");
             live.record(channel.number, Event::Marker { text: text.into() });
             Start::Exec(command.as_bytes().to_vec())
         }
-        None => start,
+        (None, Start::Shell) if permit.obligations().hook && channel.is_terminal() && !live.is_local() => {
+            hooked(live, channel)
+        }
+        (None, start) => start,
     };
     if let Err(denial) = transfers_of(live, channel, &start) {
         channel.started.store(false, Ordering::SeqCst);
@@ -110,8 +119,28 @@ pub async fn start(live: &Live, channel: &Channel, start: Start) -> Option<bool>
         refuse_in_words(live, channel, said);
         return None;
     }
+    if shell
+        && channel.is_terminal()
+        && let Some(lines) = live.banner.show()
+        && channel.down.control(Down::Banner(lines)).is_err()
+    {
+        live.control.end_now(EndReason::Backlog);
+    }
     enqueue(live, channel, Up::Start(start));
-    channel.answer.wait(&channel.stop).await
+    let yes = channel.answer.wait(&channel.stop).await?;
+    let clients = channel.hooked().is_none_or(|mut hooked| hooked.answered(yes, tick()));
+    channel.hook_moved.notify_one();
+    // The answer to the plain shell comes through the lane.
+    clients.then_some(yes)
+}
+
+/// The login shell, told to say what it runs.
+fn hooked(live: &Live, channel: &Channel) -> Start {
+    let nonce = Nonce::new(crate::entropy::id());
+    let text = format!("the shell is started with the hook of nonce {nonce}");
+    live.record(channel.number, Event::Marker { text: text.into() });
+    channel.hook(nonce);
+    Start::Exec(hook::launch(nonce))
 }
 
 /// Asks policy about the files that a command moves as far as its line says,

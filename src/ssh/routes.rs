@@ -5,6 +5,7 @@
 //! while such an open is under way waits for it to be named.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -23,6 +24,8 @@ pub struct Routes<T>(Arc<Inner<T>>);
 struct Inner<T> {
     state: Mutex<State<T>>,
     named: Notify,
+    /// What came for a channel that was not named in time.
+    dropped: AtomicU64,
 }
 
 struct State<T> {
@@ -47,6 +50,7 @@ impl<T> Default for Routes<T> {
                 opening: 0,
             }),
             named: Notify::new(),
+            dropped: AtomicU64::new(0),
         }))
     }
 }
@@ -97,7 +101,8 @@ impl<T: Clone> Routes<T> {
         self.lock().known.get(&id).cloned()
     }
 
-    /// The same, for callbacks: waits if `id` may be about to be named.
+    /// The same, for callbacks: waits if `id` may be about to be named. What
+    /// came for one that is not is dropped by the caller, and told in the log here.
     pub async fn find(&self, id: ChannelId, kill: &Kill) -> Option<T> {
         let named = async {
             loop {
@@ -117,7 +122,15 @@ impl<T: Clone> Routes<T> {
                 named.await;
             }
         };
-        kill.guard(tokio::time::timeout(NAMED_WAIT, named)).await?.ok()?
+        match kill.guard(tokio::time::timeout(NAMED_WAIT, named)).await? {
+            Ok(found) => found,
+            Err(_) => {
+                let count = self.0.dropped.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+                tracing::warn!(channel = %id, count, wait = ?NAMED_WAIT, why = "no open under way has named it in time",
+                    "what came on a channel is dropped");
+                None
+            }
+        }
     }
 }
 
@@ -163,7 +176,13 @@ mod tests {
         assert_eq!(found, None, "the open failed");
 
         let _never = routes.opening();
+        assert_eq!(
+            routes.0.dropped.load(Ordering::Relaxed),
+            0,
+            "nothing that could be anybody's"
+        );
         assert_eq!(routes.find(other, &kill).await, None, "not for ever");
+        assert_eq!(routes.0.dropped.load(Ordering::Relaxed), 1, "and not in silence");
         kill.fire();
         assert_eq!(routes.find(id, &kill).await, None, "nothing parks behind the switch");
     }

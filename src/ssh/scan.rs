@@ -8,6 +8,8 @@ use russh::client::{self, Handler};
 use russh::keys::{PublicKey, PublicKeyOrCertificate};
 use tokio::net::TcpStream;
 
+use super::algorithms;
+
 /// Why a host's key was not seen.
 #[derive(Debug, thiserror::Error)]
 pub enum ScanError {
@@ -61,7 +63,11 @@ async fn look(addr: &str, eye: Eye) -> Result<(), ScanError> {
         addr: addr.to_owned(),
         error,
     })?;
-    client::connect_stream(Arc::new(client::Config::default()), stream, eye)
+    let config = client::Config {
+        preferred: algorithms::scan(),
+        ..client::Config::default()
+    };
+    client::connect_stream(Arc::new(config), stream, eye)
         .await
         .map(drop)
         .map_err(|error| ScanError::Protocol {

@@ -1,15 +1,16 @@
 //! A session on the rim: what it has open, and the one way in which it ends.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use portcullis_recording::Event;
-use portcullis_recording::event::Direction;
+use portcullis_recording::event::{ChannelAccount, Direction};
 use tokio::sync::Notify;
 
 use super::Gate;
+use super::banner::Banner;
 use super::budget::Budget;
 use super::channel::Channel;
 use super::control::{Control, Order};
@@ -40,7 +41,8 @@ const LINGER: Duration = Duration::from_secs(10);
 /// alone, and leaves the programs beside it theirs.
 const FORWARDS_SHARE: u64 = 4;
 
-/// Every channel by its number, with the client's side once it is open.
+/// The channels by their numbers until they are over, with the client's side
+/// of each once it is open.
 pub(super) type Channels = BTreeMap<u32, (Arc<Channel>, Option<ClientEnd>)>;
 
 /// A session that is being recorded.
@@ -55,6 +57,10 @@ pub struct Live {
     pub target: Target,
     /// The bastions before it, in the order in which they are dialled.
     pub hops: Vec<Target>,
+    /// What the target says before it lets us in.
+    pub(super) banner: Banner,
+    /// A bastion that failed on the way is in the ledger.
+    pub(super) bastion_noted: AtomicBool,
     /// Its target connection for forwards, and what the client listens to there.
     pub(super) forwards: Forwards,
     /// Where channels towards the client are opened.
@@ -68,6 +74,8 @@ pub struct Live {
     history: History,
     pub(super) next_channel: AtomicU32,
     channels: Mutex<Channels>,
+    /// The accounts of those that are over.
+    over: Mutex<Vec<ChannelAccount>>,
     /// Bytes that may wait in all its lanes, and the forwards' part of them.
     pub(super) waiting: Budget,
     pub(super) waiting_forwards: Budget,
@@ -75,6 +83,15 @@ pub struct Live {
     pub(super) spare: Spare,
     pumps: AtomicU32,
     pumps_left: Notify,
+}
+
+/// What stands in the open part of a recording: input that was not echoed is
+/// in neither leg of it.
+fn without_hidden(mut account: ChannelAccount, recorder: &Recorder) -> ChannelAccount {
+    let hidden = recorder.hidden_bytes(account.channel);
+    account.from_client = account.from_client.saturating_sub(hidden);
+    account.to_target = account.to_target.saturating_sub(hidden);
+    account
 }
 
 /// Counts a running pump; the end waits for all of them.
@@ -105,6 +122,8 @@ impl Live {
         Arc::new(Live {
             waiting_forwards: waiting.part(waiting.max() / FORWARDS_SHARE),
             waiting,
+            banner: Banner::default(),
+            bastion_noted: AtomicBool::new(false),
             forwards: Forwards::default(),
             client: OnceLock::new(),
             id: opened.id,
@@ -121,6 +140,7 @@ impl Live {
             history: opened.history,
             next_channel: AtomicU32::new(1),
             channels: Mutex::new(BTreeMap::new()),
+            over: Mutex::default(),
             spare: Spare::default(),
             pumps: AtomicU32::new(0),
             pumps_left: Notify::new(),
@@ -135,6 +155,36 @@ impl Live {
 
     pub(super) fn channels(&self) -> MutexGuard<'_, Channels> {
         self.channels.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn over(&self) -> MutexGuard<'_, Vec<ChannelAccount>> {
+        self.over.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A channel on which nothing moves any more: only its account is kept. At
+    /// the session's end they stay, for their last line.
+    pub(super) fn retire(&self, channel: &Channel) {
+        let mut channels = self.channels();
+        if self.control.stop.fired() || channels.remove(&channel.number).is_none() {
+            return;
+        }
+        let account = self.settle(channel);
+        self.over().push(account);
+    }
+
+    /// What waits in it goes nowhere any more; its account, unechoed input in it.
+    fn settle(&self, channel: &Channel) -> ChannelAccount {
+        channel.abandon();
+        let account = channel.account();
+        for (direction, bytes) in [
+            (Direction::ToTarget, account.undelivered_up),
+            (Direction::ToClient, account.undelivered_down),
+        ] {
+            if bytes > 0 {
+                self.record(channel.number, Event::Undelivered { direction, bytes });
+            }
+        }
+        account
     }
 
     /// Records one event; a recorder that cannot ends the session.
@@ -213,9 +263,8 @@ impl Live {
             Err(denial) => (false, denial.rule.as_str(), denial.code, denial.notify),
         };
         self.gate.metrics.decision(action, allowed);
-        if !allowed && self.patience.lost(self.gate.clock.now().boot_ms) {
-            let why = "too many refused requests";
-            self.control.end_now(EndReason::Protocol(why.into()));
+        if !allowed {
+            self.lose_patience();
         }
         if notify {
             self.gate.notify(serde_json::json!({
@@ -265,11 +314,11 @@ impl Live {
 
     /// Whether an Enter waits for the disk.
     pub fn durable(&self) -> bool {
-        self.held_to.record >= Some(RecordMode::Durable) || self.gate.settings().durable
+        self.held_to.record >= RecordMode::Durable || self.gate.settings().durable
     }
 
     /// Records a request that is not even put before policy, because of what
-    /// the channel is doing.
+    /// the channel is doing. It counts as any other refusal.
     pub fn refuse(&self, channel: u32, request: &Request, detail: &[u8], want: &str) {
         let action = request.action();
         self.record(
@@ -290,6 +339,15 @@ impl Live {
                 code: "out_of_place".into(),
             },
         );
+        self.lose_patience();
+    }
+
+    /// Counts a refusal; the session ends at one too many.
+    fn lose_patience(&self) {
+        if self.patience.lost(self.gate.clock.now().boot_ms) {
+            let why = "too many refused requests";
+            self.control.end_now(EndReason::Protocol(why.into()));
+        }
     }
 
     /// Opens the ledger and dials the target.
@@ -416,29 +474,17 @@ impl Live {
     /// what could not be archived yet.
     async fn finish(&self, reason: &EndReason) -> Option<(Finished, WallMs)> {
         let channels: Vec<Arc<Channel>> = self.channels().values().map(|(channel, _)| channel.clone()).collect();
-        for channel in &channels {
-            channel.abandon();
-            let account = channel.accounts(0);
-            for (direction, bytes) in [
-                (Direction::ToTarget, account.undelivered_up),
-                (Direction::ToClient, account.undelivered_down),
-            ] {
-                if bytes > 0 {
-                    self.record(channel.number, Event::Undelivered { direction, bytes });
-                }
-            }
-        }
-        let moved = channels.iter().fold(0u64, |sum, channel| {
-            let account = channel.accounts(0);
+        let mut settled = std::mem::take(&mut *self.over());
+        settled.extend(channels.iter().map(|channel| self.settle(channel)));
+        settled.sort_unstable_by_key(|account| account.channel);
+        let moved = settled.iter().fold(0u64, |sum, account| {
             sum.saturating_add(account.to_target)
                 .saturating_add(account.to_client_out)
         });
         self.note_volume(moved, self.gate.clock.now().wall_ms);
         let accounts = |recorder: &Recorder| {
-            channels
-                .iter()
-                .map(|channel| channel.accounts(recorder.hidden_bytes(channel.number)))
-                .collect()
+            let open = |account| without_hidden(account, recorder);
+            settled.into_iter().map(open).collect()
         };
         let sentence = reason.sentence();
         let sealed = self.recorder.finish(accounts, reason.code(), &sentence).await;

@@ -10,10 +10,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use russh::AlgorithmKind;
 use russh::client::{self, Handle, Handler};
 use tokio::net::TcpStream;
 
-use super::algorithms;
+use super::algorithms::{self, KeyExchange};
+use super::banner::Banner;
+use super::broken::Broken;
 use super::doors::Doors;
 use super::gated::{Gated, Kill, Transport, tune};
 use super::host_check::{HostCheck, Seen};
@@ -44,15 +47,17 @@ const KEEPALIVES_MISSED_MAX: usize = 3;
 /// Why a target was not reached. The texts are for the user.
 #[derive(Debug, thiserror::Error)]
 pub enum DialError {
-    #[error("the target {0} does not answer: {1}")]
+    #[error("{0} does not answer: {1}")]
     Connect(String, String),
-    #[error("the target {0} did not answer within {1} s")]
+    #[error("{0} did not answer within {1} s")]
     Timeout(String, u64),
-    #[error("the target {0} shows another host key than the pinned one ({1})")]
+    #[error("{0} shows another host key than the pinned one ({1})")]
     HostKey(String, String),
+    #[error("{0} offers no key exchange that ssh.kex allows, but {1}")]
+    KeyExchange(String, String),
     #[error("the target's pinned host key cannot be read: {0}")]
     BadPin(String),
-    #[error("the target {0} {1}")]
+    #[error("{0} {1}")]
     Login(String, Refused),
     #[error(transparent)]
     Secret(#[from] NoSecret),
@@ -109,11 +114,16 @@ pub struct Dial {
     /// The bastions before the target, in the order in which they are dialled.
     pub hops: Vec<Host>,
     pub target: Host,
+    /// Takes what the target says before it lets us in.
+    pub banner: Banner,
+    /// Takes which of them fails first.
+    pub broken: Broken,
     /// Names person, grant and session in the target's log.
     pub key_id: String,
     /// What the certificate is to carry.
     pub extensions: Vec<&'static str>,
     pub until_ms: u64,
+    pub kex: KeyExchange,
     /// For each host; what a credential source takes comes on top.
     pub timeout: Duration,
     /// What the first host sees us come from; none: the address that is dialled from.
@@ -143,7 +153,10 @@ pub async fn dial(dial: &Dial, house: House<'_>, kill: &Kill) -> Result<Dialled,
             leg.fire();
             Err(error)
         }
-        None => Err(DialError::Connect(dial.target.addr.clone(), "the session ended".into())),
+        None => {
+            let target = Step::target(&dial.target.addr);
+            Err(DialError::Connect(target, "the session ended".into()))
+        }
     }
 }
 
@@ -153,13 +166,17 @@ async fn connect(dial: &Dial, house: House<'_>, first: Kill) -> Result<Dialled, 
     for (hop, next) in dial.hops.iter().zip(nexts) {
         let step = Step::new(dial, hop, house, kill.clone());
         let seen = Seen::default();
-        let handler = Hop::new(step.check()?, seen.clone(), kill.clone());
+        let (name, broken) = (hop.name.clone(), dial.broken.clone());
+        let handler = Hop::new(name, broken, step.check()?, seen.clone(), kill.clone());
         let opening = handler.opening();
         let (handle, left) = step
             .reach(way.take(), handler, &seen, &["permit-port-forwarding"])
-            .await?;
-        let (host, port) = next.place();
-        let opened = tokio::time::timeout(left, opening.connect(handle, host, port)).await;
+            .await
+            .inspect_err(|_| dial.broken.by_bastion(&hop.name))?;
+        let behind = (!std::ptr::eq(next, &dial.target)).then(|| next.name.clone());
+        let opened = opening.connect(handle, behind, next.place());
+        let opened = tokio::time::timeout(left, opened).await;
+        // It may well be what is behind it that fails.
         let refused = |why: String| DialError::Hop(hop.name.clone(), next.addr.clone(), why);
         let tunnel = opened
             .map_err(|_| refused(format!("no answer within {} s", dial.timeout.as_secs())))?
@@ -176,6 +193,7 @@ async fn connect(dial: &Dial, house: House<'_>, first: Kill) -> Result<Dialled, 
         links.clone(),
         doors.clone(),
         refusals.clone(),
+        (dial.banner.clone(), dial.broken.clone()),
         kill.clone(),
     );
     let (handle, _) = step.reach(way, leg, &seen, &dial.extensions).await?;
@@ -211,12 +229,34 @@ impl<'a> Step<'a> {
         HostCheck::new(&self.host.proof, self.host.place().0, self.house.now_ms)
     }
 
+    /// How the target is called in errors.
+    fn target(addr: &str) -> String {
+        format!("the target {addr}")
+    }
+
+    fn is_target(&self) -> bool {
+        std::ptr::eq(self.host, &self.dial.target)
+    }
+
+    /// How this host is called in errors; the first of a way that fails is
+    /// named in the errors of those behind it.
+    fn called(&self) -> String {
+        let own = match self.is_target() {
+            true => Step::target(&self.host.addr),
+            false => format!("the bastion {} ({})", self.host.name, self.host.addr),
+        };
+        match self.dial.broken.bastion().filter(|name| **name != self.host.name) {
+            Some(name) => format!("the bastion {name} broke, and behind it {own}"),
+            None => own,
+        }
+    }
+
     fn unreachable(&self, why: &dyn std::fmt::Display) -> DialError {
-        DialError::Connect(self.host.addr.clone(), clean(&why.to_string()))
+        DialError::Connect(self.called(), clean(&why.to_string()))
     }
 
     fn late(&self) -> DialError {
-        DialError::Timeout(self.host.addr.clone(), self.dial.timeout.as_secs())
+        DialError::Timeout(self.called(), self.dial.timeout.as_secs())
     }
 
     /// Connects, on the way that there is, and logs in. Answers with the time
@@ -235,9 +275,13 @@ impl<'a> Step<'a> {
         // Only now, and never before the host has proved itself.
         let shown = self.shown(from, extensions).await?;
         let began = tick();
-        let logged_in = log_in(&mut handle, self.host.login.as_str(), shown);
+        let banner = match self.is_target() {
+            true => self.dial.banner.clone(),
+            false => Banner::default(),
+        };
+        let logged_in = log_in(&mut handle, self.host.login.as_str(), shown, &banner);
         let logged_in = tokio::time::timeout(left, logged_in).await.map_err(|_| self.late())?;
-        logged_in.map_err(|why| DialError::Login(self.host.addr.clone(), why))?;
+        logged_in.map_err(|why| DialError::Login(self.called(), why))?;
         Ok((handle, left.saturating_sub(tick().duration_since(began))))
     }
 
@@ -273,7 +317,7 @@ impl<'a> Step<'a> {
         let config = client::Config {
             client_id: russh::SshId::Standard("SSH-2.0-Portcullis".into()),
             window_size: WINDOW_BYTES,
-            preferred: algorithms::client(self.check()?.pinned_algorithm()),
+            preferred: algorithms::client(self.dial.kex, self.check()?.pinned_algorithm()),
             keepalive_interval: Some(KEEPALIVE),
             keepalive_max: KEEPALIVES_MISSED_MAX,
             channel_buffer_size: 1,
@@ -281,9 +325,17 @@ impl<'a> Step<'a> {
         };
         let stream = Gated::new(stream, self.kill.clone());
         let connected = client::connect_stream(Arc::new(config), stream, handler).await;
-        connected.map_err(|error| match seen.take() {
-            Some(fingerprint) => DialError::HostKey(self.host.addr.clone(), fingerprint),
-            None => self.unreachable(&error),
+        connected.map_err(|error| match (seen.take(), error) {
+            (Some(fingerprint), _) => DialError::HostKey(self.called(), fingerprint),
+            (
+                None,
+                russh::Error::NoCommonAlgo {
+                    kind: AlgorithmKind::Kex,
+                    theirs,
+                    ..
+                },
+            ) => DialError::KeyExchange(self.called(), clean(&theirs.join(", "))),
+            (None, error) => self.unreachable(&error),
         })
     }
 
@@ -308,7 +360,7 @@ impl<'a> Step<'a> {
                 extensions: extensions.to_vec(),
             })
             .await
-            .map_err(|why| DialError::Login(self.host.addr.clone(), why)),
+            .map_err(|why| DialError::Login(self.called(), why)),
             Credential::Key(source) => {
                 let key = self.fetch(source).await?;
                 let passphrase = match login::is_encrypted(&key).map_err(bad(source))? {

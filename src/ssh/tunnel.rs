@@ -11,10 +11,14 @@ use russh::client::{self, Handle, Msg};
 use russh::keys::PublicKey;
 use russh::{Channel, ChannelId, ChannelOpenFailure, Sig};
 
+use super::broken::Broken;
 use super::gated::Kill;
 use super::host_check::{HostCheck, Seen};
 use super::inlet::{Carried, Inlet};
+use crate::kernel::id::TargetName;
 
+/// Above this a bastion's packets wait for room, in bytes.
+const HIGH_WATER_BYTES: usize = 256 * 1024;
 /// What may wait at most, in bytes: a target that writes and never reads is cut.
 const QUEUE_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// How long each packet waits for room. Short enough for window adjustments,
@@ -23,6 +27,8 @@ const BRAKE: Duration = Duration::from_millis(100);
 
 /// The handler of a bastion's connection.
 pub struct Hop {
+    name: TargetName,
+    broken: Broken,
     check: HostCheck,
     seen: Seen,
     inlet: Inlet,
@@ -31,11 +37,14 @@ pub struct Hop {
 
 impl Hop {
     /// Of the connection that falls with `kill`, and everything behind it too.
-    pub fn new(check: HostCheck, seen: Seen, kill: Kill) -> Hop {
+    /// What breaks it first is told in `broken`.
+    pub fn new(name: TargetName, broken: Broken, check: HostCheck, seen: Seen, kill: Kill) -> Hop {
         Hop {
+            name,
+            broken,
             check,
             seen,
-            inlet: Inlet::new(QUEUE_BYTES_MAX),
+            inlet: Inlet::new(HIGH_WATER_BYTES, QUEUE_BYTES_MAX),
             kill,
         }
     }
@@ -44,6 +53,7 @@ impl Hop {
     pub fn opening(&self) -> Opening {
         Opening {
             inlet: self.inlet.clone(),
+            broken: self.broken.clone(),
             kill: self.kill.clone(),
         }
     }
@@ -51,6 +61,10 @@ impl Hop {
 
 impl Drop for Hop {
     fn drop(&mut self) {
+        // One that falls with what carries it, or that nobody wants any more, broke nothing.
+        if !self.kill.fired() {
+            self.broken.by_bastion(&self.name);
+        }
         // The bastion is gone: so is everything behind it, at once.
         self.inlet.end();
         self.kill.fire();
@@ -60,15 +74,22 @@ impl Drop for Hop {
 /// A bastion that is being logged in to.
 pub struct Opening {
     inlet: Inlet,
+    broken: Broken,
     kill: Kill,
 }
 
 impl Opening {
-    /// Has the bastion connect to `host` and `port`.
+    /// Has the bastion connect to `host` and `port`, which is a bastion's too
+    /// if `next` names one.
     ///
     /// # Errors
     /// russh's, with the bastion's reason.
-    pub async fn connect(self, handle: Handle<Hop>, host: &str, port: u16) -> Result<Tunnel, russh::Error> {
+    pub async fn connect(
+        self,
+        handle: Handle<Hop>,
+        next: Option<TargetName>,
+        (host, port): (&str, u16),
+    ) -> Result<Tunnel, russh::Error> {
         // Where it comes from is nothing that the bastion is told.
         let opened = handle
             .channel_open_direct_tcpip(host, u32::from(port), "127.0.0.1", 0)
@@ -77,6 +98,8 @@ impl Opening {
         // Without its read half russh delivers to the handler alone.
         let (_, write) = channel.split();
         let way = Way {
+            next,
+            broken: self.broken,
             kill: self.kill,
             _handle: handle,
         };
@@ -89,6 +112,9 @@ pub type Tunnel = Carried<Way>;
 
 /// The way there, for as long as somebody uses it.
 pub struct Way {
+    /// The bastion behind it; none: the target.
+    next: Option<TargetName>,
+    broken: Broken,
     kill: Kill,
     /// The connection ends when nobody holds it.
     _handle: Handle<Hop>,
@@ -96,6 +122,12 @@ pub struct Way {
 
 impl Drop for Way {
     fn drop(&mut self) {
+        // While it stands itself, what went is the connection that used it.
+        match &self.next {
+            _ if self.kill.fired() => {}
+            Some(bastion) => self.broken.by_bastion(bastion),
+            None => self.broken.by_target(),
+        }
         self.kill.fire();
     }
 }

@@ -90,9 +90,19 @@ def transfer(rig, n, mib, down):
     return good, mib / (time.monotonic() - began)
 
 
+def spooled(rig):
+    return [path.name for path in (rig.state / "spool").iterdir() if path.is_dir()]
+
+
 def verified(rig, expected):
     """Every recording, by the player with the exported trust; they are deleted afterwards."""
-    wait_for("the seals", lambda: not any(p.is_dir() for p in (rig.state / "spool").iterdir()), 120)
+    try:
+        wait_for("the seals", lambda: not spooled(rig), 120)
+    except SystemExit:
+        # What the server says of those that stay tells where they stand.
+        log = (rig.dir / "serve.err").read_text(errors="replace").splitlines()
+        print("\n".join(line for line in log if any(session in line for session in spooled(rig))), flush=True)
+        raise
     files = sorted((rig.state / "archive").glob("**/*.pcr"))
     good = 0
     for file in files:

@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use crate::ledger::events;
-use crate::support::{Bastion, Client, Running, Setup, Sshd, Variant, World, run, secs, wait_for, wait_until};
+use crate::support::{Bastion, Client, Pass, Running, Setup, Sshd, Variant, World, run, secs, wait_for, wait_until};
 
 const RULE: &str = r#"
     @id("each-connection") @notify @approvals("1") @answer_within("2m")
@@ -164,9 +164,8 @@ fn a_script_waits_at_the_channel_once_it_is_known() {
     assert!(done.err().contains("denied by root: enough"), "{}", done.err());
 }
 
-#[test]
-fn a_machine_waits_at_the_channel_at_once() {
-    let world = guarded();
+/// A machine's certificate.
+fn machine(world: &World, allow: &str) -> Pass {
     world.bastion.admin(&["identity", "add", "bob"]).ok();
     let until = "2099-01-01";
     let add = [
@@ -182,9 +181,35 @@ fn a_machine_waits_at_the_channel_at_once() {
     ];
     let add: Vec<&str> = add.into_iter().chain(["--review-by", until]).collect();
     world.bastion.admin(&add).ok();
-    let pass = world.bastion.pass("root@db1").identity("robot").allow("exec").issue();
+    world.bastion.pass("root@db1").identity("robot").allow(allow).issue()
+}
+
+#[test]
+fn a_machine_waits_at_the_channel_at_once() {
+    let world = guarded();
+    let pass = machine(&world, "exec");
     let ssh = Running::start(&mut world.bastion.client(&pass).exec("echo in"));
     let id = pending(&world.bastion);
+    untouched(&world);
+    world.bastion.admin(&["approve", &id, "--yes"]).ok();
+    assert_eq!(ssh.finish(secs(20)).ok().out(), "in\n");
+}
+
+#[test]
+fn who_waits_without_words_is_told_no_at_once_when_he_asks_to_be_connected_back() {
+    let world = guarded();
+    let pass = machine(&world, "exec,forward");
+    let began = std::time::Instant::now();
+    let mut ssh = world.bastion.client(&pass).ssh();
+    ssh.args(["-R", "0:127.0.0.1:9", "gate", "echo in"]);
+    let ssh = Running::start(&mut ssh);
+    let id = pending(&world.bastion);
+    ssh.await_err("remote port forwarding failed", secs(20));
+    assert!(
+        began.elapsed() < secs(8),
+        "the connection stood still: {:?}",
+        began.elapsed()
+    );
     untouched(&world);
     world.bastion.admin(&["approve", &id, "--yes"]).ok();
     assert_eq!(ssh.finish(secs(20)).ok().out(), "in\n");

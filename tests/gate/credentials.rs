@@ -6,6 +6,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::raw::Target;
+use crate::raw::wire::{Put, msg};
 use crate::support::device::{Device, Round, Takes};
 use crate::support::{Bastion, Running, Setup, Sshd, Variant, finish, run, secs, wait_until};
 
@@ -203,6 +205,39 @@ fn a_password_logs_in_and_is_nowhere_afterwards() {
     let listed = house.bastion.admin(&["target", "list"]).ok().out();
     assert!(listed.contains("program:password"), "{listed}");
     house.bastion.assert_ledger_clean();
+    house.assert_nowhere(CANARY);
+}
+
+/// A banner may come at any time before the login (RFC 4252 section 5.4): what
+/// is said behind the password could be the password.
+#[test]
+fn a_banner_is_recorded_as_far_as_it_cannot_hold_the_secret() {
+    let house = House::with(&format!("echo {CANARY}"));
+    let target = Target::start(|peer| {
+        let banner = |text: &str| Put::message(53).string(text).string("").done();
+        let failure = Put::message(msg::USERAUTH_FAILURE)
+            .string("password")
+            .bool(false)
+            .done();
+        peer.greet()?;
+        peer.serve_auth()?;
+        peer.expect(&[msg::USERAUTH_REQUEST])?;
+        peer.send(&banner("Property of the house\n"))?;
+        peer.send(&failure)?;
+        peer.expect(&[msg::USERAUTH_REQUEST])?;
+        peer.send(&banner(&format!("you said {CANARY}\n")))?;
+        peer.send(&failure)?;
+        peer.drained(secs(20)).map(drop)
+    });
+    let key = house.bastion.fresh("host", ".pub");
+    Target::write_host_key(&key);
+    house.add("db1", &target.addr().to_string(), &key, "program:password");
+    assert_eq!(finish(&mut house.exec("db1", "true"), b"", secs(20)).code(), 255);
+    let said = house.bastion.only_record().markers();
+    assert!(
+        said.iter().any(|text| text.contains("Property of the house")),
+        "{said:?}"
+    );
     house.assert_nowhere(CANARY);
 }
 

@@ -293,3 +293,25 @@ fn an_archive_that_comes_back_gets_its_recording() {
     world.bastion.only_record().assert_sealed();
     world.bastion.assert_ledger_clean();
 }
+
+/// A disk that is slow when the session's head is synced, and a grant that ends
+/// meanwhile: the ledger has no opening, and nothing was dialled.
+#[test]
+fn a_session_that_ends_before_the_ledger_has_it_is_filed_all_the_same() {
+    let world = World::new();
+    let client = world.bastion.client(&world.bastion.pass("root@db1").secs(6).issue());
+    let log = world.bastion.fresh("strace", "");
+    let strace = inject(world.bastion.pid(), "fdatasync:delay_enter=20000000", &log);
+    let ssh = Running::start(client.exec("echo in").stdin(Stdio::null()));
+    wait_until("the session's folder", secs(6), || !world.bastion.spooled().is_empty());
+    let done = ssh.finish(secs(20));
+    assert_eq!((done.code(), done.out().as_str()), (255, ""));
+    // The disk is quick again.
+    drop(strace);
+    let record = world.bastion.only_record();
+    record.assert_sealed();
+    assert_eq!(record.code(), "grant_expired");
+    assert!(!world.sshd.log().contains("Connection from"), "the target was dialled");
+    world.bastion.assert_ledger_clean();
+    assert!(world.bastion.spooled().is_empty());
+}

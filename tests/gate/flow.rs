@@ -278,3 +278,47 @@ fn beside_a_stalled_upload() {
     let zero = std::fs::File::open("/dev/zero").unwrap();
     beside("sleep 300", Stdio::from(zero), Stdio::null());
 }
+
+/// Overflow files that the server has open (open(2), `O_TMPFILE`).
+fn overflow_files(world: &World) -> usize {
+    let spool = world.bastion.spool();
+    let open = std::fs::read_dir(format!("/proc/{}/fd", world.bastion.pid())).unwrap();
+    open.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok())
+        .filter(|path| path.parent() == Some(&spool))
+        .filter(|path| {
+            path.file_name()
+                .is_some_and(|name| name.as_encoded_bytes().starts_with(b"#"))
+        })
+        .count()
+}
+
+/// A client is slowed by its window alone to what the target takes: what it
+/// sends stays in memory.
+#[test]
+fn an_upload_to_a_slow_target_stays_in_memory() {
+    let world = World::new();
+    let took = "for n in $(seq 96); do head -c 524288 >/dev/null; sleep 0.02; done; wc -c";
+    let mut upload = world.client().exec(took);
+    let (over, spilled) = (
+        std::sync::atomic::AtomicBool::new(false),
+        std::sync::atomic::AtomicUsize::new(0),
+    );
+    let moved = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(std::sync::atomic::Ordering::SeqCst) {
+                spilled.fetch_max(overflow_files(&world), std::sync::atomic::Ordering::SeqCst);
+                let_pass(Duration::from_millis(2));
+            }
+        });
+        let moved = transfer(&mut upload, Some((9, 48 * MIB)), drained, secs(90));
+        over.store(true, std::sync::atomic::Ordering::SeqCst);
+        moved
+    });
+    assert_eq!((moved.sent, moved.code), (48 * MIB, Some(0)), "{moved:?}");
+    assert_eq!(spilled.into_inner(), 0, "files");
+    assert_records(&world, 1);
+}
+
+fn drained(mut from: ChildStdout) -> Result<u64, u64> {
+    std::io::copy(&mut from, &mut std::io::sink()).map_err(|_| 0)
+}

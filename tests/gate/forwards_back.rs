@@ -229,6 +229,26 @@ fn x11_is_forwarded_where_the_grant_names_it() {
     }
 }
 
+/// Where no place is left a target's channels are refused, each is written down,
+/// and who goes on all the same is cut off before that fills the recording.
+#[test]
+fn a_target_that_opens_on_and_on_beyond_the_places_is_cut_off() {
+    let bastion = Setup::new().set("ssh.channels_max", "1").start();
+    let rogue = Rogue::start(bastion.dir());
+    bastion.add_target("db1", rogue.addr(), "root", "--host-key", &rogue.host_key_pub());
+    let client = bastion.client(&bastion.pass("root@db1").allow("exec,forward").issue());
+    let done = run(&mut client.exec("tcpip 200"), secs(30)).ok();
+    assert_eq!(done.out(), "refused\n".repeat(200));
+    let done = run(&mut client.exec("tcpip 2000"), secs(30));
+    assert_eq!(done.code(), 255);
+    assert!(done.err().contains("too many refused requests"), "{}", done.err());
+    let records = bastion.records(2);
+    assert_eq!(
+        (records[0].code().as_str(), records[1].code().as_str()),
+        ("exit", "protocol")
+    );
+}
+
 /// A target opens nothing that was not asked for.
 #[test]
 fn a_target_opens_nothing_unasked() {

@@ -1,13 +1,16 @@
 //! `ssh -J bastion login@target`: the outer connection carries, the inner one
 //! is the session, and nothing else is ever reached.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 
+use nix::sys::signal::Signal;
 use portcullis_recording::head;
 
 use crate::ledger::events;
 use crate::support::bytes::Pattern;
-use crate::support::{Client, Pass, Running, World, finish, run, secs};
+use crate::support::process::descendants;
+use crate::support::wait::let_pass;
+use crate::support::{Client, Pass, Running, World, finish, run, secs, wait_until};
 
 /// `ssh -W HOST:PORT outer` with `input` sent into the channel.
 fn stdio(client: &Client, to: &str) -> Command {
@@ -303,4 +306,61 @@ fn files_go_through_a_jump() {
         record.assert_sealed();
         record.assert_balanced();
     }
+}
+
+/// The client that carries a jump does not always close its channel when the
+/// one that it carries for is killed (OpenSSH 9.2): it ends its input, reads no
+/// more and stays.
+#[test]
+fn a_killed_client_that_had_stopped_reading_ends_its_session() {
+    // Many windows.
+    const FLOOD_BYTES: u64 = 32 << 20;
+    let world = World::new();
+    let client = world.bastion.jumper(&world.pass());
+    let socket = world.bastion.dir().join("master");
+    let master = Running::start(&mut client.master(&socket));
+    wait_until("the master", secs(20), || socket.exists());
+    let carriers = descendants(master.pid());
+    // Two windows inside are more than the one that carries them.
+    let floods: Vec<_> = (0..2)
+        .map(|_| {
+            let mut flood = client.through(&socket);
+            flood.arg("cat /dev/zero").stdout(Stdio::null()).spawn().unwrap()
+        })
+        .collect();
+    wait_until("the flood", secs(20), || {
+        carriers.iter().any(|pid| bytes_read(*pid) > FLOOD_BYTES)
+    });
+    master.signal(Signal::SIGSTOP);
+    let_pass(secs(1));
+    assert_eq!(world.bastion.live_sessions().len(), 1);
+    master.signal(Signal::SIGKILL);
+    wait_until("the end of the session", secs(20), || {
+        world.bastion.live_sessions().is_empty()
+    });
+    wait_until("the end of what carried it", secs(20), || {
+        !carriers.iter().any(|pid| still_runs(*pid))
+    });
+    for mut flood in floods {
+        flood.wait().unwrap();
+    }
+    world.bastion.only_record().assert_sealed();
+}
+
+/// By this process, from sockets and pipes as well (proc(5)).
+fn bytes_read(pid: u32) -> u64 {
+    let io = std::fs::read_to_string(format!("/proc/{pid}/io")).unwrap();
+    io.lines()
+        .find_map(|line| line.strip_prefix("rchar: "))
+        .unwrap()
+        .parse()
+        .unwrap()
+}
+
+/// Also not as a process that nobody has waited for.
+fn still_runs(pid: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    status
+        .lines()
+        .any(|line| line.starts_with("State:") && !line.contains('Z'))
 }

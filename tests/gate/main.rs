@@ -33,6 +33,7 @@ mod flow_long;
 mod forwards;
 mod forwards_back;
 mod forwards_digest;
+mod hook;
 mod hooks;
 mod jump;
 mod ledger;

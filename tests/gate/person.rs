@@ -4,6 +4,7 @@
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 
+use portcullis_recording::head;
 use serde_json::Value;
 
 use crate::support::{Bastion, Person, Postgres, Running, Setup, Sshd, Variant, run, secs, wait_for};
@@ -115,6 +116,35 @@ fn asked_approved_and_in(bastion: &Bastion) {
         .ok();
     let after = alice.ssh(&["db1", "true"]);
     assert_eq!(after.code(), 255, "{}", after.out());
+    bastion.assert_ledger_clean();
+}
+
+/// Two grants in one agent, and the login typed as ever: each connection shows
+/// the certificate of where it leads, to the gate and to the server inside.
+#[test]
+fn plain_ssh_as_a_jump_with_several_grants_in_the_agent() {
+    let (bastion, sshd) = house(&[]);
+    bastion.add_host("web", &sshd);
+    let (alice, bob) = (alice(&bastion), bob(&bastion));
+    alice.run(&["ssh-config", "--install", "--jump"]).ok();
+    let before = alice.ssh(&["root@db1", "true"]);
+    assert_eq!(before.code(), 255, "{}", before.out());
+    for destination in ["root@db1", "root@web"] {
+        let id = alice.ask(&[destination, "--for", "30m", "--reason", "INC-42"]);
+        bob.run(&["approve", &id, "--yes"]).ok();
+    }
+    for (number, typed) in ["root@web", "root@db1", "web"].into_iter().enumerate() {
+        let done = alice.ssh(&[typed, "echo in"]);
+        assert_eq!((done.code(), done.out()), (0, "in\n".into()), "{typed}: {}", done.err());
+        let records = bastion.records(number + 1);
+        assert!(records.iter().all(|record| record.head.form == head::Form::Jump));
+    }
+    let targets: Vec<String> = bastion
+        .records(3)
+        .into_iter()
+        .map(|record| record.head.target)
+        .collect();
+    assert_eq!(targets, ["web", "db1", "web"]);
     bastion.assert_ledger_clean();
 }
 

@@ -3,7 +3,7 @@
 use portcullis_recording::Event;
 
 use crate::support::bytes::Pattern;
-use crate::support::{Bastion, Running, Sshd, Variant, World, finish, run, secs};
+use crate::support::{Bastion, Running, Setup, Sshd, Variant, World, finish, run, secs};
 
 #[test]
 fn exec_passes_status_and_keeps_the_streams_apart() {
@@ -301,4 +301,36 @@ fn a_target_that_is_not_there_is_told_in_words() {
     assert_eq!(done.code(), 255);
     assert!(done.err().contains("the target is gone"), "{}", done.err());
     assert_eq!(world.bastion.only_record().code(), "target_lost");
+}
+
+/// Machines too: a loop that connects on and on takes nobody else's place.
+#[test]
+fn nobody_is_in_more_sessions_at_once_than_the_configuration_says() {
+    let setup = Setup::new().set("ssh.sessions_per_identity", "2");
+    let world = World::with(setup, Variant::default());
+    let client = world.client();
+    let mut inside: Vec<Running> = (0..2).map(|_| Running::with_input(&mut client.exec("cat"))).collect();
+    for cat in &mut inside {
+        cat.say("here\n");
+        cat.await_out("here", secs(20));
+    }
+    let done = run(&mut client.exec("echo in"), secs(20));
+    assert_eq!((done.code(), done.out().as_str()), (255, ""));
+    assert!(done.err().contains("you are in 2 sessions"), "{}", done.err());
+    assert!(
+        world.bastion.log().contains("sessions_too_many"),
+        "{}",
+        world.bastion.log()
+    );
+    let other = world.bastion.pass("root@db1").identity("bob").issue();
+    assert_eq!(
+        run(&mut world.bastion.client(&other).exec("echo in"), secs(20))
+            .ok()
+            .out(),
+        "in\n"
+    );
+    for cat in inside {
+        assert_eq!(cat.finish(secs(20)).ok().out(), "here\n");
+    }
+    assert_eq!(run(&mut client.exec("echo in"), secs(20)).ok().out(), "in\n");
 }

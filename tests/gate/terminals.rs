@@ -3,7 +3,7 @@
 use portcullis_recording::Event;
 
 use crate::support::bytes::find;
-use crate::support::{Record, Terminal, World, secs};
+use crate::support::{Record, Setup, Terminal, Variant, World, run, secs};
 
 fn sizes(record: &Record) -> Vec<(u32, u32)> {
     let sizes = record.events.iter().filter_map(|timed| match &timed.event {
@@ -180,4 +180,37 @@ fn nowhere(world: &World, word: &str) {
     }
     assert!(looked > 5);
     assert!(!world.bastion.log().contains(word));
+}
+
+/// RFC 4252 section 5.4, as sshd's own client shows it.
+#[test]
+fn a_targets_banner_is_recorded_and_shown_where_a_shell_opens_and_obeyed_nowhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let banner = folder.path().join("banner");
+    std::fs::write(&banner, "Property of the house\n\x1b[31m\x1b]0;owned\x07red\n").unwrap();
+    let variant = Variant::default().line(&format!("Banner {}", banner.display()));
+    let world = World::with(Setup::new(), variant);
+    let mut ssh = world.client().ssh();
+    ssh.args(["-tt", "gate"]);
+    let mut terminal = Terminal::start(&ssh, 80, 24);
+    terminal.expect("Property of the house", secs(20));
+    terminal.expect("\\033[31m\\033]0;owned\\007red", secs(20));
+    terminal.line("exit 3");
+    let (status, _) = terminal.finish(secs(20));
+    assert_eq!(status.exit_code(), 3);
+    let shown = terminal.shown_bytes();
+    assert!(find(&shown, b"\x1b[31m").is_none() && find(&shown, b"\x1b]0;owned").is_none());
+
+    // A program's output is its own: nothing is added to it.
+    let done = run(&mut world.client().exec("echo in"), secs(20)).ok();
+    assert_eq!(done.out(), "in\n");
+    assert!(!done.err().contains("Property"), "{}", done.err());
+    for record in world.bastion.records(2) {
+        record.assert_sealed();
+        let said = record.markers();
+        let noted = said
+            .iter()
+            .filter(|text| text.contains("Property of the house\n\\033[31m"));
+        assert_eq!(noted.count(), 1, "{said:?}");
+    }
 }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use nix::sys::signal::Signal;
 
+use crate::ledger::events;
 use crate::support::bytes::Pattern;
 use crate::support::process::send;
 use crate::support::{Bastion, Done, Running, Setup, Sshd, Variant, World, finish, run, secs, wait_until};
@@ -117,6 +118,35 @@ fn a_flood_that_nobody_reads_does_not_stop_the_way_back() {
     chain.bastion.only_record();
 }
 
+/// The ledger and the log name the bastion that failed, once each.
+#[track_caller]
+fn assert_named(bastion: &Bastion, name: &str) {
+    let told = events(bastion, "bastion-broke");
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!(
+        (&told[0]["bastion"], &told[0]["target"]),
+        (&name.into(), &"db1".into()),
+        "{told:?}"
+    );
+    let log = bastion.log();
+    assert!(log.contains("a bastion on the way to a target failed"), "{log}");
+}
+
+#[test]
+fn a_bastion_that_is_not_there_is_named() {
+    let chain = Chain::new();
+    send(chain.outer.pid(), Signal::SIGKILL);
+    let done = run(&mut chain.client().exec("true"), secs(20));
+    assert_eq!(done.code(), 255);
+    let said = done.err();
+    assert!(
+        said.contains("the bastion outer (") && said.contains("does not answer"),
+        "{said}"
+    );
+    assert_named(&chain.bastion, "outer");
+    assert_eq!(chain.bastion.only_record().code(), "target_lost");
+}
+
 #[test]
 fn a_bastion_that_dies_ends_the_session_in_words() {
     let chain = Chain::new();
@@ -130,12 +160,14 @@ fn a_bastion_that_dies_ends_the_session_in_words() {
     let done = client.finish_open(secs(20));
     assert_ne!(done.code(), 0);
     assert!(
-        done.err().contains("portcullis: the connection to the target broke"),
+        done.err()
+            .contains("portcullis: the connection to the bastion inner, on the way to the target, broke"),
         "{}",
         done.err()
     );
     let record = chain.bastion.only_record();
     assert_eq!(record.output(1), b"up\nthere\n");
+    assert_named(&chain.bastion, "inner");
     chain.assert_left();
 }
 

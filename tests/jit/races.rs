@@ -85,7 +85,10 @@ async fn comes_in(ring: &Ring, parcel: &Parcel, grant: &Grant, lane: u8) -> Resu
         held_to: Obligations::default(),
         held: seat.clone(),
     };
-    let ticket = ring.registry.enter(entry).unwrap_or_else(|closed| panic!("{closed:?}"));
+    let ticket = ring
+        .registry
+        .enter(entry, usize::MAX)
+        .unwrap_or_else(|closed| panic!("{closed:?}"));
     let session = SessionRow {
         id,
         node: "node1".parse().unwrap(),

@@ -189,7 +189,7 @@ impl House for Sqlite {
     fn enter(&mut self, guest: Guest) -> bool {
         let seat = Arc::new(Seat::default());
         let id = guest.row.id;
-        let ticket = self.registry.enter(Entry {
+        let entry = Entry {
             leased: true,
             id,
             grant: guest.row.grant,
@@ -201,8 +201,8 @@ impl House for Sqlite {
             facts: guest.facts,
             held_to: Obligations::default(),
             held: seat.clone(),
-        });
-        match ticket {
+        };
+        match self.registry.enter(entry, usize::MAX) {
             Ok(ticket) => self.seats.insert(id, (ticket, seat)).is_none(),
             Err(_) => false,
         }

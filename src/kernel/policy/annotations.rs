@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::facts::Action;
-use super::obligations::{Obligations, RecordMode};
+use super::obligations::{Kept, Obligations, RecordMode};
 use crate::kernel::access::ANSWERS_MAX;
 use crate::kernel::duration;
 use crate::kernel::id::GroupName;
@@ -52,6 +52,7 @@ const KNOWN: &[Known] = &[
     known("end_on_change", true, &[Action::Connect]),
     known("grace", true, &[Action::Connect]),
     known("notify", true, &[]),
+    known("hook", false, &[Action::Shell]),
 ];
 
 const fn known(name: &'static str, forbid: bool, actions: &'static [Action]) -> Known {
@@ -89,13 +90,8 @@ pub fn read<'a>(
                 note = Some(text(value)?);
                 Ok(())
             }
-            _ => {
-                oblige(&mut obligations, name, value)?;
-                match obligations.record {
-                    Some(mode) if name == "record" => recorded(mode, actions),
-                    Some(_) | None => Ok(()),
-                }
-            }
+            "record" => oblige(&mut obligations, name, value).and_then(|()| recorded(value, actions)),
+            _ => oblige(&mut obligations, name, value),
         });
         if let Err(why) = read {
             wrong.push(format!("@{name}: {why}"));
@@ -151,19 +147,18 @@ fn fits(name: &str, permits: bool, actions: &BTreeSet<Action>) -> Result<(), Str
 }
 
 /// Whether something the policy is about can be recorded in this way.
-fn recorded(mode: RecordMode, actions: &BTreeSet<Action>) -> Result<(), String> {
-    let (of, what) = match mode {
-        RecordMode::Digest => (&[Action::Forward][..], "digest"),
-        RecordMode::Full => (RECORDED, "full"),
-        RecordMode::Durable => (SESSION, "durable"),
-        RecordMode::Encrypted => (SESSION, "encrypted"),
+fn recorded(value: &str, actions: &BTreeSet<Action>) -> Result<(), String> {
+    let of = match value {
+        "digest" => &[Action::Forward][..],
+        "full" => RECORDED,
+        _ => SESSION,
     };
     match of.iter().any(|action| actions.contains(action)) {
         true => Ok(()),
         false => {
             let names: Vec<&str> = of.iter().map(|action| action.as_str()).collect();
             Err(format!(
-                "`{what}` does nothing for these actions, only for {}",
+                "`{value}` does nothing for these actions, only for {}",
                 names.join(", ")
             ))
         }
@@ -193,22 +188,24 @@ fn oblige(to: &mut Obligations, name: &str, value: &str) -> Result<(), String> {
         "grace" => to.grace_ms = Some(duration::ms(value)?),
         "warn" => to.warn_ms = list(value, duration::ms)?,
         "record" => {
-            to.record = Some(match value {
-                "digest" => RecordMode::Digest,
-                "full" => RecordMode::Full,
-                "durable" => RecordMode::Durable,
-                "encrypted" => RecordMode::Encrypted,
+            // Who demands more of the session demands all of its forwards.
+            (to.record, to.forward) = match value {
+                "digest" => (RecordMode::Full, Some(Kept::Digest)),
+                "full" => (RecordMode::Full, Some(Kept::Full)),
+                "durable" => (RecordMode::Durable, Some(Kept::Full)),
+                "encrypted" => (RecordMode::Encrypted, Some(Kept::Full)),
                 _ => {
                     return Err(format!(
                         "`{value}` is no way to record: digest, full, durable or encrypted"
                     ));
                 }
-            });
+            };
         }
         "review" => to.review = switch(value)?,
         "single_use" => to.single_use = switch(value)?,
         "end_on_change" => to.end_on_change = switch(value)?,
         "notify" => to.notify = switch(value)?,
+        "hook" => to.hook = switch(value)?,
         _ => return Err("it demands nothing".to_owned()),
     }
     Ok(())

@@ -228,11 +228,11 @@ fn obligations_reach_the_permit() {
     let policies =
         "@id(\"in\") @record(\"durable\") @warn(\"10m\") permit (principal, action == Action::\"connect\", resource);";
     let permit = ask(&holder, policies, Request::Connect).unwrap();
-    assert_eq!(permit.obligations().record, Some(obligations::RecordMode::Durable));
+    assert_eq!(permit.obligations().record, obligations::RecordMode::Durable);
     assert_eq!(permit.obligations().warn_ms, [600_000].into());
 }
 
-/// What is kept of the request that `forward` makes, by these rules.
+/// What is kept of what a request lets through, by these rules.
 fn kept(holder: &Admitted, rules: &str, request: Request) -> Kept {
     ask(holder, rules, request).unwrap().kept()
 }
@@ -308,4 +308,12 @@ fn who_asks_for_all_of_it_wins_over_who_asks_for_less() {
         };
         assert_eq!(kept(&holder, &rules(more), request), wanted, "{more}");
     }
+}
+
+#[test]
+fn what_nobody_said_is_written_as_it_always_was() {
+    let written = serde_json::to_value(Obligations::default()).unwrap();
+    assert_eq!((&written["record"], written.get("forward")), (&"full".into(), None));
+    let read: Obligations = serde_json::from_value(written.clone()).unwrap();
+    assert_eq!(serde_json::to_value(&read).unwrap(), written);
 }

@@ -24,7 +24,8 @@ use super::request::{
 };
 use engine::{Policies, Verdict};
 use facts::{Action, Facts, ForwardTo, TransferOf};
-use obligations::{Obligations, RecordMode};
+pub use obligations::Kept;
+use obligations::Obligations;
 
 /// A yes to one request. Only [`decide`] makes one.
 #[derive(Debug)]
@@ -36,15 +37,6 @@ pub struct Permit {
     obligations: Obligations,
     used: Option<(Facts, Unusual)>,
     kept: Kept,
-}
-
-/// What a recording keeps of what crosses a channel.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Kept {
-    /// Every byte.
-    Full,
-    /// How many bytes, and their hashes.
-    Digest,
 }
 
 impl Kept {
@@ -70,9 +62,9 @@ impl Kept {
             | Request::Transfer(_)
             | Request::Unknown { .. } => false,
         };
-        match (may, obligations.record) {
-            (true, Some(RecordMode::Digest)) => Kept::Digest,
-            (true | false, _) => Kept::Full,
+        match obligations.forward {
+            Some(kept) if may => kept,
+            Some(_) | None => Kept::Full,
         }
     }
 }

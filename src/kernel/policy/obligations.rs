@@ -9,18 +9,27 @@ use utoipa::ToSchema;
 
 use crate::kernel::id::GroupName;
 
-/// How a session, or a forward in it, is recorded, from least to most demanding.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize, ToSchema)]
+/// How a session is recorded, from least to most demanding.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RecordMode {
-    /// Of a forward how many bytes crossed and their hashes, not the bytes.
-    Digest,
-    /// Every byte, as the server's configuration says.
+    /// Everything, as the server's configuration says.
+    #[default]
     Full,
-    /// A session of which an Enter waits for the disk.
+    /// Everything, and an Enter waits for the disk.
     Durable,
-    /// That too, and readable by investigators only; refused where none is configured.
+    /// Everything, readable by investigators only; refused where none is configured.
     Encrypted,
+}
+
+/// What a recording keeps of what crosses a channel, from least to most.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Kept {
+    /// How many bytes, and their hashes.
+    Digest,
+    /// Every byte.
+    Full,
 }
 
 /// What the determining policies demand.
@@ -47,9 +56,13 @@ pub struct Obligations {
     /// `@single_use`: one session.
     #[serde(default)]
     pub single_use: bool,
-    /// `@record("digest"|"full"|"durable"|"encrypted")`; nothing said: in full.
+    /// `@record("full"|"durable"|"encrypted")`.
     #[serde(default)]
-    pub record: Option<RecordMode>,
+    pub record: RecordMode,
+    /// `@record("digest"|"full")` of a forward; nothing said: in full. Not written then: requests are approved by the
+    /// hash of what is written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forward: Option<Kept>,
     /// `@warn("5m,1m")`: warnings before the end, in ms, beside the configured ones.
     #[serde(default)]
     pub warn_ms: BTreeSet<u64>,
@@ -62,6 +75,9 @@ pub struct Obligations {
     /// `@notify`: written out loud: log, metric and ledger, as an alarm.
     #[serde(default)]
     pub notify: bool,
+    /// `@hook`: the shell is started so that it says what it runs (`kernel::hook`). Not written where it is not said, as above.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub hook: bool,
 }
 
 impl Obligations {
@@ -81,10 +97,12 @@ impl Obligations {
             review: self.review || other.review,
             single_use: self.single_use || other.single_use,
             record: self.record.max(other.record),
+            forward: self.forward.max(other.forward),
             warn_ms: self.warn_ms.union(&other.warn_ms).copied().collect(),
             end_on_change: self.end_on_change || other.end_on_change,
             grace_ms: least(self.grace_ms, other.grace_ms),
             notify: self.notify || other.notify,
+            hook: self.hook || other.hook,
         }
     }
 }
