@@ -454,6 +454,11 @@ impl Recorder {
         }
     }
 
+    /// Milliseconds since the session opened.
+    pub fn at_ms(&self) -> u64 {
+        self.0.at_ms()
+    }
+
     /// Begins taking for one channel.
     pub fn take<'e>(&self, channel: u32) -> Take<'_, 'e> {
         Take {

@@ -105,6 +105,7 @@ impl Channels {
             | Event::ClockStep { .. }
             | Event::Marker { .. }
             | Event::Accounts(_)
+            | Event::File(_)
             | Event::End { .. } => {}
         }
     }

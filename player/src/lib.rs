@@ -45,6 +45,7 @@ pub mod keyring;
 pub mod keys;
 pub mod lines;
 pub mod moment;
+pub mod moved;
 pub mod package;
 pub mod plain;
 pub mod playback;

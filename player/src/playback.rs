@@ -274,7 +274,8 @@ impl Playback {
             | Event::ChannelClose { .. }
             | Event::ClockStep { .. }
             | Event::Accounts(_)
-            | Event::Digest { .. } => 0,
+            | Event::Digest { .. }
+            | Event::File(_) => 0,
         }
     }
 

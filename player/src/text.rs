@@ -9,6 +9,7 @@ use crate::channels::{Channels, Runs};
 use crate::failure::Failure;
 use crate::grid::{GRIDS_MAX, SIZE_DEFAULT, Stream};
 use crate::lines::Lines;
+use crate::moved;
 use crate::plain::{self, Utf8};
 use crate::source::Cursor;
 use crate::transcript::{Item, Transcript};
@@ -17,6 +18,8 @@ use crate::transcript::{Item, Transcript};
 const REMARK_CHARS_MAX: usize = 4096;
 /// What a remark about bytes that were not kept is called. There may be very many of them.
 pub const DIGEST: &str = "digest";
+/// What a remark about a file is called.
+pub const FILE: &str = "file";
 /// Channels whose text is kept apart; the rest is only counted.
 const CHANNELS_MAX: usize = 256;
 
@@ -349,6 +352,7 @@ pub fn remark(event: &Event<'_>) -> Option<(&'static str, String)> {
                 NoticeHow::Stderr => "",
                 NoticeHow::Title => "as a title: ",
                 NoticeHow::Disconnect => "when disconnecting: ",
+                NoticeHow::Reply => "in the target's place: ",
             };
             ("notice", format!("{how}{}", shown(bytes)))
         }
@@ -394,6 +398,7 @@ pub fn remark(event: &Event<'_>) -> Option<(&'static str, String)> {
             let way = way(*direction);
             (DIGEST, format!("{bytes} bytes {way}, not kept, SHA-256 {hash}"))
         }
+        Event::File(moved) => (FILE, shown(moved::words(moved).as_bytes())),
         Event::End { code, text } => ("end", shown(format!("{code}: {text}").as_bytes())),
         Event::Output(_)
         | Event::Input(_)

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use crate::head::Version;
+use crate::moved::Moved;
 pub use crate::payload::PayloadError;
 
 /// One event with its time and channel. Channel 0 is the connection itself, 1 and up are session channels.
@@ -47,6 +48,8 @@ pub enum NoticeHow {
     Title,
     /// As the text of the SSH disconnect message.
     Disconnect,
+    /// As bytes on the channel's standard output, between two packets of the protocol on it: an answer in the target's place.
+    Reply,
 }
 
 /// Byte accounts of one channel (design law 5): `from_client = to_target + withheld + undelivered_up`, and per stream
@@ -234,6 +237,8 @@ pub enum Event<'a> {
         /// SHA-256 of exactly these.
         sha256: [u8; 32],
     },
+    /// What was done to a file, as its protocol says.
+    File(Box<Moved<'a>>),
 }
 
 /// Kind bytes (FORMAT.md section 5.1).
@@ -284,6 +289,8 @@ pub mod kind {
     pub const END: u8 = 0x34;
     /// Digest.
     pub const DIGEST: u8 = 0x35;
+    /// File.
+    pub const FILE: u8 = 0x36;
     /// Sealed row: only in tail files of encrypted recordings, never an event.
     pub const SEALED_ROW: u8 = 0x7E;
     /// CHECK record: only in tail files, never an event.
@@ -297,7 +304,7 @@ pub mod kind {
 /// The version that brought a kind of event.
 pub(crate) fn since(kind: u8) -> Version {
     match kind {
-        kind::DIGEST => Version::Three,
+        kind::DIGEST | kind::FILE => Version::Three,
         _ => Version::One,
     }
 }
@@ -329,6 +336,7 @@ impl Event<'_> {
             Event::Accounts(_) => kind::ACCOUNTS,
             Event::End { .. } => kind::END,
             Event::Digest { .. } => kind::DIGEST,
+            Event::File(_) => kind::FILE,
         }
     }
 
@@ -439,6 +447,7 @@ impl Event<'_> {
                 bytes,
                 sha256,
             },
+            Event::File(moved) => Event::File(Box::new(moved.into_owned())),
         }
     }
 }

@@ -56,6 +56,7 @@ pub mod limits;
 pub mod line;
 pub mod main_file;
 pub mod merkle;
+pub mod moved;
 pub mod note;
 pub mod proof;
 pub mod reader;

@@ -32,6 +32,16 @@ pub const ENVELOPE_BYTES_MAX: usize = 64 << 10;
 pub const HEAD_TEXT_BYTES_MAX: usize = 1024;
 /// Bytes of one text in an event (a keyframe's dump and a request's detail have their own bounds).
 pub const EVENT_TEXT_BYTES_MAX: usize = 64 << 10;
+/// Bytes of one path in a file's event.
+pub const FILE_PATH_BYTES_MAX: usize = 4096;
+/// Bytes of the words in a file's event.
+pub const FILE_WORDS_BYTES_MAX: usize = 1024;
+/// Bytes of the code in a file's event.
+pub const FILE_CODE_BYTES_MAX: usize = 64;
+/// Ranges in a file's event.
+pub const FILE_RANGES_MAX: usize = 64;
+/// No file has more bytes.
+pub const FILE_BYTES_MAX: u64 = i64::MAX as u64;
 /// Bytes of a keyframe's terminal dump.
 pub const KEYFRAME_DUMP_BYTES_MAX: usize = 512 << 10;
 /// Channels listed in one Accounts event.

@@ -10,6 +10,7 @@ use crate::limits::{
     HIDDEN_CLASS_MIN, KEYFRAME_DUMP_BYTES_MAX, LINE_SEALS_MAX,
 };
 use crate::line;
+use crate::moved::Moved;
 
 /// Why a payload was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -146,6 +147,7 @@ impl<'a> Event<'a> {
             } => {
                 w.array(3).uint(direction.code()).uint(*bytes).bytes(sha256);
             }
+            Event::File(moved) => moved.encode(&mut w),
         }
         w.into_bytes()
     }
@@ -166,7 +168,7 @@ impl<'a> Event<'a> {
             _ => {}
         }
         let mut r = Reader::new(payload);
-        match structured(kind, &mut r) {
+        match structured(version, kind, &mut r) {
             Ok(Some(event)) => match r.end() {
                 Ok(()) => Ok(Some(event)),
                 Err(Malformed(what)) => Err(PayloadError::Malformed { kind, what }),
@@ -177,7 +179,7 @@ impl<'a> Event<'a> {
     }
 }
 
-fn structured<'a>(kind: u8, r: &mut Reader<'a>) -> Result<Option<Event<'a>>, Malformed> {
+fn structured<'a>(version: Version, kind: u8, r: &mut Reader<'a>) -> Result<Option<Event<'a>>, Malformed> {
     Ok(Some(match kind {
         kind::RESIZE => {
             r.array(4)?;
@@ -250,7 +252,7 @@ fn structured<'a>(kind: u8, r: &mut Reader<'a>) -> Result<Option<Event<'a>>, Mal
             r.array(2)?;
             Event::Notice {
                 bytes: r.bytes(B)?.into(),
-                how: NoticeHow::from_code(r.uint()?)?,
+                how: NoticeHow::from_code(version, r.uint()?)?,
             }
         }
         kind::WITHHELD => {
@@ -340,6 +342,7 @@ fn structured<'a>(kind: u8, r: &mut Reader<'a>) -> Result<Option<Event<'a>>, Mal
                 sha256: r.array_of()?,
             }
         }
+        kind::FILE => Event::File(Box::new(Moved::decode(r)?)),
         _ => return Ok(None),
     }))
 }
@@ -420,14 +423,16 @@ impl NoticeHow {
             NoticeHow::Stderr => 0,
             NoticeHow::Title => 1,
             NoticeHow::Disconnect => 2,
+            NoticeHow::Reply => 3,
         }
     }
 
-    fn from_code(code: u64) -> Result<NoticeHow, Malformed> {
+    fn from_code(version: Version, code: u64) -> Result<NoticeHow, Malformed> {
         match code {
             0 => Ok(NoticeHow::Stderr),
             1 => Ok(NoticeHow::Title),
             2 => Ok(NoticeHow::Disconnect),
+            3 if version >= Version::Three => Ok(NoticeHow::Reply),
             _ => Err(Malformed("unknown way of a notice")),
         }
     }

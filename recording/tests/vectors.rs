@@ -12,6 +12,8 @@ mod crashed;
 mod digests;
 #[path = "vectors/encrypted.rs"]
 mod encrypted;
+#[path = "vectors/files.rs"]
+mod files;
 #[path = "vectors/finished.rs"]
 mod finished;
 #[path = "vectors/redacted.rs"]
@@ -79,6 +81,7 @@ fn vectors() -> Vec<Vector> {
         encrypted::vectors(),
         redacted::vectors(),
         digests::vectors(),
+        files::vectors(),
     ]
     .into_iter()
     .flatten()

@@ -21,7 +21,7 @@ pub struct ExplainArgs {
     /// Who
     #[arg(long, value_name = "NAME")]
     identity: IdentityName,
-    /// What: request, issue, connect, shell, exec, subsystem, forward, command, replay, approve, revoke
+    /// What: request, issue, connect, shell, exec, subsystem, transfer, forward, command, replay, approve, revoke
     #[arg(long = "request", value_name = "ACTION", default_value = "request")]
     action: Action,
     /// Where: LOGIN@TARGET, or a target alone

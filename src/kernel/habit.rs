@@ -91,6 +91,7 @@ pub fn capability(facts: &Facts) -> Option<&'static str> {
         Action::Request
         | Action::Issue
         | Action::Connect
+        | Action::Transfer
         | Action::Command
         | Action::Replay
         | Action::Approve

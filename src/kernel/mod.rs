@@ -25,3 +25,4 @@ pub mod request;
 pub mod route;
 pub mod screen_state;
 pub mod session;
+pub mod transfer;

@@ -37,6 +37,8 @@ pub enum Request {
     Subsystem {
         name: String,
     },
+    /// To do something to a file of the target, over a protocol that is followed.
+    Transfer(Transfer),
     WindowChange,
     Signal {
         name: String,
@@ -65,6 +67,21 @@ pub enum Request {
     },
 }
 
+/// One thing done to a file.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Transfer {
+    /// `upload`, `download`, or `change` for whatever moves no bytes.
+    pub direction: &'static str,
+    /// Such as `rename`.
+    pub what: &'static str,
+    /// As the client wrote them; what is no text is replaced.
+    pub path: String,
+    pub other: String,
+    /// Both are text that starts at the root and goes nowhere but down, so that
+    /// their text can be held against a rule.
+    pub plain: bool,
+}
+
 impl Request {
     /// The policy action's name.
     pub fn action(&self) -> &'static str {
@@ -76,6 +93,7 @@ impl Request {
             Request::Shell => "shell",
             Request::Exec { .. } => "exec",
             Request::Subsystem { .. } => "subsystem",
+            Request::Transfer(_) => "transfer",
             Request::WindowChange => "window-change",
             Request::Signal { .. } => "signal",
             Request::DirectTcpip { .. } | Request::DirectStreamlocal { .. } => "forward",

@@ -14,6 +14,7 @@ use super::control::Control;
 use super::gated::Kill;
 use super::hook::Hooked;
 use super::lane::{Lane, LaneError, Stream};
+use super::transfers::Transfers;
 use crate::clock::tick;
 use crate::kernel::hook::Nonce;
 use crate::kernel::policy::Kept;
@@ -111,6 +112,8 @@ pub enum Down {
     Notice(String),
     /// A refusal in words, at once, and then the answer to the request.
     Refused(String),
+    /// An answer in the target's place, between two of its packets.
+    Answer(Vec<u8>),
     /// The connection to the target broke before it closed the channel, in words.
     Lost(String),
     Close,
@@ -163,6 +166,8 @@ pub struct Channel {
     /// The client has sent its EOF.
     pub client_eof: AtomicBool,
     screen: Mutex<ScreenState>,
+    /// What is told of files that move on it.
+    pub transfers: Transfers,
     /// Takes out what a hooked shell says to us.
     hook: OnceLock<Mutex<Hooked>>,
     /// It may be known by now whether the hook runs.
@@ -190,6 +195,7 @@ impl Channel {
             denials: AtomicU32::new(0),
             client_eof: AtomicBool::new(false),
             screen: Mutex::new(ScreenState::default()),
+            transfers: Transfers::default(),
             hook: OnceLock::new(),
             hook_moved: Notify::new(),
             hook_set: Notify::new(),

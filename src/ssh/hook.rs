@@ -15,8 +15,8 @@ use portcullis_recording::event::Direction;
 use super::answer::Answer;
 use super::channel::{Channel, Down, Start, Up, count};
 use super::lane::{Entry, Stream};
-use super::pump::TargetEnd;
 use super::session::Live;
+use super::target_end::TargetEnd;
 use crate::clock::{Tick, tick};
 use crate::kernel::hook::{Nonce, Strip};
 
@@ -208,7 +208,7 @@ fn is_programs(entry: &Entry<Down>) -> bool {
             | Down::XonXoff(_)
             | Down::Lost(_)
             | Down::Close => true,
-            Down::Reply(_) | Down::Banner(_) | Down::Notice(_) | Down::Refused(_) => false,
+            Down::Reply(_) | Down::Banner(_) | Down::Notice(_) | Down::Refused(_) | Down::Answer(_) => false,
         },
     }
 }

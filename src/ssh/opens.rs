@@ -21,6 +21,7 @@ use super::pump::{self, ClientEnd};
 use super::requests::CLOSED_WAIT;
 use super::session::Live;
 use super::target_channel::Dialled;
+use super::target_end::TargetEnd;
 use crate::kernel::inventory::Reach;
 use crate::kernel::policy::Kept;
 use crate::kernel::request::Request;
@@ -103,7 +104,7 @@ impl ClientSide {
         // What a target says first is not sent before: russh drops what comes
         // for a channel that is not confirmed.
         if let Some((target, place)) = direct
-            && live.join(&channel, end, pump::TargetEnd::Ssh(target), place).is_err()
+            && live.join(&channel, end, TargetEnd::Ssh(target), place).is_err()
         {
             channel.stop.fire();
         }
@@ -161,7 +162,7 @@ impl Live {
         self: &Arc<Self>,
         channel: &Arc<Channel>,
         client: ClientEnd,
-        end: pump::TargetEnd,
+        end: TargetEnd,
         place: OwnedSemaphorePermit,
     ) -> Result<(), ChannelOpenFailure> {
         if self.control.stop.fired() {
@@ -202,7 +203,7 @@ impl Live {
         place: OwnedSemaphorePermit,
     ) -> Result<(), ChannelOpenFailure> {
         let end = match &self.target.reach {
-            Reach::Local { command, run_as } => pump::TargetEnd::Local(local::LocalEnd::new(
+            Reach::Local { command, run_as } => TargetEnd::Local(local::LocalEnd::new(
                 local::Program {
                     command: command.clone(),
                     run_as: run_as.clone(),
@@ -213,7 +214,7 @@ impl Live {
             Reach::Ssh { .. } => {
                 let dialled = self.dialled(channel.number, "a further channel").await?;
                 let link = Link::new(channel.clone(), self.control.clone(), Legged::Alone);
-                pump::TargetEnd::Ssh(dialled.open_program(link).await?)
+                TargetEnd::Ssh(dialled.open_program(link).await?)
             }
         };
         self.join(channel, client, end, place)
@@ -223,10 +224,10 @@ impl Live {
     ///
     /// # Errors
     /// Why there is none.
-    pub(super) async fn again(self: &Arc<Self>, channel: &Arc<Channel>) -> Result<pump::TargetEnd, ChannelOpenFailure> {
+    pub(super) async fn again(self: &Arc<Self>, channel: &Arc<Channel>) -> Result<TargetEnd, ChannelOpenFailure> {
         let dialled = self.dialled(channel.number, "the same channel again").await?;
         let link = Link::new(channel.clone(), self.control.clone(), Legged::Alone);
-        Ok(pump::TargetEnd::Ssh(dialled.open_program(link).await?))
+        Ok(TargetEnd::Ssh(dialled.open_program(link).await?))
     }
 
     /// A target connection for `channel`: the one that is ready, or a fresh one

@@ -10,22 +10,21 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use portcullis_recording::Event;
-use portcullis_recording::event::{Direction, NoticeHow, Party};
+use portcullis_recording::event::NoticeHow;
 use russh::server::{Handle, Msg};
 use russh::{ChannelWriteHalf, Sig};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::channel::{Carries, Channel, Down, Up, count};
-use super::digests::Digests;
 use super::hook::{self, at, unhook};
 use super::lane::{Entry, Stream};
-use super::leg::signal_name;
-use super::local::LocalEnd;
+use super::record::{record_input, record_output};
 use super::resize::Resizes;
 use super::session::Live;
-use super::target_channel::TargetChannel;
-use crate::kernel::policy::Kept;
+use super::sieving::Sieving;
+use super::target_end::TargetEnd;
 use crate::kernel::session::EndReason;
+use crate::kernel::transfer::weave::Weave;
 
 /// Bytes taken out of a lane and recorded at once.
 const BATCH_BYTES: usize = 256 * 1024;
@@ -36,7 +35,7 @@ const CLOSE_WAIT: Duration = Duration::from_secs(2);
 /// How long an EOF of the target waits for the exit status behind it, while
 /// the client may still send.
 const EOF_WAIT: Duration = Duration::from_millis(200);
-/// How long a target connection may take for its goodbye.
+/// How long a client may take for a forward's goodbye.
 const LEAVE_WAIT: Duration = Duration::from_millis(200);
 /// OpenSSH gives up at the refusal of its program, and shows what it has by then.
 const REFUSED_PAUSE: Duration = Duration::from_millis(30);
@@ -97,12 +96,6 @@ impl ClientEnd {
     }
 }
 
-/// The target's side of one channel.
-pub enum TargetEnd {
-    Ssh(TargetChannel),
-    Local(LocalEnd),
-}
-
 /// Starts both pumps of a channel.
 pub fn start(
     live: Arc<Live>,
@@ -135,6 +128,10 @@ struct Both(Arc<Live>, Arc<Channel>);
 
 impl Drop for Both {
     fn drop(&mut self) {
+        // Files that nobody closed, before the channel is forgotten.
+        for event in self.1.transfers.end() {
+            self.0.record(self.1.number, event);
+        }
         self.0.retire(&self.1);
     }
 }
@@ -143,6 +140,7 @@ impl Drop for Both {
 async fn up(live: &Arc<Live>, channel: &Arc<Channel>, mut target: TargetEnd) {
     let mut batch = Vec::new();
     let mut resizes = Resizes::default();
+    let mut sieving = Sieving::default();
     // What a shell is asked for with, in case it is asked for again.
     let mut opening = Vec::new();
     'pumping: loop {
@@ -170,6 +168,10 @@ async fn up(live: &Arc<Live>, channel: &Arc<Channel>, mut target: TargetEnd) {
         if let Err(error) = record_input(live, channel, &batch).await {
             undelivered_up(channel, batch.drain(..));
             live.control.end_now(EndReason::RecorderFailed(error));
+            break;
+        }
+        if !sieving.sift(live, channel, &mut batch) {
+            undelivered_up(channel, batch.drain(..));
             break;
         }
         let mut entries = batch.drain(..);
@@ -217,6 +219,8 @@ async fn up(live: &Arc<Live>, channel: &Arc<Channel>, mut target: TargetEnd) {
             }
         }
     }
+    // What was not a whole request yet.
+    count(&channel.account.undelivered_up, sieving.held());
     // Boxed: a pump's memory is not sized by its last step.
     Box::pin(target.leave(live.control.stop.fired())).await;
 }
@@ -225,6 +229,7 @@ async fn up(live: &Arc<Live>, channel: &Arc<Channel>, mut target: TargetEnd) {
 async fn down(live: &Arc<Live>, channel: &Arc<Channel>, client: &ClientEnd) {
     let mut batch = Vec::new();
     let mut waiting_notice = None;
+    let mut weave = Weave::default();
     // An EOF of the target that waits for its exit status. A client that has
     // sent its own EOF answers with CLOSE, russh answers that with CLOSE by
     // itself, and an exit status behind it would be lost.
@@ -282,27 +287,28 @@ async fn down(live: &Arc<Live>, channel: &Arc<Channel>, client: &ClientEnd) {
                 break 'pumping;
             }
             match entry {
-                Entry::Data { stream, bytes } => {
-                    let length = bytes.len();
-                    let terminal = channel.is_terminal().then(|| bytes.clone());
-                    match channel.stop.guard(client.data(stream, bytes)).await {
-                        Some(Ok(())) => {
-                            count(
-                                match stream {
-                                    Stream::Main => &channel.account.to_client_out,
-                                    Stream::Stderr => &channel.account.to_client_err,
-                                },
-                                length,
-                            );
-                            if let Some(bytes) = terminal {
-                                channel.screen().advance(&bytes);
-                            }
-                        }
-                        Some(Err(_)) | None => {
-                            count(&channel.account.undelivered_down, length);
+                Entry::Data { stream, mut bytes } => {
+                    while !bytes.is_empty() {
+                        let whole = stream != Stream::Main || !channel.transfers.asks();
+                        let now = if whole { bytes.len() } else { weave.pass(&bytes) };
+                        let delivered = deliver(channel, client, stream, bytes.split_to(now)).await
+                            && answer(channel, client, &mut weave).await;
+                        if !delivered {
+                            count(&channel.account.undelivered_down, bytes.len());
                             undelivered_down(channel, entries);
                             break 'pumping;
                         }
+                    }
+                }
+                Entry::Control(Down::Answer(bytes)) => {
+                    if weave.put(bytes).is_err() {
+                        live.control.end_now(EndReason::Backlog);
+                        undelivered_down(channel, entries);
+                        break 'pumping;
+                    }
+                    if !answer(channel, client, &mut weave).await {
+                        undelivered_down(channel, entries);
+                        break 'pumping;
                     }
                 }
                 // No exit status comes behind a forward's.
@@ -360,6 +366,39 @@ async fn down(live: &Arc<Live>, channel: &Arc<Channel>, client: &ClientEnd) {
     if channel.carries == Carries::Forward && !client.closed() && !live.control.stop.fired() {
         tokio::time::timeout(LEAVE_WAIT, client.close()).await.ok();
     }
+}
+
+/// Passes bytes of the target on; whether the client took them.
+async fn deliver(channel: &Channel, client: &ClientEnd, stream: Stream, bytes: Bytes) -> bool {
+    let length = bytes.len();
+    let terminal = channel.is_terminal().then(|| bytes.clone());
+    if !matches!(channel.stop.guard(client.data(stream, bytes)).await, Some(Ok(()))) {
+        count(&channel.account.undelivered_down, length);
+        return false;
+    }
+    count(
+        match stream {
+            Stream::Main => &channel.account.to_client_out,
+            Stream::Stderr => &channel.account.to_client_err,
+        },
+        length,
+    );
+    if let Some(bytes) = terminal {
+        channel.screen().advance(&bytes);
+    }
+    true
+}
+
+/// Sends those answers of ours that fit here; they are recorded and counted
+/// already. Whether the client took them.
+async fn answer(channel: &Channel, client: &ClientEnd, weave: &mut Weave) -> bool {
+    for answer in weave.ready() {
+        let sent = channel.stop.guard(client.data(Stream::Main, answer.into())).await;
+        if !matches!(sent, Some(Ok(()))) {
+            return false;
+        }
+    }
+    true
 }
 
 /// A line of ours, recorded before it goes.
@@ -437,105 +476,8 @@ async fn pass_control(client: &ClientEnd, control: Down) {
         Down::XonXoff(client_can_do) => {
             client.handle.xon_xoff_request(id, client_can_do).await.ok();
         }
-        Down::Banner(_) | Down::Notice(_) | Down::Refused(_) | Down::Lost(_) | Down::Close => {}
+        Down::Banner(_) | Down::Notice(_) | Down::Refused(_) | Down::Answer(_) | Down::Lost(_) | Down::Close => {}
     }
-}
-
-/// Records a batch of input in one write, and in durable mode waits for the
-/// disk before an Enter goes on.
-async fn record_input(live: &Live, channel: &Channel, batch: &[Entry<Up>]) -> Result<(), String> {
-    let terminal = channel.is_terminal();
-    let mut enter = false;
-    {
-        let mut take = live.recorder.take(channel.number);
-        let mut digests = Digests::default();
-        for entry in batch {
-            if let Entry::Control(_) = entry {
-                digests.end().into_iter().for_each(|event| take.event(event));
-            }
-            match entry {
-                Entry::Data { bytes, .. } if channel.kept == Kept::Digest => {
-                    digests.add(Direction::ToTarget, bytes, |event| take.event(event));
-                }
-                Entry::Data { bytes, .. } if terminal => {
-                    enter |= bytes.iter().any(|byte| matches!(byte, b'\r' | b'\n'));
-                    take.typed(bytes);
-                }
-                Entry::Data { bytes, .. } => take.input(bytes),
-                Entry::Control(Up::WindowChange {
-                    cols,
-                    rows,
-                    px_width,
-                    px_height,
-                }) => take.event(Event::Resize {
-                    cols: *cols,
-                    rows: *rows,
-                    px_width: *px_width,
-                    px_height: *px_height,
-                }),
-                Entry::Control(Up::Eof) => take.event(Event::Eof {
-                    direction: Direction::ToTarget,
-                }),
-                Entry::Control(Up::Close) => take.event(Event::ChannelClose { by: Party::Client }),
-                Entry::Control(
-                    Up::Pty(..) | Up::Agent(_) | Up::X11(..) | Up::Env { .. } | Up::Start(_) | Up::Signal(_),
-                ) => {}
-            }
-        }
-        digests.end().into_iter().for_each(|event| take.event(event));
-        take.done().map_err(|error| error.to_string())?;
-    }
-    if enter && live.durable() {
-        live.recorder.sync().await.map_err(|error| error.to_string())?;
-    }
-    Ok(())
-}
-
-fn record_output(live: &Live, channel: &Channel, batch: &[Entry<Down>]) -> Result<(), String> {
-    let terminal = channel.is_terminal();
-    let mut take = live.recorder.take(channel.number);
-    let mut digests = Digests::default();
-    for entry in batch {
-        if let Entry::Control(_) = entry {
-            digests.end().into_iter().for_each(|event| take.event(event));
-        }
-        match entry {
-            Entry::Data { stream, bytes } if channel.kept == Kept::Digest => {
-                let direction = match stream {
-                    Stream::Main => Direction::ToClient,
-                    Stream::Stderr => Direction::ToClientErr,
-                };
-                digests.add(direction, bytes, |event| take.event(event));
-            }
-            Entry::Data {
-                stream: Stream::Main,
-                bytes,
-            } => take.output(bytes, terminal),
-            Entry::Data {
-                stream: Stream::Stderr,
-                bytes,
-            } => take.stderr(bytes),
-            Entry::Control(Down::ExitStatus(status)) => take.event(Event::ExitStatus(*status)),
-            Entry::Control(Down::ExitSignal { name, core, message }) => take.event(Event::ExitSignal {
-                name: name.as_str().into(),
-                core: *core,
-                message: message.as_str().into(),
-            }),
-            Entry::Control(Down::Eof) => take.event(Event::Eof {
-                direction: Direction::ToClient,
-            }),
-            Entry::Control(Down::Close) => take.event(Event::ChannelClose { by: Party::Target }),
-            Entry::Control(Down::Lost(why)) => take.event(Event::Marker {
-                text: why.as_str().into(),
-            }),
-            Entry::Control(Down::XonXoff(client_can_do)) => take.event(Event::Marker {
-                text: format!("flow control by the client: {client_can_do}").into(),
-            }),
-            Entry::Control(Down::Reply(_) | Down::Banner(_) | Down::Notice(_) | Down::Refused(_)) => {}
-        }
-    }
-    digests.end().into_iter().for_each(|event| take.event(event));
-    take.done().map_err(|error| error.to_string())
 }
 
 fn data_length<C>(entry: &Entry<C>) -> usize {
@@ -551,45 +493,4 @@ fn undelivered_up(channel: &Channel, entries: impl Iterator<Item = Entry<Up>>) {
 
 fn undelivered_down(channel: &Channel, entries: impl Iterator<Item = Entry<Down>>) {
     entries.for_each(|entry| count(&channel.account.undelivered_down, data_length(&entry)));
-}
-
-impl TargetEnd {
-    /// Passes one thing on.
-    ///
-    /// # Errors
-    /// When the target takes nothing any more.
-    pub async fn take(&mut self, entry: Entry<Up>) -> Result<(), russh::Error> {
-        match self {
-            TargetEnd::Local(local) => local.take(entry).await,
-            TargetEnd::Ssh(target) => match entry {
-                Entry::Data { bytes, .. } => target.data(bytes).await,
-                Entry::Control(Up::Pty(terminal, answer)) => target.pty(&terminal, answer).await,
-                Entry::Control(Up::Agent(answer)) => target.agent(answer).await,
-                Entry::Control(Up::X11(display, answer)) => target.x11(display, answer).await,
-                Entry::Control(Up::Env { name, value }) => target.env(&name, &value).await,
-                Entry::Control(Up::Start(start)) => target.start(start).await,
-                Entry::Control(Up::WindowChange {
-                    cols,
-                    rows,
-                    px_width,
-                    px_height,
-                }) => target.window_change(cols, rows, px_width, px_height).await,
-                Entry::Control(Up::Signal(signal)) => {
-                    tracing::debug!(signal = %signal_name(&signal), "passing a signal on");
-                    target.signal(signal).await
-                }
-                Entry::Control(Up::Eof) => target.eof().await,
-                Entry::Control(Up::Close) => target.close().await,
-            },
-        }
-    }
-
-    /// Ends the target's side. `cut`: the gate ends it, so commands without a
-    /// terminal are told to terminate first.
-    pub async fn leave(self, cut: bool) {
-        match self {
-            TargetEnd::Local(local) => local.leave().await,
-            TargetEnd::Ssh(target) => target.leave(cut, LEAVE_WAIT).await,
-        }
-    }
 }

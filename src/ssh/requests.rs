@@ -12,10 +12,13 @@ use super::answer::Answer;
 use super::channel::{Carries, Channel, Display, Down, Start, Terminal, Up};
 use super::leg::signal_name;
 use super::session::Live;
+use super::sieving;
 use crate::clock::tick;
 use crate::kernel::hook::{self, Nonce};
+use crate::kernel::policy::Denial;
 use crate::kernel::request::{ENV_COUNT_MAX, ENV_VALUE_BYTES_MAX, EXEC_BYTES_MAX, Request, clamp_terminal};
 use crate::kernel::session::EndReason;
+use crate::kernel::transfer::exec;
 
 /// Refused requests on one channel before it counts as an attack.
 const DENIALS_MAX: u32 = 32;
@@ -110,6 +113,12 @@ pub async fn start(live: &Live, channel: &Channel, start: Start) -> Option<bool>
         }
         (None, start) => start,
     };
+    if let Err(denial) = transfers_of(live, channel, &start) {
+        channel.started.store(false, Ordering::SeqCst);
+        let said = format!("refused by rule {}: {}", denial.rule, denial.sentence);
+        refuse_in_words(live, channel, said);
+        return None;
+    }
     if shell
         && channel.is_terminal()
         && let Some(lines) = live.banner.show()
@@ -134,6 +143,23 @@ fn hooked(live: &Live, channel: &Channel) -> Start {
     live.record(channel.number, Event::Marker { text: text.into() });
     channel.hook(nonce);
     Start::Exec(hook::launch(nonce))
+}
+
+/// Asks policy about the files that a command moves as far as its line says,
+/// once a rule is about files.
+fn transfers_of(live: &Live, channel: &Channel, start: &Start) -> Result<(), Denial> {
+    let Start::Exec(command) = start else {
+        return Ok(());
+    };
+    if !live.gate.policies().ask_about_files() {
+        return Ok(());
+    }
+    let wishes = exec::read(command).map(|program| program.wishes()).unwrap_or_default();
+    for wish in wishes {
+        let plain = wish.is_plain() && !exec::may_expand(&wish.path);
+        sieving::ask(live, channel, &wish, plain)?;
+    }
+    Ok(())
 }
 
 /// A terminal; whether it is given. The target's own answer, or a yes if that

@@ -252,7 +252,10 @@ impl Live {
                 history: &self.history,
             },
         );
-        if let Ok(permit) = &decision {
+        // What moves files was noted when it started; each file says no more of habits.
+        if let Ok(permit) = &decision
+            && !matches!(permit.request(), Request::Transfer(_))
+        {
             self.note_use(permit);
         }
         let (allowed, rule, code, notify) = match &decision {

@@ -26,6 +26,8 @@ mod credentials;
 mod ends;
 mod evidence;
 mod faults;
+mod files;
+mod files_policy;
 mod flow;
 mod flow_long;
 mod forwards;

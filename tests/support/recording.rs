@@ -182,7 +182,7 @@ impl Record {
                 match &timed.event {
                     Event::Notice {
                         bytes,
-                        how: NoticeHow::Stderr | NoticeHow::Title,
+                        how: NoticeHow::Stderr | NoticeHow::Title | NoticeHow::Reply,
                     } => {
                         noticed += bytes.len() as u64;
                     }

@@ -19,6 +19,7 @@ mod commands;
 mod export;
 mod grep;
 mod key;
+mod moved;
 mod play;
 mod prove;
 mod redact;
@@ -56,6 +57,8 @@ enum Verb {
     Export(export::Export),
     /// List the commands of exec and subsystem requests
     Commands(commands::Commands),
+    /// List the files that crossed, with their hashes, and what was done to others
+    Files(moved::Files),
     /// Print the ledger proof and what it proves
     Prove(prove::Prove),
     /// Write a copy without what others must not see, signed by the redactor
@@ -227,6 +230,7 @@ where
         Verb::Grep(verb) => verb.run(json),
         Verb::Export(verb) => verb.run(),
         Verb::Commands(verb) => verb.run(json),
+        Verb::Files(verb) => verb.run(json),
         Verb::Prove(verb) => verb.run(json),
         Verb::Redact(verb) => verb.run(json),
         Verb::Key(verb) => verb.run(json),

@@ -67,7 +67,7 @@ impl Choice {
             && region.channel.is_none_or(|channel| channel == timed.channel)
             && match timed.event {
                 Event::Input(_) | Event::SealedInput { .. } | Event::HiddenInput { .. } => true,
-                Event::Output(_) | Event::Stderr(_) | Event::Request { .. } => !region.input,
+                Event::Output(_) | Event::Stderr(_) | Event::Request { .. } | Event::File(_) => !region.input,
                 Event::Resize { .. }
                 | Event::LineKey { .. }
                 | Event::ChannelOpen { .. }

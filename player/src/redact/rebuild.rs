@@ -4,7 +4,10 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use portcullis_recording::event::{Event, Timed};
-use portcullis_recording::limits::{EVENT_PAYLOAD_BYTES_MAX, KEYFRAME_DUMP_BYTES_MAX};
+use portcullis_recording::limits::{
+    EVENT_PAYLOAD_BYTES_MAX, FILE_PATH_BYTES_MAX, FILE_WORDS_BYTES_MAX, KEYFRAME_DUMP_BYTES_MAX,
+};
+use portcullis_recording::moved::Moved;
 use portcullis_recording::redaction::MARK;
 
 use crate::channels::Channels;
@@ -160,6 +163,16 @@ impl<'c> Rebuild<'c> {
                 code: text(code),
                 text: text(t),
             },
+            Event::File(moved) => Event::File(Box::new(Moved {
+                path: cut(bytes(&moved.path, &mut text)),
+                other: cut(bytes(&moved.other, &mut text)),
+                words: {
+                    let words = text(&moved.words);
+                    let most = words.floor_char_boundary(FILE_WORDS_BYTES_MAX);
+                    words.get(..most).unwrap_or_default().to_owned().into()
+                },
+                ..moved.as_ref().clone().into_owned()
+            })),
             Event::Output(_)
             | Event::Input(_)
             | Event::Stderr(_)
@@ -269,6 +282,12 @@ impl<'c> Rebuild<'c> {
 }
 
 /// Bytes that are text are looked at as such; others stay, and the copy is searched for them once more.
+/// A path that is no longer than one may be: blocks are longer than what they stand for.
+fn cut(path: Cow<'static, [u8]>) -> Cow<'static, [u8]> {
+    let most = path.len().min(FILE_PATH_BYTES_MAX);
+    path.get(..most).unwrap_or_default().to_vec().into()
+}
+
 fn bytes(b: &[u8], text: &mut impl FnMut(&str) -> Cow<'static, str>) -> Cow<'static, [u8]> {
     match std::str::from_utf8(b) {
         Ok(t) => text(t).into_owned().into_bytes().into(),

@@ -26,7 +26,7 @@ use toml::{Table, Value};
 use super::NOTHING_PERMITS;
 use super::annotations;
 use super::engine::Policies;
-use super::facts::{Action, Facts, ForwardTo, LocalTime, Proof, Whereto, Who};
+use super::facts::{Action, Facts, ForwardTo, LocalTime, Proof, TransferOf, Whereto, Who};
 use crate::kernel::duration;
 use crate::kernel::grant::Capability;
 use crate::kernel::id::{GroupName, IdError, IdentityName, TargetName};
@@ -129,6 +129,7 @@ struct Said {
     command_labels: BTreeSet<String>,
     subsystem: Option<String>,
     forward: Option<ForwardTo>,
+    transfer: Option<TransferOf>,
     #[serde(default)]
     terminal: bool,
 }
@@ -280,6 +281,7 @@ fn facts(said: Said) -> Result<Facts, String> {
         labels: said.command_labels,
         subsystem: said.subsystem,
         forward: said.forward,
+        transfer: said.transfer,
         terminal: said.terminal,
         ..Facts::new(said.action, who, Some(target), now)
     })

@@ -91,6 +91,12 @@ impl Policies {
         })
     }
 
+    /// Whether a rule names the action `transfer`: then each file is asked about.
+    pub fn ask_about_files(&self) -> bool {
+        let names = |rule: &Rule| rule.actions.contains(&Action::Transfer) && rule.actions.len() < Action::ALL.len();
+        self.rules.values().any(names)
+    }
+
     /// Reads, validates and sorts the policies of these files (name, text). A
     /// file called [`LABELS_FILE`] replaces the built-in labels of commands.
     ///

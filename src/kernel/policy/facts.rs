@@ -24,6 +24,8 @@ pub enum Action {
     Shell,
     Exec,
     Subsystem,
+    /// One thing done to a file.
+    Transfer,
     Forward,
     /// One command in a terminal.
     Command,
@@ -37,13 +39,14 @@ pub enum Action {
 
 impl Action {
     /// Each of them.
-    pub const ALL: [Action; 11] = [
+    pub const ALL: [Action; 12] = [
         Action::Request,
         Action::Issue,
         Action::Connect,
         Action::Shell,
         Action::Exec,
         Action::Subsystem,
+        Action::Transfer,
         Action::Forward,
         Action::Command,
         Action::Replay,
@@ -60,6 +63,7 @@ impl Action {
             Action::Shell => "shell",
             Action::Exec => "exec",
             Action::Subsystem => "subsystem",
+            Action::Transfer => "transfer",
             Action::Forward => "forward",
             Action::Command => "command",
             Action::Replay => "replay",
@@ -168,6 +172,23 @@ pub struct ForwardTo {
     pub port: u32,
 }
 
+/// What is done to a file.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct TransferOf {
+    /// `upload`, `download` or `change`.
+    pub direction: String,
+    /// Such as `rename`.
+    pub what: String,
+    /// As the client wrote it.
+    pub path: String,
+    /// The new name of a rename, what a link says, attributes in words.
+    #[serde(default)]
+    pub other: String,
+    /// The paths start at the root and go nowhere but down.
+    #[serde(default)]
+    pub plain: bool,
+}
+
 /// Everything a policy may look at. What does not apply to the action is empty.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Facts {
@@ -231,6 +252,8 @@ pub struct Facts {
     pub subsystem: Option<String>,
     #[serde(default)]
     pub forward: Option<ForwardTo>,
+    #[serde(default)]
+    pub transfer: Option<TransferOf>,
     /// Whether the channel has a terminal.
     #[serde(default)]
     pub terminal: bool,
@@ -271,6 +294,7 @@ impl Facts {
             labels: BTreeSet::new(),
             subsystem: None,
             forward: None,
+            transfer: None,
             terminal: false,
         }
     }

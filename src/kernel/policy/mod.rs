@@ -23,7 +23,7 @@ use super::request::{
     ENV_NAME_BYTES_MAX, ENV_VALUE_BYTES_MAX, FORWARD_HOST_BYTES_MAX, FORWARD_PATH_BYTES_MAX, PORT_MAX, Request,
 };
 use engine::{Policies, Verdict};
-use facts::{Action, Facts, ForwardTo};
+use facts::{Action, Facts, ForwardTo, TransferOf};
 pub use obligations::Kept;
 use obligations::Obligations;
 
@@ -59,6 +59,7 @@ impl Kept {
             | Request::Signal { .. }
             | Request::Agent
             | Request::X11
+            | Request::Transfer(_)
             | Request::Unknown { .. } => false,
         };
         match obligations.forward {
@@ -252,6 +253,16 @@ fn facts_of(admitted: &Admitted, request: &Request, context: &Context<'_>) -> Op
             facts.action = Action::Subsystem;
             facts.subsystem = Some(name.clone());
         }
+        Request::Transfer(transfer) => {
+            facts.action = Action::Transfer;
+            facts.transfer = Some(TransferOf {
+                direction: transfer.direction.to_owned(),
+                what: transfer.what.to_owned(),
+                path: transfer.path.clone(),
+                other: transfer.other.clone(),
+                plain: transfer.plain,
+            });
+        }
         Request::DirectTcpip { host, port } => facts.forward = Some(forward("local", host, *port)),
         Request::TcpipForward { host, port } => facts.forward = Some(forward("remote", host, *port)),
         Request::DirectStreamlocal { path } => facts.forward = Some(forward("local", path, 0)),
@@ -357,6 +368,8 @@ fn gate_rule(admitted: &Admitted, request: &Request, context: &Context<'_>) -> R
                 "this subsystem is not carried: an admin names it in ssh.subsystems".into(),
             );
         }
+        // The program that moves it was permitted.
+        Request::Transfer(_) => "gate.transfer",
         Request::DirectTcpip { host, port } | Request::TcpipForward { host, port } => {
             if !is_host(host) || *port > PORT_MAX {
                 return deny(

@@ -7,7 +7,7 @@ use cedar_policy::{
     Context, Entities, Entity, EntityId, EntityTypeName, EntityUid, Request, RestrictedExpression as Value,
 };
 
-use super::facts::{Action, Facts};
+use super::facts::{Action, Facts, TransferOf};
 use crate::kernel::labels::Labels;
 
 /// Names of the entity types, each parsed once.
@@ -213,6 +213,22 @@ fn context(facts: &Facts, known: &Labels) -> Result<Vec<(String, Value)>, String
         Action::Subsystem => {
             fields.extend([single_use, terminal]);
             fields.push(("subsystem", text(facts.subsystem.as_deref().unwrap_or_default())));
+        }
+        Action::Transfer => {
+            fields.extend([single_use, terminal]);
+            let transfer = facts.transfer.as_ref();
+            let said = |of: fn(&TransferOf) -> &String| text(transfer.map_or("", |transfer| of(transfer)));
+            let transfer = record([
+                ("direction", said(|transfer| &transfer.direction)),
+                ("what", said(|transfer| &transfer.what)),
+                ("path", said(|transfer| &transfer.path)),
+                ("other", said(|transfer| &transfer.other)),
+                (
+                    "plain",
+                    Value::new_bool(transfer.is_some_and(|transfer| transfer.plain)),
+                ),
+            ])?;
+            fields.push(("transfer", transfer));
         }
         Action::Forward => {
             fields.extend([single_use, terminal]);

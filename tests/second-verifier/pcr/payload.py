@@ -18,7 +18,8 @@ def require_sound(event: Event, version: int) -> None:
     """Refuses a kind that is not listed for this version, and a payload that is not as 5.1 says."""
     if event.kind in RAW_KINDS or event.kind in IGNORABLE_KINDS:
         return
-    check = PAYLOADS.get(event.kind)
+    check = BEFORE_THREE.get(event.kind) if version < 3 else None
+    check = check or PAYLOADS.get(event.kind)
     require(check is not None and SINCE.get(event.kind, 1) <= version, f"event: unknown kind {event.kind:#04x}")
     payload = Cbor(event.payload)
     try:
@@ -77,11 +78,47 @@ def accounts(payload: Cbor) -> None:
         channel(payload)
 
 
+def notice(last: int):
+    """Ways of a notice up to this number."""
+
+    def check(payload: Cbor) -> None:
+        payload.array(2)
+        payload.bytes()
+        payload.uint(last, "number that names nothing")
+
+    return check
+
+
 def digest(payload: Cbor) -> None:
     payload.array(3)
     one_of_three(payload)
     require(1 <= payload.uint() <= limits.DIGEST_BYTES_MAX, "digest of no bytes, or of too many")
     payload.fixed(32)
+
+
+def file(payload: Cbor) -> None:
+    payload.array(10)
+    act = payload.uint(limits.FILE_ACTS - 1, "number that names nothing")
+    for _ in ("path", "other"):
+        require(len(payload.bytes()) <= limits.FILE_PATH_BYTES_MAX, "path over its bound")
+    payload.uint(3, "number that names nothing")
+    payload.text(limits.FILE_WORDS_BYTES_MAX)
+    payload.time()
+    crossed, whole = payload.uint(), payload.bytes()
+    require(len(whole) in (0, 32), "byte string of another length")
+    unknown = payload.text(limits.FILE_CODE_BYTES_MAX)
+    ranges = payload.array_length(limits.FILE_RANGES_MAX)
+    for _ in range(ranges):
+        payload.array(3)
+        offset, length = payload.uint(), payload.uint()
+        payload.fixed(32)
+        sound = length > 0 and offset + length <= limits.FILE_BYTES_MAX
+        require(sound, "range of no bytes, or past the end of any file")
+    if act <= 1:
+        said = (len(whole) == 0) != (unknown == "")
+    else:
+        said = len(whole) == 0 and unknown == "" and crossed == 0 and ranges == 0
+    require(said, "file of which is said what cannot be, or not what must")
 
 
 def marker_text(event: Event) -> str:
@@ -99,7 +136,7 @@ PAYLOADS = {
     0x20: array(text, text),  # channel-open
     0x21: array(text, Cbor.bytes, text),  # request
     0x22: array(text, Cbor.bool, text, text),  # decision
-    0x23: array(Cbor.bytes, one_of_three),  # notice
+    0x23: notice(3),
     0x24: array(one_of_three, Cbor.uint, text),  # withheld
     0x25: array(one_of_three, Cbor.uint),  # undelivered
     0x26: array(one_of_three),  # eof
@@ -112,7 +149,11 @@ PAYLOADS = {
     0x33: accounts,
     0x34: array(text, text),  # end
     0x35: digest,
+    0x36: file,
 }
 
+# Kinds that had less to say in versions 1 and 2.
+BEFORE_THREE = {0x23: notice(2)}
+
 # Kinds that came with a later version than 1.
-SINCE = {0x35: 3}
+SINCE = {0x35: 3, 0x36: 3}

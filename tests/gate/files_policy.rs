@@ -1,0 +1,182 @@
+//! Rules about files: what is refused stays here, is answered as the target
+//! would have answered, and the accounts reconcile.
+
+use std::path::Path;
+use std::process::Command;
+
+use portcullis_recording::Event;
+use portcullis_recording::moved::{Act, Moved, Outcome};
+
+use crate::support::bytes::Pattern;
+use crate::support::{Record, Setup, Sshd, Variant, World, finish, run, secs};
+
+/// Nothing that is called secret, by whatever name, and nothing down from the vault.
+const RULES: &str = r#"
+@id("files") permit (principal, action == Action::"transfer", resource);
+@id("no-secrets") @note("secrets stay secret") forbid (principal, action == Action::"transfer", resource)
+when { context.transfer.path like "*secret*" || context.transfer.other like "*secret*" };
+@id("vault") forbid (principal, action == Action::"transfer", resource)
+when { context.transfer.direction == "download" && context.transfer.path like "*/vault/*" };
+"#;
+
+fn world() -> World {
+    let mut bastion = Setup::new().make();
+    std::fs::write(bastion.state().join("policies/files.cedar"), RULES).unwrap();
+    bastion.serve();
+    let sshd = Sshd::start(&bastion, Variant::default());
+    bastion.add_host("db1", &sshd);
+    World { bastion, sshd }
+}
+
+fn moved(record: &Record) -> Vec<Moved<'static>> {
+    let files = record.events.iter().filter_map(|timed| match &timed.event {
+        Event::File(moved) => Some(moved.as_ref().clone()),
+        _ => None,
+    });
+    files.collect()
+}
+
+/// What was refused, by the last part of its path.
+fn refused(record: &Record) -> Vec<(Act, String)> {
+    let deeds = moved(record);
+    let refused = deeds.iter().filter(|moved| moved.outcome == Outcome::Refused);
+    let mut named: Vec<(Act, String)> = refused
+        .map(|moved| {
+            let path = String::from_utf8_lossy(&moved.path).into_owned();
+            (moved.act, path.rsplit('/').next().unwrap().to_owned())
+        })
+        .collect();
+    named.sort();
+    named
+}
+
+/// The rules by which files were permitted, or refused, in order.
+fn decided(record: &Record, permitted: bool) -> Vec<String> {
+    let decisions = record.events.iter().filter_map(|timed| match &timed.event {
+        Event::Decision {
+            action, allowed, rule, ..
+        } if action == "transfer" && *allowed == permitted => Some(rule.to_string()),
+        _ => None,
+    });
+    decisions.collect()
+}
+
+fn write(path: &Path, seed: u64) -> Vec<u8> {
+    let bytes = Pattern::new(seed).bytes(700_000);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, &bytes).unwrap();
+    bytes
+}
+
+#[test]
+fn a_refused_file_is_denied_and_its_neighbours_pass() {
+    let world = world();
+    let (here, there, back) = (
+        world.bastion.dir().join("here"),
+        world.sshd.folder().join("there"),
+        world.bastion.dir().join("back"),
+    );
+    let first = write(&there.join("a first"), 1);
+    write(&there.join("b secret"), 2);
+    let last = write(&there.join("c last"), 3);
+    let kept = write(&there.join("vault/kept"), 4);
+    let up = write(&here.join("up"), 5);
+    let batch = format!(
+        "-get -r {there} {back}\nput {up_from} {there}/up\n-put {up_from} {there}/vault/kept.secret\n\
+         -rename {there}/up {there}/secret.2\n-rm \"{there}/b secret\"\nput {up_from} {there}/vault/new\n",
+        there = there.display(),
+        back = back.display(),
+        up_from = here.join("up").display(),
+    );
+    let mut sftp = world.client().sftp();
+    let done = finish(sftp.args(["-b", "-", "gate"]), batch.as_bytes(), secs(60)).ok();
+    assert!(done.err().contains("Permission denied"), "{}", done.err());
+    assert!(std::fs::read(back.join("a first")).unwrap() == first);
+    assert!(std::fs::read(back.join("c last")).unwrap() == last);
+    assert!(!back.join("vault/kept").metadata().is_ok_and(|kept| kept.len() > 0));
+    assert!(std::fs::read(there.join("up")).unwrap() == up && std::fs::read(there.join("vault/new")).unwrap() == up);
+    assert!(there.join("b secret").exists() && !there.join("vault/kept.secret").exists());
+    assert!(std::fs::read(there.join("vault/kept")).unwrap() == kept && !there.join("secret.2").exists());
+    let record = world.bastion.only_record();
+    record.assert_sealed();
+    record.assert_balanced();
+    assert_eq!(
+        refused(&record),
+        [
+            (Act::Download, "b secret".into()),
+            (Act::Download, "kept".into()),
+            (Act::Upload, "kept.secret".into()),
+            (Act::Rename, "up".into()),
+            (Act::Remove, "b secret".into()),
+        ]
+    );
+    let account = record.accounts()[0];
+    assert!(account.withheld > 0 && account.injected > 0, "{account:?}");
+    let refusals = |rule: &str| moved(&record).iter().filter(|moved| moved.words == rule).count();
+    assert_eq!((refusals("no-secrets"), refusals("vault")), (4, 1));
+    let mut by = decided(&record, false);
+    by.sort();
+    assert_eq!(by, ["no-secrets", "no-secrets", "no-secrets", "no-secrets", "vault"]);
+    assert_eq!(decided(&record, true), ["files"; 4]);
+}
+
+#[test]
+fn scp_of_a_refused_file_is_denied_by_either_protocol() {
+    for (protocol, says) in [
+        ("-s", "ermission denied"),
+        ("-O", "refused by rule no-secrets: secrets stay secret"),
+    ] {
+        let world = world();
+        let secret = world.sshd.folder().join("secret");
+        write(&secret, 1);
+        let back = world.bastion.dir().join("back");
+        let remote = format!("gate:{}", secret.display());
+        let mut scp = world.client().scp();
+        let done = run(scp.args([protocol, "-q", &remote, back.to_str().unwrap()]), secs(30));
+        assert_ne!(done.code(), 0);
+        assert!(done.err().contains(says), "{protocol}: {}", done.err());
+        assert!(!back.exists());
+        let record = world.bastion.only_record();
+        record.assert_sealed();
+        record.assert_balanced();
+        assert_eq!(decided(&record, false), ["no-secrets"]);
+    }
+}
+
+#[test]
+fn a_mirror_goes_around_what_is_refused() {
+    let world = world();
+    let there = world.sshd.folder().join("there");
+    let names = ["one", "secret", "two", "three"];
+    let bytes: Vec<Vec<u8>> = names
+        .iter()
+        .zip(0..)
+        .map(|(name, seed)| write(&there.join(name), seed))
+        .collect();
+    let back = world.bastion.dir().join("back");
+    let script = format!(
+        "set sftp:connect-program \"ssh -a -x -F {}\"; set net:max-retries 1; open sftp://gate; mirror {there:?} {back:?}; bye",
+        world.client().config().display()
+    );
+    run(Command::new("lftp").args(["--norc", "-c", &script]), secs(60));
+    for (name, bytes) in names.iter().zip(&bytes) {
+        let got = std::fs::read(back.join(name)).ok();
+        assert!(got.as_ref() == Some(bytes).filter(|_| *name != "secret"), "{name}");
+    }
+    let records = world.bastion.records(1);
+    records[0].assert_balanced();
+    assert!(!refused(&records[0]).is_empty());
+}
+
+#[test]
+fn what_hides_its_files_ends_where_a_rule_is_about_files() {
+    let world = world();
+    let mut ssh = world.client().ssh();
+    let done = finish(ssh.args(["-s", "gate", "sftp"]), b"this is no packet at all", secs(20));
+    assert_ne!(done.code(), 0);
+    let record = world.bastion.only_record();
+    record.assert_sealed();
+    record.assert_balanced();
+    assert_eq!(record.accounts()[0].to_target, 0);
+    assert!(record.end().1.contains("a rule is about files"), "{:?}", record.end());
+}
