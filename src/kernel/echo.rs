@@ -9,6 +9,9 @@
 //! *begins* (after escape sequences and controls) with the next byte that is
 //! waited for, and runs on without a gap. A line that is wrongly held for
 //! hidden stays unreadable; one wrongly held for echoed would show a password.
+//!
+//! A finished line may be passed by without a new row (`read -s` prints none):
+//! a later line that is shown whole and in one go says so.
 
 use std::collections::VecDeque;
 
@@ -43,12 +46,24 @@ struct Line {
     number: u64,
     /// Printable bytes not shown yet.
     pending: VecDeque<u8>,
+    /// Those that were shown while an earlier line still waits: none of them
+    /// counts unless all come without a gap.
+    ahead_shown: Vec<u8>,
     bytes: usize,
     /// When its Enter was typed, in session ms.
     closed_at: Option<u64>,
     /// It was ended while an earlier line still waited: its echo comes only
     /// when the program asks for it, after any number of other rows.
     ahead: bool,
+}
+
+impl Line {
+    /// What was shown of it ahead of its turn does not count.
+    fn take_back(&mut self) {
+        while let Some(byte) = self.ahead_shown.pop() {
+            self.pending.push_front(byte);
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -136,6 +151,14 @@ impl EchoGate {
                 (Key::Sequence, 0x40..=0x7e | 0x07) => key = Key::Plain,
                 (Key::Sequence, _) => {}
                 (Key::Plain, b'\r' | b'\n') => {
+                    if byte == b'\n' {
+                        let whole = |line: &Line| line.closed_at.is_some() && line.pending.is_empty();
+                        let ahead = |line: &Line| !line.ahead_shown.is_empty();
+                        if let Some(at) = self.lines.iter().position(|line| ahead(line) && whole(line)) {
+                            self.pass_by(at, &mut verdicts);
+                        }
+                        self.lines.iter_mut().for_each(Line::take_back);
+                    }
                     // A finished line whose echo has not come by the time the
                     // terminal goes to the next row was not echoed.
                     if let Some(line) = self.lines.front()
@@ -159,14 +182,56 @@ impl EchoGate {
                         Some(line) if !passed && line.pending.front() == Some(&byte) => {
                             line.pending.pop_front();
                         }
-                        Some(_) => passed = true,
+                        Some(_) => passed = passed || !self.shown_ahead(byte, &mut verdicts),
                         None => break,
+                    }
+                    if passed {
+                        self.lines.iter_mut().for_each(Line::take_back);
                     }
                 }
             }
         }
         self.settle(&mut verdicts);
         verdicts
+    }
+
+    /// Whether the byte goes on with a line behind a finished one. Once such a
+    /// line is shown whole, those before it were passed by.
+    fn shown_ahead(&mut self, byte: u8, verdicts: &mut Vec<Verdict>) -> bool {
+        if self.lines.front().is_none_or(|line| line.closed_at.is_none()) {
+            return false;
+        }
+        // One that has begun goes on; only if none has may one begin.
+        let begun = self.lines.iter().skip(1).position(|line| !line.ahead_shown.is_empty());
+        let begins = |line: &Line| line.pending.front() == Some(&byte);
+        let at = match begun.or_else(|| self.lines.iter().skip(1).position(begins)) {
+            Some(behind) => behind + 1,
+            None => return false,
+        };
+        let Some(line) = self.lines.get_mut(at) else { return false };
+        if line.pending.front() != Some(&byte) {
+            return false;
+        }
+        line.pending.pop_front();
+        line.ahead_shown.push(byte);
+        // A line that is still typed may grow: it says nothing yet.
+        if line.pending.is_empty() && line.closed_at.is_some() {
+            self.pass_by(at, verdicts);
+        }
+        true
+    }
+
+    /// Hides the lines before this place that were not shown.
+    fn pass_by(&mut self, at: usize, verdicts: &mut Vec<Verdict>) {
+        for line in self.lines.drain(..at) {
+            verdicts.push(match line.pending.is_empty() {
+                true => Verdict::Echoed { line: line.number },
+                false => Verdict::Hidden { line: line.number },
+            });
+        }
+        if let Some(line) = self.lines.front_mut() {
+            line.ahead_shown.clear();
+        }
     }
 
     /// Hides finished lines whose echo did not come in time, or, at the end of
@@ -202,6 +267,7 @@ impl EchoGate {
             self.lines.push_back(Line {
                 number,
                 pending: VecDeque::new(),
+                ahead_shown: Vec::new(),
                 bytes: 0,
                 closed_at: None,
                 ahead: false,
@@ -214,6 +280,7 @@ impl EchoGate {
             self.lines.push_back(Line {
                 number: 0,
                 pending: VecDeque::new(),
+                ahead_shown: Vec::new(),
                 bytes: 0,
                 closed_at: None,
                 ahead: false,
@@ -355,6 +422,38 @@ mod tests {
     fn type_ahead_is_matched_line_by_line() {
         let all = run(&[Typed(b"ls\rpwd\r"), Shown(b"ls\r\nfile\r\n"), Shown(b"pwd\r\n/\r\n")]);
         assert_eq!(all, [Verdict::Echoed { line: 0 }, Verdict::Echoed { line: 1 }]);
+    }
+
+    #[test]
+    fn a_line_shown_whole_passes_by_one_that_prints_no_row() {
+        let secret = [Typed(b"read -s x\r"), Shown(b"read -s x\r\n"), Typed(b"s3cret\r"), Shown(b"root@db1:~# ")];
+        let keys = [Typed(b"r"), Shown(b"r"), Typed(b"m x"), Shown(b"m x"), Typed(b"\r"), Shown(b"\r\n")];
+        let more = [Typed(b"ls\r"), Shown(b"root@db1:~# "), Shown(b"ls\r\n")];
+        let all = run(&[secret.as_slice(), &keys, &more].concat());
+        assert_eq!(
+            all,
+            [
+                Verdict::Echoed { line: 0 },
+                Verdict::Hidden { line: 1 },
+                Verdict::Echoed { line: 2 },
+                Verdict::Echoed { line: 3 },
+            ]
+        );
+    }
+
+    #[test]
+    fn a_second_secret_is_not_pieced_together_from_rows() {
+        let all = run(&[
+            Typed(b"s3cret\r"),
+            Typed(b"pw\r"),
+            Shown(b"password\r\nwrong\r\n"),
+            Typed(b"ab"),
+            Shown(b"a\r\n"),
+            Shown(b"b\r\n"),
+            Typed(b"\r"),
+            Shown(b"\r\n"),
+        ]);
+        assert!(!all.iter().any(|verdict| matches!(verdict, Verdict::Echoed { .. })), "{all:?}");
     }
 
     #[test]

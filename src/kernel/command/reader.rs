@@ -1,0 +1,668 @@
+//! The prompt-anchored reader and the arbiter.
+
+use std::collections::VecDeque;
+
+use avt::parser::Function;
+use avt::{Observation, Observer, Operation, ScreenKind, Terminal};
+
+use super::flags::Hidden;
+use super::grid::{self, Logical};
+use super::hook::{Hook, Mark};
+use super::keys::{Keys, Pressed, Typed};
+use super::prompt::{self, Prompt, Prompts};
+use super::{COMMAND_BYTES_MAX, Command, Confidence, Context, Finding, Source};
+
+/// Lines sent and not yet seen on the screen; the oldest is given up past it.
+const SENT_MAX: usize = 64;
+/// How often a sent line is looked for before it is given up, in rows left by the cursor.
+const LOOKS_MAX: u32 = 50_000;
+/// Sent lines that one row of the screen is held against.
+const ABREAST_MAX: usize = 16;
+/// Without output for so long, a prompt waits for a person, in ms. What was
+/// typed ahead follows its prompt at once.
+const REST_MS: u64 = 30;
+/// Findings that wait to be taken; more are dropped.
+const FINDINGS_MAX: usize = 4096;
+/// Rows above the cursor that are searched for the start of a line of many rows.
+const ROWS_UP_MAX: usize = 200;
+
+/// The line being typed.
+#[derive(Debug)]
+struct Typing {
+    /// What stood before the cursor at the first key; nothing if an earlier line was still on its way.
+    prompt: Option<Prompt>,
+    typed: Typed,
+    /// Rows moved on by at its first key, and at its last.
+    rows: u64,
+    rows_seen: u64,
+}
+
+/// A line that was sent.
+#[derive(Debug)]
+struct Sent {
+    at_ms: u64,
+    prompt: Option<Prompt>,
+    typed: Typed,
+    /// Rows that its editing moved on by.
+    rows: u64,
+    /// Its text stood on a row without a prompt.
+    echoed: bool,
+    looks: u32,
+}
+
+/// A command whose end has not been seen.
+#[derive(Debug)]
+struct Open {
+    command: Command,
+    /// Number and text of its prompt.
+    prompt_id: u64,
+    prompt: String,
+    /// What the keys alone make of it.
+    typed: Option<String>,
+    /// Rows moved on by once its Enter was echoed.
+    rows: u64,
+    hooked: bool,
+}
+
+/// A line found on the screen.
+struct Found {
+    at: usize,
+    prompt: Prompt,
+    text: String,
+}
+
+/// Reads one terminal. The emulator is the caller's: what is shown must go
+/// through [`Reader::shown`], which feeds it.
+#[derive(Debug, Default)]
+pub struct Reader {
+    hook: Hook,
+    prompts: Prompts,
+    typing: Option<Typing>,
+    sent: VecDeque<Sent>,
+    open: Option<Open>,
+    hidden: Hidden,
+    /// Rows that output moved the cursor on by, ever.
+    rows: u64,
+    shown_ms: u64,
+    alternate: bool,
+    directory: Option<String>,
+    findings: Vec<Finding>,
+}
+
+impl Reader {
+    /// A reader that believes the marks of a hook with this nonce.
+    pub fn with_hook(nonce: String) -> Reader {
+        Reader {
+            hook: Hook::new(Some(nonce)),
+            ..Reader::default()
+        }
+    }
+
+    /// Takes typed keys; `terminal` as it was when they were typed.
+    pub fn typed(&mut self, at_ms: u64, keys: Keys<'_>, terminal: &Terminal) {
+        self.look_at_screen(terminal);
+        match keys {
+            Keys::Clear(bytes) => {
+                for byte in bytes {
+                    self.anchor(at_ms, terminal);
+                    let Some(typing) = self.typing.as_mut() else { return };
+                    match typing.typed.press(*byte) {
+                        Pressed::More => {}
+                        Pressed::Enter => self.enter(at_ms),
+                        Pressed::Cancelled => {
+                            self.typing = None;
+                            // The terminal flushes what was typed ahead (tcsetattr, NOFLSH off).
+                            self.sent.clear();
+                        }
+                        Pressed::End => self.typing = None,
+                    }
+                }
+            }
+            Keys::Hidden { bytes, ends } => {
+                self.anchor(at_ms, terminal);
+                let shown = bytes.saturating_sub(usize::from(ends));
+                if let Some(typing) = self.typing.as_mut() {
+                    typing.typed.hide(shown);
+                }
+                if ends {
+                    self.enter(at_ms);
+                }
+            }
+        }
+    }
+
+    /// Feeds output to the terminal and reads what it does there.
+    pub fn shown(&mut self, at_ms: u64, output: &str, terminal: &mut Terminal) {
+        let mut start = 0;
+        for (at, c) in output.char_indices() {
+            if c == '\n' && self.hook.in_string() && !self.sent.is_empty() {
+                // A string that is not closed would swallow every line from here on.
+                self.feed(output.get(start..at).unwrap_or_default(), terminal);
+                self.feed("\u{18}", terminal);
+                self.hook.cancel();
+                start = at;
+            }
+            if let Some(mark) = self.hook.advance(c) {
+                let next = at + c.len_utf8();
+                self.feed(output.get(start..next).unwrap_or_default(), terminal);
+                start = next;
+                self.marked(at_ms, mark);
+            }
+        }
+        self.feed(output.get(start..).unwrap_or_default(), terminal);
+        self.shown_ms = at_ms;
+    }
+
+    /// The terminal ends: what is left is told.
+    pub fn finish(&mut self) {
+        self.give_up_all();
+        self.close();
+        self.settle_hidden();
+    }
+
+    /// What was found since the last time, in the order of its ends.
+    pub fn take(&mut self) -> Vec<Finding> {
+        std::mem::take(&mut self.findings)
+    }
+
+    fn feed(&mut self, output: &str, terminal: &mut Terminal) {
+        if self.sent.is_empty() {
+            // Nothing is waited for: the emulator alone, at its own speed.
+            let rows = output.bytes().filter(|byte| *byte == b'\n').count();
+            self.rows = self.rows.saturating_add(rows as u64);
+            terminal.feed(output);
+        } else {
+            terminal.feed_with(output, Watch { reader: self, left: None });
+        }
+    }
+
+    /// What was typed on one screen means nothing on the other.
+    fn look_at_screen(&mut self, terminal: &Terminal) {
+        let alternate = terminal.active_screen_kind() == ScreenKind::Alternate;
+        if alternate != self.alternate {
+            self.alternate = alternate;
+            self.typing = None;
+            self.give_up_all();
+        }
+    }
+
+    /// Sees to it that a line is being typed, and where it began.
+    fn anchor(&mut self, at_ms: u64, terminal: &Terminal) {
+        match &self.typing {
+            Some(typing) if typing.rows_seen == self.rows || typing.typed.is_pasting() => return,
+            Some(_) => {
+                let before = grid::at_cursor(terminal).before_cursor;
+                let Some(typing) = self.typing.as_mut() else { return };
+                typing.rows_seen = self.rows;
+                let own = typing.prompt.as_ref().map_or("", |prompt| prompt.text.as_str());
+                if !own.is_empty() && before.starts_with(own) && before != own {
+                    return;
+                }
+                if !self.prompts.is_fresh(&before) {
+                    if !typing.typed.was_pasted() {
+                        typing.typed.spoil();
+                    }
+                    return;
+                }
+            }
+            None => {}
+        }
+        self.settle_hidden();
+        let line = grid::at_cursor(terminal);
+        let nothing = line.before_cursor.is_empty() && !self.alternate && self.prompts.accept_nothing();
+        let fresh = nothing || self.prompts.is_fresh(&line.before_cursor);
+        if !self.sent.is_empty() && fresh && at_ms.saturating_sub(self.shown_ms) >= REST_MS {
+            self.give_up_all();
+        }
+        if fresh && let Some(open) = self.open.as_mut() && !open.hooked {
+            open.command.end_ms = self.shown_ms;
+        }
+        let prompt = self.sent.is_empty().then_some(Prompt {
+            text: line.before_cursor,
+            right: line.right,
+        });
+        self.typing = Some(Typing {
+            prompt,
+            typed: Typed::default(),
+            rows: self.rows,
+            rows_seen: self.rows,
+        });
+    }
+
+    fn enter(&mut self, at_ms: u64) {
+        let Some(typing) = self.typing.take() else { return };
+        self.sent.push_back(Sent {
+            at_ms,
+            prompt: typing.prompt,
+            typed: typing.typed,
+            rows: self.rows.saturating_sub(typing.rows),
+            echoed: false,
+            looks: 0,
+        });
+        if self.sent.len() > SENT_MAX {
+            self.give_up();
+        }
+    }
+
+    /// The cursor leaves this line, downwards.
+    fn left(&mut self, line: &Logical, terminal: &Terminal) {
+        if let Some(found) = self.find(line, terminal) {
+            return self.accept(found);
+        }
+        self.consumed(line);
+        let Some(front) = self.sent.front_mut() else { return };
+        front.looks = front.looks.saturating_add(1);
+        if front.looks > LOOKS_MAX {
+            return self.give_up();
+        }
+        for sent in self.sent.iter_mut().take(ABREAST_MAX) {
+            let typed = sent.typed.text().unwrap_or_default();
+            if !sent.echoed && !typed.trim().is_empty() && line.text.ends_with(typed.trim_end()) {
+                sent.echoed = true;
+                break;
+            }
+        }
+    }
+
+    /// Which of the sent lines this is.
+    fn find(&self, line: &Logical, terminal: &Terminal) -> Option<Found> {
+        let abreast = || self.sent.iter().take(ABREAST_MAX).enumerate();
+        abreast()
+            .find_map(|(at, sent)| {
+                let (prompt, text) = self.at_own_prompt(sent, line, terminal).or_else(|| self.as_typed(sent, line))?;
+                Some(Found { at, prompt, text })
+            })
+            .or_else(|| {
+                let (prompt, text) = self.at_known_prompt(self.sent.front()?, line)?;
+                Some(Found { at: 0, prompt, text })
+            })
+    }
+
+    /// At the prompt that stood there when its first key was typed.
+    fn at_own_prompt(&self, sent: &Sent, line: &Logical, terminal: &Terminal) -> Option<(Prompt, String)> {
+        let prompt = sent.prompt.as_ref()?;
+        let known = self.prompts.is_established(&prompt.text);
+        if self.alternate && !(known || prompt::looks_like_one(&prompt.text)) {
+            return None;
+        }
+        let hidden = sent.typed.hidden() > 0;
+        if prompt.text.is_empty() {
+            let silent = hidden && line.text.is_empty();
+            let plain = !self.alternate && !hidden && self.prompts.accept_nothing();
+            return (silent || plain).then(|| (prompt.clone(), line.text.clone()));
+        }
+        let text = match behind(prompt, line) {
+            Some(text) => text,
+            None if sent.rows > 0 || sent.typed.was_pasted() => self.many_rows(prompt, line, terminal)?,
+            None => return None,
+        };
+        if hidden && !known && !text.is_empty() {
+            return Some((prompt.clone(), String::new()));
+        }
+        // Output came between: the line will be drawn again.
+        let cut = sent.typed.text().is_some_and(|typed| {
+            let (typed, text) = (fold(&typed), fold(&text));
+            typed.starts_with(&text) && typed != text
+        });
+        (!cut).then(|| (prompt.clone(), text))
+    }
+
+    /// A line that was edited over many rows: from the row with the prompt to here.
+    fn many_rows(&self, prompt: &Prompt, line: &Logical, terminal: &Terminal) -> Option<String> {
+        let mut parts = vec![line.text.clone()];
+        let mut top = line.top;
+        while top > 0 && line.top - top < ROWS_UP_MAX {
+            let above = grid::at_row(terminal, top - 1);
+            top = above.top;
+            match behind(prompt, &above) {
+                Some(text) => {
+                    parts.push(text);
+                    parts.reverse();
+                    return Some(parts.join("\n"));
+                }
+                None => parts.push(above.text),
+            }
+        }
+        None
+    }
+
+    /// The keys tell the text, and the row ends with it behind a prompt.
+    fn as_typed(&self, sent: &Sent, line: &Logical) -> Option<(Prompt, String)> {
+        let typed = sent.typed.text()?;
+        let typed = typed.trim_end();
+        if typed.trim().is_empty() {
+            return None;
+        }
+        let last = typed.rsplit('\n').next().unwrap_or(typed);
+        let many = typed.contains('\n');
+        let own = sent.prompt.as_ref().filter(|prompt| self.prompts.is_established(&prompt.text));
+        let right = own.or_else(|| self.prompts.at_start(&line.text).map(|(_, prompt)| prompt));
+        let row = right.and_then(|prompt| without_right(prompt, line));
+        let row = row.as_deref().unwrap_or(&line.text);
+        let before = row.strip_suffix(last)?;
+        if many && before.is_empty() {
+            // Its first row has left the screen.
+            return Some((own?.clone(), typed.to_owned()));
+        }
+        let asks_for_more = self.open.as_ref().is_some_and(|open| {
+            prompt::goes_on(before, &open.prompt) && (self.alternate || self.rows == open.rows)
+        });
+        if before.is_empty() || !(self.prompts.knows(before) || asks_for_more) {
+            return None;
+        }
+        let prompt = Prompt {
+            text: before.to_owned(),
+            right: right.and_then(|prompt| prompt.right.clone()),
+        };
+        Some((prompt, typed.to_owned()))
+    }
+
+    /// At a prompt that was seen before. Only for lines that the keys do not tell.
+    fn at_known_prompt(&self, sent: &Sent, line: &Logical) -> Option<(Prompt, String)> {
+        let padded = format!("{} ", line.text);
+        let (len, known) = self.prompts.at_start(&padded)?;
+        let prompt = Prompt {
+            text: padded.get(..len)?.to_owned(),
+            right: known.right.clone(),
+        };
+        let text = behind(&prompt, line)?;
+        match sent.typed.text() {
+            Some(typed) if fold(&typed) != fold(&text) => None,
+            Some(_) | None => Some((prompt, text)),
+        }
+    }
+
+    /// A shell that leaves the echo to the terminal shows no line typed ahead
+    /// again: its prompt, with output behind it, is all that tells it was read.
+    fn consumed(&mut self, line: &Logical) {
+        let mut rest = line.text.as_str();
+        while let Some((len, prompt)) = self.prompts.at_start(rest) {
+            let prompt = prompt.clone();
+            rest = rest.get(len..).unwrap_or_default();
+            if self.sent.front().is_none_or(|front| !front.echoed) || len == 0 {
+                return;
+            }
+            let Some(sent) = self.sent.pop_front() else { return };
+            if let Some(typed) = sent.typed.text() {
+                self.begin(&sent, &prompt, typed, Source::Keys);
+            }
+        }
+    }
+
+    fn accept(&mut self, found: Found) {
+        for _ in 0..found.at {
+            self.give_up();
+        }
+        let Some(sent) = self.sent.pop_front() else { return };
+        let text = fold_end(&found.text);
+        let hidden = sent.typed.hidden() > 0;
+        if hidden && text.is_empty() {
+            if self.prompts.is_established(&found.prompt.text) && !found.prompt.text.trim().is_empty() {
+                self.found(Finding::HiddenCommand { at_ms: sent.at_ms });
+            } else if found.prompt.text.trim().is_empty() {
+                self.hidden.sent(sent.at_ms, self.rows);
+            }
+            return;
+        }
+        if sent.typed.text().is_none() && text.ends_with("^C") {
+            return;
+        }
+        self.hidden.shown();
+        let goes_on = self.open.as_ref().is_some_and(|open| {
+            prompt::goes_on(&found.prompt.text, &open.prompt)
+                && (self.alternate || self.rows.saturating_sub(sent.rows) == open.rows)
+        });
+        if goes_on && let Some(open) = self.open.as_mut() {
+            join(&mut open.command.text, &text);
+            open.typed = match (open.typed.take(), sent.typed.text()) {
+                (Some(mut all), Some(typed)) => {
+                    join(&mut all, &typed);
+                    Some(all)
+                }
+                (_, _) => None,
+            };
+            open.rows = self.rows.saturating_add(1);
+            return;
+        }
+        if text.is_empty() {
+            self.close();
+            self.prompts.note(&found.prompt, None, self.alternate);
+            return;
+        }
+        self.begin(&sent, &found.prompt, text, Source::Screen);
+    }
+
+    /// A new command.
+    fn begin(&mut self, sent: &Sent, prompt: &Prompt, text: String, source: Source) {
+        let after = self.open.as_ref().map(|open| open.command.text.clone());
+        self.close();
+        let prompt_id = self.prompts.note(prompt, after.as_deref(), self.alternate);
+        let mut text = text;
+        cut(&mut text);
+        self.open = Some(Open {
+            command: Command {
+                at_ms: sent.at_ms,
+                end_ms: sent.at_ms.max(self.shown_ms),
+                text,
+                other: None,
+                source,
+                confidence: Confidence::Medium,
+                context: Context::Program,
+                directory: self.directory.clone(),
+                exit_status: None,
+            },
+            prompt_id,
+            prompt: prompt.text.clone(),
+            typed: sent.typed.text(),
+            rows: self.rows.saturating_add(1),
+            hooked: false,
+        });
+    }
+
+    /// The command is over: what is known by now is what is told.
+    fn close(&mut self) {
+        let Some(open) = self.open.take() else { return };
+        let mut command = open.command;
+        command.context = match self.prompts.context(open.prompt_id) {
+            Context::Repl(prompt) if self.alternate => Context::Repl(prompt),
+            context => context,
+        };
+        if !open.hooked {
+            command.other = open.typed.filter(|typed| fold(typed) != fold(&command.text));
+            command.confidence = match (command.source, &command.context) {
+                (Source::Keys, _) | (_, Context::Program) => Confidence::Medium,
+                (Source::Screen | Source::Hook | Source::Protocol, _) => Confidence::High,
+            };
+            if open.prompt.is_empty() {
+                command.confidence = Confidence::Medium;
+            }
+        }
+        command.end_ms = command.end_ms.max(command.at_ms);
+        self.found(Finding::Command(command));
+    }
+
+    /// Gives up the oldest line that was sent. Where its keys tell it, and it
+    /// was typed at a prompt or echoed, that is what is told.
+    fn give_up(&mut self) {
+        let Some(sent) = self.sent.pop_front() else { return };
+        let Some(typed) = sent.typed.text().filter(|typed| !typed.trim().is_empty()) else {
+            return;
+        };
+        let at_prompt = sent.prompt.clone().filter(|prompt| self.prompts.is_established(&prompt.text));
+        if at_prompt.is_none() && (!sent.echoed || self.alternate) {
+            return;
+        }
+        if let Some(prompt) = at_prompt {
+            return self.begin(&sent, &prompt, typed, Source::Keys);
+        }
+        let mut text = typed;
+        cut(&mut text);
+        self.found(Finding::Command(Command {
+            at_ms: sent.at_ms,
+            end_ms: sent.at_ms,
+            text,
+            other: None,
+            source: Source::Keys,
+            confidence: Confidence::Medium,
+            context: Context::Program,
+            directory: None,
+            exit_status: None,
+        }));
+    }
+
+    fn give_up_all(&mut self) {
+        while !self.sent.is_empty() {
+            self.give_up();
+        }
+    }
+
+    fn settle_hidden(&mut self) {
+        if let Some(at_ms) = self.hidden.settle(self.rows) {
+            self.found(Finding::HiddenCommand { at_ms });
+        }
+    }
+
+    fn marked(&mut self, at_ms: u64, mark: Mark) {
+        match mark {
+            Mark::Command(mut text) => {
+                cut(&mut text);
+                if self.open.as_ref().is_none_or(|open| open.hooked) {
+                    // The screen did not tell it.
+                    let sent = self.sent.pop_front();
+                    let at_ms = sent.as_ref().map_or(at_ms, |sent| sent.at_ms);
+                    let sent = sent.unwrap_or(Sent {
+                        at_ms,
+                        prompt: None,
+                        typed: Typed::default(),
+                        rows: 0,
+                        echoed: false,
+                        looks: 0,
+                    });
+                    let prompt = sent.prompt.clone().unwrap_or_default();
+                    self.begin(&sent, &prompt, text.clone(), Source::Hook);
+                }
+                let Some(open) = self.open.as_mut() else { return };
+                let agreed = open.command.source != Source::Hook && fold(&open.command.text) == fold(&text);
+                if open.command.source != Source::Hook && !agreed {
+                    open.command.other = Some(std::mem::take(&mut open.command.text));
+                }
+                open.command.confidence = match agreed {
+                    true => Confidence::Exact,
+                    false => Confidence::High,
+                };
+                open.command.text = text;
+                open.command.source = Source::Hook;
+                open.hooked = true;
+            }
+            Mark::Done { exit_status } => {
+                if let Some(open) = self.open.as_mut().filter(|open| open.hooked) {
+                    open.command.exit_status = exit_status;
+                    open.command.end_ms = at_ms;
+                }
+            }
+            Mark::Directory(directory) => self.directory = Some(directory),
+        }
+    }
+
+    fn found(&mut self, finding: Finding) {
+        if self.findings.len() < FINDINGS_MAX {
+            self.findings.push(finding);
+        }
+    }
+}
+
+/// Watches the cursor leave the line that is waited for.
+struct Watch<'r> {
+    reader: &'r mut Reader,
+    left: Option<(usize, Logical)>,
+}
+
+impl Observer for Watch<'_> {
+    type Output = ();
+
+    fn before(&mut self, context: &mut Observation<'_>, operation: &Operation) {
+        self.left = None;
+        let Operation::Function(function) = operation else { return };
+        let terminal = context.terminal();
+        let feeds = matches!(function, Function::Lf | Function::Nel);
+        let moves = matches!(
+            function,
+            Function::Cup(..) | Function::Vpa(_) | Function::Vpr(_) | Function::Cud(_) | Function::Cnl(_)
+        );
+        if feeds || moves {
+            let waits = !self.reader.sent.is_empty();
+            self.reader.look_at_screen(terminal);
+            if waits && feeds {
+                self.reader.left(&grid::at_cursor(terminal), terminal);
+            }
+            if waits && moves {
+                self.left = Some((terminal.cursor().row, grid::at_cursor(terminal)));
+            }
+        }
+        if feeds {
+            self.reader.rows = self.reader.rows.saturating_add(1);
+        }
+    }
+
+    fn after(&mut self, context: &mut Observation<'_>, _: &Operation) {
+        if let Some((row, line)) = self.left.take()
+            && context.terminal().cursor().row > row
+            && !self.reader.sent.is_empty()
+        {
+            self.reader.left(&line, context.terminal());
+        }
+    }
+
+    fn end(&mut self, _: &mut Observation<'_>) {}
+}
+
+/// What stands behind a prompt, without what is at the right edge.
+fn behind(prompt: &Prompt, line: &Logical) -> Option<String> {
+    let text = without_right(prompt, line).unwrap_or_else(|| line.text.clone());
+    match text.strip_prefix(prompt.text.as_str()) {
+        Some(rest) => Some(rest.to_owned()),
+        None => (text == prompt.text.trim_end()).then(String::new),
+    }
+}
+
+/// The line without the text at the right edge of its first row, if it is still there.
+fn without_right(prompt: &Prompt, line: &Logical) -> Option<String> {
+    let right = prompt.right.as_ref()?;
+    let row = line.first_row.as_str();
+    let kept = match row.strip_suffix(right.text.as_str()) {
+        Some(kept) if kept.ends_with(' ') => kept,
+        // It changes, as a clock does: then it is known by its place.
+        Some(_) | None => {
+            let (at, _) = row.char_indices().nth(right.column)?;
+            let (kept, _) = row.split_at(at);
+            if !kept.ends_with("  ") {
+                return None;
+            }
+            kept
+        }
+    };
+    // Only a line of one row has anything there.
+    (line.top == line.bottom).then(|| kept.trim_end().to_owned())
+}
+
+fn join(all: &mut String, line: &str) {
+    if all.len() + line.len() < COMMAND_BYTES_MAX {
+        all.push('\n');
+        all.push_str(line);
+    }
+}
+
+fn cut(text: &mut String) {
+    if text.len() > COMMAND_BYTES_MAX {
+        text.truncate(text.floor_char_boundary(COMMAND_BYTES_MAX));
+    }
+}
+
+fn fold_end(text: &str) -> String {
+    text.trim_end().to_owned()
+}
+
+/// The same for every run of blanks: a screen does not tell them apart.
+fn fold(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
