@@ -158,7 +158,7 @@ def score(cell, folder, answer):
     truth = json.loads((folder / "truth.json").read_text())
     kind, around = cell[0], cell[4]
     counted = agreed(kind, truth["intended"], truth["told"])
-    known = set(truth["intended"]) | set(truth["told"]) | set(truth["extra"])
+    said = (collections.Counter(truth["intended"]) | collections.Counter(truth["told"])) + collections.Counter(truth["extra"])
     result = {"cell": cell, "folder": folder, "counted": len(counted), "intended": len(truth["intended"])}
     for method in METHODS:
         found = answer[method]
@@ -174,8 +174,14 @@ def score(cell, folder, answer):
         found = [text for text in map(fold, found) if text]
         pairs = common(counted, found)
         hit = {j for _, j in pairs}
-        # What the target says it ran, but nobody meant it so, is neither right nor wrong.
-        judged = [j for j, text in enumerate(found) if j in hit or text not in known or text in counted]
+        # What the target or the script says, but not both, is neither right nor wrong, as often as it is said.
+        spare = said - collections.Counter(found[j] for j in hit)
+        judged = []
+        for j, text in enumerate(found):
+            if j in hit or not spare[text]:
+                judged.append(j)
+            else:
+                spare[text] -= 1
         result[method] = (len(pairs), len(counted), len(hit), len(judged))
         if method == "ours":
             got = {i for i, _ in pairs}

@@ -41,6 +41,8 @@ enum State {
     Control,
     /// `ESC O`: one byte follows.
     Single,
+    /// ^V: the next byte is itself.
+    Quoted,
 }
 
 /// The text of a line, as long as nothing but text and rubbing out was typed.
@@ -103,7 +105,7 @@ impl Typed {
                 self.state = State::Control;
             }
             (State::Escape, b'O') => self.state = State::Single,
-            (State::Escape | State::Single, _) => {
+            (State::Escape | State::Single | State::Quoted, _) => {
                 self.state = State::Plain;
                 self.edited = true;
             }
@@ -130,6 +132,7 @@ impl Typed {
             // ^U and ^L: the line goes, or is drawn again.
             (State::Plain, 0x15) => self.text.clear(),
             (State::Plain, 0x0c) => {}
+            (State::Plain, 0x16) => self.state = State::Quoted,
             (State::Plain, b'\t') if self.pasting => self.push(byte),
             (State::Plain, 0x00..=0x1f) => self.edited = true,
             (State::Plain, _) => self.push(byte),

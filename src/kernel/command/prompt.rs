@@ -88,7 +88,8 @@ struct Known {
     id: u64,
     prompt: Prompt,
     form: Form,
-    seen: u32,
+    /// It came back for the next line.
+    repeated: bool,
     context: Context,
 }
 
@@ -119,6 +120,8 @@ impl Known {
 pub struct Prompts {
     known: Vec<Known>,
     next: u64,
+    /// Number of the prompt of the last line.
+    last: Option<u64>,
 }
 
 impl Prompts {
@@ -174,12 +177,13 @@ impl Prompts {
                     id: self.next,
                     prompt: prompt.clone(),
                     form: Form::of(&prompt.text),
-                    seen: 0,
+                    repeated: false,
                     context: self.context_of(prompt, after, alternate),
                 }
             }
         };
-        known.seen = known.seen.saturating_add(1);
+        known.repeated |= self.last == Some(known.id);
+        self.last = Some(known.id);
         // With output before it on its line it is the same prompt, not another text of it.
         if known.at_end(&prompt.text) == Some(0) || known.prompt.text.is_empty() {
             known.prompt = prompt.clone();
@@ -222,7 +226,11 @@ impl Prompts {
 impl Known {
     /// It is no question asked once.
     fn settled(&self) -> bool {
-        self.seen > 1 || self.context == Context::Shell || looks_like_one(&self.prompt.text)
+        match self.context {
+            Context::Shell => true,
+            Context::Nested | Context::Elevated | Context::Pane => self.repeated || looks_like_one(&self.prompt.text),
+            Context::Repl(_) | Context::Program => self.repeated,
+        }
     }
 }
 

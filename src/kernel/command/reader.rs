@@ -45,6 +45,8 @@ struct Sent {
     typed: Typed,
     /// Rows that its editing moved on by.
     rows: u64,
+    /// Row of the cursor when its Enter was typed, from 0.
+    row: usize,
     /// Its text stood on a row without a prompt.
     echoed: bool,
     looks: u32,
@@ -59,8 +61,8 @@ struct Open {
     prompt: String,
     /// What the keys alone make of it.
     typed: Option<String>,
-    /// Rows moved on by once its Enter was echoed.
-    rows: u64,
+    /// The last of its lines, as it stood on the screen.
+    line: String,
     hooked: bool,
 }
 
@@ -69,6 +71,9 @@ struct Found {
     at: usize,
     prompt: Prompt,
     text: String,
+    /// It goes on with the command above it.
+    goes_on: bool,
+    line: String,
 }
 
 /// Reads one terminal. The emulator is the caller's: what is shown must go
@@ -108,7 +113,7 @@ impl Reader {
                     let Some(typing) = self.typing.as_mut() else { return };
                     match typing.typed.press(*byte) {
                         Pressed::More => {}
-                        Pressed::Enter => self.enter(at_ms),
+                        Pressed::Enter => self.enter(at_ms, terminal.cursor().row),
                         Pressed::Cancelled => {
                             self.typing = None;
                             // The terminal flushes what was typed ahead (tcsetattr, NOFLSH off).
@@ -125,7 +130,7 @@ impl Reader {
                     typing.typed.hide(shown);
                 }
                 if ends {
-                    self.enter(at_ms);
+                    self.enter(at_ms, terminal.cursor().row);
                 }
             }
         }
@@ -229,13 +234,14 @@ impl Reader {
         });
     }
 
-    fn enter(&mut self, at_ms: u64) {
+    fn enter(&mut self, at_ms: u64, row: usize) {
         let Some(typing) = self.typing.take() else { return };
         self.sent.push_back(Sent {
             at_ms,
             prompt: typing.prompt,
             typed: typing.typed,
             rows: self.rows.saturating_sub(typing.rows),
+            row,
             echoed: false,
             looks: 0,
         });
@@ -269,13 +275,35 @@ impl Reader {
         let abreast = || self.sent.iter().take(ABREAST_MAX).enumerate();
         abreast()
             .find_map(|(at, sent)| {
-                let (prompt, text) = self.at_own_prompt(sent, line, terminal).or_else(|| self.as_typed(sent, line))?;
-                Some(Found { at, prompt, text })
+                let own = self.at_own_prompt(sent, line, terminal);
+                Some((at, own.or_else(|| self.as_typed(sent, line, terminal))?))
             })
-            .or_else(|| {
-                let (prompt, text) = self.at_known_prompt(self.sent.front()?, line)?;
-                Some(Found { at: 0, prompt, text })
+            .or_else(|| Some((0, self.at_known_prompt(self.sent.front()?, line)?)))
+            .map(|(at, (prompt, text))| Found {
+                at,
+                goes_on: self.goes_on(&prompt.text, line, terminal),
+                prompt,
+                text,
+                line: line.text.clone(),
             })
+    }
+
+    /// Whether a line at this prompt goes on with the open command: it stands
+    /// right below it.
+    fn goes_on(&self, prompt: &str, line: &Logical, terminal: &Terminal) -> bool {
+        let Some(open) = self.open.as_ref() else { return false };
+        if !prompt::goes_on(prompt, &open.prompt) {
+            return false;
+        }
+        match line.top.checked_sub(1) {
+            // A suggestion behind it may have come or gone since.
+            Some(above) => {
+                let above = grid::at_row(terminal, above).text;
+                !above.is_empty() && !open.line.is_empty() && (above.starts_with(&open.line) || open.line.starts_with(&above))
+            }
+            // It has left the screen.
+            None => true,
+        }
     }
 
     /// At the prompt that stood there when its first key was typed.
@@ -291,20 +319,28 @@ impl Reader {
             let plain = !self.alternate && !hidden && self.prompts.accept_nothing();
             return (silent || plain).then(|| (prompt.clone(), line.text.clone()));
         }
+        let blank = prompt.text.trim().is_empty();
         let text = match behind(prompt, line) {
             Some(text) => text,
+            // fish draws the indentation, and changes it.
+            None if blank && line.text.starts_with(' ') => line.text.trim_start().to_owned(),
             None if sent.rows > 0 || sent.typed.was_pasted() => self.many_rows(prompt, line, terminal)?,
             None => return None,
         };
         if hidden && !known && !text.is_empty() {
             return Some((prompt.clone(), String::new()));
         }
-        // Output came between: the line will be drawn again.
-        let cut = sent.typed.text().is_some_and(|typed| {
-            let (typed, text) = (fold(&typed), fold(&text));
-            typed.starts_with(&text) && typed != text
-        });
-        (!cut).then(|| (prompt.clone(), text))
+        let own = match sent.typed.text() {
+            None if self.alternate || blank => (line.top..=line.bottom).contains(&sent.row),
+            None => true,
+            Some(typed) => {
+                let (typed, text) = (fold(&typed), fold(&text));
+                // Output came between: the line will be drawn again. And where rows
+                // are drawn again as a whole, an earlier line is not this one.
+                typed == text || !(self.alternate || blank || typed.starts_with(&text))
+            }
+        };
+        own.then(|| (prompt.clone(), text))
     }
 
     /// A line that was edited over many rows: from the row with the prompt to here.
@@ -327,7 +363,7 @@ impl Reader {
     }
 
     /// The keys tell the text, and the row ends with it behind a prompt.
-    fn as_typed(&self, sent: &Sent, line: &Logical) -> Option<(Prompt, String)> {
+    fn as_typed(&self, sent: &Sent, line: &Logical, terminal: &Terminal) -> Option<(Prompt, String)> {
         let typed = sent.typed.text()?;
         let typed = typed.trim_end();
         if typed.trim().is_empty() {
@@ -344,10 +380,7 @@ impl Reader {
             // Its first row has left the screen.
             return Some((own?.clone(), typed.to_owned()));
         }
-        let asks_for_more = self.open.as_ref().is_some_and(|open| {
-            prompt::goes_on(before, &open.prompt) && (self.alternate || self.rows == open.rows)
-        });
-        if before.is_empty() || !(self.prompts.knows(before) || asks_for_more) {
+        if before.is_empty() || !(self.prompts.knows(before) || self.goes_on(before, line, terminal)) {
             return None;
         }
         let prompt = Prompt {
@@ -384,7 +417,7 @@ impl Reader {
             }
             let Some(sent) = self.sent.pop_front() else { return };
             if let Some(typed) = sent.typed.text() {
-                self.begin(&sent, &prompt, typed, Source::Keys);
+                self.begin(&sent, &prompt, typed, String::new(), Source::Keys);
             }
         }
     }
@@ -396,6 +429,9 @@ impl Reader {
         let Some(sent) = self.sent.pop_front() else { return };
         let text = fold_end(&found.text);
         let hidden = sent.typed.hidden() > 0;
+        if hidden && is_stars(&text) {
+            return;
+        }
         if hidden && text.is_empty() {
             if self.prompts.is_established(&found.prompt.text) && !found.prompt.text.trim().is_empty() {
                 self.found(Finding::HiddenCommand { at_ms: sent.at_ms });
@@ -408,11 +444,7 @@ impl Reader {
             return;
         }
         self.hidden.shown();
-        let goes_on = self.open.as_ref().is_some_and(|open| {
-            prompt::goes_on(&found.prompt.text, &open.prompt)
-                && (self.alternate || self.rows.saturating_sub(sent.rows) == open.rows)
-        });
-        if goes_on && let Some(open) = self.open.as_mut() {
+        if found.goes_on && let Some(open) = self.open.as_mut() {
             join(&mut open.command.text, &text);
             open.typed = match (open.typed.take(), sent.typed.text()) {
                 (Some(mut all), Some(typed)) => {
@@ -421,22 +453,22 @@ impl Reader {
                 }
                 (_, _) => None,
             };
-            open.rows = self.rows.saturating_add(1);
+            open.line = found.line;
             return;
         }
         if text.is_empty() {
-            self.close();
             self.prompts.note(&found.prompt, None, self.alternate);
+            self.close();
             return;
         }
-        self.begin(&sent, &found.prompt, text, Source::Screen);
+        self.begin(&sent, &found.prompt, text, found.line, Source::Screen);
     }
 
     /// A new command.
-    fn begin(&mut self, sent: &Sent, prompt: &Prompt, text: String, source: Source) {
+    fn begin(&mut self, sent: &Sent, prompt: &Prompt, text: String, line: String, source: Source) {
         let after = self.open.as_ref().map(|open| open.command.text.clone());
-        self.close();
         let prompt_id = self.prompts.note(prompt, after.as_deref(), self.alternate);
+        self.close();
         let mut text = text;
         cut(&mut text);
         self.open = Some(Open {
@@ -454,7 +486,7 @@ impl Reader {
             prompt_id,
             prompt: prompt.text.clone(),
             typed: sent.typed.text(),
-            rows: self.rows.saturating_add(1),
+            line,
             hooked: false,
         });
     }
@@ -493,7 +525,7 @@ impl Reader {
             return;
         }
         if let Some(prompt) = at_prompt {
-            return self.begin(&sent, &prompt, typed, Source::Keys);
+            return self.begin(&sent, &prompt, typed, String::new(), Source::Keys);
         }
         let mut text = typed;
         cut(&mut text);
@@ -535,11 +567,12 @@ impl Reader {
                         prompt: None,
                         typed: Typed::default(),
                         rows: 0,
+                        row: 0,
                         echoed: false,
                         looks: 0,
                     });
                     let prompt = sent.prompt.clone().unwrap_or_default();
-                    self.begin(&sent, &prompt, text.clone(), Source::Hook);
+                    self.begin(&sent, &prompt, text.clone(), String::new(), Source::Hook);
                 }
                 let Some(open) = self.open.as_mut() else { return };
                 let agreed = open.command.source != Source::Hook && fold(&open.command.text) == fold(&text);
@@ -660,6 +693,12 @@ fn cut(text: &mut String) {
 
 fn fold_end(text: &str) -> String {
     text.trim_end().to_owned()
+}
+
+/// One sign for each key, as some programs show for a password.
+fn is_stars(text: &str) -> bool {
+    let mut signs = text.chars();
+    signs.next().is_some_and(|first| !first.is_alphanumeric() && signs.all(|sign| sign == first))
 }
 
 /// The same for every run of blanks: a screen does not tell them apart.
