@@ -347,7 +347,8 @@ pub(crate) enum Part<'e> {
 impl Part<'_> {
     fn is_payload(&self) -> bool {
         match self {
-            Part::Event(event) => bulk::data_len(event) > 0,
+            // A digest stands for payload that moves on as soon as it is taken.
+            Part::Event(event) => bulk::data_len(event) > 0 || matches!(event, Event::Digest { .. }),
             Part::Typed(_) | Part::Shown(_) => true,
         }
     }

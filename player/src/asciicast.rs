@@ -15,7 +15,7 @@ use crate::text;
 const LOOK_CHUNKS_MAX: usize = 16;
 
 /// Remarks that become no marker.
-const QUIET: [&str; 3] = ["channel", "decision", "closed"];
+const QUIET: [&str; 4] = ["channel", "decision", "closed", text::DIGEST];
 
 /// Which of the two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use portcullis_recording::Fault;
-use portcullis_recording::event::{Event, Timed};
+use portcullis_recording::event::{Direction, Event, Timed};
 
 use crate::plain;
 use crate::source::Cursor;
@@ -42,6 +42,8 @@ pub struct Channel {
     pub name: String,
     /// Whether anything came out of it.
     pub output: bool,
+    /// Bytes of which only digests were kept: from the client, and from the target.
+    pub digested: Option<(u64, u64)>,
 }
 
 /// All channels seen so far.
@@ -78,6 +80,14 @@ impl Channels {
                 channel.name = plain::bytes(detail, NAME_CHARS_MAX);
             }
             Event::Output(_) | Event::Stderr(_) => channel.output = true,
+            Event::Digest { direction, bytes, .. } => {
+                let (up, down) = channel.digested.get_or_insert_default();
+                let sum = match direction {
+                    Direction::ToTarget => up,
+                    Direction::ToClient | Direction::ToClientErr => down,
+                };
+                *sum = sum.saturating_add(*bytes);
+            }
             // The rest tells nothing about what a channel is.
             Event::ChannelOpen { .. }
             | Event::Input(_)
@@ -109,6 +119,15 @@ impl Channels {
         self.0.keys().copied()
     }
 
+    /// Of channels whose bytes were not kept, how many these were, in words.
+    pub fn digests(&self) -> Vec<(u32, String)> {
+        let words = |(n, channel): (&u32, &Channel)| {
+            let (up, down) = channel.digested?;
+            Some((*n, not_kept(up, down)))
+        };
+        self.0.iter().filter_map(words).collect()
+    }
+
     /// Those with a terminal.
     pub fn terminals(&self) -> impl Iterator<Item = u32> + '_ {
         self.0.iter().filter(|(_, c)| c.terminal).map(|(n, _)| *n)
@@ -119,6 +138,11 @@ impl Channels {
         let said = || self.0.iter().find(|(_, c)| c.output).map(|(n, _)| *n);
         self.terminals().next().or_else(said).or_else(|| self.numbers().next())
     }
+}
+
+/// What is said of bytes of which only digests were kept.
+pub fn not_kept(up: u64, down: u64) -> String {
+    format!("digest: {up} bytes up, {down} down, not kept")
 }
 
 /// Looks through the beginning of a recording, until the first terminal has said something, and goes back to its start.

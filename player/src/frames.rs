@@ -13,7 +13,7 @@ use crate::failure::{Exit, Failure};
 use crate::grid::{Grid, SIZE_DEFAULT, Stream};
 use crate::plain;
 use crate::source::Cursor;
-use crate::text::remark;
+use crate::text::{DIGEST, remark};
 
 /// What happens within this time is one picture.
 const FRAME_MS: u64 = 33;
@@ -24,7 +24,7 @@ const ENTRY_BYTES: usize = 16;
 /// Bytes of one mark's text.
 const MARK_CHARS_MAX: usize = 400;
 /// Remarks that become no mark.
-const QUIET: [&str; 3] = ["channel", "decision", "closed"];
+const QUIET: [&str; 4] = ["channel", "decision", "closed", DIGEST];
 
 /// Foreground, background, and what of `BOLD` and so on it is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]

@@ -16,7 +16,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::failure::{Exit, Failure};
-use crate::plain;
+use crate::plain::{self, hex};
 use crate::section::Section;
 use crate::times;
 
@@ -309,8 +309,4 @@ fn digest(section: Section) -> std::io::Result<(u64, [u8; 32])> {
         bytes = bytes.saturating_add(read as u64);
         std::io::BufRead::consume(&mut from, read);
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

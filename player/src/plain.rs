@@ -61,6 +61,11 @@ pub fn pictured(text: &str) -> String {
         .collect()
 }
 
+/// Bytes as lower-case hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// JSON text in which everything that is not shown is an escape: a terminal can print it.
 pub fn json(text: &str) -> String {
     let mut out = String::with_capacity(text.len());

@@ -273,7 +273,8 @@ impl Playback {
             | Event::ExitSignal { .. }
             | Event::ChannelClose { .. }
             | Event::ClockStep { .. }
-            | Event::Accounts(_) => 0,
+            | Event::Accounts(_)
+            | Event::Digest { .. } => 0,
         }
     }
 

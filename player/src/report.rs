@@ -176,10 +176,13 @@ pub struct Account {
     pub undelivered_up: u64,
     /// Bytes from the target that the client never got.
     pub undelivered_down: u64,
+    /// Bytes of which only digests were kept: from the client, and from the target.
+    pub digested: [u64; 2],
 }
 
-impl From<ChannelAccount> for Account {
-    fn from(account: ChannelAccount) -> Account {
+impl Account {
+    /// Of what was sealed, and what the content holds.
+    pub fn new(account: ChannelAccount, digested: [u64; 2]) -> Account {
         let ChannelAccount {
             channel,
             from_client,
@@ -205,6 +208,7 @@ impl From<ChannelAccount> for Account {
             withheld,
             undelivered_up,
             undelivered_down,
+            digested,
         }
     }
 }

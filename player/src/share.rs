@@ -11,6 +11,8 @@ use sha2::{Digest, Sha256};
 use vsss_rs::Gf256;
 use zeroize::Zeroizing;
 
+use crate::plain::hex;
+
 /// Bytes of a share file.
 pub const SHARE_BYTES_MAX: usize = 4 << 10;
 /// Fewest shares that may open: one would be no sharing.
@@ -235,10 +237,6 @@ impl Share {
 fn checksum(body: &str) -> String {
     let digest = Sha256::digest(body);
     hex(digest.get(..CHECKSUM_BYTES).unwrap_or_default())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 fn unhex(text: &str) -> Option<[u8; SPLIT_BYTES]> {

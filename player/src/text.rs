@@ -15,6 +15,8 @@ use crate::transcript::{Item, Transcript};
 
 /// Characters of one remark's text.
 const REMARK_CHARS_MAX: usize = 4096;
+/// What a remark about bytes that were not kept is called. There may be very many of them.
+pub const DIGEST: &str = "digest";
 /// Channels whose text is kept apart; the rest is only counted.
 const CHANNELS_MAX: usize = 256;
 
@@ -149,6 +151,8 @@ impl Teller<'_> {
                 }
                 Ok(())
             }
+            // One a batch: each is told to who looks at this channel alone, and their sum to all.
+            Event::Digest { .. } if self.choice.channel.is_none() => Ok(()),
             event => match remark(event) {
                 Some((kind, text)) if self.choice.input || kind != "hidden input" => {
                     self.remark(channel, Remark { at_ms, kind, text })
@@ -291,6 +295,11 @@ impl Teller<'_> {
                 Voice::Binary(n) => self.note(channel, format!("{n} bytes that are no text are not shown"))?,
             }
         }
+        for (channel, text) in self.channels.digests() {
+            if self.choice.channel.is_none_or(|only| only == channel) {
+                self.note(channel, text)?;
+            }
+        }
         for remark in std::mem::take(&mut self.last_words) {
             (self.each)(Piece::Remark { channel: 0, remark })?;
         }
@@ -376,6 +385,15 @@ pub fn remark(event: &Event<'_>) -> Option<(&'static str, String)> {
             )
         }
         Event::Marker { text } => ("marker", shown(text.as_bytes())),
+        Event::Digest {
+            direction,
+            bytes,
+            sha256,
+        } => {
+            let hash = plain::hex(sha256);
+            let way = way(*direction);
+            (DIGEST, format!("{bytes} bytes {way}, not kept, SHA-256 {hash}"))
+        }
         Event::End { code, text } => ("end", shown(format!("{code}: {text}").as_bytes())),
         Event::Output(_)
         | Event::Input(_)

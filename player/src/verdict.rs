@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use portcullis_recording::event::ChannelAccount;
 use portcullis_recording::seal::SealKind;
 use portcullis_recording::trust::NodeKey;
 use portcullis_recording::{
@@ -176,8 +177,15 @@ fn good(mut verified: Verified<Bytes>, trust: Option<&Trust>, place: &Place<'_>)
     }
     report.encryption = encryption.clone();
     if ask.content && !verified.is_locked() {
-        match verified.check_content().and_then(|_| verified.accounts()) {
-            Ok(accounts) => report.accounts = accounts.into_iter().map(Account::from).collect(),
+        let checked = verified.check_content();
+        match checked.and_then(|checked| Ok((checked, verified.accounts()?))) {
+            Ok((checked, accounts)) => {
+                let account = |account: ChannelAccount| {
+                    let digested = checked.digested.get(&account.channel).copied().unwrap_or_default();
+                    Account::new(account, digested)
+                };
+                report.accounts = accounts.into_iter().map(account).collect();
+            }
             Err(fault) => {
                 report = invalid(fault)?;
                 report.encryption = encryption;

@@ -47,6 +47,10 @@ impl Batch {
         COLUMNS_BYTES + self.payloads.len() + self.events.len() * HEADER_BYTES_MAX
     }
 
+    pub(crate) fn kinds(&self) -> impl Iterator<Item = u8> {
+        self.events.iter().map(|event| event.kind)
+    }
+
     /// Adds an event.
     pub fn push(&mut self, at_ms: u64, channel: u32, event: &Event<'_>) -> Result<(), WriteError> {
         if at_ms > TIME_MS_MAX {

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use crate::head::Version;
 pub use crate::payload::PayloadError;
 
 /// One event with its time and channel. Channel 0 is the connection itself, 1 and up are session channels.
@@ -224,6 +225,15 @@ pub enum Event<'a> {
         /// One sentence.
         text: Cow<'a, str>,
     },
+    /// Bytes that crossed and were not kept: who has them from elsewhere can hold them against this.
+    Digest {
+        /// Which way they were going.
+        direction: Direction,
+        /// How many: at least 1, at most [`crate::limits::DIGEST_BYTES_MAX`].
+        bytes: u64,
+        /// SHA-256 of exactly these.
+        sha256: [u8; 32],
+    },
 }
 
 /// Kind bytes (FORMAT.md section 5.1).
@@ -272,6 +282,8 @@ pub mod kind {
     pub const ACCOUNTS: u8 = 0x33;
     /// End.
     pub const END: u8 = 0x34;
+    /// Digest.
+    pub const DIGEST: u8 = 0x35;
     /// Sealed row: only in tail files of encrypted recordings, never an event.
     pub const SEALED_ROW: u8 = 0x7E;
     /// CHECK record: only in tail files, never an event.
@@ -280,6 +292,14 @@ pub mod kind {
     pub const SALT: u8 = 0x80;
     /// First ignorable kind: readers skip 0x80..=0xFF.
     pub const IGNORABLE_FIRST: u8 = 0x80;
+}
+
+/// The version that brought a kind of event.
+pub(crate) fn since(kind: u8) -> Version {
+    match kind {
+        kind::DIGEST => Version::Three,
+        _ => Version::One,
+    }
 }
 
 impl Event<'_> {
@@ -308,6 +328,7 @@ impl Event<'_> {
             Event::Marker { .. } => kind::MARKER,
             Event::Accounts(_) => kind::ACCOUNTS,
             Event::End { .. } => kind::END,
+            Event::Digest { .. } => kind::DIGEST,
         }
     }
 
@@ -408,6 +429,15 @@ impl Event<'_> {
             Event::End { code, text: t } => Event::End {
                 code: text(code),
                 text: text(t),
+            },
+            Event::Digest {
+                direction,
+                bytes,
+                sha256,
+            } => Event::Digest {
+                direction,
+                bytes,
+                sha256,
             },
         }
     }

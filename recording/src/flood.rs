@@ -90,6 +90,7 @@ impl Flood {
         event: &'p Event<'_>,
         pieces: &mut Vec<Piece<'p>>,
     ) -> Result<(), WriteError> {
+        self.writer.may_say(event.kind())?;
         let at_ms = self.writer.time(at_ms)?;
         let payload = event.payload()?;
         let mut header = Vec::with_capacity(LEAD_BYTES_MAX);

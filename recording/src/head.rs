@@ -9,6 +9,8 @@ use crate::limits::HEAD_TEXT_BYTES_MAX;
 /// Fill it in for [`crate::Writer::prepare`]; `k0_pub` and `salt` are made there and whatever they hold is replaced.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Head {
+    /// The version of the format that all of the file is in.
+    pub version: Version,
     /// Random id of the session.
     pub session_id: [u8; 16],
     /// Name of the node that recorded.
@@ -52,6 +54,42 @@ pub struct Head {
     /// SHA-256 of the envelope, the age file that holds the content key: the recording is encrypted. `None` for a clear
     /// one. Set by `Writer::prepare_encrypted` (FORMAT.md section 10).
     pub envelope_sha256: Option<[u8; 32]>,
+}
+
+/// A version of the format. Each has the kinds of events of those before it (FORMAT.md section 5.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Version {
+    /// Clear recordings.
+    One,
+    /// Encrypted ones.
+    Two,
+    /// Both: it is encrypted if the HEAD names an envelope.
+    #[default]
+    Three,
+}
+
+impl Version {
+    /// What is written today.
+    pub const LATEST: Version = Version::Three;
+
+    fn number(self) -> u64 {
+        match self {
+            Version::One => 1,
+            Version::Two => 2,
+            Version::Three => 3,
+        }
+    }
+
+    fn of(number: u64, encrypted: bool) -> Result<Version, Malformed> {
+        match (number, encrypted) {
+            (1, false) => Ok(Version::One),
+            (2, true) => Ok(Version::Two),
+            (3, _) => Ok(Version::Three),
+            (1, true) => Err(Malformed("head of version 1 with an envelope")),
+            (2, false) => Err(Malformed("head of version 2 without an envelope")),
+            _ => Err(Malformed("head version is none of 1, 2 and 3")),
+        }
+    }
 }
 
 /// How the client reached us.
@@ -98,19 +136,16 @@ impl TargetKind {
 const FIELDS_CLEAR: u64 = 21;
 /// Fields of an encrypted recording's head.
 const FIELDS_ENCRYPTED: u64 = 22;
-const VERSION_CLEAR: u64 = 1;
-const VERSION_ENCRYPTED: u64 = 2;
 
 impl Head {
     /// Deterministic CBOR of every field: what the HEAD frame holds before the signature.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut w = cbor::Writer::default();
-        let (fields, version) = match self.envelope_sha256 {
-            None => (FIELDS_CLEAR, VERSION_CLEAR),
-            Some(_) => (FIELDS_ENCRYPTED, VERSION_ENCRYPTED),
-        };
-        w.map(fields);
-        w.key(0).uint(version);
+        w.map(match self.envelope_sha256 {
+            None => FIELDS_CLEAR,
+            Some(_) => FIELDS_ENCRYPTED,
+        });
+        w.key(0).uint(self.version.number());
         w.key(1).bytes(&self.session_id);
         w.key(2).text(&self.node);
         w.key(3).uint(self.opened_wall_ms);
@@ -140,17 +175,11 @@ impl Head {
     pub(crate) fn decode(bytes: &[u8]) -> Result<Head, Malformed> {
         const T: usize = HEAD_TEXT_BYTES_MAX;
         let mut r = cbor::Reader::new(bytes);
-        // The first byte tells how many fields there are, and the version must agree with it.
+        // The first byte tells how many fields there are, and versions 1 and 2 must agree with it.
         let encrypted = bytes.first() == Some(&(0xA0 | FIELDS_ENCRYPTED as u8));
         r.map(if encrypted { FIELDS_ENCRYPTED } else { FIELDS_CLEAR })?;
-        match r.key(0)?.uint()? {
-            VERSION_CLEAR if !encrypted => {}
-            VERSION_ENCRYPTED if encrypted => {}
-            VERSION_CLEAR => return Err(Malformed("head of version 1 with an envelope")),
-            VERSION_ENCRYPTED => return Err(Malformed("head of version 2 without an envelope")),
-            _ => return Err(Malformed("head version is neither 1 nor 2")),
-        }
         let mut head = Head {
+            version: Version::of(r.key(0)?.uint()?, encrypted)?,
             session_id: r.key(1)?.array_of()?,
             node: r.key(2)?.text(T)?.to_owned(),
             opened_wall_ms: r.key(3)?.time()?,

@@ -76,7 +76,7 @@ pub use batch::Batch;
 pub use event::{Event, Timed};
 pub use fault::{Fault, Why};
 pub use flood::{Flood, Piece};
-pub use head::Head;
+pub use head::{Head, Version};
 pub use keys::Entropy;
 pub use leaf::LedgerLeaf;
 pub use line::LineCipher;

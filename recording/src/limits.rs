@@ -12,6 +12,8 @@ pub const SEGMENT_BYTES_TARGET: usize = 1 << 20;
 pub const TAIL_BYTES_MAX: usize = 5 << 20;
 /// Payload bytes of one event.
 pub const EVENT_PAYLOAD_BYTES_MAX: usize = 1 << 20;
+/// Bytes that one digest may stand for: as many as one event could have held.
+pub const DIGEST_BYTES_MAX: u64 = EVENT_PAYLOAD_BYTES_MAX as u64;
 /// Bytes of keyframes put at the start of one chunk; those beyond it are left out.
 pub const KEYFRAMES_BYTES_MAX: usize = 768 << 10;
 /// Bytes of a sealed row's payload: kind, channel, payload and tag of the event in it.

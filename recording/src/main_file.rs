@@ -4,7 +4,7 @@ use crate::bytes::put_varint;
 use crate::chunk::{ChunkLeaf, FLAG_STORED};
 use crate::fault::Why;
 use crate::frame::{SKIP_HEADER_BYTES, Skip, seek_table};
-use crate::head::Head;
+use crate::head::{Head, Version};
 use crate::keys::{Domain, EpochKey, sha256};
 use crate::leaf::{LeafKind, LedgerLeaf};
 use crate::limits::CHUNKS_MAX;
@@ -19,6 +19,7 @@ pub struct Main {
     h0: [u8; 32],
     session_id: [u8; 16],
     opened_wall_ms: u64,
+    version: Version,
     encrypted: bool,
     offset: u64,
     frames: Vec<(u32, u32)>,
@@ -51,6 +52,7 @@ impl Main {
             h0,
             session_id: head.session_id,
             opened_wall_ms: head.opened_wall_ms,
+            version: head.version,
             encrypted: head.is_encrypted(),
             offset: 0,
             frames: Vec::new(),
@@ -102,6 +104,10 @@ impl Main {
 
     pub(crate) fn h0(&self) -> [u8; 32] {
         self.h0
+    }
+
+    pub(crate) fn version(&self) -> Version {
+        self.version
     }
 
     /// Whether its chunks are encrypted, as its head says.

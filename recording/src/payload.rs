@@ -3,17 +3,18 @@
 use std::borrow::Cow;
 
 use crate::cbor::{Malformed, Reader, Writer};
-use crate::event::{ChannelAccount, Direction, Event, NoticeHow, Party, kind};
+use crate::event::{ChannelAccount, Direction, Event, NoticeHow, Party, kind, since};
+use crate::head::Version;
 use crate::limits::{
-    ACCOUNTS_CHANNELS_MAX, EVENT_PAYLOAD_BYTES_MAX, EVENT_TEXT_BYTES_MAX, HIDDEN_CLASS_MAX, HIDDEN_CLASS_MIN,
-    KEYFRAME_DUMP_BYTES_MAX, LINE_SEALS_MAX,
+    ACCOUNTS_CHANNELS_MAX, DIGEST_BYTES_MAX, EVENT_PAYLOAD_BYTES_MAX, EVENT_TEXT_BYTES_MAX, HIDDEN_CLASS_MAX,
+    HIDDEN_CLASS_MIN, KEYFRAME_DUMP_BYTES_MAX, LINE_SEALS_MAX,
 };
 use crate::line;
 
 /// Why a payload was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PayloadError {
-    /// A kind this version does not know and may not skip.
+    /// A kind that the recording's version does not have, and nobody may skip.
     #[error("unknown kind {0:#04x}")]
     UnknownKind(u8),
     /// Not the one encoding of a value.
@@ -44,7 +45,7 @@ impl<'a> Event<'a> {
         }
         let payload = self.structured();
         // What cannot be read back must not be written: one rule, kept by the reader itself.
-        match Event::decode(self.kind(), &payload) {
+        match Event::decode(Version::LATEST, self.kind(), &payload) {
             Ok(Some(_)) => Ok(Cow::Owned(payload)),
             Ok(None) => Err(PayloadError::UnknownKind(self.kind())),
             Err(e) => Err(e),
@@ -138,12 +139,22 @@ impl<'a> Event<'a> {
             Event::End { code, text } => {
                 w.array(2).text(code).text(text);
             }
+            Event::Digest {
+                direction,
+                bytes,
+                sha256,
+            } => {
+                w.array(3).uint(direction.code()).uint(*bytes).bytes(sha256);
+            }
         }
         w.into_bytes()
     }
 
-    /// Reads a payload. `None` for the ignorable kinds (FORMAT.md section 5.3).
-    pub(crate) fn decode(kind: u8, payload: &'a [u8]) -> Result<Option<Event<'a>>, PayloadError> {
+    /// Reads a payload in a recording of this version. `None` for the ignorable kinds (FORMAT.md section 5.3).
+    pub(crate) fn decode(version: Version, kind: u8, payload: &'a [u8]) -> Result<Option<Event<'a>>, PayloadError> {
+        if since(kind) > version {
+            return Err(PayloadError::UnknownKind(kind));
+        }
         if payload.len() > B {
             return Err(PayloadError::TooLarge(kind));
         }
@@ -315,6 +326,18 @@ fn structured<'a>(kind: u8, r: &mut Reader<'a>) -> Result<Option<Event<'a>>, Mal
             Event::End {
                 code: r.text(T)?.into(),
                 text: r.text(T)?.into(),
+            }
+        }
+        kind::DIGEST => {
+            r.array(3)?;
+            let (direction, bytes) = (Direction::from_code(r.uint()?)?, r.uint()?);
+            if !(1..=DIGEST_BYTES_MAX).contains(&bytes) {
+                return Err(Malformed("digest of no bytes, or of too many"));
+            }
+            Event::Digest {
+                direction,
+                bytes,
+                sha256: r.array_of()?,
             }
         }
         _ => return Ok(None),

@@ -8,7 +8,7 @@ use crate::columns::Content;
 use crate::event::{Event, Timed, kind};
 use crate::fault::{Fault, Why};
 use crate::frame::{SKIP_HEADER_BYTES, decompress, torn_stored_content, walk_decrypted};
-use crate::head::Head;
+use crate::head::{Head, Version};
 use crate::keys::sha256;
 use crate::limits::{CHUNK_RAW_BYTES_MAX, LINE_KEYS_MAX};
 use crate::line::LineCipher;
@@ -218,6 +218,7 @@ impl<R: Read + Seek> Reading<R> {
                 .unwrap_or_default(),
         };
         Ok(Chunk {
+            version: self.head.version,
             info,
             content,
             ends,
@@ -281,6 +282,7 @@ impl<R: Read + Seek> Reading<R> {
 
 /// One chunk's content, checked and unpacked.
 pub struct Chunk {
+    version: Version,
     info: ChunkInfo,
     content: Vec<u8>,
     /// Why a tail's content ends early.
@@ -364,7 +366,7 @@ impl<'c> ChunkEvents<'c> {
             }
             self.line_keys |= row.kind == kind::LINE_KEY;
             self.last_ms = row.at_ms;
-            let Some(event) = Event::decode(row.kind, row.payload)? else {
+            let Some(event) = Event::decode(self.chunk.version, row.kind, row.payload)? else {
                 continue;
             };
             if let Event::Marker { text } = &event

@@ -1,12 +1,12 @@
 //! Makes redacted copies (FORMAT.md section 3.8): everything of the original verbatim but the chunks that are replaced.
 //! The original is never written.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Seek, SeekFrom, Write};
 
 use crate::chunk::{FLAG_KEYFRAME, FLAG_LINE_KEYS};
 use crate::columns::encode_columns;
-use crate::event::{Event, PayloadError, Timed, kind};
+use crate::event::{Event, PayloadError, Timed, kind, since};
 use crate::fault::{Fault, Why};
 use crate::frame::{Skip, seek_table};
 use crate::keys::{Domain, SIGNATURE_BYTES, sha256};
@@ -84,6 +84,7 @@ pub struct Redactor {
 pub struct Replacement {
     replaced: Replaced,
     frame: Vec<u8>,
+    kinds: BTreeSet<u8>,
 }
 
 impl Replacement {
@@ -149,6 +150,7 @@ impl Replacement {
                 marks,
             },
             frame,
+            kinds: rows.iter().map(|row| row.kind).collect(),
         })
     }
 
@@ -196,6 +198,10 @@ impl<R: Read + Seek> Verified<R> {
             let known = self.chunks().iter().find(|info| info.index == index);
             if known.is_none_or(|info| !info.kind.is_finished()) {
                 return Err(RedactError::NotAChunk(index));
+            }
+            let version = self.head().version;
+            if let Some(kind) = replacement.kinds.into_iter().find(|kind| since(*kind) > version) {
+                return Err(PayloadError::UnknownKind(kind).into());
             }
             replaced.insert(index, replacement.replaced);
             frames.insert(index, replacement.frame);

@@ -5,9 +5,10 @@ use std::collections::{HashMap, HashSet};
 
 use crate::chunk::{FLAG_KEYFRAME, FLAG_LINE_KEYS};
 use crate::columns::encode_columns;
-use crate::event::{Event, kind};
+use crate::event::{Event, PayloadError, kind};
 use crate::fault::Why;
 use crate::frame::{Skip, compress};
+use crate::head::Version;
 use crate::keys::{EpochKey, sha256};
 use crate::limits::{CHUNK_RAW_BYTES_MAX, CHUNK_STORED_BYTES_MAX, KEYFRAMES_BYTES_MAX};
 use crate::line::LineCipher;
@@ -155,13 +156,18 @@ impl TailText<'_> {
 
 fn outputs(clear: &[u8]) -> Result<impl Iterator<Item = (u64, u32, Screen<'_>)>, WriteError> {
     Ok(rows(clear)?.into_iter().filter_map(|row| {
-        let screen = match Event::decode(row.kind, row.payload) {
+        let screen = match decode(row.kind, row.payload) {
             Ok(Some(Event::Output(_))) => Screen::Bytes(row.payload),
             Ok(Some(Event::Resize { cols, rows, .. })) => Screen::Size { cols, rows },
             _ => return None,
         };
         Some((row.at_ms, row.channel, screen))
     }))
+}
+
+/// A payload that this crate has written just now.
+fn decode(kind: u8, payload: &[u8]) -> Result<Option<Event<'_>>, PayloadError> {
+    Event::decode(Version::LATEST, kind, payload)
 }
 
 fn rows(clear: &[u8]) -> Result<Vec<RawEvent<'_>>, WriteError> {
@@ -250,7 +256,7 @@ impl Lines {
     fn of(rows: &[RawEvent<'_>]) -> Lines {
         let mut lines = Lines::default();
         for row in rows {
-            match Event::decode(row.kind, row.payload) {
+            match decode(row.kind, row.payload) {
                 Ok(Some(Event::LineKey { line, key })) => {
                     lines.keys.entry(line).or_insert(key);
                 }
@@ -268,7 +274,7 @@ impl Lines {
                 line,
                 counter,
                 ciphertext,
-            })) = Event::decode(row.kind, row.payload)
+            })) = decode(row.kind, row.payload)
                 && let Some(key) = lines.keys.get(&line)
                 && LineCipher::open(key, line, counter, &ciphertext).is_none()
             {
@@ -289,7 +295,7 @@ impl Lines {
             kind: row.kind,
             payload: Cow::Borrowed(row.payload),
         };
-        match Event::decode(row.kind, row.payload) {
+        match decode(row.kind, row.payload) {
             Ok(Some(Event::SealedInput {
                 line,
                 counter,

@@ -8,6 +8,7 @@ use crate::cbor::{self, Malformed};
 use crate::event::{Event, kind};
 use crate::fault::Why;
 use crate::frame::{SKIP_HEADER_BYTES, Skip};
+use crate::head::Version;
 use crate::keys::{Domain, EpochKey, SIGNATURE_BYTES, sha256, signed_by, split_signature};
 use crate::limits::{CHUNKS_MAX, EVENT_PAYLOAD_BYTES_MAX, STATEMENT_BYTES_MAX, TAIL_BYTES_MAX};
 use crate::ratchet::{ChunkKeys, TAG_BYTES};
@@ -195,11 +196,11 @@ fn open_sealed_row(row: &[u8]) -> Result<(u8, u32, &[u8]), Malformed> {
 
 /// Whether a row may be in a tail, as far as can be told without a key. In an encrypted recording every event is sealed:
 /// whoever has no key cannot add one.
-fn may_be_in_tail(row: &RawEvent<'_>, encrypted: bool) -> bool {
+fn may_be_in_tail(row: &RawEvent<'_>, (version, encrypted): (Version, bool)) -> bool {
     if encrypted {
         row.kind == kind::SEALED_ROW && row.channel == 0 && row.payload.len() >= SEALED_ROW_BYTES_MIN
     } else {
-        Event::decode(row.kind, row.payload).is_ok()
+        Event::decode(version, row.kind, row.payload).is_ok()
     }
 }
 
@@ -299,9 +300,9 @@ pub(crate) struct Inspected {
     pub(crate) events: u64,
 }
 
-/// Reads a tail that `signer` must have opened. A torn or broken record ends it; a broken opening is a fault.
+/// Reads a tail that `signer` must have opened, of a recording of this version, encrypted or not. A torn or broken record ends it; a broken opening is a fault.
 /// So does the bound of a tail file: no writer goes beyond it.
-pub(crate) fn inspect(bytes: &[u8], signer: &[u8; 32], encrypted: bool) -> Result<Inspected, Why> {
+pub(crate) fn inspect(bytes: &[u8], signer: &[u8; 32], form: (Version, bool)) -> Result<Inspected, Why> {
     let bytes = bytes.get(..TAIL_BYTES_MAX).unwrap_or(bytes);
     let Opening {
         open,
@@ -350,7 +351,7 @@ pub(crate) fn inspect(bytes: &[u8], signer: &[u8; 32], encrypted: bool) -> Resul
             checks += 1;
             (seen.vouched, seen.vouched_ms) = (end, row.at_ms);
         } else {
-            if !may_be_in_tail(&row, encrypted) {
+            if !may_be_in_tail(&row, form) {
                 break;
             }
             if seen.events == 0 {

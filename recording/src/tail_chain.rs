@@ -6,6 +6,7 @@ use crate::bytes::{CUT_OFF, Cursor};
 use crate::event::{Event, kind};
 use crate::fault::Why;
 use crate::frame::torn_stored_content;
+use crate::head::Version;
 use crate::keys::sha256;
 use crate::limits::{CHUNK_RAW_BYTES_MAX, CHUNK_STORED_BYTES_MAX};
 use crate::main_file::Main;
@@ -16,6 +17,7 @@ use crate::tail::inspect;
 /// What the next tail must be like.
 pub(crate) struct TailChain {
     h0: [u8; 32],
+    version: Version,
     /// Rows are sealed, and stored chunks are not.
     encrypted: bool,
     index: u64,
@@ -39,6 +41,7 @@ impl TailChain {
         let last_ms = main.last_ms();
         TailChain {
             h0: main.h0(),
+            version: main.version(),
             encrypted: main.is_encrypted(),
             index: main.chunks(),
             signer,
@@ -76,7 +79,7 @@ impl TailChain {
 
     /// Takes the next tail file's bytes. `stored_len` of the result says how many of them are good.
     pub(crate) fn take_tail(&mut self, bytes: &[u8]) -> Result<ChunkInfo, Why> {
-        let seen = inspect(bytes, &self.signer, self.encrypted)?;
+        let seen = inspect(bytes, &self.signer, (self.version, self.encrypted))?;
         if seen.open.index != self.index || self.key.is_some_and(|key| key != seen.open.key) {
             return Err(Why::TailOrder);
         }
@@ -133,10 +136,10 @@ impl TailChain {
             return Err(Why::Malformed("a stored chunk in an encrypted recording"));
         }
         let key = self.key.filter(|_| self.taken == 0).ok_or(Why::TailOrder)?;
-        let mut torn = Torn::read(bytes, CHUNK_RAW_BYTES_MAX)?;
+        let mut torn = Torn::read(self.version, bytes, CHUNK_RAW_BYTES_MAX)?;
         if let Some(end) = torn.bad {
             // Only the whole blocks before it count, as with the records of a tail.
-            torn = Torn::read(bytes, end)?;
+            torn = Torn::read(self.version, bytes, end)?;
         }
         if torn.first_ms < self.last_ms {
             return Err(Why::TimesBackwards);
@@ -203,7 +206,7 @@ struct Torn {
 
 impl Torn {
     /// Reads as many whole blocks as hold at most `raw_max` bytes.
-    fn read(bytes: &[u8], raw_max: usize) -> Result<Torn, Why> {
+    fn read(version: Version, bytes: &[u8], raw_max: usize) -> Result<Torn, Why> {
         let (content, stored_len) =
             torn_stored_content(bytes, raw_max).ok_or(Why::Malformed("not a torn stored chunk"))?;
         let mut c = Cursor::new(&content);
@@ -226,7 +229,7 @@ impl Torn {
                 _ => Ok(row),
             });
             match row {
-                Ok(row) if row.kind != kind::CHECK && Event::decode(row.kind, row.payload).is_ok() => {
+                Ok(row) if row.kind != kind::CHECK && Event::decode(version, row.kind, row.payload).is_ok() => {
                     torn.last_ms = row.at_ms;
                     torn.events += 1;
                 }

@@ -1,12 +1,14 @@
 //! What the player may draw, and what it may draw only under a name that says so (FORMAT.md section 8).
 
+use std::collections::BTreeMap;
 use std::io::{Read, Seek};
 
-use crate::event::{ChannelAccount, Event};
+use crate::event::{ChannelAccount, Direction, Event, Timed};
 use crate::fault::{Fault, Why};
 use crate::head::Head;
 use crate::keys::sha256;
 use crate::leaf::LedgerLeaf;
+use crate::limits::ACCOUNTS_CHANNELS_MAX;
 use crate::proof::Ledger;
 use crate::ratchet::ContentKey;
 use crate::reader::{Chunk, ChunkInfo, Events, Reading};
@@ -149,15 +151,15 @@ impl<R: Read + Seek> Verified<R> {
     }
 
     /// Decodes everything: that every chunk holds what its leaf says, and that the last accounts are the sealed ones.
-    /// Gives the number of events shown.
-    pub fn check_content(&mut self) -> Result<u64, Fault> {
-        let mut shown = 0;
+    pub fn check_content(&mut self) -> Result<Checked, Fault> {
+        let mut checked = Checked::default();
         let mut accounts = [0; 32];
         for at in 0..self.reading.chunks.len() {
             let chunk = self.reading.chunk(at)?;
             for timed in chunk.events()? {
-                let event = timed?.event;
-                shown += 1;
+                let Timed { channel, event, .. } = timed?;
+                checked.events += 1;
+                checked.note(channel, &event);
                 if let Event::Accounts(_) = &event {
                     let payload = event.payload().map_err(|e| chunk.info().fault(e.into()))?;
                     accounts = sha256(&payload);
@@ -173,7 +175,7 @@ impl<R: Read + Seek> Verified<R> {
                     Why::Content("the accounts are not those that were sealed"),
                 ))
             }
-            _ => Ok(shown),
+            _ => Ok(checked),
         }
     }
 
@@ -192,6 +194,33 @@ impl<R: Read + Seek> Verified<R> {
             }
         }
         Ok(Vec::new())
+    }
+}
+
+/// What was in the content of a recording.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Checked {
+    /// Events, those that are skipped left out.
+    pub events: u64,
+    /// By channel the bytes of which only digests were kept: from the client, and from the target. Of as many channels as
+    /// accounts hold.
+    pub digested: BTreeMap<u32, [u64; 2]>,
+}
+
+impl Checked {
+    fn note(&mut self, channel: u32, event: &Event<'_>) {
+        let Event::Digest { direction, bytes, .. } = event else {
+            return;
+        };
+        if self.digested.len() >= ACCOUNTS_CHANNELS_MAX && !self.digested.contains_key(&channel) {
+            return;
+        }
+        let [up, down] = self.digested.entry(channel).or_default();
+        let sum = match direction {
+            Direction::ToTarget => up,
+            Direction::ToClient | Direction::ToClientErr => down,
+        };
+        *sum = sum.saturating_add(*bytes);
     }
 }
 

@@ -1,7 +1,7 @@
 //! The live end of a recording: keys, tails and the seal (FORMAT.md sections 4 and 7). Bytes out; the caller does the IO.
 
 use crate::batch::Batch;
-use crate::event::{Event, PayloadError};
+use crate::event::{Event, PayloadError, since};
 use crate::flood::Flood;
 use crate::frame::Skip;
 use crate::head::Head;
@@ -226,6 +226,7 @@ impl Writer {
 
     /// Appends an event to the tail: `out` gets the bytes, sealed if the recording is encrypted.
     pub fn push(&mut self, at_ms: u64, channel: u32, event: &Event<'_>, out: &mut Vec<u8>) -> Result<(), WriteError> {
+        self.may_say(event.kind())?;
         let payload = event.payload()?;
         let at_ms = self.time(at_ms)?;
         let tail = self.tail.as_mut().ok_or(WriteError::TailClosed)?;
@@ -300,6 +301,7 @@ impl Writer {
     /// The batch is taken once they are written.
     pub fn put_batch(&mut self, batch: Batch, level: i32, main: &mut Main) -> Result<Vec<u8>, WriteError> {
         self.may_write(main)?;
+        batch.kinds().try_for_each(|kind| self.may_say(kind))?;
         let keys = self.cipher.as_ref().map(|cipher| &cipher.keys);
         let (frame, facts, accounts) = batch.encode(self.last_ms, level, keys, &self.key.salt())?;
         let next = EpochKey::generate(&mut self.entropy);
@@ -323,6 +325,14 @@ impl Writer {
         let mut out = main.index_frame();
         out.extend(main.end_frames(&self.key.signed(Domain::Seal, seal.encode())));
         Ok((out, Sealed::new(self.head, seal, main.offset())))
+    }
+
+    /// An older version has fewer kinds of events.
+    pub(crate) fn may_say(&self, kind: u8) -> Result<(), PayloadError> {
+        match since(kind) > self.head.version {
+            true => Err(PayloadError::UnknownKind(kind)),
+            false => Ok(()),
+        }
     }
 
     pub(crate) fn may_write(&self, main: &Main) -> Result<(), WriteError> {

@@ -9,11 +9,11 @@ use portcullis_recording::event::Event;
 use portcullis_recording::limits::ENVELOPE_BYTES_MAX;
 use portcullis_recording::segment::Screen;
 use portcullis_recording::{
-    Batch, ChunkKind, ContentKey, Fault, LineCipher, Timed, Verdict, Verified, Why, WriteError, Writer, recover,
-    verify, verify_spool,
+    Batch, ChunkKind, ContentKey, Fault, LineCipher, Timed, Verdict, Verified, Version, Why, WriteError, Writer,
+    recover, verify, verify_spool,
 };
 use support::sealed::{ENVELOPE, content_key, open_encrypted, small_encrypted};
-use support::{STEP, entropy, head, node, out, small, trust};
+use support::{STEP, entropy, head_in, node, out, small, trust};
 
 const CANARY: &str = "correct horse battery staple";
 
@@ -60,7 +60,7 @@ fn it_verifies_locked_and_reads_unlocked() {
 
     v.unlock(content_key());
     assert!(!v.is_locked());
-    assert!(v.check_content().unwrap() > 20);
+    assert!(v.check_content().unwrap().events > 20);
     let encrypted: Vec<_> = v.events().map(Result::unwrap).collect();
     let clear: Vec<_> = verified(&small(1).file).events().map(Result::unwrap).collect();
     let of = |events: &[Timed<'static>], kind| {
@@ -139,7 +139,8 @@ fn every_byte_and_every_end_counts_without_a_key() {
 #[test]
 fn a_head_and_its_key_belong_together() {
     let key = content_key;
-    let refused = |envelope: &[u8]| Writer::prepare_encrypted(head(1), entropy(1), key(), envelope).err();
+    let refused =
+        |envelope: &[u8]| Writer::prepare_encrypted(head_in(Version::Two, 1), entropy(1), key(), envelope).err();
     assert_eq!(refused(b""), Some(WriteError::Envelope));
     assert_eq!(refused(&vec![0; ENVELOPE_BYTES_MAX + 1]), Some(WriteError::Envelope));
     assert_eq!(refused(&vec![0; ENVELOPE_BYTES_MAX]), None);
@@ -253,7 +254,7 @@ fn no_byte_that_is_written_is_in_clear() {
         .unwrap();
     assert_eq!(decompressed, b"");
     let mut v = unlocked(&file);
-    assert!(v.check_content().unwrap() > 0);
+    assert!(v.check_content().unwrap().events > 0);
     let seen = v
         .events()
         .filter(|t| format!("{t:?}").contains(CANARY) || shows(t.as_ref().unwrap()));

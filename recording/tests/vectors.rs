@@ -8,6 +8,8 @@ mod support;
 
 #[path = "vectors/crashed.rs"]
 mod crashed;
+#[path = "vectors/digests.rs"]
+mod digests;
 #[path = "vectors/encrypted.rs"]
 mod encrypted;
 #[path = "vectors/finished.rs"]
@@ -76,6 +78,7 @@ fn vectors() -> Vec<Vector> {
         trusted::vectors(),
         encrypted::vectors(),
         redacted::vectors(),
+        digests::vectors(),
     ]
     .into_iter()
     .flatten()

@@ -13,6 +13,7 @@ use crate::api::wire::access::{ExplainRequest, Explained};
 use crate::kernel::grant::Capability;
 use crate::kernel::id::{Destination, IdentityName, Login, TargetName};
 use crate::kernel::policy::facts::Action;
+use crate::kernel::policy::obligations::{Obligations, RecordMode};
 
 /// `explain`'s arguments.
 #[derive(Args, Debug)]
@@ -119,7 +120,7 @@ fn text(told: &Explained) -> String {
 }
 
 /// Obligations in words.
-pub fn wants(obligations: &crate::kernel::policy::obligations::Obligations) -> Vec<String> {
+pub fn wants(obligations: &Obligations) -> Vec<String> {
     let mut wants = Vec::new();
     let minutes = |ms: u64| format!("{} min", ms / 60_000);
     match obligations.approvals {
@@ -139,6 +140,15 @@ pub fn wants(obligations: &crate::kernel::policy::obligations::Obligations) -> V
     if obligations.step_up_ms.is_some() {
         wants.push("a fresh proof".to_owned());
     }
+    wants.extend(obligations.record.map(|mode| {
+        match mode {
+            RecordMode::Digest => "of forwards only digests are recorded",
+            RecordMode::Full => "recorded in full",
+            RecordMode::Durable => "recorded durably",
+            RecordMode::Encrypted => "recorded encrypted",
+        }
+        .to_owned()
+    }));
     for (on, word) in [
         (obligations.review, "a review afterwards"),
         (obligations.single_use, "one session only"),

@@ -238,7 +238,7 @@ fn reasons_are_shown_only_after_proof_of_our_ca_and_destination() {
     }
 }
 
-mod break_glass {
+pub mod break_glass {
     use std::collections::BTreeSet;
 
     use super::*;
@@ -315,6 +315,11 @@ mod break_glass {
         let signed = Arc::new(Signed::new(statement, &"gate1".parse().unwrap(), by, 2).unwrap());
         let here = (peer.parse().unwrap(), now);
         admit_break_glass(presented, &trust(), &wanted.parse().unwrap(), here, &signed, standing)
+    }
+
+    /// Somebody who broke the glass, and may forward.
+    pub fn admitted() -> Admitted {
+        decide(&long(), statement(), "root@db1", PEER, NOW, AWAY).unwrap()
     }
 
     #[test]

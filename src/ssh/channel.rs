@@ -12,6 +12,7 @@ use super::budget::Budget;
 use super::control::Control;
 use super::gated::Kill;
 use super::lane::{Lane, LaneError, Stream};
+use crate::kernel::policy::Kept;
 use crate::kernel::screen_state::ScreenState;
 use crate::kernel::session::EndReason;
 
@@ -133,6 +134,8 @@ pub struct Channel {
     /// Its number in the recording, from 1.
     pub number: u32,
     pub carries: Carries,
+    /// What is recorded of its bytes.
+    pub kept: Kept,
     pub up: Lane<Up>,
     pub down: Lane<Down>,
     /// Ends both pumps of this channel.
@@ -156,10 +159,11 @@ pub struct Channel {
 }
 
 impl Channel {
-    pub fn new(number: u32, carries: Carries, folder: PathBuf, budget: Budget, stop: Kill) -> Channel {
+    pub fn new(number: u32, (carries, kept): (Carries, Kept), folder: PathBuf, budget: Budget, stop: Kill) -> Channel {
         Channel {
             number,
             carries,
+            kept,
             up: Lane::new(folder.clone(), budget.clone()),
             down: Lane::new(folder, budget),
             stop,

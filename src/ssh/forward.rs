@@ -124,10 +124,10 @@ impl Live {
     ) -> Result<(Arc<Channel>, TargetChannel), ChannelOpenFailure> {
         let detail = direct.detail();
         let number = self.number(direct.kind(), &clean(&detail))?;
-        let _permit = self
+        let permit = self
             .decide(number, direct.request(), detail.as_bytes(), "")
             .map_err(|denial| said(&denial))?;
-        let channel = self.enrol(number, Carries::Forward);
+        let channel = self.enrol(number, Carries::Forward, permit.kept());
         let opened = async {
             let connection = self.forwards(number).await?;
             let link = Link::new(channel.clone(), self.control.clone(), Legged::Shared);
@@ -257,7 +257,7 @@ impl Live {
         };
         let number = self.number(came.kind(), &came.detail())?;
         // Asked again: what was permitted then may not be now.
-        let _permit = self
+        let permit = self
             .decide(
                 number,
                 asked.request(),
@@ -265,7 +265,7 @@ impl Live {
                 "a connection that came in",
             )
             .map_err(|denial| said(&denial))?;
-        let channel = self.enrol(number, Carries::Forward);
+        let channel = self.enrol(number, Carries::Forward, permit.kept());
         match client.open_back(&channel, &asked, came).await {
             Ok(end) => {
                 let link = Link::new(channel.clone(), self.control.clone(), Legged::Shared);

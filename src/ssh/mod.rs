@@ -42,6 +42,7 @@ mod checks;
 mod consider;
 mod control;
 mod dialling;
+mod digests;
 mod doors;
 mod forward;
 mod gated;

@@ -209,9 +209,9 @@ async fn open(
     // With what was unusual about it: a change of policies asks again.
     let facts = permit.used().map_or(facts, |(asked, _)| asked.clone());
     if admitted.break_glass().is_some() {
-        held_to.record = held_to.record.max(RecordMode::Durable);
+        held_to.record = held_to.record.max(Some(RecordMode::Durable));
     }
-    if held_to.record == RecordMode::Encrypted && !gate.recorders.encrypts() {
+    if held_to.record == Some(RecordMode::Encrypted) && !gate.recorders.encrypts() {
         return Err(refused(
             "recording_not_encrypted",
             format!(

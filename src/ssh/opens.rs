@@ -22,11 +22,14 @@ use super::requests::CLOSED_WAIT;
 use super::session::Live;
 use super::target_channel::Dialled;
 use crate::kernel::inventory::Reach;
+use crate::kernel::policy::Kept;
 use crate::kernel::request::Request;
 
 /// How long a channel open waits for another to end: a closed one ends by
 /// itself within `CLOSED_WAIT`.
 const PLACE_WAIT: Duration = CLOSED_WAIT.saturating_add(Duration::from_secs(1));
+/// What the recording of a channel says first of which it keeps digests only.
+const AS_DIGEST: &str = "recorded as digests: how many bytes cross, and their SHA-256";
 /// SSH_OPEN_ADMINISTRATIVELY_PROHIBITED (RFC 4254 section 5.1).
 const PROHIBITED: u32 = 1;
 /// SSH_OPEN_CONNECT_FAILED.
@@ -130,15 +133,18 @@ impl Live {
         Ok(number)
     }
 
-    /// A channel that was permitted.
-    pub(super) fn enrol(&self, number: u32, carries: Carries) -> Arc<Channel> {
+    /// A channel that was permitted. The recording says now what it will not keep of it.
+    pub(super) fn enrol(&self, number: u32, carries: Carries, kept: Kept) -> Arc<Channel> {
         let waiting = match carries {
             Carries::Program => &self.waiting,
             Carries::Forward => &self.waiting_forwards,
         };
+        if kept == Kept::Digest {
+            self.record(number, Event::Marker { text: AS_DIGEST.into() });
+        }
         let channel = Arc::new(Channel::new(
             number,
-            carries,
+            (carries, kept),
             self.gate.recorders.spool_folder(),
             waiting.clone(),
             self.control.stop.child(),
@@ -180,7 +186,7 @@ impl Live {
         let _permit = self
             .decide(number, Request::Channel, b"", "")
             .map_err(|denial| refused(denial.sentence))?;
-        let channel = self.enrol(number, Carries::Program);
+        let channel = self.enrol(number, Carries::Program, Kept::Full);
         let opened = self.open_program(&channel, client, place).await;
         opened.inspect_err(|_| channel.stop.fire())?;
         Ok(channel)

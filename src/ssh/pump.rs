@@ -16,12 +16,14 @@ use russh::{ChannelWriteHalf, Sig};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::channel::{Carries, Channel, Down, Up, count};
+use super::digests::Digests;
 use super::lane::{Entry, Stream};
 use super::leg::signal_name;
 use super::local::LocalEnd;
 use super::resize::Resizes;
 use super::session::Live;
 use super::target_channel::TargetChannel;
+use crate::kernel::policy::Kept;
 use crate::kernel::session::EndReason;
 
 /// Bytes taken out of a lane and recorded at once.
@@ -396,8 +398,15 @@ async fn record_input(live: &Live, channel: &Channel, batch: &[Entry<Up>]) -> Re
     let mut enter = false;
     {
         let mut take = live.recorder.take(channel.number);
+        let mut digests = Digests::default();
         for entry in batch {
+            if let Entry::Control(_) = entry {
+                digests.end().into_iter().for_each(|event| take.event(event));
+            }
             match entry {
+                Entry::Data { bytes, .. } if channel.kept == Kept::Digest => {
+                    digests.add(Direction::ToTarget, bytes, |event| take.event(event));
+                }
                 Entry::Data { bytes, .. } if terminal => {
                     enter |= bytes.iter().any(|byte| matches!(byte, b'\r' | b'\n'));
                     take.typed(bytes);
@@ -423,6 +432,7 @@ async fn record_input(live: &Live, channel: &Channel, batch: &[Entry<Up>]) -> Re
                 ) => {}
             }
         }
+        digests.end().into_iter().for_each(|event| take.event(event));
         take.done().map_err(|error| error.to_string())?;
     }
     if enter && live.durable() {
@@ -434,8 +444,19 @@ async fn record_input(live: &Live, channel: &Channel, batch: &[Entry<Up>]) -> Re
 fn record_output(live: &Live, channel: &Channel, batch: &[Entry<Down>]) -> Result<(), String> {
     let terminal = channel.is_terminal();
     let mut take = live.recorder.take(channel.number);
+    let mut digests = Digests::default();
     for entry in batch {
+        if let Entry::Control(_) = entry {
+            digests.end().into_iter().for_each(|event| take.event(event));
+        }
         match entry {
+            Entry::Data { stream, bytes } if channel.kept == Kept::Digest => {
+                let direction = match stream {
+                    Stream::Main => Direction::ToClient,
+                    Stream::Stderr => Direction::ToClientErr,
+                };
+                digests.add(direction, bytes, |event| take.event(event));
+            }
             Entry::Data {
                 stream: Stream::Main,
                 bytes,
@@ -463,6 +484,7 @@ fn record_output(live: &Live, channel: &Channel, batch: &[Entry<Down>]) -> Resul
             Entry::Control(Down::Reply(_) | Down::Notice(_) | Down::Refused(_)) => {}
         }
     }
+    digests.end().into_iter().for_each(|event| take.event(event));
     take.done().map_err(|error| error.to_string())
 }
 

@@ -262,7 +262,7 @@ impl Live {
 
     /// Whether an Enter waits for the disk.
     pub fn durable(&self) -> bool {
-        self.held_to.record >= RecordMode::Durable || self.gate.settings().durable
+        self.held_to.record >= Some(RecordMode::Durable) || self.gate.settings().durable
     }
 
     /// Records a request that is not even put before policy, because of what

@@ -7,9 +7,9 @@ Sides alternate inside each round and medians are reported: `direct` is the clie
 and target share the machine: read ratios and CPU first. CPU is the bastion's user and system time until it is quiet
 again, sealing included. Payload is random and lies in memory. Must run as root.
 """
-import argparse, concurrent.futures, fcntl, os, pathlib, pty, signal, statistics, struct, subprocess, tempfile, termios, time
+import argparse, concurrent.futures, contextlib, fcntl, os, pathlib, pty, signal, socket, statistics, struct, subprocess, tempfile, termios, threading, time
 
-from gate import CURVE, LIMIT_S, TICK, Rig, leave, logins, strokes, turns, typists, wait_for
+from gate import CURVE, LIMIT_S, TICK, Rig, free_port, leave, logins, strokes, turns, typists, wait_for
 
 GCM = ("-c", "aes128-gcm@openssh.com")
 # Connections of one rate, and how many of them at a time.
@@ -25,6 +25,8 @@ class House(Rig):
     """The gate's rig, with `ssh -J` through us beside it and the payload in memory."""
 
     def __init__(self, binaries, folder, memory):
+        # Forwards to this port are recorded as digests.
+        self.digested = free_port()
         super().__init__(binaries, folder)
         self.memory = pathlib.Path(memory)
         host_ca = (self.state / "keys/host_ca.pub").read_text()
@@ -34,6 +36,16 @@ class House(Rig):
         with open(self.dir / "cfg", "a") as config:
             config.write(f"Host bastion\n {common} HostName 127.0.0.1\n Port {self.ssh_port}\n User root\n"
                          f"Host inner\n {common} HostName db1\n User root\n ProxyJump bastion\n")
+
+    def launch(self, before=()):
+        (self.state / "policies/digest.cedar").write_text(
+            '@id("digested") @record("digest") permit (principal, action == Action::"forward", resource) '
+            f"when {{ context.forward.port == {self.digested} }};\n")
+        super().launch(before)
+
+    def grant(self, how_long):
+        self.run("--state", self.state, "grant", "issue", "--identity", "alice", "--for", how_long, "--reason", "bench",
+                 "--allow", "shell,exec,sftp,forward", "--public-key", self.dir / "id.pub", "root@db1")
 
     def payload(self, kind, mib):
         """A file of random bytes, or of lines of a log."""
@@ -148,6 +160,93 @@ def bulk(rig, table, args):
             said = f"{speed(times['ours'], payload)} against {speed(times['direct'], payload)}"
             table.against(f"{what}: speed", times["direct"], times["ours"], least=goals[way] if most else None, more=said, inverse=True)
             table.figure(f"{what}: CPU", cpu, "s/GiB", most=most)
+
+
+class Far:
+    """What a forward leads to: gives the payload to who comes, or takes it and says how much came."""
+
+    def __init__(self, port, way, payload):
+        self.listener = socket.create_server(("127.0.0.1", port))
+        self.port, self.way, self.payload = self.listener.getsockname()[1], way, payload
+        threading.Thread(target=self.serve, daemon=True).start()
+
+    def serve(self):
+        while True:
+            try:
+                connection, _ = self.listener.accept()
+            except OSError:
+                return
+            with connection:
+                if self.way == "down":
+                    with open(self.payload, "rb") as source:
+                        connection.sendfile(source)
+                else:
+                    connection.sendall(str(drained(connection)).encode())
+
+    def close(self):
+        # Shut down first: closing alone leaves the thread waiting.
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+
+
+def drained(connection):
+    """Bytes until the other side's end."""
+    buffer, total = bytearray(1 << 20), 0
+    while got := connection.recv_into(buffer):
+        total += got
+    return total
+
+
+@contextlib.contextmanager
+def tunnel(rig, host, port):
+    """A port here that `ssh -L` forwards to that one through `host`."""
+    near, control = free_port(), ("-o", f"ControlPath={rig.memory}/{host}.tunnel")
+    rig.ssh(host, options=(*control, "-fNM", "-o", "ExitOnForwardFailure=yes", "-L", f"{near}:127.0.0.1:{port}"),
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
+    try:
+        yield near
+    finally:
+        rig.ssh(host, options=(*control, "-O", "exit"), stderr=subprocess.DEVNULL)
+
+
+def carried(port, way, payload):
+    """Seconds that the payload took through a tunnel."""
+    size = payload.stat().st_size
+    start = time.monotonic()
+    with socket.create_connection(("127.0.0.1", port), LIMIT_S) as connection:
+        if way == "up":
+            with open(payload, "rb") as source:
+                connection.sendfile(source)
+            connection.shutdown(socket.SHUT_WR)
+            arrived = int(connection.recv(64) or 0)
+        else:
+            arrived = drained(connection)
+    took = time.monotonic() - start
+    if arrived != size:
+        raise SystemExit(f"a forward lost bytes: {arrived} of {size} came {way}")
+    return took
+
+
+def forward(rig, table, args):
+    """Bulk through `ssh -L`, of which digests are kept, or all of it."""
+    payload, hosts = rig.payload("random", args.mib), ("direct", "ours")
+    gib = payload.stat().st_size / (1 << 30)
+    for kept, least, most in (("digest", {"down": 0.65, "up": 0.6}, 3.5), ("full", {}, None)):
+        for way in ("down", "up"):
+            far = Far(rig.digested if kept == "digest" else 0, way, payload)
+            times, cpu = {host: [] for host in hosts}, []
+            for n in range(args.rounds):
+                for host in turns(hosts, n):
+                    before = rig.cpu()
+                    with tunnel(rig, host, far.port) as near:
+                        times[host].append(carried(near, way, payload))
+                    if host == "ours":
+                        cpu.append((rig.quiet_cpu() - before) / gib)
+                rig.forget()
+            far.close()
+            said = f"{speed(times['ours'], payload)} against {speed(times['direct'], payload)}"
+            table.against(f"-L {way}, recorded {kept}: speed", times["direct"], times["ours"], least=least.get(way), more=said, inverse=True)
+            table.figure(f"-L {way}, recorded {kept}: CPU", statistics.median(cpu), "s/GiB", most=most)
 
 
 def jump(rig, table, args):
@@ -346,7 +445,7 @@ def slow(rig, table, args):
 
 
 # Memory first: a heap that bulk has stretched hides what a session costs.
-PARTS = {"idle": idle, "inner-idle": inner_idle, "setup": setup, "channel": channel, "echo": echo, "replay": replay, "bulk": bulk, "jump": jump, "slow": slow}
+PARTS = {"idle": idle, "inner-idle": inner_idle, "setup": setup, "channel": channel, "echo": echo, "replay": replay, "bulk": bulk, "forward": forward, "jump": jump, "slow": slow}
 
 
 def main():

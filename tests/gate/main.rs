@@ -30,6 +30,7 @@ mod flow;
 mod flow_long;
 mod forwards;
 mod forwards_back;
+mod forwards_digest;
 mod hooks;
 mod jump;
 mod ledger;

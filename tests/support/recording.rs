@@ -23,7 +23,7 @@ pub struct Record {
     payload: BTreeMap<u32, Payload>,
 }
 
-/// Bytes of a channel's payload events.
+/// Bytes of a channel's payload events, and of those that digests stand for.
 #[derive(Clone, Copy, Default, Debug)]
 struct Payload {
     input: u64,
@@ -66,6 +66,15 @@ impl Record {
                 Event::Input(bytes) => (&mut sums.input, bytes.len()),
                 Event::Output(bytes) => (&mut sums.output, bytes.len()),
                 Event::Stderr(bytes) => (&mut sums.stderr, bytes.len()),
+                Event::Digest { direction, bytes, .. } => {
+                    *match direction {
+                        Direction::ToTarget => &mut sums.input,
+                        Direction::ToClient => &mut sums.output,
+                        Direction::ToClientErr => &mut sums.stderr,
+                    } += bytes;
+                    events.push(timed);
+                    continue;
+                }
                 _ => {
                     events.push(timed);
                     continue;

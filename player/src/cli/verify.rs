@@ -6,6 +6,7 @@ use clap::Args;
 use portcullis_recording::verify::Ranges;
 
 use super::{Keys, Target, finish, put, put_json, stdout};
+use crate::channels::not_kept;
 use crate::failure::{Exit, Failure};
 use crate::report::{Report, Session};
 
@@ -109,6 +110,11 @@ pub fn words(report: &Report) -> String {
                 a.channel, a.to_target, a.to_client_out, a.to_client_err
             ),
         );
+        if let [up, down] = a.digested
+            && up.saturating_add(down) > 0
+        {
+            row("", &not_kept(up, down));
+        }
     }
     if let Some(e) = &report.encryption {
         row("", &e.words());

@@ -83,6 +83,7 @@ impl Choice {
                 | Event::ClockStep { .. }
                 | Event::Marker { .. }
                 | Event::Accounts(_)
+                | Event::Digest { .. }
                 | Event::End { .. } => false,
             }
     }

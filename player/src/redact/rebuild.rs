@@ -174,7 +174,8 @@ impl<'c> Rebuild<'c> {
             | Event::Keyframe { .. }
             | Event::ClockStep { .. }
             | Event::Marker { .. }
-            | Event::Accounts(_) => return None,
+            | Event::Accounts(_)
+            | Event::Digest { .. } => return None,
         };
         changed.then_some(new)
     }

@@ -11,7 +11,7 @@ use crate::chunk::{ChunkLeaf, FLAG_KEYFRAME, FLAG_LINE_KEYS, FLAG_STORED};
 use crate::columns::Content;
 use crate::event::{Event, kind};
 use crate::frame::{STORED_END, STORED_HEADER, Skip, Source, compress, decompress, raw_block};
-use crate::head::Head;
+use crate::head::{Head, Version};
 use crate::keys::{Domain, EpochKey, sha256};
 use crate::main_file::Main;
 use crate::merkle;
@@ -280,7 +280,8 @@ impl Facts {
                 facts.sound = false;
                 break;
             };
-            facts.sound &= event.kind != kind::CHECK && Event::decode(event.kind, event.payload).is_ok();
+            facts.sound &=
+                event.kind != kind::CHECK && Event::decode(Version::LATEST, event.kind, event.payload).is_ok();
             if facts.events == 0 {
                 facts.sound &= event.at_ms >= not_before_ms;
                 facts.first_ms = event.at_ms;
@@ -304,7 +305,7 @@ impl Facts {
 fn last_kept_ms(rows: &[u8], mut last_ms: u64) -> u64 {
     let mut cursor = Cursor::new(rows);
     while let Ok(row) = take_row(&mut cursor, last_ms) {
-        if row.kind == kind::CHECK || Event::decode(row.kind, row.payload).is_err() {
+        if row.kind == kind::CHECK || Event::decode(Version::LATEST, row.kind, row.payload).is_err() {
             break;
         }
         last_ms = row.at_ms;

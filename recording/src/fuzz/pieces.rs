@@ -7,7 +7,7 @@ use crate::columns::{Content, encode_columns};
 use crate::event::Event;
 use crate::fault::Why;
 use crate::frame::{Source, ZSTD_MAGIC, decompress, torn_stored_content};
-use crate::head::Head;
+use crate::head::{Head, Version};
 use crate::limits::{CHUNK_RAW_BYTES_MAX, EVENT_PAYLOAD_BYTES_MAX};
 use crate::rows::{LAYOUT_ROWS, RawEvent, encode_rows};
 use crate::seal::Seal;
@@ -79,7 +79,7 @@ pub(super) fn content(bytes: &[u8]) {
 }
 
 fn payload(event: &RawEvent<'_>) {
-    if let Ok(Some(decoded)) = Event::decode(event.kind, event.payload) {
+    if let Ok(Some(decoded)) = Event::decode(Version::LATEST, event.kind, event.payload) {
         assert_eq!(decoded.kind(), event.kind);
         let again = decoded.payload().unwrap();
         assert_eq!(&*again, event.payload, "a payload has two forms");

@@ -290,9 +290,9 @@ fn agree(bytes: &[u8], trust: &Trust) -> Result<Read, Fault> {
     assert_eq!(unverified.unverified_fault(), None);
     assert_eq!(unverified.unverified_chunks(), verified.chunks());
     let events: Result<Vec<_>, Fault> = verified.events().collect();
-    let shown = verified.check_content();
-    match (&events, &shown) {
-        (Ok(events), Ok(shown)) => assert_eq!(events.len() as u64, *shown),
+    let checked = verified.check_content();
+    match (&events, &checked) {
+        (Ok(events), Ok(checked)) => assert_eq!(events.len() as u64, checked.events),
         (Err(fault), Err(other)) => assert_eq!(fault, other),
         (Ok(_), Err(other)) => assert!(matches!(other.why, Why::Content(_)), "{other}"),
         (Err(fault), Ok(_)) => panic!("content is sound and cannot be read: {fault}"),
@@ -302,6 +302,6 @@ fn agree(bytes: &[u8], trust: &Trust) -> Result<Read, Fault> {
     Ok(Read {
         verdict: verified.verdict().clone(),
         chunks: verified.chunks().to_vec(),
-        events: shown.and(events),
+        events: checked.and(events),
     })
 }

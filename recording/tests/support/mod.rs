@@ -12,7 +12,7 @@ use std::borrow::Cow;
 use ed25519_dalek::{Signer, SigningKey};
 use portcullis_recording::event::{ChannelAccount, Direction, Event};
 use portcullis_recording::trust::{NodeKey, Trust};
-use portcullis_recording::{Batch, Entropy, Head, LineCipher, Main, Sealed, Writer};
+use portcullis_recording::{Batch, Entropy, Head, LineCipher, Main, Sealed, Version, Writer};
 use sha2::{Digest, Sha256};
 
 pub const OPENED: u64 = 1_790_000_000_000;
@@ -43,8 +43,14 @@ pub fn node() -> SigningKey {
     SigningKey::from_bytes(&[0x11; 32])
 }
 
+/// The head of a version 1 recording: most vectors are of that.
 pub fn head(session: u8) -> Head {
+    head_in(Version::One, session)
+}
+
+pub fn head_in(version: Version, session: u8) -> Head {
     Head {
+        version,
         session_id: [session; 16],
         node: "bastion-1".into(),
         opened_wall_ms: OPENED,
@@ -79,7 +85,11 @@ pub fn trust() -> Trust {
 }
 
 pub fn open(session: u8) -> (Writer, Main, Vec<u8>) {
-    let unopened = Writer::prepare(head(session), entropy(session)).unwrap();
+    open_in(Version::One, session)
+}
+
+pub fn open_in(version: Version, session: u8) -> (Writer, Main, Vec<u8>) {
+    let unopened = Writer::prepare(head_in(version, session), entropy(session)).unwrap();
     let signature = node().sign(&unopened.statement()).to_bytes();
     unopened.open(&signature).unwrap()
 }
@@ -403,7 +413,11 @@ pub fn last_raw(raw: &[u8]) -> Vec<u8> {
 
 impl Forger {
     pub fn new(session: u8) -> Forger {
-        let (_, _, head_frame) = open(session);
+        Forger::in_version(Version::One, session)
+    }
+
+    pub fn in_version(version: Version, session: u8) -> Forger {
+        let (_, _, head_frame) = open_in(version, session);
         Forger {
             session,
             head_frame,

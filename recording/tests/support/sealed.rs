@@ -4,10 +4,10 @@ use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{ChaCha20Poly1305, Key, Nonce};
 use ed25519_dalek::Signer;
 use hkdf::Hkdf;
-use portcullis_recording::{Batch, ContentKey, LineCipher, Main, Writer};
+use portcullis_recording::{Batch, ContentKey, LineCipher, Main, Version, Writer};
 use sha2::Sha256;
 
-use super::{Forger, Written, draw, entropy, head, node, one_of_each, out, sha256, skip};
+use super::{Forger, Written, draw, entropy, head_in, node, one_of_each, out, sha256, skip};
 
 /// The published envelope of every encrypted vector, an age file for `testdata/envelope.identity`, ...
 pub const ENVELOPE: &[u8] = include_bytes!("../../testdata/envelope.age");
@@ -27,7 +27,12 @@ pub fn open_encrypted(session: u8) -> (Writer, Main, Vec<u8>) {
 }
 
 pub fn open_under(session: u8, envelope: &[u8]) -> (Writer, Main, Vec<u8>) {
-    let unopened = Writer::prepare_encrypted(head(session), entropy(session), content_key(), envelope).unwrap();
+    open_encrypted_in(Version::Two, session, envelope)
+}
+
+pub fn open_encrypted_in(version: Version, session: u8, envelope: &[u8]) -> (Writer, Main, Vec<u8>) {
+    let head = head_in(version, session);
+    let unopened = Writer::prepare_encrypted(head, entropy(session), content_key(), envelope).unwrap();
     let signature = node().sign(&unopened.statement()).to_bytes();
     unopened.open(&signature).unwrap()
 }
@@ -87,8 +92,12 @@ impl Cipher {
 impl Forger {
     /// One that writes version 2.
     pub fn encrypted(session: u8) -> Forger {
+        Forger::encrypted_in(Version::Two, session)
+    }
+
+    pub fn encrypted_in(version: Version, session: u8) -> Forger {
         Forger {
-            head_frame: open_encrypted(session).2,
+            head_frame: open_encrypted_in(version, session, ENVELOPE).2,
             ..Forger::new(session)
         }
     }

@@ -96,7 +96,7 @@ pub fn vectors() -> Vec<Vector> {
 
     // Keys.
     add("head_signed_by_a_stranger", { let mut x = Forger::new(1); x.head_frame = resigned_head(|_| {}, &epoch_key(9, 9)); x.build() }, "INVALID: the node's signature over the head does not verify");
-    add("head_of_version_3", { let mut x = Forger::new(1); x.head_frame = resigned_head(|s| s[2] = 3, &node()); x.build() }, "INVALID: malformed: head version is neither 1 nor 2");
+    add("head_of_version_4", { let mut x = Forger::new(1); x.head_frame = resigned_head(|s| s[2] = 4, &node()); x.build() }, "INVALID: malformed: head version is none of 1, 2 and 3");
     add("head_of_version_2_without_an_envelope", { let mut x = Forger::new(1); x.head_frame = resigned_head(|s| s[2] = 2, &node()); x.build() }, "INVALID: malformed: head of version 2 without an envelope");
     add("head_of_version_1_with_an_envelope", { let mut x = Forger::new(1); x.head_frame = resigned_head(|s| { s[0] += 1; s.extend([0x15, 0x58, 32]); s.extend([7; 32]); }, &node()); x.build() }, "INVALID: malformed: head of version 1 with an envelope");
     add("head_of_an_unknown_form", { let mut x = Forger::new(1); x.head_frame = resigned_head(|s| replace(s, b"direct", b"Direct"), &node()); x.build() }, "INVALID: malformed: head form is neither direct nor jump");

@@ -35,6 +35,7 @@ const PROVEN: &[Action] = &[
     Action::Revoke,
 ];
 const SESSION: &[Action] = &[Action::Request, Action::Connect];
+const RECORDED: &[Action] = &[Action::Request, Action::Connect, Action::Forward];
 
 const KNOWN: &[Known] = &[
     known("id", true, &[]),
@@ -46,7 +47,7 @@ const KNOWN: &[Known] = &[
     known("single_use", false, ENTRY),
     known("step_up", false, PROVEN),
     known("review", false, SESSION),
-    known("record", false, SESSION),
+    known("record", false, RECORDED),
     known("warn", false, SESSION),
     known("end_on_change", true, &[Action::Connect]),
     known("grace", true, &[Action::Connect]),
@@ -88,7 +89,13 @@ pub fn read<'a>(
                 note = Some(text(value)?);
                 Ok(())
             }
-            _ => oblige(&mut obligations, name, value),
+            _ => {
+                oblige(&mut obligations, name, value)?;
+                match obligations.record {
+                    Some(mode) if name == "record" => recorded(mode, actions),
+                    Some(_) | None => Ok(()),
+                }
+            }
         });
         if let Err(why) = read {
             wrong.push(format!("@{name}: {why}"));
@@ -143,6 +150,26 @@ fn fits(name: &str, permits: bool, actions: &BTreeSet<Action>) -> Result<(), Str
     Ok(())
 }
 
+/// Whether something the policy is about can be recorded in this way.
+fn recorded(mode: RecordMode, actions: &BTreeSet<Action>) -> Result<(), String> {
+    let (of, what) = match mode {
+        RecordMode::Digest => (&[Action::Forward][..], "digest"),
+        RecordMode::Full => (RECORDED, "full"),
+        RecordMode::Durable => (SESSION, "durable"),
+        RecordMode::Encrypted => (SESSION, "encrypted"),
+    };
+    match of.iter().any(|action| actions.contains(action)) {
+        true => Ok(()),
+        false => {
+            let names: Vec<&str> = of.iter().map(|action| action.as_str()).collect();
+            Err(format!(
+                "`{what}` does nothing for these actions, only for {}",
+                names.join(", ")
+            ))
+        }
+    }
+}
+
 fn oblige(to: &mut Obligations, name: &str, value: &str) -> Result<(), String> {
     match name {
         "approvals" => {
@@ -166,12 +193,17 @@ fn oblige(to: &mut Obligations, name: &str, value: &str) -> Result<(), String> {
         "grace" => to.grace_ms = Some(duration::ms(value)?),
         "warn" => to.warn_ms = list(value, duration::ms)?,
         "record" => {
-            to.record = match value {
+            to.record = Some(match value {
+                "digest" => RecordMode::Digest,
                 "full" => RecordMode::Full,
                 "durable" => RecordMode::Durable,
                 "encrypted" => RecordMode::Encrypted,
-                _ => return Err(format!("`{value}` is no way to record: full, durable or encrypted")),
-            }
+                _ => {
+                    return Err(format!(
+                        "`{value}` is no way to record: digest, full, durable or encrypted"
+                    ));
+                }
+            });
         }
         "review" => to.review = switch(value)?,
         "single_use" => to.single_use = switch(value)?,

@@ -1,5 +1,5 @@
 use super::*;
-use crate::kernel::admit::tests::admitted;
+use crate::kernel::admit::tests::{admitted, break_glass};
 use crate::kernel::habit::History;
 use crate::kernel::inventory::IdentityKind;
 use crate::kernel::policy::facts::{Whereto, Who};
@@ -228,6 +228,84 @@ fn obligations_reach_the_permit() {
     let policies =
         "@id(\"in\") @record(\"durable\") @warn(\"10m\") permit (principal, action == Action::\"connect\", resource);";
     let permit = ask(&holder, policies, Request::Connect).unwrap();
-    assert_eq!(permit.obligations().record, obligations::RecordMode::Durable);
+    assert_eq!(permit.obligations().record, Some(obligations::RecordMode::Durable));
     assert_eq!(permit.obligations().warn_ms, [600_000].into());
+}
+
+/// What is kept of the request that `forward` makes, by these rules.
+fn kept(holder: &Admitted, rules: &str, request: Request) -> Kept {
+    ask(holder, rules, request).unwrap().kept()
+}
+
+#[test]
+fn a_digest_is_kept_of_connections_to_somewhere_else_only() {
+    let rules = "@id(\"d\") @record(\"digest\") permit (principal, action, resource);";
+    let holder = admitted(|presented, grant| {
+        let more = ["permit-agent-forwarding", "permit-X11-forwarding"];
+        presented
+            .extensions
+            .extend(more.map(|name| (name.into(), String::new())));
+        grant
+            .capabilities
+            .extend([Capability::Sftp, Capability::Agent, Capability::X11]);
+    });
+    let forwards = [
+        Request::DirectTcpip {
+            host: "db".into(),
+            port: 5432,
+        },
+        Request::TcpipForward {
+            host: "localhost".into(),
+            port: 0,
+        },
+        Request::DirectStreamlocal { path: "/run/db".into() },
+        Request::StreamlocalForward { path: "/run/me".into() },
+    ];
+    for request in &forwards {
+        assert_eq!(kept(&holder, rules, request.clone()), Kept::Digest, "{request:?}");
+        assert_eq!(
+            kept(&holder, "", request.clone()),
+            Kept::Full,
+            "nothing said: {request:?}"
+        );
+    }
+    let others = [
+        Request::Agent,
+        Request::X11,
+        Request::Connect,
+        Request::Channel,
+        Request::Shell,
+        exec("uptime"),
+        Request::Subsystem { name: "sftp".into() },
+    ];
+    for request in others {
+        assert_eq!(kept(&holder, rules, request.clone()), Kept::Full, "{request:?}");
+    }
+    let [local, ..] = forwards;
+    assert_eq!(kept(&break_glass::admitted(), rules, local), Kept::Full);
+}
+
+#[test]
+fn who_asks_for_all_of_it_wins_over_who_asks_for_less() {
+    let holder = admitted(|_, _| {});
+    let rules = |more: &str| {
+        format!(
+            "@id(\"a\") @record(\"digest\") permit (principal, action == Action::\"forward\", resource);
+             @id(\"b\") {more} permit (principal, action in [Action::\"connect\", Action::\"forward\"], resource);"
+        )
+    };
+    for (more, wanted) in [
+        // Who demands nothing loosens and tightens nothing.
+        ("", Kept::Digest),
+        ("@record(\"digest\")", Kept::Digest),
+        ("@record(\"full\")", Kept::Full),
+        ("@record(\"durable\")", Kept::Full),
+        ("@record(\"encrypted\")", Kept::Full),
+    ] {
+        let request = Request::DirectTcpip {
+            host: "db".into(),
+            port: 5432,
+        };
+        assert_eq!(kept(&holder, &rules(more), request), wanted, "{more}");
+    }
 }

@@ -126,6 +126,30 @@ fn errors_tell_their_place_and_what_was_meant() {
             "only for request",
         ),
         (
+            "@id(\"a\") @record(\"digest\") permit (principal, action in [Action::\"connect\", Action::\"exec\"], resource);",
+            1,
+            1,
+            "`digest` does nothing for these actions, only for forward",
+        ),
+        (
+            "@id(\"a\") @record(\"durable\") permit (principal, action == Action::\"forward\", resource);",
+            1,
+            1,
+            "`durable` does nothing for these actions, only for request, connect",
+        ),
+        (
+            "@id(\"a\") @record(\"full\") permit (principal, action == Action::\"shell\", resource);",
+            1,
+            1,
+            "only for request, connect, forward",
+        ),
+        (
+            "@id(\"a\") @record(\"digest\") forbid (principal, action == Action::\"forward\", resource);",
+            1,
+            1,
+            "on a forbid",
+        ),
+        (
             "@id(\"a\") @grace(\"1m\") permit (principal, action, resource);",
             1,
             1,

@@ -24,7 +24,7 @@ use super::request::{
 };
 use engine::{Policies, Verdict};
 use facts::{Action, Facts, ForwardTo};
-use obligations::Obligations;
+use obligations::{Obligations, RecordMode};
 
 /// A yes to one request. Only [`decide`] makes one.
 #[derive(Debug)]
@@ -35,6 +35,45 @@ pub struct Permit {
     rules: Vec<String>,
     obligations: Obligations,
     used: Option<(Facts, Unusual)>,
+    kept: Kept,
+}
+
+/// What a recording keeps of what crosses a channel.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kept {
+    /// Every byte.
+    Full,
+    /// How many bytes, and their hashes.
+    Digest,
+}
+
+impl Kept {
+    /// A digest is for connections to somewhere else, and only where policy says so. Whoever broke the glass, or has
+    /// somebody's agent or display, is recorded in full.
+    fn of(admitted: &Admitted, request: &Request, obligations: &Obligations) -> Kept {
+        let may = match request {
+            Request::DirectTcpip { .. }
+            | Request::TcpipForward { .. }
+            | Request::DirectStreamlocal { .. }
+            | Request::StreamlocalForward { .. } => admitted.break_glass().is_none(),
+            Request::Connect
+            | Request::Channel
+            | Request::Pty
+            | Request::Env { .. }
+            | Request::Shell
+            | Request::Exec { .. }
+            | Request::Subsystem { .. }
+            | Request::WindowChange
+            | Request::Signal { .. }
+            | Request::Agent
+            | Request::X11
+            | Request::Unknown { .. } => false,
+        };
+        match (may, obligations.record) {
+            (true, Some(RecordMode::Digest)) => Kept::Digest,
+            (true | false, _) => Kept::Full,
+        }
+    }
 }
 
 impl Permit {
@@ -54,6 +93,10 @@ impl Permit {
     /// asked.
     pub fn used(&self) -> Option<&(Facts, Unusual)> {
         self.used.as_ref()
+    }
+    /// What is recorded of what it lets through.
+    pub fn kept(&self) -> Kept {
+        self.kept
     }
     /// What they demand.
     pub fn obligations(&self) -> &Obligations {
@@ -94,6 +137,7 @@ pub mod testing {
             rules: Vec::new(),
             obligations: Obligations::default(),
             used: None,
+            kept: super::Kept::Full,
         }
     }
 }
@@ -142,6 +186,7 @@ pub fn decide(admitted: &Admitted, request: Request, context: &Context<'_>) -> R
             rules: Vec::new(),
             obligations: Obligations::default(),
             used: None,
+            kept: Kept::Full,
         });
     };
     if let Some(command) = &facts.command {
@@ -153,6 +198,7 @@ pub fn decide(admitted: &Admitted, request: Request, context: &Context<'_>) -> R
     let told = context.policies.decide(&facts);
     match told.allowed {
         true => Ok(Permit {
+            kept: Kept::of(admitted, &request, &told.obligations),
             request,
             rule: told.rules.first().cloned().unwrap_or_else(|| gate.to_owned()),
             rules: told.rules,

@@ -9,16 +9,17 @@ use utoipa::ToSchema;
 
 use crate::kernel::id::GroupName;
 
-/// How a session is recorded, from least to most demanding.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize, ToSchema)]
+/// How a session, or a forward in it, is recorded, from least to most demanding.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RecordMode {
-    /// Everything, as the server's configuration says.
-    #[default]
+    /// Of a forward how many bytes crossed and their hashes, not the bytes.
+    Digest,
+    /// Every byte, as the server's configuration says.
     Full,
-    /// Everything, and an Enter waits for the disk.
+    /// A session of which an Enter waits for the disk.
     Durable,
-    /// Everything, readable by investigators only; refused where none is configured.
+    /// That too, and readable by investigators only; refused where none is configured.
     Encrypted,
 }
 
@@ -46,9 +47,9 @@ pub struct Obligations {
     /// `@single_use`: one session.
     #[serde(default)]
     pub single_use: bool,
-    /// `@record("full"|"durable"|"encrypted")`.
+    /// `@record("digest"|"full"|"durable"|"encrypted")`; nothing said: in full.
     #[serde(default)]
-    pub record: RecordMode,
+    pub record: Option<RecordMode>,
     /// `@warn("5m,1m")`: warnings before the end, in ms, beside the configured ones.
     #[serde(default)]
     pub warn_ms: BTreeSet<u64>,

@@ -14,12 +14,12 @@ PAD_BYTES = limits.LINE_PAD_BYTES
 SEALED_PLAIN_BYTES_MAX = -(-(LENGTH_BYTES + limits.LINE_BYTES_MAX) // PAD_BYTES) * PAD_BYTES
 
 
-def require_sound(event: Event) -> None:
-    """Refuses a kind that is not listed, and a payload that is not as 5.1 says."""
+def require_sound(event: Event, version: int) -> None:
+    """Refuses a kind that is not listed for this version, and a payload that is not as 5.1 says."""
     if event.kind in RAW_KINDS or event.kind in IGNORABLE_KINDS:
         return
     check = PAYLOADS.get(event.kind)
-    require(check is not None, f"event: unknown kind {event.kind:#04x}")
+    require(check is not None and SINCE.get(event.kind, 1) <= version, f"event: unknown kind {event.kind:#04x}")
     payload = Cbor(event.payload)
     try:
         check(payload)
@@ -77,6 +77,13 @@ def accounts(payload: Cbor) -> None:
         channel(payload)
 
 
+def digest(payload: Cbor) -> None:
+    payload.array(3)
+    one_of_three(payload)
+    require(1 <= payload.uint() <= limits.DIGEST_BYTES_MAX, "digest of no bytes, or of too many")
+    payload.fixed(32)
+
+
 def marker_text(event: Event) -> str:
     """What a sound marker says."""
     payload = Cbor(event.payload)
@@ -104,4 +111,8 @@ PAYLOADS = {
     0x32: array(text),  # marker
     0x33: accounts,
     0x34: array(text, text),  # end
+    0x35: digest,
 }
+
+# Kinds that came with a later version than 1.
+SINCE = {0x35: 3}

@@ -80,7 +80,7 @@ class Session:
             self.accounts = self.encrypted_content(chunk, leaf) or self.accounts
         else:
             require_plain(chunk, stands)
-            self.accounts = require_content(chunk, stands, replaced) or self.accounts
+            self.accounts = require_content(self.head.version, chunk, stands, replaced) or self.accounts
         self.before = tree.leaf_hash(leaf.signed.statement)
         self.tree.push(self.before)
         self.index += varint_bytes(offset - self.index_last[0]) + varint_bytes(leaf.first_ms - self.index_last[1])
@@ -101,7 +101,7 @@ class Session:
             opened = self.keys.open_chunk(leaf.index, chunk, leaf.raw_bytes)
         except Refused as refused:
             raise ContentRefused(str(refused)) from None
-        return require_content(opened, leaf, None)
+        return require_content(self.head.version, opened, leaf, None)
 
     def push_tail(self, content: bytes, frame: bytes = b"") -> None:
         """A TAIL of a finished file: nothing in it may be torn (8.2 rule 8)."""
@@ -119,7 +119,7 @@ class Session:
         """The blocks of a chunk that takes the place of the first tail; how many of the bytes they are."""
         require(not self.encrypted, "malformed: a stored chunk in an encrypted recording")
         require(self.tails == 0, "a torn chunk that is not the first tail")
-        torn = tail.torn_chunk(data)
+        torn = tail.torn_chunk(data, self.head.version)
         require(torn.first_ms >= self.last_ms, "times run backwards")
         # No key of the session vouches for it.
         self.vouched().end()
@@ -131,7 +131,7 @@ class Session:
     def tail_file(self, data: bytes, torn: bool) -> None:
         """The bytes of a tail file, which may end with a torn record or not."""
         index = self.chunks + self.tails
-        read = tail.read(data, index, self.opener, self.key, self.encrypted)
+        read = tail.read(data, index, self.opener, self.key, self.head)
         require(index > 0 or read.opened.before == self.head_hash, "the first tail does not follow the head")
         require(read.opened.from_ms >= self.last_ms, "times run backwards")
         if read.torn is not None and not torn:
@@ -149,7 +149,7 @@ class Session:
             return
         try:
             for number, row in enumerate(sealed):
-                payload.require_sound(self.keys.open_row(index, number, row))
+                payload.require_sound(self.keys.open_row(index, number, row), self.head.version)
         except Refused as refused:
             raise ContentRefused(str(refused)) from None
 
@@ -165,14 +165,16 @@ def require_plain(chunk: Chunk, leaf: statement.Leaf) -> None:
     require(sound, "zstd frame refused: the content is not as long as its leaf says")
 
 
-def require_content(chunk: Chunk, leaf: statement.Leaf, replaced: Replaced | None) -> bytes | None:
+def require_content(
+    version: int, chunk: Chunk, leaf: statement.Leaf, replaced: Replaced | None
+) -> bytes | None:
     """Reads what was signed (8.2 rule 9), the very bytes whose hash was checked (8.3); the hash of the last Accounts."""
     try:
         first = last = accounts = None
         count, marks, line_keys = 0, 0, False
         for read_event in event.of_content(chunk.content()):
             require(read_event.kind != event.CHECK, not_stated("a check outside a tail"))
-            payload.require_sound(read_event)
+            payload.require_sound(read_event, version)
             first, last = first or read_event, read_event
             if read_event.kind == event.ACCOUNTS:
                 accounts = sha256(read_event.payload).digest()

@@ -9,6 +9,7 @@ from .refusal import require
 SESSION_BYTES = 16
 HASH_BYTES = 32
 KEY_BYTES = 32
+ENCRYPTED_HEAD_FIELDS = 22
 
 FLAG_KEYFRAME, FLAG_STORED, FLAG_LINE_KEYS = 1, 2, 4
 SEALED, RECOVERED = 0, 1
@@ -50,6 +51,7 @@ class Signed:
 @dataclass
 class Head:
     signed: Signed
+    version: int
     session: bytes
     node: str
     opening_ms: int
@@ -64,7 +66,7 @@ class Head:
 def head(content: bytes) -> Head:
     signed = Signed(content)
     version = signed.field().uint()
-    require(version in (1, 2), "malformed: head version is neither 1 nor 2")
+    require(version in (1, 2, 3), "malformed: head version is none of 1, 2 and 3")
     session = signed.field().fixed(SESSION_BYTES)
     node = signed.text()
     opening_ms = signed.field().time()
@@ -78,9 +80,11 @@ def head(content: bytes) -> Head:
     origin = signed.text()
     salt = signed.field().fixed(32)
     node_key = signed.key()
-    envelope = signed.hash() if version == 2 else None
+    # Versions 1 and 2 say whether it is there; version 3 leaves it to the length of the map.
+    encrypted = signed.fields == ENCRYPTED_HEAD_FIELDS if version == 3 else version == 2
+    envelope = signed.hash() if encrypted else None
     signed.end()
-    return Head(signed, session, node, opening_ms, key, origin, salt, node_key, envelope)
+    return Head(signed, version, session, node, opening_ms, key, origin, salt, node_key, envelope)
 
 
 @dataclass

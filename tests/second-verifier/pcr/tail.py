@@ -31,7 +31,7 @@ class Tail:
     sealed: list[event.Event]
 
 
-def read(data: bytes, index: int, opener: bytes, key: bytes | None, encrypted: bool) -> Tail:
+def read(data: bytes, index: int, opener: bytes, key: bytes | None, head: statement.Head) -> Tail:
     """Reads tail `index`, which `opener` must have signed, and which must go on with `key` if that is known."""
     require(len(data) <= limits.TAIL_BYTES_MAX, "a tail over its bound")
     cursor = Cursor(data)
@@ -50,11 +50,11 @@ def read(data: bytes, index: int, opener: bytes, key: bytes | None, encrypted: b
                 require_check(read_event, opened.key, checks, whole, hashed.digest())
                 checks += 1
                 tail.checked = (cursor.at, read_event.time_ms)
-            elif encrypted:
+            elif head.envelope is not None:
                 require_sealed(read_event)
                 tail.sealed.append(read_event)
             else:
-                payload.require_sound(read_event)
+                payload.require_sound(read_event, head.version)
             tail.last_ms = read_event.time_ms
             hashed.update(data[whole : cursor.at])
             whole = cursor.at
@@ -96,21 +96,21 @@ class TornChunk:
     stored_bytes: int
 
 
-def torn_chunk(data: bytes) -> TornChunk:
+def torn_chunk(data: bytes, version: int) -> TornChunk:
     require(data.startswith(chunk.STORED_HEADER), "a torn chunk that is not a stored one")
     blocks = list(chunk.raw_blocks(data[: limits.CHUNK_STORED_BYTES_MAX]))
-    _, _, sound = torn_events(b"".join(blocks))
+    _, _, sound = torn_events(b"".join(blocks), version)
     kept, content = len(chunk.STORED_HEADER), b""
     for block in blocks:
         if len(content) + len(block) > sound:
             break
         content += block
         kept += chunk.BLOCK_HEADER_BYTES + len(block)
-    first_ms, last_ms, _ = torn_events(content)
+    first_ms, last_ms, _ = torn_events(content, version)
     return TornChunk(first_ms, last_ms, kept)
 
 
-def torn_events(content: bytes) -> tuple[int, int, int]:
+def torn_events(content: bytes, version: int) -> tuple[int, int, int]:
     """First time, that of the last whole event, and how much of the content is not refused."""
     cursor, layout, first_ms = event.begin(content)
     require(layout == event.LAYOUT_ROWS, "a torn chunk in another layout than rows")
@@ -120,7 +120,7 @@ def torn_events(content: bytes) -> tuple[int, int, int]:
         try:
             read_event = event.row(cursor, last_ms)
             require(begun or read_event.time_ms == first_ms, "malformed: the first event is not at the first time")
-            payload.require_sound(read_event)
+            payload.require_sound(read_event, version)
         except CutOff:
             # Blocks end where they end: the last event may go on in one that was never written.
             break
