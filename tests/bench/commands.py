@@ -20,7 +20,7 @@ GOALS = {"bash": (97, 99), "zsh": (97, 99), "fish": (95, 95)}
 REPL_GOAL, PANE_GOAL = (95, 99), (90, 99)
 METHODS = ("ours", "keystrokes", "row", "between")
 # Sessions at a time.
-AT_ONCE = 5
+AT_ONCE = 4
 
 
 def fold(text):
@@ -121,6 +121,8 @@ class Bench:
                 before = [[("type", str(script)), ("key", scripts.ENTER), ("wait", 0.6)]]
                 after += [[("type", "exit"), ("key", scripts.ENTER), ("wait",)]]
                 argv = outer.argv
+        if traced(cell):
+            argv = ["strace", "-f", "-qq", "-e", "trace=execve", "-s", "4096", "-o", str(folder / "execve"), *argv]
         session = Session(argv, env, "/", SIZES[size], 0.05 if latency == 50 else 0.0, latency == 1, rng)
         session.begin()
         for steps in itertools.chain(before, (steps for steps, _ in acts), after):
@@ -131,6 +133,26 @@ class Bench:
         told = [fold(text) for text in ran()]
         (folder / "truth.json").write_text(json.dumps({"intended": intended, "told": told, "secrets": secrets, "extra": [fold(s[0][1]) for s in before + after]}))
         return cell, folder
+
+
+def traced(cell):
+    """Where what is spawned is watched as well."""
+    return cell[0] in ("bash", "zsh", "fish") and cell[1] == "plain" and cell[2:] == ("80x24", 0, "bare")
+
+
+def spawned(folder, counted):
+    """Of the counted commands that are one program with plain words, how many the kernel was asked to run."""
+    calls = []
+    for row in (folder / "execve").read_text(errors="replace").splitlines():
+        if "= 0" in row and (found := re.search(r"execve\(\"[^\"]*\", \[(.*?)\]", row)):
+            calls.append(tuple(re.findall(r'"((?:[^"\\]|\\.)*)"', found[1])))
+    builtin = {"echo", "printf", "true", "false", "pwd", "cd", "test", "read", "command", "exit", "which", "env"}
+    simple = [tuple(text.split()) for text in counted if re.fullmatch(r"[\w./:+=-]+(?: [\w./:+=-]+)*", text)]
+    simple = [words for words in simple if words[0] not in builtin]
+    left = collections.Counter(calls)
+    # Settings may add a word, as an alias of ls does.
+    ran = sum(any(call[:1] == words[:1] and set(words) <= set(call) for call in left) for words in simple)
+    return ran, len(simple)
 
 
 def agreed(kind, intended, told):
@@ -160,6 +182,8 @@ def score(cell, folder, answer):
     counted = agreed(kind, truth["intended"], truth["told"])
     said = (collections.Counter(truth["intended"]) | collections.Counter(truth["told"])) + collections.Counter(truth["extra"])
     result = {"cell": cell, "folder": folder, "counted": len(counted), "intended": len(truth["intended"])}
+    if traced(cell) and (folder / "execve").exists():
+        result["spawned"] = spawned(folder, counted)
     for method in METHODS:
         found = answer[method]
         if method == "ours":
@@ -223,7 +247,6 @@ def goal_of(name):
 def main():
     parser = argparse.ArgumentParser(prog="tests/bench/run commands", description=__doc__.split("\n\n")[0])
     parser.add_argument("--feed", required=True, help=argparse.SUPPRESS)
-    parser.add_argument("--bin", help=argparse.SUPPRESS)
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--only", nargs="*", default=[], help="words of the cells to run: bash, tmux, 40x10, ...")
     parser.add_argument("--quick", action="store_true", help="fewer cells of programs with prompts of their own")
@@ -266,6 +289,9 @@ def report(ran, feed, failures):
     left_out = sum(r["intended"] - r["counted"] for r in results)
     size = sum((r["folder"] / "capture").stat().st_size for r in results) / 2 / 1e6
     print(f"\n{left_out} intended commands do not count: the target tells them otherwise. Reading took {sum(r['ms'] for r in results):.0f} ms for some {size:.1f} MB.")
+    levels = [r["spawned"] for r in results if "spawned" in r]
+    if levels:
+        print(f"Of {sum(whole for _, whole in levels)} counted programs with plain words, execve saw {sum(part for part, _ in levels)}.")
     secrets = [text for r in results for text in r["secret"]]
     print(f"secrets in a command's text: {len(secrets)}")
     listed = [(cell_name(r["cell"]), what, text) for r in results for what in ("missed", "wrong") for text in r[what]]

@@ -48,8 +48,8 @@ impl Form {
             .map(|(at, c)| at + c.len_utf8());
         let changes = stop.is_some() || front.starts_with(['~', '/']);
         let head = match stop {
+            Some(_) | None if front.starts_with(['~', '/']) => "",
             Some(stop) => front.get(..stop).unwrap_or(front),
-            None if changes => "",
             None => front,
         };
         Form {
@@ -67,7 +67,7 @@ impl Form {
         let rest = line.strip_prefix(self.head.as_str())?;
         let changing = rest.split_once(self.tail.as_str())?.0;
         let plausible = match self.head.is_empty() {
-            true => changing.starts_with(['~', '/']) && !changing.contains(' '),
+            true => changing.starts_with(['~', '/']) && !changing.trim_end().contains(' '),
             false => !changing.contains("  "),
         };
         (plausible && changing.len() <= CHANGING_BYTES_MAX)

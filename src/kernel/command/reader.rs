@@ -45,8 +45,9 @@ struct Sent {
     typed: Typed,
     /// Rows that its editing moved on by.
     rows: u64,
-    /// Row of the cursor when its Enter was typed, from 0.
+    /// Row of the cursor when its Enter was typed, from 0, and pieces of output before that.
     row: usize,
+    shown: u64,
     /// Its text stood on a row without a prompt.
     echoed: bool,
     looks: u32,
@@ -88,7 +89,11 @@ pub struct Reader {
     hidden: Hidden,
     /// Rows that output moved the cursor on by, ever.
     rows: u64,
+    /// Pieces of output, ever, and when the last one came, in session ms.
+    shown: u64,
     shown_ms: u64,
+    /// Somebody types while a control string is open: it will not be closed.
+    unclosed: bool,
     alternate: bool,
     directory: Option<String>,
     findings: Vec<Finding>,
@@ -106,6 +111,10 @@ impl Reader {
     /// Takes typed keys; `terminal` as it was when they were typed.
     pub fn typed(&mut self, at_ms: u64, keys: Keys<'_>, terminal: &Terminal) {
         self.look_at_screen(terminal);
+        if self.hook.in_string() && at_ms.saturating_sub(self.shown_ms) >= REST_MS {
+            self.hook.cancel();
+            self.unclosed = true;
+        }
         match keys {
             Keys::Clear(bytes) => {
                 for byte in bytes {
@@ -139,6 +148,10 @@ impl Reader {
     /// Feeds output to the terminal and reads what it does there.
     pub fn shown(&mut self, at_ms: u64, output: &str, terminal: &mut Terminal) {
         let mut start = 0;
+        self.shown = self.shown.saturating_add(1);
+        if std::mem::take(&mut self.unclosed) {
+            self.feed("\u{18}", terminal);
+        }
         for (at, c) in output.char_indices() {
             if c == '\n' && self.hook.in_string() && !self.sent.is_empty() {
                 // A string that is not closed would swallow every line from here on.
@@ -185,9 +198,9 @@ impl Reader {
     fn look_at_screen(&mut self, terminal: &Terminal) {
         let alternate = terminal.active_screen_kind() == ScreenKind::Alternate;
         if alternate != self.alternate {
-            self.alternate = alternate;
             self.typing = None;
             self.give_up_all();
+            self.alternate = alternate;
         }
     }
 
@@ -216,7 +229,8 @@ impl Reader {
         let line = grid::at_cursor(terminal);
         let nothing = line.before_cursor.is_empty() && !self.alternate && self.prompts.accept_nothing();
         let fresh = nothing || self.prompts.is_fresh(&line.before_cursor);
-        if !self.sent.is_empty() && fresh && at_ms.saturating_sub(self.shown_ms) >= REST_MS {
+        let answered = self.sent.back().is_some_and(|sent| sent.shown < self.shown);
+        if answered && fresh && at_ms.saturating_sub(self.shown_ms) >= REST_MS {
             self.give_up_all();
         }
         if fresh && let Some(open) = self.open.as_mut() && !open.hooked {
@@ -242,6 +256,7 @@ impl Reader {
             typed: typing.typed,
             rows: self.rows.saturating_sub(typing.rows),
             row,
+            shown: self.shown,
             echoed: false,
             looks: 0,
         });
@@ -316,8 +331,8 @@ impl Reader {
         let hidden = sent.typed.hidden() > 0;
         if prompt.text.is_empty() {
             let silent = hidden && line.text.is_empty();
-            let plain = !self.alternate && !hidden && self.prompts.accept_nothing();
-            return (silent || plain).then(|| (prompt.clone(), line.text.clone()));
+            let bare = !self.alternate && self.prompts.accept_nothing();
+            return (silent || bare).then(|| (prompt.clone(), line.text.clone()));
         }
         let blank = prompt.text.trim().is_empty();
         let text = match behind(prompt, line) {
@@ -327,7 +342,13 @@ impl Reader {
             None if sent.rows > 0 || sent.typed.was_pasted() => self.many_rows(prompt, line, terminal)?,
             None => return None,
         };
-        if hidden && !known && !text.is_empty() {
+        // What stands behind the cursor was there before.
+        let text = match sent.typed.text() {
+            Some(typed) if text.starts_with(&typed) && line.before_cursor.ends_with(&typed) => typed,
+            Some(_) | None => text,
+        };
+        // An answer that was not echoed as it was typed: stars, perhaps.
+        if hidden && !known && !prompt::looks_like_one(&prompt.text) {
             return Some((prompt.clone(), String::new()));
         }
         let own = match sent.typed.text() {
@@ -521,7 +542,7 @@ impl Reader {
             return;
         };
         let at_prompt = sent.prompt.clone().filter(|prompt| self.prompts.is_established(&prompt.text));
-        if at_prompt.is_none() && (!sent.echoed || self.alternate) {
+        if at_prompt.is_none() && self.alternate {
             return;
         }
         if let Some(prompt) = at_prompt {
@@ -568,6 +589,7 @@ impl Reader {
                         typed: Typed::default(),
                         rows: 0,
                         row: 0,
+                        shown: 0,
                         echoed: false,
                         looks: 0,
                     });

@@ -3,10 +3,10 @@
 The capture is taken where a recorder stands. With a latency, keys reach the program half of it after they are recorded,
 and output is recorded half of it after the program wrote it.
 """
-import collections, fcntl, json, os, pty, select, signal, struct, termios, time
+import collections, fcntl, json, os, pathlib, pty, select, signal, struct, termios, time
 
-# Without output for so long, the person goes on, in seconds.
-QUIET_S = 0.07
+# Without output for so long, and with nothing running, the person goes on, in seconds.
+QUIET_S = 0.09
 # Longest wait for quiet, in seconds.
 WAIT_MAX_S = 4.0
 # Longest session, in seconds.
@@ -97,7 +97,23 @@ class Session:
         while not self.over and time.monotonic() - start < WAIT_MAX_S:
             self.turn(self.heard + wait)
             if time.monotonic() - self.heard >= wait and not self.due and not self.late:
-                return
+                if not self.busy():
+                    return
+                self.turn(time.monotonic() + 0.02)
+
+    def busy(self):
+        """Whether anything below has the processor or waits for it. On a busy machine silence alone says little."""
+        ask = [self.pid]
+        while ask:
+            pid = ask.pop()
+            try:
+                state = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+                ask += map(int, pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+            except (OSError, IndexError):
+                continue
+            if state in "RD":
+                return True
+        return False
 
     def send(self, data):
         self.events.append(["i", self.ms(), data.hex()])
