@@ -26,7 +26,7 @@ enum State {
 pub enum Drawn {
     /// Nothing that shows.
     Nothing,
-    /// The cursor went to the beginning of this row.
+    /// The cursor went to the beginning of this row, or elsewhere.
     Return,
     /// The cursor went to the next row.
     Feed,
@@ -84,7 +84,7 @@ impl Row {
                 let number = self.number.unwrap_or(0).saturating_mul(10).saturating_add(digit);
                 self.number = Some(number.min(NUMBER_MAX));
             }
-            (State::Control, 0x40..=0x7e) => self.control(byte),
+            (State::Control, 0x40..=0x7e) => return self.control(byte),
             (State::Control, _) => {}
             (State::Ground, b'\r') => {
                 self.at = 0;
@@ -126,7 +126,7 @@ impl Row {
 
     /// ECMA-48: CUF, CUB, CHA, EL, ED, DCH, ICH. Whatever else moves the cursor
     /// goes to a row that is not known.
-    fn control(&mut self, last: u8) {
+    fn control(&mut self, last: u8) -> Drawn {
         self.state = State::Ground;
         let number = self.number;
         let count = number.unwrap_or(1).max(1);
@@ -149,9 +149,11 @@ impl Row {
             b'A' | b'B' | b'E' | b'F' | b'H' | b'J' | b'K' | b'L' | b'M' | b'S' | b'T' | b'd' | b'f' => {
                 self.bytes.clear();
                 self.at = 0;
+                return Drawn::Return;
             }
             _ => {}
         }
+        Drawn::Nothing
     }
 }
 

@@ -99,9 +99,6 @@ class Bench:
             place = programs.Place(folder, kind, prompt)
             acts = scripts.shell(draw, kind, cols, size == "resize", secrets, programs.LOOKALIKE[prompt])
             argv, env, ran = place.argv, place.env, place.ran
-            if kind == "busybox":
-                # It keeps what it ran, but tells it only when asked.
-                after = [scripts.line(f"history > {place.told}"), *after]
             if around != "bare":
                 argv, env, before, after = self.outer.around(around, folder, place, kind)
         else:

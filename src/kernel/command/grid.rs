@@ -22,6 +22,8 @@ pub struct Logical {
     pub first_row: String,
     /// What stands at the right edge of the cursor's row, behind the cursor.
     pub right: Option<Right>,
+    /// Its last row has no blank at its end: an editor that wraps by itself may go on below.
+    pub full: bool,
 }
 
 /// Text at the right edge that is not part of the line.
@@ -74,6 +76,7 @@ pub fn at_row(terminal: &Terminal, row: usize) -> Logical {
             has_cursor = true;
         }
         let text = chars(line, span);
+        logical.full = text.chars().next_back().is_some_and(|last| last != ' ');
         if row == top {
             logical.first_row = text.trim_end().to_owned();
         }

@@ -7,6 +7,8 @@ use super::grid::Right;
 const KNOWN_MAX: usize = 32;
 /// Longest prompt, in bytes of its last line.
 const PROMPT_BYTES_MAX: usize = 512;
+/// Characters at the beginning that make two prompts of the same end one shell's.
+const HEAD_ALIKE_MIN: usize = 3;
 /// Longest part of a prompt that may change between two commands, in bytes.
 const CHANGING_BYTES_MAX: usize = 160;
 
@@ -57,6 +59,13 @@ impl Form {
             tail: tail.to_owned(),
             changes,
         }
+    }
+
+    /// Begins and ends in the same way.
+    fn is_like(&self, other: &Form) -> bool {
+        let alike = |(a, b): &(char, char)| a == b;
+        let begun = self.head.chars().zip(other.head.chars()).take_while(alike).count();
+        self.tail == other.tail && begun >= HEAD_ALIKE_MIN
     }
 
     /// Length of the prompt of this form that the line begins with.
@@ -138,6 +147,12 @@ impl Prompts {
             .any(|known| !known.prompt.text.is_empty() && known.at_end(before_cursor).is_some())
     }
 
+    /// Where the known prompt begins that the line ends with.
+    pub fn at_end(&self, line: &str) -> Option<usize> {
+        let mut named = self.known.iter().rev().filter(|known| !known.prompt.text.is_empty());
+        named.find_map(|known| known.at_end(line))
+    }
+
     /// Length of the known prompt that the line begins with, and that prompt.
     pub fn at_start(&self, line: &str) -> Option<(usize, &Prompt)> {
         let found = self.known.iter().rev().filter(|known| !known.prompt.text.is_empty());
@@ -214,8 +229,8 @@ impl Prompts {
         let shown = prompt.text.trim();
         match after.and_then(brings) {
             Some(context) => context,
-            // A shell whose prompt was changed ends it as before.
-            None if Form::of(&prompt.text).tail == last.form.tail && last.context != Context::Program => {
+            // A shell whose prompt was changed.
+            None if after.is_some_and(changes_prompt) || Form::of(&prompt.text).is_like(&last.form) => {
                 last.context.clone()
             }
             None => Context::Repl(shown.to_owned()),
@@ -274,6 +289,14 @@ pub fn goes_on(text: &str, main: &str) -> bool {
     let changed: Vec<(char, char)> = text.chars().zip(main.chars()).filter(|(new, old)| new != old).collect();
     text.chars().count() == main.chars().count()
         && matches!(changed.as_slice(), [(new, '=')] if "-('\"*!^$".contains(*new))
+}
+
+/// Whether a command may give a shell another prompt.
+fn changes_prompt(command: &str) -> bool {
+    let command = command.trim_start();
+    ["PS1=", "PROMPT=", "export PS1=", "source ", ". ", "prompt ", "function fish_prompt"]
+        .iter()
+        .any(|start| command.starts_with(start))
 }
 
 /// Who shows a new prompt after this command; nothing if the command does not tell.

@@ -18,6 +18,8 @@ const SENT_MAX: usize = 64;
 const LOOKS_MAX: u32 = 50_000;
 /// Sent lines that one row of the screen is held against.
 const ABREAST_MAX: usize = 16;
+/// Characters that may have been echoed before their prompt came.
+const TORN_MAX: usize = 32;
 /// Without output for so long, a prompt waits for a person, in ms. What was
 /// typed ahead follows its prompt at once.
 const REST_MS: u64 = 30;
@@ -290,7 +292,8 @@ impl Reader {
         let abreast = || self.sent.iter().take(ABREAST_MAX).enumerate();
         abreast()
             .find_map(|(at, sent)| {
-                let own = self.at_own_prompt(sent, line, terminal);
+                let torn = self.torn(sent, line);
+                let own = torn.or_else(|| self.at_own_prompt(sent, line, terminal));
                 Some((at, own.or_else(|| self.as_typed(sent, line, terminal))?))
             })
             .or_else(|| Some((0, self.at_known_prompt(self.sent.front()?, line)?)))
@@ -342,9 +345,11 @@ impl Reader {
             None if sent.rows > 0 || sent.typed.was_pasted() => self.many_rows(prompt, line, terminal)?,
             None => return None,
         };
-        // What stands behind the cursor was there before.
+        // What stands behind the cursor was there before, and where rows end is
+        // not where lines do.
         let text = match sent.typed.text() {
             Some(typed) if text.starts_with(&typed) && line.before_cursor.ends_with(&typed) => typed,
+            Some(typed) if squeezed(&typed) == squeezed(&text) => typed,
             Some(_) | None => text,
         };
         // An answer that was not echoed as it was typed: stars, perhaps.
@@ -352,8 +357,8 @@ impl Reader {
             return Some((prompt.clone(), String::new()));
         }
         let own = match sent.typed.text() {
-            None if self.alternate || blank => (line.top..=line.bottom).contains(&sent.row),
-            None => true,
+            // The editor may pass other rows on its way.
+            None => (line.top..=line.bottom).contains(&sent.row),
             Some(typed) => {
                 let (typed, text) = (fold(&typed), fold(&text));
                 // Output came between: the line will be drawn again. And where rows
@@ -366,18 +371,19 @@ impl Reader {
 
     /// A line that was edited over many rows: from the row with the prompt to here.
     fn many_rows(&self, prompt: &Prompt, line: &Logical, terminal: &Terminal) -> Option<String> {
-        let mut parts = vec![line.text.clone()];
+        let mut below = line.text.clone();
         let mut top = line.top;
         while top > 0 && line.top - top < ROWS_UP_MAX {
             let above = grid::at_row(terminal, top - 1);
             top = above.top;
-            match behind(prompt, &above) {
-                Some(text) => {
-                    parts.push(text);
-                    parts.reverse();
-                    return Some(parts.join("\n"));
-                }
-                None => parts.push(above.text),
+            let own = behind(prompt, &above);
+            let text = own.as_ref().unwrap_or(&above.text);
+            below = match above.full {
+                true => format!("{text}{below}"),
+                false => format!("{text}\n{below}"),
+            };
+            if own.is_some() {
+                return Some(below);
             }
         }
         None
@@ -411,8 +417,31 @@ impl Reader {
         Some((prompt, typed.to_owned()))
     }
 
+    /// The prompt came while it was typed, and the terminal had echoed a part:
+    /// `tr% ue`.
+    fn torn(&self, sent: &Sent, line: &Logical) -> Option<(Prompt, String)> {
+        let typed = sent.typed.text()?;
+        let typed = typed.trim_end();
+        typed.char_indices().skip(1).take(TORN_MAX).find_map(|(at, _)| {
+            let (echoed, rest) = typed.split_at(at);
+            let before = line.text.strip_suffix(rest)?;
+            let (ahead, prompt) = before.split_at(self.prompts.at_end(before)?);
+            ahead.ends_with(echoed).then(|| {
+                let prompt = Prompt {
+                    text: prompt.to_owned(),
+                    right: None,
+                };
+                (prompt, typed.to_owned())
+            })
+        })
+    }
+
     /// At a prompt that was seen before. Only for lines that the keys do not tell.
     fn at_known_prompt(&self, sent: &Sent, line: &Logical) -> Option<(Prompt, String)> {
+        let inner = |prompt: &Prompt| prompt.text.len() > 1 && prompt.text.trim().is_empty();
+        if sent.prompt.as_ref().is_some_and(inner) {
+            return None;
+        }
         let padded = format!("{} ", line.text);
         let (len, known) = self.prompts.at_start(&padded)?;
         let prompt = Prompt {
@@ -721,6 +750,11 @@ fn fold_end(text: &str) -> String {
 fn is_stars(text: &str) -> bool {
     let mut signs = text.chars();
     signs.next().is_some_and(|first| !first.is_alphanumeric() && signs.all(|sign| sign == first))
+}
+
+/// The same wherever blanks are.
+fn squeezed(text: &str) -> String {
+    text.split_whitespace().collect()
 }
 
 /// The same for every run of blanks: a screen does not tell them apart.

@@ -82,20 +82,31 @@ class Place:
         return ["strace", "-qq", "-e", "trace=read,dup2,fcntl", "-e", "read=none", "-s", "8192", "-xx", "-o", str(self.told), "dash", "-i"]
 
     def start_busybox(self, prompt):
-        self.env["ENV"] = self.write("ashrc", prompt + "\n")
+        # Its prompt is expanded after each command.
+        tell = "$(history | tail -n 6 >> $TOLD; echo -ne '\\x1e' >> $TOLD)"
+        self.env["ENV"] = self.write("ashrc", f'{prompt}\nPS1="{tell.replace("$", chr(92) + "$")}$PS1"\n')
         return ["busybox", "ash", "-i"]
 
     def ran(self):
         """What the shell says it ran, in order."""
         text = self.told.read_bytes().decode(errors="replace")
         if self.kind == "busybox":
-            return [row.strip().partition(" ")[2].strip() for row in text.splitlines() if row.strip()]
+            return overlaid([[row.strip().partition(" ")[2].strip() for row in last.splitlines()] for last in text.split(END)])
         if self.kind != "dash":
             return [one.strip("\n") for one in text.split(END) if one.strip()]
         lines = []
         for hexed in re.findall(r'^read\((?:0|1\d), "((?:\\x[0-9a-f]{2})*)"', text, re.M):
             lines.append(bytes.fromhex(hexed.replace("\\x", "")).decode(errors="replace").rstrip("\n"))
         return [one for one in lines if one.strip()]
+
+
+def overlaid(lasts):
+    """One run of lines, from what were its last lines again and again."""
+    whole = []
+    for last in lasts:
+        same = next(n for n in range(len(last), -1, -1) if last[:n] == whole[len(whole) - n:])
+        whole += last[same:]
+    return whole
 
 
 class Servers:
