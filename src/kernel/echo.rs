@@ -142,7 +142,11 @@ impl EchoGate {
     /// Takes output that was delivered to the terminal.
     pub fn shown(&mut self, output: &[u8]) -> Vec<Verdict> {
         let mut verdicts = Vec::new();
-        if self.lines.iter().all(|line| line.pending.is_empty() && line.ahead_shown.is_empty()) {
+        if self
+            .lines
+            .iter()
+            .all(|line| line.pending.is_empty() && line.ahead_shown.is_empty())
+        {
             self.settle(&mut verdicts);
             self.follow(output);
             return verdicts;
@@ -225,7 +229,9 @@ impl EchoGate {
             Some(behind) => behind + 1,
             None => return false,
         };
-        let Some(line) = self.lines.get_mut(at) else { return false };
+        let Some(line) = self.lines.get_mut(at) else {
+            return false;
+        };
         if line.pending.front() != Some(&byte) {
             return false;
         }
@@ -480,8 +486,20 @@ mod tests {
 
     #[test]
     fn a_line_shown_whole_passes_by_one_that_prints_no_row() {
-        let secret = [Typed(b"read -s x\r"), Shown(b"read -s x\r\n"), Typed(b"s3cret\r"), Shown(b"root@db1:~# ")];
-        let keys = [Typed(b"r"), Shown(b"r"), Typed(b"m x"), Shown(b"m x"), Typed(b"\r"), Shown(b"\r\n")];
+        let secret = [
+            Typed(b"read -s x\r"),
+            Shown(b"read -s x\r\n"),
+            Typed(b"s3cret\r"),
+            Shown(b"root@db1:~# "),
+        ];
+        let keys = [
+            Typed(b"r"),
+            Shown(b"r"),
+            Typed(b"m x"),
+            Shown(b"m x"),
+            Typed(b"\r"),
+            Shown(b"\r\n"),
+        ];
         let more = [Typed(b"ls\r"), Shown(b"root@db1:~# "), Shown(b"ls\r\n")];
         let all = run(&[secret.as_slice(), &keys, &more].concat());
         assert_eq!(
@@ -507,7 +525,10 @@ mod tests {
             Typed(b"\r"),
             Shown(b"\r\n"),
         ]);
-        assert!(!all.iter().any(|verdict| matches!(verdict, Verdict::Echoed { .. })), "{all:?}");
+        assert!(
+            !all.iter().any(|verdict| matches!(verdict, Verdict::Echoed { .. })),
+            "{all:?}"
+        );
     }
 
     #[test]

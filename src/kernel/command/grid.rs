@@ -108,7 +108,11 @@ fn goes_on(terminal: &Terminal, row: usize, span: Span) -> bool {
     if terminal.active_screen_kind() == ScreenKind::Primary {
         return false;
     }
-    let ink = |line: &Line, at: usize| line.cells().get(at).is_some_and(|cell| cell.char() != ' ' || cell.width() == 0);
+    let ink = |line: &Line, at: usize| {
+        line.cells()
+            .get(at)
+            .is_some_and(|cell| cell.char() != ' ' || cell.width() == 0)
+    };
     span.to > span.from && ink(line, span.to - 1) && ink(next, span.from)
 }
 
@@ -123,7 +127,11 @@ fn right_of(line: &Line, span: Span, cursor: usize) -> Option<Right> {
     }
     let shown = all.get(before..all.len() - after)?;
     Some(Right {
-        text: shown.iter().filter(|cell| cell.width() > 0).map(avt::Cell::char).collect(),
+        text: shown
+            .iter()
+            .filter(|cell| cell.width() > 0)
+            .map(avt::Cell::char)
+            .collect(),
         column: cursor + before,
     })
 }

@@ -136,7 +136,10 @@ fn unescaped(text: &str) -> String {
     while let Some((before, after)) = rest.split_once('\\') {
         out.push_str(before);
         let hex = after.strip_prefix('x').and_then(|hex| hex.get(..2));
-        match (hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()), after.strip_prefix('\\')) {
+        match (
+            hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()),
+            after.strip_prefix('\\'),
+        ) {
             (Some(byte), _) if byte.is_ascii() => {
                 out.push(char::from(byte));
                 rest = after.get(3..).unwrap_or_default();
@@ -190,7 +193,10 @@ mod tests {
     #[test]
     fn a_string_that_never_ends_costs_no_memory() {
         let mut hook = Hook::new(Some("n0".to_owned()));
-        for c in "\x1b]633;E;".chars().chain(std::iter::repeat_n('x', 4 * STRING_BYTES_MAX)) {
+        for c in "\x1b]633;E;"
+            .chars()
+            .chain(std::iter::repeat_n('x', 4 * STRING_BYTES_MAX))
+        {
             assert_eq!(hook.advance(c), None);
         }
         assert!(hook.in_string());

@@ -11,6 +11,7 @@
 //! What was not echoed is in none of them: the screen never showed it, and the
 //! keys of a hidden line are not given to the reader.
 
+mod estimate;
 mod flags;
 mod grid;
 mod hook;
@@ -21,6 +22,7 @@ mod reader;
 mod tests;
 #[cfg(test)]
 mod tests_evasion;
+mod watch;
 
 pub use keys::Keys;
 pub use reader::Reader;

@@ -19,13 +19,53 @@ const ENDS: &[char] = &[
 
 /// What zsh calls the states of its parser: `%_` in PS2 (zshmisc, prompt expansion).
 const ZSH_STATES: &[&str] = &[
-    "for", "while", "repeat", "select", "until", "if", "then", "else", "elif", "math", "cond", "cmdor", "cmdand",
-    "pipe", "errpipe", "foreach", "case", "function", "subsh", "cursh", "array", "quote", "dquote", "bquote",
-    "cmdsubst", "mathsubst", "elif-then", "heredoc", "heredocd", "brace", "braceparam", "always",
+    "for",
+    "while",
+    "repeat",
+    "select",
+    "until",
+    "if",
+    "then",
+    "else",
+    "elif",
+    "math",
+    "cond",
+    "cmdor",
+    "cmdand",
+    "pipe",
+    "errpipe",
+    "foreach",
+    "case",
+    "function",
+    "subsh",
+    "cursh",
+    "array",
+    "quote",
+    "dquote",
+    "bquote",
+    "cmdsubst",
+    "mathsubst",
+    "elif-then",
+    "heredoc",
+    "heredocd",
+    "brace",
+    "braceparam",
+    "always",
 ];
-const SHELLS: &[&str] = &["bash", "sh", "zsh", "fish", "dash", "ash", "ksh", "mksh", "busybox", "tcsh", "csh"];
+const SHELLS: &[&str] = &[
+    "bash", "sh", "zsh", "fish", "dash", "ash", "ksh", "mksh", "busybox", "tcsh", "csh",
+];
 const REMOTE: &[&str] = &[
-    "ssh", "mosh", "telnet", "docker", "podman", "kubectl", "nsenter", "chroot", "lxc", "machinectl",
+    "ssh",
+    "mosh",
+    "telnet",
+    "docker",
+    "podman",
+    "kubectl",
+    "nsenter",
+    "chroot",
+    "lxc",
+    "machinectl",
 ];
 const ELEVATING: &[&str] = &["sudo", "su", "doas", "pkexec"];
 
@@ -116,10 +156,17 @@ impl Known {
         if line.ends_with(self.prompt.text.as_str()) {
             return Some(line.len() - self.prompt.text.len());
         }
-        let whole = |at: usize| self.form.at_start(line.get(at..)?).filter(|len| at + len == line.len()).map(|_| at);
+        let whole = |at: usize| {
+            self.form
+                .at_start(line.get(at..)?)
+                .filter(|len| at + len == line.len())
+                .map(|_| at)
+        };
         match self.form.head.is_empty() {
             true => whole(0),
-            false => line.match_indices(self.form.head.as_str()).find_map(|(at, _)| whole(at)),
+            false => line
+                .match_indices(self.form.head.as_str())
+                .find_map(|(at, _)| whole(at)),
         }
     }
 }
@@ -254,7 +301,8 @@ pub fn looks_like_one(text: &str) -> bool {
     let shown = text.trim();
     let word = shown.strip_prefix('(').and_then(|rest| rest.strip_suffix(')'));
     text.len() <= PROMPT_BYTES_MAX
-        && (shown.ends_with(ENDS) || word.is_some_and(|word| !word.is_empty() && word.chars().all(char::is_alphanumeric)))
+        && (shown.ends_with(ENDS)
+            || word.is_some_and(|word| !word.is_empty() && word.chars().all(char::is_alphanumeric)))
 }
 
 /// Whether a prompt asks for more of the line that was read at `main`.
@@ -294,9 +342,17 @@ pub fn goes_on(text: &str, main: &str) -> bool {
 /// Whether a command may give a shell another prompt.
 fn changes_prompt(command: &str) -> bool {
     let command = command.trim_start();
-    ["PS1=", "PROMPT=", "export PS1=", "source ", ". ", "prompt ", "function fish_prompt"]
-        .iter()
-        .any(|start| command.starts_with(start))
+    [
+        "PS1=",
+        "PROMPT=",
+        "export PS1=",
+        "source ",
+        ". ",
+        "prompt ",
+        "function fish_prompt",
+    ]
+    .iter()
+    .any(|start| command.starts_with(start))
 }
 
 /// Who shows a new prompt after this command; nothing if the command does not tell.
@@ -338,8 +394,16 @@ mod tests {
     #[test]
     fn a_prompt_is_known_again_elsewhere() {
         let cases = [
-            ("root@db1:~# ", "root@db1:/var/log# ls", Some("root@db1:/var/log# ".len())),
-            ("[root@db1 ~]# ", "[root@db1 log]# ls -l", Some("[root@db1 log]# ".len())),
+            (
+                "root@db1:~# ",
+                "root@db1:/var/log# ls",
+                Some("root@db1:/var/log# ".len()),
+            ),
+            (
+                "[root@db1 ~]# ",
+                "[root@db1 log]# ls -l",
+                Some("[root@db1 log]# ".len()),
+            ),
             ("~/src ❯ ", "/tmp ❯ ls", Some("/tmp ❯ ".len())),
             ("me@db1 ~> ", "me@db1 /tmp> ls > x", Some("me@db1 /tmp> ".len())),
             ("$ ", "echo $ x", None),

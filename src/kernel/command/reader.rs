@@ -2,31 +2,26 @@
 
 use std::collections::VecDeque;
 
-use avt::parser::Function;
-use avt::{Observation, Observer, Operation, ScreenKind, Terminal};
+use avt::{ScreenKind, Terminal};
 
+use super::estimate::{ABREAST_MAX, Above, Found, Look, Sent, fold};
 use super::flags::Hidden;
 use super::grid::{self, Logical};
 use super::hook::{Hook, Mark};
 use super::keys::{Keys, Pressed, Typed};
-use super::prompt::{self, Prompt, Prompts};
+use super::prompt::{Prompt, Prompts};
+use super::watch::Watch;
 use super::{COMMAND_BYTES_MAX, Command, Confidence, Context, Finding, Source};
 
 /// Lines sent and not yet seen on the screen; the oldest is given up past it.
 const SENT_MAX: usize = 64;
 /// How often a sent line is looked for before it is given up, in rows left by the cursor.
-const LOOKS_MAX: u32 = 50_000;
-/// Sent lines that one row of the screen is held against.
-const ABREAST_MAX: usize = 16;
-/// Characters that may have been echoed before their prompt came.
-const TORN_MAX: usize = 32;
+const LOOKS_MAX: u32 = 20_000;
 /// Without output for so long, a prompt waits for a person, in ms. What was
 /// typed ahead follows its prompt at once.
 const REST_MS: u64 = 30;
 /// Findings that wait to be taken; more are dropped.
 const FINDINGS_MAX: usize = 4096;
-/// Rows above the cursor that are searched for the start of a line of many rows.
-const ROWS_UP_MAX: usize = 200;
 
 /// The line being typed.
 #[derive(Debug)]
@@ -37,22 +32,6 @@ struct Typing {
     /// Rows moved on by at its first key, and at its last.
     rows: u64,
     rows_seen: u64,
-}
-
-/// A line that was sent.
-#[derive(Debug)]
-struct Sent {
-    at_ms: u64,
-    prompt: Option<Prompt>,
-    typed: Typed,
-    /// Rows that its editing moved on by.
-    rows: u64,
-    /// Row of the cursor when its Enter was typed, from 0, and pieces of output before that.
-    row: usize,
-    shown: u64,
-    /// Its text stood on a row without a prompt.
-    echoed: bool,
-    looks: u32,
 }
 
 /// A command whose end has not been seen.
@@ -67,16 +46,6 @@ struct Open {
     /// The last of its lines, as it stood on the screen.
     line: String,
     hooked: bool,
-}
-
-/// A line found on the screen.
-struct Found {
-    at: usize,
-    prompt: Prompt,
-    text: String,
-    /// It goes on with the command above it.
-    goes_on: bool,
-    line: String,
 }
 
 /// Reads one terminal. The emulator is the caller's: what is shown must go
@@ -192,12 +161,18 @@ impl Reader {
             self.rows = self.rows.saturating_add(rows as u64);
             terminal.feed(output);
         } else {
-            terminal.feed_with(output, Watch { reader: self, left: None });
+            terminal.feed_with(
+                output,
+                Watch {
+                    reader: self,
+                    left: None,
+                },
+            );
         }
     }
 
     /// What was typed on one screen means nothing on the other.
-    fn look_at_screen(&mut self, terminal: &Terminal) {
+    pub(super) fn look_at_screen(&mut self, terminal: &Terminal) {
         let alternate = terminal.active_screen_kind() == ScreenKind::Alternate;
         if alternate != self.alternate {
             self.typing = None;
@@ -235,7 +210,10 @@ impl Reader {
         if answered && fresh && at_ms.saturating_sub(self.shown_ms) >= REST_MS {
             self.give_up_all();
         }
-        if fresh && let Some(open) = self.open.as_mut() && !open.hooked {
+        if fresh
+            && let Some(open) = self.open.as_mut()
+            && !open.hooked
+        {
             open.command.end_ms = self.shown_ms;
         }
         let prompt = self.sent.is_empty().then_some(Prompt {
@@ -267,9 +245,29 @@ impl Reader {
         }
     }
 
-    /// The cursor leaves this line, downwards.
-    fn left(&mut self, line: &Logical, terminal: &Terminal) {
-        if let Some(found) = self.find(line, terminal) {
+    /// Whether a line was sent and not seen yet.
+    pub(super) fn waits(&self) -> bool {
+        !self.sent.is_empty()
+    }
+
+    /// Output moved the cursor to the next row.
+    pub(super) fn fed(&mut self) {
+        self.rows = self.rows.saturating_add(1);
+    }
+
+    /// The cursor leaves this line.
+    pub(super) fn left(&mut self, line: &Logical, terminal: &Terminal) {
+        let look = Look {
+            prompts: &self.prompts,
+            open: self.open.as_ref().map(|open| Above {
+                prompt: &open.prompt,
+                line: &open.line,
+            }),
+            line,
+            terminal,
+            alternate: self.alternate,
+        };
+        if let Some(found) = look.find(&self.sent) {
             return self.accept(found);
         }
         self.consumed(line);
@@ -284,174 +282,6 @@ impl Reader {
                 sent.echoed = true;
                 break;
             }
-        }
-    }
-
-    /// Which of the sent lines this is.
-    fn find(&self, line: &Logical, terminal: &Terminal) -> Option<Found> {
-        let abreast = || self.sent.iter().take(ABREAST_MAX).enumerate();
-        abreast()
-            .find_map(|(at, sent)| {
-                let torn = self.torn(sent, line);
-                let own = torn.or_else(|| self.at_own_prompt(sent, line, terminal));
-                Some((at, own.or_else(|| self.as_typed(sent, line, terminal))?))
-            })
-            .or_else(|| Some((0, self.at_known_prompt(self.sent.front()?, line)?)))
-            .map(|(at, (prompt, text))| Found {
-                at,
-                goes_on: self.goes_on(&prompt.text, line, terminal),
-                prompt,
-                text,
-                line: line.text.clone(),
-            })
-    }
-
-    /// Whether a line at this prompt goes on with the open command: it stands
-    /// right below it.
-    fn goes_on(&self, prompt: &str, line: &Logical, terminal: &Terminal) -> bool {
-        let Some(open) = self.open.as_ref() else { return false };
-        if !prompt::goes_on(prompt, &open.prompt) {
-            return false;
-        }
-        match line.top.checked_sub(1) {
-            // A suggestion behind it may have come or gone since.
-            Some(above) => {
-                let above = grid::at_row(terminal, above).text;
-                !above.is_empty() && !open.line.is_empty() && (above.starts_with(&open.line) || open.line.starts_with(&above))
-            }
-            // It has left the screen.
-            None => true,
-        }
-    }
-
-    /// At the prompt that stood there when its first key was typed.
-    fn at_own_prompt(&self, sent: &Sent, line: &Logical, terminal: &Terminal) -> Option<(Prompt, String)> {
-        let prompt = sent.prompt.as_ref()?;
-        let known = self.prompts.is_established(&prompt.text);
-        if self.alternate && !(known || prompt::looks_like_one(&prompt.text)) {
-            return None;
-        }
-        let hidden = sent.typed.hidden() > 0;
-        if prompt.text.is_empty() {
-            let silent = hidden && line.text.is_empty();
-            let bare = !self.alternate && self.prompts.accept_nothing();
-            return (silent || bare).then(|| (prompt.clone(), line.text.clone()));
-        }
-        let blank = prompt.text.trim().is_empty();
-        let text = match behind(prompt, line) {
-            Some(text) => text,
-            // fish draws the indentation, and changes it.
-            None if blank && line.text.starts_with(' ') => line.text.trim_start().to_owned(),
-            None if sent.rows > 0 || sent.typed.was_pasted() => self.many_rows(prompt, line, terminal)?,
-            None => return None,
-        };
-        // What stands behind the cursor was there before, and where rows end is
-        // not where lines do.
-        let text = match sent.typed.text() {
-            Some(typed) if text.starts_with(&typed) && line.before_cursor.ends_with(&typed) => typed,
-            Some(typed) if squeezed(&typed) == squeezed(&text) => typed,
-            Some(_) | None => text,
-        };
-        // An answer that was not echoed as it was typed: stars, perhaps.
-        if hidden && !known && !prompt::looks_like_one(&prompt.text) {
-            return Some((prompt.clone(), String::new()));
-        }
-        let own = match sent.typed.text() {
-            // The editor may pass other rows on its way.
-            None => (line.top..=line.bottom).contains(&sent.row),
-            Some(typed) => {
-                let (typed, text) = (fold(&typed), fold(&text));
-                // Output came between: the line will be drawn again. And where rows
-                // are drawn again as a whole, an earlier line is not this one.
-                typed == text || !(self.alternate || blank || typed.starts_with(&text))
-            }
-        };
-        own.then(|| (prompt.clone(), text))
-    }
-
-    /// A line that was edited over many rows: from the row with the prompt to here.
-    fn many_rows(&self, prompt: &Prompt, line: &Logical, terminal: &Terminal) -> Option<String> {
-        let mut below = line.text.clone();
-        let mut top = line.top;
-        while top > 0 && line.top - top < ROWS_UP_MAX {
-            let above = grid::at_row(terminal, top - 1);
-            top = above.top;
-            let own = behind(prompt, &above);
-            let text = own.as_ref().unwrap_or(&above.text);
-            below = match above.full {
-                true => format!("{text}{below}"),
-                false => format!("{text}\n{below}"),
-            };
-            if own.is_some() {
-                return Some(below);
-            }
-        }
-        None
-    }
-
-    /// The keys tell the text, and the row ends with it behind a prompt.
-    fn as_typed(&self, sent: &Sent, line: &Logical, terminal: &Terminal) -> Option<(Prompt, String)> {
-        let typed = sent.typed.text()?;
-        let typed = typed.trim_end();
-        if typed.trim().is_empty() {
-            return None;
-        }
-        let last = typed.rsplit('\n').next().unwrap_or(typed);
-        let many = typed.contains('\n');
-        let own = sent.prompt.as_ref().filter(|prompt| self.prompts.is_established(&prompt.text));
-        let right = own.or_else(|| self.prompts.at_start(&line.text).map(|(_, prompt)| prompt));
-        let row = right.and_then(|prompt| without_right(prompt, line));
-        let row = row.as_deref().unwrap_or(&line.text);
-        let before = row.strip_suffix(last)?;
-        if many && before.is_empty() {
-            // Its first row has left the screen.
-            return Some((own?.clone(), typed.to_owned()));
-        }
-        if before.is_empty() || !(self.prompts.knows(before) || self.goes_on(before, line, terminal)) {
-            return None;
-        }
-        let prompt = Prompt {
-            text: before.to_owned(),
-            right: right.and_then(|prompt| prompt.right.clone()),
-        };
-        Some((prompt, typed.to_owned()))
-    }
-
-    /// The prompt came while it was typed, and the terminal had echoed a part:
-    /// `tr% ue`.
-    fn torn(&self, sent: &Sent, line: &Logical) -> Option<(Prompt, String)> {
-        let typed = sent.typed.text()?;
-        let typed = typed.trim_end();
-        typed.char_indices().skip(1).take(TORN_MAX).find_map(|(at, _)| {
-            let (echoed, rest) = typed.split_at(at);
-            let before = line.text.strip_suffix(rest)?;
-            let (ahead, prompt) = before.split_at(self.prompts.at_end(before)?);
-            ahead.ends_with(echoed).then(|| {
-                let prompt = Prompt {
-                    text: prompt.to_owned(),
-                    right: None,
-                };
-                (prompt, typed.to_owned())
-            })
-        })
-    }
-
-    /// At a prompt that was seen before. Only for lines that the keys do not tell.
-    fn at_known_prompt(&self, sent: &Sent, line: &Logical) -> Option<(Prompt, String)> {
-        let inner = |prompt: &Prompt| prompt.text.len() > 1 && prompt.text.trim().is_empty();
-        if sent.prompt.as_ref().is_some_and(inner) {
-            return None;
-        }
-        let padded = format!("{} ", line.text);
-        let (len, known) = self.prompts.at_start(&padded)?;
-        let prompt = Prompt {
-            text: padded.get(..len)?.to_owned(),
-            right: known.right.clone(),
-        };
-        let text = behind(&prompt, line)?;
-        match sent.typed.text() {
-            Some(typed) if fold(&typed) != fold(&text) => None,
-            Some(_) | None => Some((prompt, text)),
         }
     }
 
@@ -494,7 +324,9 @@ impl Reader {
             return;
         }
         self.hidden.shown();
-        if found.goes_on && let Some(open) = self.open.as_mut() {
+        if found.goes_on
+            && let Some(open) = self.open.as_mut()
+        {
             join(&mut open.command.text, &text);
             open.typed = match (open.typed.take(), sent.typed.text()) {
                 (Some(mut all), Some(typed)) => {
@@ -570,7 +402,10 @@ impl Reader {
         let Some(typed) = sent.typed.text().filter(|typed| !typed.trim().is_empty()) else {
             return;
         };
-        let at_prompt = sent.prompt.clone().filter(|prompt| self.prompts.is_established(&prompt.text));
+        let at_prompt = sent
+            .prompt
+            .clone()
+            .filter(|prompt| self.prompts.is_established(&prompt.text));
         if at_prompt.is_none() && self.alternate {
             return;
         }
@@ -655,80 +490,6 @@ impl Reader {
     }
 }
 
-/// Watches the cursor leave the line that is waited for.
-struct Watch<'r> {
-    reader: &'r mut Reader,
-    left: Option<(usize, Logical)>,
-}
-
-impl Observer for Watch<'_> {
-    type Output = ();
-
-    fn before(&mut self, context: &mut Observation<'_>, operation: &Operation) {
-        self.left = None;
-        let Operation::Function(function) = operation else { return };
-        let terminal = context.terminal();
-        let feeds = matches!(function, Function::Lf | Function::Nel);
-        let moves = matches!(
-            function,
-            Function::Cup(..) | Function::Vpa(_) | Function::Vpr(_) | Function::Cud(_) | Function::Cnl(_)
-        );
-        if feeds || moves {
-            let waits = !self.reader.sent.is_empty();
-            self.reader.look_at_screen(terminal);
-            if waits && feeds {
-                self.reader.left(&grid::at_cursor(terminal), terminal);
-            }
-            if waits && moves {
-                self.left = Some((terminal.cursor().row, grid::at_cursor(terminal)));
-            }
-        }
-        if feeds {
-            self.reader.rows = self.reader.rows.saturating_add(1);
-        }
-    }
-
-    fn after(&mut self, context: &mut Observation<'_>, _: &Operation) {
-        if let Some((row, line)) = self.left.take()
-            && context.terminal().cursor().row > row
-            && !self.reader.sent.is_empty()
-        {
-            self.reader.left(&line, context.terminal());
-        }
-    }
-
-    fn end(&mut self, _: &mut Observation<'_>) {}
-}
-
-/// What stands behind a prompt, without what is at the right edge.
-fn behind(prompt: &Prompt, line: &Logical) -> Option<String> {
-    let text = without_right(prompt, line).unwrap_or_else(|| line.text.clone());
-    match text.strip_prefix(prompt.text.as_str()) {
-        Some(rest) => Some(rest.to_owned()),
-        None => (text == prompt.text.trim_end()).then(String::new),
-    }
-}
-
-/// The line without the text at the right edge of its first row, if it is still there.
-fn without_right(prompt: &Prompt, line: &Logical) -> Option<String> {
-    let right = prompt.right.as_ref()?;
-    let row = line.first_row.as_str();
-    let kept = match row.strip_suffix(right.text.as_str()) {
-        Some(kept) if kept.ends_with(' ') => kept,
-        // It changes, as a clock does: then it is known by its place.
-        Some(_) | None => {
-            let (at, _) = row.char_indices().nth(right.column)?;
-            let (kept, _) = row.split_at(at);
-            if !kept.ends_with("  ") {
-                return None;
-            }
-            kept
-        }
-    };
-    // Only a line of one row has anything there.
-    (line.top == line.bottom).then(|| kept.trim_end().to_owned())
-}
-
 fn join(all: &mut String, line: &str) {
     if all.len() + line.len() < COMMAND_BYTES_MAX {
         all.push('\n');
@@ -749,15 +510,7 @@ fn fold_end(text: &str) -> String {
 /// One sign for each key, as some programs show for a password.
 fn is_stars(text: &str) -> bool {
     let mut signs = text.chars();
-    signs.next().is_some_and(|first| !first.is_alphanumeric() && signs.all(|sign| sign == first))
-}
-
-/// The same wherever blanks are.
-fn squeezed(text: &str) -> String {
-    text.split_whitespace().collect()
-}
-
-/// The same for every run of blanks: a screen does not tell them apart.
-fn fold(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
+    signs
+        .next()
+        .is_some_and(|first| !first.is_alphanumeric() && signs.all(|sign| sign == first))
 }

@@ -38,13 +38,15 @@ impl Person {
     }
 
     pub fn presses_at_once(&mut self, keys: &str) -> &mut Person {
-        self.reader.typed(self.at_ms, Keys::Clear(keys.as_bytes()), &self.terminal);
+        self.reader
+            .typed(self.at_ms, Keys::Clear(keys.as_bytes()), &self.terminal);
         self
     }
 
     fn presses_hidden(&mut self, bytes: usize) -> &mut Person {
         self.at_ms += 100;
-        self.reader.typed(self.at_ms, Keys::Hidden { bytes, ends: true }, &self.terminal);
+        self.reader
+            .typed(self.at_ms, Keys::Hidden { bytes, ends: true }, &self.terminal);
         self
     }
 
@@ -98,9 +100,21 @@ fn shell() -> Person {
 fn typed_and_recalled_and_completed() {
     let mut person = shell();
     person.runs("id", "uid=0\r\nroot@db1:~# ");
-    person.presses("\x1b[A").shows("id").presses("\r").shows("\r\nuid=0\r\nroot@db1:~# ");
-    person.presses("cat /etc/host\t").shows("cat /etc/hostname ").presses("\r").shows("\r\ndb1\r\nroot@db1:~# ");
-    person.presses("lx\x7fs").shows("lx\x08\x1b[Ks").presses("\r").shows("\r\nroot@db1:~# ");
+    person
+        .presses("\x1b[A")
+        .shows("id")
+        .presses("\r")
+        .shows("\r\nuid=0\r\nroot@db1:~# ");
+    person
+        .presses("cat /etc/host\t")
+        .shows("cat /etc/hostname ")
+        .presses("\r")
+        .shows("\r\ndb1\r\nroot@db1:~# ");
+    person
+        .presses("lx\x7fs")
+        .shows("lx\x08\x1b[Ks")
+        .presses("\r")
+        .shows("\r\nroot@db1:~# ");
     assert_eq!(person.texts(), ["id", "id", "cat /etc/hostname", "ls"]);
 }
 
@@ -109,8 +123,13 @@ fn source_confidence_and_times() {
     let mut person = shell();
     person.runs("id", "uid=0\r\nroot@db1:~# ").runs("pwd", "/root\r\n");
     let commands = person.commands();
-    let [id, pwd] = commands.as_slice() else { panic!("{commands:?}") };
-    assert_eq!((id.source, id.confidence, &id.context), (Source::Screen, Confidence::High, &Context::Shell));
+    let [id, pwd] = commands.as_slice() else {
+        panic!("{commands:?}")
+    };
+    assert_eq!(
+        (id.source, id.confidence, &id.context),
+        (Source::Screen, Confidence::High, &Context::Shell)
+    );
     assert!(id.at_ms < id.end_ms && id.end_ms < pwd.at_ms, "{commands:?}");
     assert_eq!(id.other, None);
 }
@@ -126,7 +145,10 @@ fn a_prompt_that_is_printed_is_no_command() {
 #[test]
 fn lines_that_go_on_are_one_command() {
     let mut person = shell();
-    person.runs("for i in 1 2; do", "> ").runs("echo $i", "> ").runs("done", "1\r\n2\r\nroot@db1:~# ");
+    person
+        .runs("for i in 1 2; do", "> ")
+        .runs("echo $i", "> ")
+        .runs("done", "1\r\n2\r\nroot@db1:~# ");
     person.runs("echo 'a", "> ").runs("b'", "a\r\nb\r\nroot@db1:~# ");
     assert_eq!(person.texts(), ["for i in 1 2; do\necho $i\ndone", "echo 'a\nb'"]);
 }
@@ -142,7 +164,10 @@ fn a_wrapped_line_is_one() {
 #[test]
 fn what_stands_at_the_right_edge_is_not_typed() {
     let mut person = Person::new(40, 5);
-    person.shows("\x1b[36G~/x\x1b[1G% ").runs("ls", "\x1b[36G~/x\x1b[1G% ").runs("id", "");
+    person
+        .shows("\x1b[36G~/x\x1b[1G% ")
+        .runs("ls", "\x1b[36G~/x\x1b[1G% ")
+        .runs("id", "");
     assert_eq!(person.texts(), ["ls", "id"]);
 }
 
@@ -155,7 +180,9 @@ fn the_prompt_changes_with_the_directory() {
     person.runs("pwd", "/\r\n");
     let told = person.told();
     assert_eq!(
-        told.iter().map(|(text, context)| (text.as_str(), context.as_str())).collect::<Vec<_>>(),
+        told.iter()
+            .map(|(text, context)| (text.as_str(), context.as_str()))
+            .collect::<Vec<_>>(),
         ["cd /tmp", "ls", "true", "cd /", "id", "pwd"].map(|text| (text, "shell"))
     );
 }
@@ -164,17 +191,26 @@ fn the_prompt_changes_with_the_directory() {
 fn typed_ahead_is_read_where_the_shell_shows_it() {
     let mut person = shell();
     person.runs("sleep 1", "").presses("id\r").shows("id\r\n");
-    person.shows("root@db1:~# id\r\nuid=0\r\nroot@db1:~# ").runs("pwd", "/root\r\n");
+    person
+        .shows("root@db1:~# id\r\nuid=0\r\nroot@db1:~# ")
+        .runs("pwd", "/root\r\n");
     assert_eq!(person.texts(), ["sleep 1", "id", "pwd"]);
 }
 
 #[test]
 fn typed_ahead_where_the_terminal_echoes_is_read_by_its_keys() {
     let mut person = Person::new(80, 24);
-    person.shows("$ ").runs("sleep 1", "").presses("cd /\rid\r").shows("cd /\r\nid\r\n");
+    person
+        .shows("$ ")
+        .runs("sleep 1", "")
+        .presses("cd /\rid\r")
+        .shows("cd /\r\nid\r\n");
     person.shows("$ $ uid=0\r\n$ ").runs("pwd", "/\r\n$ ");
     let commands = person.commands();
-    let texts: Vec<_> = commands.iter().map(|command| (command.text.as_str(), command.source)).collect();
+    let texts: Vec<_> = commands
+        .iter()
+        .map(|command| (command.text.as_str(), command.source))
+        .collect();
     assert_eq!(
         texts,
         [
@@ -189,11 +225,27 @@ fn typed_ahead_where_the_terminal_echoes_is_read_by_its_keys() {
 #[test]
 fn data_and_answers_are_no_commands_of_the_shell() {
     let mut person = shell();
-    person.runs("cat > notes", "").runs("hello", "").presses("\x04").shows("root@db1:~# ");
-    person.runs("./ask", "Name: ").runs("Kim", "root@db1:~# ").runs("id", "");
+    person
+        .runs("cat > notes", "")
+        .runs("hello", "")
+        .presses("\x04")
+        .shows("root@db1:~# ");
+    person
+        .runs("./ask", "Name: ")
+        .runs("Kim", "root@db1:~# ")
+        .runs("id", "");
     let told = person.told();
-    let told: Vec<_> = told.iter().map(|(text, context)| (text.as_str(), context.as_str())).collect();
-    for expected in [("cat > notes", "shell"), ("./ask", "shell"), ("Kim", "program"), ("id", "shell"), ("hello", "program")] {
+    let told: Vec<_> = told
+        .iter()
+        .map(|(text, context)| (text.as_str(), context.as_str()))
+        .collect();
+    for expected in [
+        ("cat > notes", "shell"),
+        ("./ask", "shell"),
+        ("Kim", "program"),
+        ("id", "shell"),
+        ("hello", "program"),
+    ] {
         assert!(told.contains(&expected), "{expected:?}: {told:?}");
     }
     assert_eq!(told.len(), 5);
@@ -202,8 +254,15 @@ fn data_and_answers_are_no_commands_of_the_shell() {
 #[test]
 fn programs_with_prompts_of_their_own() {
     let mut person = shell();
-    person.runs("python3", "Python 3.11\r\n>>> ").runs("def f():", "... ").runs("    pass", "... ").runs("", ">>> ");
-    person.runs("exit()", "root@db1:~# ").runs("sudo -i", "root@db1:/# ").runs("id", "");
+    person
+        .runs("python3", "Python 3.11\r\n>>> ")
+        .runs("def f():", "... ")
+        .runs("    pass", "... ")
+        .runs("", ">>> ");
+    person
+        .runs("exit()", "root@db1:~# ")
+        .runs("sudo -i", "root@db1:/# ")
+        .runs("id", "");
     assert_eq!(
         person.told(),
         [
@@ -220,7 +279,11 @@ fn programs_with_prompts_of_their_own() {
 #[test]
 fn nested_shells_are_named() {
     let mut person = Person::new(80, 24);
-    person.shows("kim@db1:~$ ").runs("sudo -i", "root@db1:~# ").runs("ssh db2", "root@db2:~# ").runs("id", "");
+    person
+        .shows("kim@db1:~$ ")
+        .runs("sudo -i", "root@db1:~# ")
+        .runs("ssh db2", "root@db2:~# ")
+        .runs("id", "");
     assert_eq!(
         person.told(),
         [("sudo -i", "shell"), ("ssh db2", "elevated"), ("id", "nested")]
@@ -235,7 +298,9 @@ fn a_full_screen_program_has_no_commands_but_a_shell_in_it_has() {
     person.runs("hello there", "").runs("$ rm -rf /", "");
     person.presses(":q!\r").shows("\x1b[24;1H:q!\r\x1b[?1049lroot@db1:~# ");
     person.runs("tmux", "\x1b[?1049h\x1b[2J\x1b[24;1H[0] 0:bash\x1b[Hroot@db1:~# ");
-    person.runs("id", "uid=0\r\nroot@db1:~# ").runs("pwd", "/root\r\nroot@db1:~# ");
+    person
+        .runs("id", "uid=0\r\nroot@db1:~# ")
+        .runs("pwd", "/root\r\nroot@db1:~# ");
     assert_eq!(person.texts(), ["vi notes", "tmux", "id", "pwd"]);
 }
 
@@ -243,7 +308,9 @@ fn a_full_screen_program_has_no_commands_but_a_shell_in_it_has() {
 fn panes_side_by_side_are_told_apart() {
     let mut person = Person::new(41, 4);
     let border = "\x1b[1;21H│\x1b[2;21H│\x1b[3;21H│\x1b[4;21H│\x1b[1;30Hnoise";
-    person.shows("db1$ ").runs("tmux", &format!("\x1b[?1049h\x1b[2J{border}\x1b[1;1Hdb1$ "));
+    person
+        .shows("db1$ ")
+        .runs("tmux", &format!("\x1b[?1049h\x1b[2J{border}\x1b[1;1Hdb1$ "));
     person.runs("id", "uid=0\x1b[3;1Hdb1$ ").runs("pwd", "");
     assert_eq!(person.texts(), ["tmux", "id", "pwd"]);
 }
@@ -251,7 +318,10 @@ fn panes_side_by_side_are_told_apart() {
 #[test]
 fn a_pasted_command_of_many_lines() {
     let mut person = shell();
-    person.shows("\x1b[?2004h").presses("\x1b[200~echo a\recho b\x1b[201~").shows("echo a\r\necho b");
+    person
+        .shows("\x1b[?2004h")
+        .presses("\x1b[200~echo a\recho b\x1b[201~")
+        .shows("echo a\r\necho b");
     person.presses("\r").shows("\r\na\r\nb\r\nroot@db1:~# ").runs("id", "");
     assert_eq!(person.texts(), ["echo a\necho b", "id"]);
 }
@@ -260,14 +330,23 @@ fn a_pasted_command_of_many_lines() {
 fn resized_in_mid_line() {
     let mut person = shell();
     person.presses("echo be").shows("echo be").resizes(60, 20);
-    person.shows("\r\x1b[Kroot@db1:~# echo be").presses("fore").shows("fore").presses("\r").shows("\r\nbefore\r\n");
+    person
+        .shows("\r\x1b[Kroot@db1:~# echo be")
+        .presses("fore")
+        .shows("fore")
+        .presses("\r")
+        .shows("\r\nbefore\r\n");
     assert_eq!(person.texts(), ["echo before"]);
 }
 
 #[test]
 fn given_up_lines_are_not_commands() {
     let mut person = shell();
-    person.presses("rm -rf /").shows("rm -rf /").presses("\x03").shows("^C\r\nroot@db1:~# ");
+    person
+        .presses("rm -rf /")
+        .shows("rm -rf /")
+        .presses("\x03")
+        .shows("^C\r\nroot@db1:~# ");
     person.presses("\r").shows("\r\nroot@db1:~# ").runs("id", "");
     assert_eq!(person.texts(), ["id"]);
 }
@@ -277,7 +356,10 @@ fn what_is_hidden_is_in_no_text() {
     let mut person = shell();
     person.runs("sudo id", "[sudo] password for kim: ");
     person.presses_hidden(9).shows("\r\nuid=0\r\nroot@db1:~# ");
-    person.runs("su", "Password: ").presses_hidden(7).shows("*******\r\nroot@db1:~# ");
+    person
+        .runs("su", "Password: ")
+        .presses_hidden(7)
+        .shows("*******\r\nroot@db1:~# ");
     person.runs("pwd", "/root\r\nroot@db1:~# ");
     let findings = person.findings();
     let texts: Vec<_> = findings
@@ -294,20 +376,36 @@ fn what_is_hidden_is_in_no_text() {
 fn hidden_commands_are_flagged() {
     let flagged = |person: &mut Person| {
         let found = person.findings();
-        found.iter().filter(|finding| matches!(finding, Finding::HiddenCommand { .. })).count()
+        found
+            .iter()
+            .filter(|finding| matches!(finding, Finding::HiddenCommand { .. }))
+            .count()
     };
     // At a shell's prompt.
     let mut person = shell();
-    person.runs("stty -echo", "root@db1:~# ").presses_hidden(8).shows("\r\nroot@db1:~# ");
+    person
+        .runs("stty -echo", "root@db1:~# ")
+        .presses_hidden(8)
+        .shows("\r\nroot@db1:~# ");
     assert_eq!(flagged(&mut person), 1);
     // In a row, asked for by nobody, with output.
     let mut person = shell();
-    person.runs("stty -echo; sh -s", "").presses_hidden(3).shows("\r\nuid=0\r\n");
-    person.presses_hidden(3).shows("\r\n/root\r\n").presses_hidden(5).shows("\r\n");
+    person
+        .runs("stty -echo; sh -s", "")
+        .presses_hidden(3)
+        .shows("\r\nuid=0\r\n");
+    person
+        .presses_hidden(3)
+        .shows("\r\n/root\r\n")
+        .presses_hidden(5)
+        .shows("\r\n");
     assert_eq!(flagged(&mut person), 1);
     // A password that is asked for twice.
     let mut person = shell();
-    person.runs("passwd", "New password: ").presses_hidden(9).shows("\r\nRetype new password: ");
+    person
+        .runs("passwd", "New password: ")
+        .presses_hidden(9)
+        .shows("\r\nRetype new password: ");
     person.presses_hidden(9).shows("\r\nupdated\r\nroot@db1:~# ");
     assert_eq!(flagged(&mut person), 0);
 }
@@ -320,10 +418,18 @@ fn hook_and_screen_together() {
     person.runs("alias", "\x1b]633;E;rm -rf /;n0\x07\x1b]633;D;1;n0\x07root@db1:~# ");
     person.runs("pwd", "\x1b]633;E;pwd;n1\x07");
     let commands = person.commands();
-    let [id, alias, pwd] = commands.as_slice() else { panic!("{commands:?}") };
-    assert_eq!((id.confidence, id.source, id.exit_status), (Confidence::Exact, Source::Hook, Some(0)));
+    let [id, alias, pwd] = commands.as_slice() else {
+        panic!("{commands:?}")
+    };
+    assert_eq!(
+        (id.confidence, id.source, id.exit_status),
+        (Confidence::Exact, Source::Hook, Some(0))
+    );
     assert_eq!(id.directory.as_deref(), Some("/root"));
-    assert_eq!((alias.text.as_str(), alias.other.as_deref()), ("rm -rf /", Some("alias")));
+    assert_eq!(
+        (alias.text.as_str(), alias.other.as_deref()),
+        ("rm -rf /", Some("alias"))
+    );
     assert_eq!((alias.confidence, alias.exit_status), (Confidence::High, Some(1)));
     // Not our nonce: the screen alone.
     assert_eq!((pwd.confidence, pwd.source), (Confidence::High, Source::Screen));
@@ -338,6 +444,10 @@ fn nothing_grows_without_end() {
     for at in 0..10_000 {
         person.shows(&format!("prompt{at}> ")).presses("y").shows("y\r\n");
     }
-    person.presses(&"z".repeat(100_000)).presses("\r").shows(&"z".repeat(100_000)).shows("\r\n");
+    person
+        .presses(&"z".repeat(100_000))
+        .presses("\r")
+        .shows(&"z".repeat(100_000))
+        .shows("\r\n");
     assert!(person.findings().len() <= 4096);
 }

