@@ -39,6 +39,8 @@ pub struct Found {
     /// It goes on with the command above it.
     pub goes_on: bool,
     pub line: String,
+    /// Its first row on the screen.
+    pub top: usize,
 }
 
 /// A command that may go on.
@@ -74,6 +76,7 @@ impl Look<'_> {
             prompt,
             text,
             line: self.line.text.clone(),
+            top: self.line.top,
         })
     }
 
@@ -221,17 +224,53 @@ impl Look<'_> {
         if sent.prompt.as_ref().is_some_and(inner) {
             return None;
         }
+        let shown = sent.typed.text();
+        // Where whole screens are drawn, earlier lines pass by as well.
+        let earlier = self.open.is_some_and(|open| open.line == line.text) || line.bottom + 1 < sent.row;
+        if self.alternate && shown.is_none() && earlier {
+            return None;
+        }
         let padded = format!("{} ", line.text);
+        if let Some((prompt, text)) = self.further(&padded)
+            && shown.as_ref().is_none_or(|typed| fold(typed) == fold(text))
+        {
+            let prompt = Prompt {
+                text: prompt.to_owned(),
+                right: None,
+            };
+            return Some((prompt, text.trim_end().to_owned()));
+        }
         let (len, known) = self.prompts.at_start(&padded)?;
         let prompt = Prompt {
             text: padded.get(..len)?.to_owned(),
             right: known.right.clone(),
         };
         let text = behind(&prompt, line)?;
-        match sent.typed.text() {
+        match shown {
             Some(typed) if fold(&typed) != fold(&text) => None,
             Some(_) | None => Some((prompt, text)),
         }
+    }
+
+    /// A prompt that asks for more, and what stands behind it.
+    fn further<'l>(&self, line: &'l str) -> Option<(&'l str, &'l str)> {
+        let ends = ["> ", "... ", "# "]
+            .iter()
+            .filter_map(|end| Some(line.find(end)? + end.len()));
+        let (prompt, text) = line.split_at_checked(ends.min()?)?;
+        self.goes_on(prompt).then_some((prompt, text))
+    }
+
+    /// What the open command's line has grown to, where it was left before all of it was drawn.
+    pub fn grown(&self, text: &str, top: usize) -> Option<String> {
+        let open = self.open?;
+        let near = self.line.top == top || self.line.top + 1 == top;
+        let prompt = Prompt {
+            text: open.prompt.to_owned(),
+            right: None,
+        };
+        let now = behind(&prompt, self.line).filter(|_| near && !open.prompt.is_empty())?;
+        (now.len() > text.len() && now.starts_with(text)).then_some(now)
     }
 }
 

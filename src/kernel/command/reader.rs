@@ -9,7 +9,7 @@ use super::flags::Hidden;
 use super::grid::{self, Logical};
 use super::hook::{Hook, Mark};
 use super::keys::{Keys, Pressed, Typed};
-use super::prompt::{Prompt, Prompts};
+use super::prompt::{self, Prompt, Prompts};
 use super::watch::Watch;
 use super::{COMMAND_BYTES_MAX, Command, Confidence, Context, Finding, Source};
 
@@ -20,6 +20,10 @@ const LOOKS_MAX: u32 = 20_000;
 /// Without output for so long, a prompt waits for a person, in ms. What was
 /// typed ahead follows its prompt at once.
 const REST_MS: u64 = 30;
+/// After so long, what looks like a prompt is one, even if it is not known, in ms.
+const LONG_REST_MS: u64 = 500;
+/// Rows that may follow before all of a line is drawn.
+const GROWING_ROWS_MAX: u64 = 200;
 /// Findings that wait to be taken; more are dropped.
 const FINDINGS_MAX: usize = 4096;
 
@@ -45,6 +49,8 @@ struct Open {
     typed: Option<String>,
     /// The last of its lines, as it stood on the screen.
     line: String,
+    /// Rows moved on by when it was sent.
+    rows: u64,
     hooked: bool,
 }
 
@@ -58,6 +64,8 @@ pub struct Reader {
     sent: VecDeque<Sent>,
     open: Option<Open>,
     hidden: Hidden,
+    /// The row of the open command, if more of it may be drawn: until the next key.
+    growing: Option<usize>,
     /// Rows that output moved the cursor on by, ever.
     rows: u64,
     /// Pieces of output, ever, and when the last one came, in session ms.
@@ -82,6 +90,7 @@ impl Reader {
     /// Takes typed keys; `terminal` as it was when they were typed.
     pub fn typed(&mut self, at_ms: u64, keys: Keys<'_>, terminal: &Terminal) {
         self.look_at_screen(terminal);
+        self.growing = None;
         if self.hook.in_string() && at_ms.saturating_sub(self.shown_ms) >= REST_MS {
             self.hook.cancel();
             self.unclosed = true;
@@ -155,7 +164,7 @@ impl Reader {
     }
 
     fn feed(&mut self, output: &str, terminal: &mut Terminal) {
-        if self.sent.is_empty() {
+        if !self.waits() {
             // Nothing is waited for: the emulator alone, at its own speed.
             let rows = output.bytes().filter(|byte| *byte == b'\n').count();
             self.rows = self.rows.saturating_add(rows as u64);
@@ -205,9 +214,12 @@ impl Reader {
         self.settle_hidden();
         let line = grid::at_cursor(terminal);
         let nothing = line.before_cursor.is_empty() && !self.alternate && self.prompts.accept_nothing();
-        let fresh = nothing || self.prompts.is_fresh(&line.before_cursor);
+        let rested_ms = at_ms.saturating_sub(self.shown_ms);
+        let new =
+            prompt::looks_like_one(&line.before_cursor) && (self.prompts.accept_nothing() || rested_ms >= LONG_REST_MS);
+        let fresh = nothing || new || self.prompts.is_fresh(&line.before_cursor);
         let answered = self.sent.back().is_some_and(|sent| sent.shown < self.shown);
-        if answered && fresh && at_ms.saturating_sub(self.shown_ms) >= REST_MS {
+        if answered && fresh && rested_ms >= REST_MS {
             self.give_up_all();
         }
         if fresh
@@ -245,14 +257,21 @@ impl Reader {
         }
     }
 
-    /// Whether a line was sent and not seen yet.
+    /// Whether a line was sent and not seen yet, or not to its end.
     pub(super) fn waits(&self) -> bool {
-        !self.sent.is_empty()
+        !self.sent.is_empty() || self.growing.is_some()
     }
 
     /// Output moved the cursor to the next row.
     pub(super) fn fed(&mut self) {
         self.rows = self.rows.saturating_add(1);
+        let grown = self
+            .open
+            .as_ref()
+            .is_none_or(|open| self.rows > open.rows.saturating_add(GROWING_ROWS_MAX));
+        if grown {
+            self.growing = None;
+        }
     }
 
     /// The cursor leaves this line.
@@ -269,6 +288,16 @@ impl Reader {
         };
         if let Some(found) = look.find(&self.sent) {
             return self.accept(found);
+        }
+        if let Some((open, top)) = self.open.as_ref().zip(self.growing)
+            && let Some(text) = look.grown(&open.command.text, top)
+        {
+            let now = line.text.clone();
+            if let Some(open) = self.open.as_mut() {
+                (open.command.text, open.line) = (text, now);
+                cut(&mut open.command.text);
+            }
+            return;
         }
         self.consumed(line);
         let Some(front) = self.sent.front_mut() else { return };
@@ -344,6 +373,9 @@ impl Reader {
             return;
         }
         self.begin(&sent, &found.prompt, text, found.line, Source::Screen);
+        if sent.typed.text().is_none() {
+            self.growing = Some(found.top);
+        }
     }
 
     /// A new command.
@@ -369,6 +401,7 @@ impl Reader {
             prompt: prompt.text.clone(),
             typed: sent.typed.text(),
             line,
+            rows: self.rows,
             hooked: false,
         });
     }

@@ -14,7 +14,8 @@ fn next_line_is_read(name: &str, set_up: impl FnOnce(&mut Person)) {
         .runs("exit", "");
     let texts = person.texts();
     assert!(texts.contains(&"cat /etc/shadow".to_owned()), "{name}: {texts:?}");
-    assert!(texts.contains(&"exit".to_owned()), "{name}: {texts:?}");
+    // With it, perhaps, what an old row has behind it.
+    assert!(texts.iter().any(|text| text.starts_with("exit")), "{name}: {texts:?}");
 }
 
 #[test]
