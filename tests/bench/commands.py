@@ -125,6 +125,8 @@ class Bench:
         for steps in itertools.chain(before, (steps for steps, _ in acts), after):
             session.play(steps)
         session.close(folder / "capture")
+        if around not in ("bare", "shell"):
+            self.outer.end(around, folder)
         time.sleep(0.3)
         intended = [fold(text) for _, texts in acts for text in texts]
         told = [fold(text) for text in ran()]
@@ -263,7 +265,11 @@ def main():
             bench.prepare({cell[0] for cell in chosen})
             began = time.monotonic()
             with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
-                ran = list(pool.map(lambda one: bench.run(*one), enumerate(chosen)))
+                waiting = [pool.submit(bench.run, *one) for one in enumerate(chosen)]
+                try:
+                    ran = [one.result() for one in waiting]
+                finally:
+                    pool.shutdown(cancel_futures=True)
         finally:
             bench.servers.close()
     print(f"{len(ran)} sessions in {time.monotonic() - began:.0f} s, seed {args.seed}", file=sys.stderr)

@@ -43,6 +43,15 @@ class Outer:
         enter = [("type", typed), ("key", scripts.ENTER), ("wait", 0.8)]
         return outer.argv, outer.env, [enter], [*leave, [("type", "exit"), ("key", scripts.ENTER), ("wait",)]]
 
+    def end(self, what, folder):
+        """Ends what did not end with its client."""
+        if what == "tmux":
+            subprocess.run(["tmux", "-S", folder / "sock", "kill-server"], stderr=subprocess.DEVNULL)
+        if what == "screen":
+            places = os.environ | {"SCREENDIR": str(folder / "screens")}
+            for place in (folder / "screens").iterdir():
+                subprocess.run(["screen", "-S", place.name, "-X", "quit"], env=places, stdout=subprocess.DEVNULL)
+
     LEAVE = [[("type", "exit"), ("key", scripts.ENTER), ("wait", 0.3)]]
 
     def tmux(self, folder, start, kind):
