@@ -545,5 +545,5 @@ fn is_stars(text: &str) -> bool {
     let mut signs = text.chars();
     signs
         .next()
-        .is_some_and(|first| !first.is_alphanumeric() && signs.all(|sign| sign == first))
+        .is_some_and(|first| (first == '*' || !first.is_ascii()) && signs.all(|sign| sign == first))
 }

@@ -5,7 +5,11 @@
 //! a line: `["o", ms, hex]` output, `["i", ms, hex]` input, `["r", ms, cols, rows]`
 //! size. Each gets one line of JSON with what every method read.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a bench that cannot go on has failed")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a bench that cannot go on has failed"
+)]
 
 use std::io::{BufRead, Write};
 
@@ -49,7 +53,9 @@ fn read(path: &str) -> (Vec<Captured>, Vec<Vec<u8>>) {
         let number = |at: usize| usize::try_from(event[at].as_u64().unwrap()).unwrap();
         let bytes = || -> Vec<u8> {
             let hex = event[2].as_str().unwrap().as_bytes();
-            hex.chunks(2).map(|two| u8::from_str_radix(std::str::from_utf8(two).unwrap(), 16).unwrap()).collect()
+            hex.chunks(2)
+                .map(|two| u8::from_str_radix(std::str::from_utf8(two).unwrap(), 16).unwrap())
+                .collect()
         };
         let (what, shown) = match event[0].as_str().unwrap() {
             "o" => (What::Out(decode(&mut torn, &bytes())), bytes()),
@@ -112,7 +118,10 @@ fn ours(events: &[Captured], raw: &[Vec<u8>]) -> (Vec<Value>, f64) {
                     rest = after;
                     let keys = match shown_lines.contains(&piece.line) {
                         true => Keys::Clear(own),
-                        false => Keys::Hidden { bytes: own.len(), ends: piece.ends },
+                        false => Keys::Hidden {
+                            bytes: own.len(),
+                            ends: piece.ends,
+                        },
                     };
                     reader.typed(event.at_ms, keys, &terminal);
                 }
@@ -164,7 +173,11 @@ fn at_each_input(events: &[Captured], mut each: impl FnMut(&Terminal, &[u8])) {
 
 fn row(terminal: &Terminal) -> (usize, String, String) {
     let cursor = terminal.cursor();
-    let text = terminal.screen().line(cursor.row).map(avt::Line::text).unwrap_or_default();
+    let text = terminal
+        .screen()
+        .line(cursor.row)
+        .map(avt::Line::text)
+        .unwrap_or_default();
     let left = text.chars().take(cursor.col).collect();
     (cursor.row, text.trim_end().to_owned(), left)
 }
