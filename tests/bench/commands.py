@@ -192,7 +192,9 @@ def score(cell, folder, answer):
             else:
                 chosen = [one for one in commands if one["context"] != "program"]
             found = [one["text"] for one in chosen]
-            result["secret"] = [one["text"] for one in commands if any(secret in one["text"] for secret in truth["secrets"])]
+            # One that was typed at a prompt after all, and run, was shown to everybody.
+            secrets = [secret for secret in truth["secrets"] if not any(secret in text for text in truth["told"])]
+            result["secret"] = [one["text"] for one in commands if any(secret in one["text"] for secret in secrets)]
             result["ms"] = answer["ms"]
         found = [text for text in map(fold, found) if text]
         pairs = common(counted, found)

@@ -410,10 +410,7 @@ impl Reader {
     fn close(&mut self) {
         let Some(open) = self.open.take() else { return };
         let mut command = open.command;
-        command.context = match self.prompts.context(open.prompt_id) {
-            Context::Repl(prompt) if self.alternate => Context::Repl(prompt),
-            context => context,
-        };
+        command.context = self.prompts.context(open.prompt_id);
         if !open.hooked {
             command.other = open.typed.filter(|typed| fold(typed) != fold(&command.text));
             command.confidence = match (command.source, &command.context) {
