@@ -35,7 +35,7 @@ class Outer:
     def around(self, what, folder, place, kind):
         """Program, environment, what is typed before and after."""
         outer = programs.Place(folder / "outer", "bash", "plain")
-        inner = " ".join(f"{name}={shlex.quote(value)}" for name, value in place.env.items() if name in ("HOME", "TOLD", "ZDOTDIR", "XDG_CONFIG_HOME", "XDG_DATA_HOME"))
+        inner = " ".join(f"{name}={shlex.quote(value)}" for name, value in place.env.items() if name in ("HOME", "TOLD", "LANG", "LC_ALL", "ZDOTDIR", "XDG_CONFIG_HOME", "XDG_DATA_HOME"))
         start = folder / "inner"
         start.write_text(f"#!/bin/sh\nexport {inner}\nexec {shlex.join(place.argv)}\n")
         start.chmod(0o755)
