@@ -12,6 +12,8 @@ use super::prompt::{self, Prompt, Prompts};
 pub const ABREAST_MAX: usize = 16;
 /// Characters that may have been echoed before their prompt came.
 const TORN_MAX: usize = 32;
+/// Shortest prompt that is looked for within a row, in bytes: a shorter one may be part of a command.
+const INNER_PROMPT_BYTES_MIN: usize = 4;
 /// Rows above the cursor that are searched for the start of a line of many rows.
 const ROWS_UP_MAX: usize = 200;
 
@@ -240,16 +242,34 @@ impl Look<'_> {
             };
             return Some((prompt, text.trim_end().to_owned()));
         }
-        let (len, known) = self.prompts.at_start(&padded)?;
+        let (from, len, known) = self.behind_echo(sent, &padded)?;
         let prompt = Prompt {
-            text: padded.get(..len)?.to_owned(),
+            text: padded.get(from..from + len)?.to_owned(),
             right: known.right.clone(),
         };
-        let text = behind(&prompt, line)?;
+        let text = match from {
+            0 => behind(&prompt, line)?,
+            _ => padded.get(from + len..)?.trim_end().to_owned(),
+        };
         match shown {
             Some(typed) if fold(&typed) != fold(&text) => None,
             Some(_) | None => Some((prompt, text)),
         }
+    }
+
+    /// Place and length of the known prompt of a row. Before it may stand what
+    /// the terminal echoed of a line that was typed ahead: `troot@db1:~# true`.
+    fn behind_echo(&self, sent: &Sent, row: &str) -> Option<(usize, usize, &Prompt)> {
+        if let Some((len, known)) = self.prompts.at_start(row) {
+            return Some((0, len, known));
+        }
+        if sent.prompt.as_ref().is_some_and(|prompt| !prompt.text.is_empty()) {
+            return None;
+        }
+        (1..=TORN_MAX).find_map(|from| {
+            let (len, known) = self.prompts.at_start(row.get(from..)?)?;
+            (len >= INNER_PROMPT_BYTES_MIN).then_some((from, len, known))
+        })
     }
 
     /// A prompt that asks for more, and what stands behind it.

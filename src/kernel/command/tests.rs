@@ -198,6 +198,17 @@ fn typed_ahead_is_read_where_the_shell_shows_it() {
 }
 
 #[test]
+fn typed_ahead_and_echoed_in_part_before_the_prompt() {
+    let mut person = shell();
+    person.runs("ls", "").presses("t").shows("t").shows("root@db1:~# ");
+    person
+        .presses_hidden(4)
+        .shows("true\r\nroot@db1:~# ")
+        .runs("pwd", "/root\r\n");
+    assert_eq!(person.texts(), ["ls", "true", "pwd"]);
+}
+
+#[test]
 fn typed_ahead_where_the_terminal_echoes_is_read_by_its_keys() {
     let mut person = Person::new(80, 24);
     person
