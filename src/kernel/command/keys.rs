@@ -63,6 +63,11 @@ impl Typed {
         self.pasting
     }
 
+    /// The paste is over, though its end was not seen.
+    pub fn end_paste(&mut self) {
+        self.pasting = false;
+    }
+
     /// Something was pasted into it as a whole (bracketed paste).
     pub fn was_pasted(&self) -> bool {
         self.pasted

@@ -33,6 +33,8 @@ struct Typing {
     /// What stood before the cursor at the first key; nothing if an earlier line was still on its way.
     prompt: Option<Prompt>,
     typed: Typed,
+    /// When its last key was typed, in session ms.
+    at_ms: u64,
     /// Rows moved on by at its first key, and at its last.
     rows: u64,
     rows_seen: u64,
@@ -100,6 +102,7 @@ impl Reader {
                 for byte in bytes {
                     self.anchor(at_ms, terminal);
                     let Some(typing) = self.typing.as_mut() else { return };
+                    typing.at_ms = at_ms;
                     match typing.typed.press(*byte) {
                         Pressed::More => {}
                         Pressed::Enter => self.enter(at_ms, terminal.cursor().row),
@@ -115,10 +118,14 @@ impl Reader {
             Keys::Hidden { bytes, ends } => {
                 self.anchor(at_ms, terminal);
                 let shown = bytes.saturating_sub(usize::from(ends));
-                if let Some(typing) = self.typing.as_mut() {
-                    typing.typed.hide(shown);
+                let Some(typing) = self.typing.as_mut() else { return };
+                typing.typed.hide(shown);
+                // A paste comes at once: what ends a line in it is no Enter.
+                if typing.at_ms < at_ms {
+                    typing.typed.end_paste();
                 }
-                if ends {
+                typing.at_ms = at_ms;
+                if ends && !typing.typed.is_pasting() {
                     self.enter(at_ms, terminal.cursor().row);
                 }
             }
@@ -235,6 +242,7 @@ impl Reader {
         self.typing = Some(Typing {
             prompt,
             typed: Typed::default(),
+            at_ms,
             rows: self.rows,
             rows_seen: self.rows,
         });

@@ -338,6 +338,20 @@ fn a_pasted_command_of_many_lines() {
 }
 
 #[test]
+fn a_paste_of_which_a_part_was_held_for_hidden() {
+    let mut person = shell();
+    person.presses("\x1b[200~echo a\r");
+    let hidden = Keys::Hidden { bytes: 7, ends: true };
+    person.reader.typed(person.at_ms, hidden, &person.terminal);
+    person
+        .shows("echo a\r\necho b")
+        .presses_hidden(6)
+        .shows("\r\na\r\nb\r\nroot@db1:~# ");
+    person.runs("id", "");
+    assert_eq!(person.texts(), ["echo a\necho b", "id"]);
+}
+
+#[test]
 fn resized_in_mid_line() {
     let mut person = shell();
     person.presses("echo be").shows("echo be").resizes(60, 20);
