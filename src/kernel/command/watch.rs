@@ -1,0 +1,74 @@
+//! The cursor leaving the line that is waited for.
+
+use avt::parser::Function;
+use avt::{Observation, Observer, Operation, ScreenKind};
+
+use super::grid::{self, Logical};
+use super::reader::Reader;
+
+/// Watches the cursor leave the line that is waited for.
+pub struct Watch<'r> {
+    pub reader: &'r mut Reader,
+    /// The row of the cursor before this operation, and its line.
+    pub left: Option<(usize, Logical)>,
+}
+
+impl Observer for Watch<'_> {
+    type Output = ();
+
+    fn before(&mut self, context: &mut Observation<'_>, operation: &Operation) {
+        self.left = None;
+        let Operation::Function(function) = operation else {
+            return;
+        };
+        let terminal = context.terminal();
+        let feeds = matches!(function, Function::Lf | Function::Nel);
+        let alternate = terminal.active_screen_kind() == ScreenKind::Alternate;
+        // tmux leaves a row by its margins, and scrolls it away.
+        let leaves =
+            feeds || alternate && matches!(function, Function::Decstbm(..) | Function::Su(_) | Function::Sd(_));
+        let moves = match alternate {
+            true => matches!(
+                function,
+                Function::Cup(..)
+                    | Function::Vpa(_)
+                    | Function::Vpr(_)
+                    | Function::Cud(_)
+                    | Function::Cnl(_)
+                    | Function::Cuu(_)
+                    | Function::Cpl(_)
+                    | Function::Ri
+            ),
+            false => matches!(
+                function,
+                Function::Cup(..) | Function::Vpa(_) | Function::Vpr(_) | Function::Cud(_) | Function::Cnl(_)
+            ),
+        };
+        if (leaves || moves) && self.reader.waits() {
+            self.reader.look_at_screen(terminal);
+            let line = grid::at_cursor(terminal);
+            match leaves {
+                true => self.reader.left(&line, terminal),
+                false => self.left = Some((terminal.cursor().row, line)),
+            }
+        }
+        if feeds {
+            self.reader.fed();
+        }
+    }
+
+    fn after(&mut self, context: &mut Observation<'_>, _: &Operation) {
+        let Some((row, line)) = self.left.take() else { return };
+        let terminal = context.terminal();
+        let now = terminal.cursor().row;
+        let gone = match terminal.active_screen_kind() {
+            ScreenKind::Primary => now > row,
+            ScreenKind::Alternate => now != row,
+        };
+        if gone && self.reader.waits() {
+            self.reader.left(&line, terminal);
+        }
+    }
+
+    fn end(&mut self, _: &mut Observation<'_>) {}
+}
