@@ -7,6 +7,7 @@
 
 pub mod access;
 pub mod admit;
+pub mod amount;
 pub mod break_glass;
 pub mod command;
 pub mod credential;

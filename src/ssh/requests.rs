@@ -15,7 +15,7 @@ use super::session::Live;
 use super::sieving;
 use crate::clock::tick;
 use crate::kernel::hook::{self, Nonce};
-use crate::kernel::policy::Denial;
+use crate::kernel::policy::{Denial, POLICY_DENIED};
 use crate::kernel::request::{ENV_COUNT_MAX, ENV_VALUE_BYTES_MAX, EXEC_BYTES_MAX, Request, clamp_terminal};
 use crate::kernel::session::EndReason;
 use crate::kernel::transfer::exec;
@@ -157,7 +157,26 @@ fn transfers_of(live: &Live, channel: &Channel, start: &Start) -> Result<(), Den
     let wishes = exec::read(command).map(|program| program.wishes()).unwrap_or_default();
     for wish in wishes {
         let plain = wish.is_plain() && !exec::may_expand(&wish.path);
-        sieving::ask(live, channel, &wish, plain)?;
+        let permit = sieving::ask(live, channel, &wish, plain)?;
+        if let Some(limit) = sieving::limit_of(&permit) {
+            let sentence = format!(
+                "it bounds each file at {} bytes, which only SFTP can keep: use sftp, or scp without -O",
+                limit.bytes
+            );
+            let decision = Event::Decision {
+                action: "transfer".into(),
+                allowed: false,
+                rule: limit.rule.clone().into(),
+                code: POLICY_DENIED.into(),
+            };
+            live.record(channel.number, decision);
+            return Err(Denial {
+                rule: limit.rule,
+                code: POLICY_DENIED,
+                sentence,
+                notify: false,
+            });
+        }
     }
     Ok(())
 }

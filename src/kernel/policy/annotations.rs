@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use super::facts::Action;
 use super::obligations::{Kept, Obligations, RecordMode};
 use crate::kernel::access::ANSWERS_MAX;
+use crate::kernel::amount;
 use crate::kernel::duration;
 use crate::kernel::id::GroupName;
 use crate::kernel::nearest::nearest;
@@ -53,6 +54,7 @@ const KNOWN: &[Known] = &[
     known("grace", true, &[Action::Connect]),
     known("notify", true, &[]),
     known("hook", false, &[Action::Shell]),
+    known("max_file", false, &[Action::Transfer]),
 ];
 
 const fn known(name: &'static str, forbid: bool, actions: &'static [Action]) -> Known {
@@ -206,6 +208,7 @@ fn oblige(to: &mut Obligations, name: &str, value: &str) -> Result<(), String> {
         "end_on_change" => to.end_on_change = switch(value)?,
         "notify" => to.notify = switch(value)?,
         "hook" => to.hook = switch(value)?,
+        "max_file" => to.max_file_bytes = Some(amount::bytes(value)?),
         _ => return Err("it demands nothing".to_owned()),
     }
     Ok(())

@@ -202,6 +202,8 @@ pub fn decide(admitted: &Admitted, request: Request, context: &Context<'_>) -> R
     }
 }
 
+/// Code of a no that the policies said.
+pub const POLICY_DENIED: &str = "policy_denied";
 /// Rule of a no that no policy made: nothing permits it.
 pub const NOTHING_PERMITS: &str = "policy.none";
 
@@ -222,7 +224,7 @@ fn denial(policies: &Policies, facts: &Facts, verdict: Verdict) -> Denial {
             .into_iter()
             .next()
             .unwrap_or_else(|| NOTHING_PERMITS.to_owned()),
-        code: "policy_denied",
+        code: POLICY_DENIED,
     }
 }
 

@@ -78,6 +78,10 @@ pub struct Obligations {
     /// `@hook`: the shell is started so that it says what it runs (`kernel::hook`). Not written where it is not said, as above.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub hook: bool,
+    /// `@max_file("100MiB")` of a transfer: of one file no more may cross each way, in bytes. Not written where it is not
+    /// said, as above.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_file_bytes: Option<u64>,
 }
 
 impl Obligations {
@@ -103,6 +107,7 @@ impl Obligations {
             grace_ms: least(self.grace_ms, other.grace_ms),
             notify: self.notify || other.notify,
             hook: self.hook || other.hook,
+            max_file_bytes: least(self.max_file_bytes, other.max_file_bytes),
         }
     }
 }

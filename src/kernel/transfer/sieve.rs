@@ -1,8 +1,7 @@
 //! What a client sends over SFTP, cut into what passes and what is asked about
-//! first: requests that open a file or change one by its path. Whoever writes
-//! to an open file was asked when it was opened.
-
-use std::borrow::Cow;
+//! first: requests that open a file or change one by its path. Whoever reads or
+//! writes an open file was asked when it was opened; how much of it may cross
+//! can have a bound.
 
 use super::packet::{self, Request, flag, kind};
 use super::wire::{Frames, Malformed, Step};
@@ -16,13 +15,20 @@ const SENTENCE_BYTES_MAX: usize = 512;
 /// A piece of the stream.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Cut<'i> {
-    Pass(Cow<'i, [u8]>),
+    Pass(Vec<u8>),
     /// A whole request, and what it would do.
     Ask {
         id: u32,
         packet: Vec<u8>,
         wishes: Vec<Wish>,
     },
+    /// A read of an open file, or the head of a write to one.
+    Use {
+        id: u32,
+        head: Vec<u8>,
+    },
+    /// What follows the head that came last.
+    Body(&'i [u8]),
 }
 
 /// The client's side of one channel.
@@ -43,7 +49,7 @@ impl Sieve {
             match self.frames.step(&mut input)? {
                 Step::Hungry => return Ok(cuts),
                 Step::Packet => self.packet(&mut cuts)?,
-                Step::Data(bytes) | Step::Passed(bytes) => cuts.push(Cut::Pass(bytes.into())),
+                Step::Data(bytes) | Step::Passed(bytes) => cuts.push(Cut::Body(bytes)),
                 Step::DataEnd => {}
             }
         }
@@ -59,10 +65,15 @@ impl Sieve {
         if !self.begun {
             packet::version(self.frames.packet(), kind::INIT).ok_or("a first packet that is no INIT")?;
             self.begun = true;
-            cuts.push(Cut::Pass(raw.to_vec().into()));
+            cuts.push(Cut::Pass(raw.to_vec()));
             return Ok(());
         }
         let (id, request) = packet::request(self.frames.packet()).ok_or("a request that cannot be read")?;
+        if let Request::Read { .. } | Request::Write { .. } = request {
+            let head = raw.to_vec();
+            cuts.push(Cut::Use { id, head });
+            return Ok(());
+        }
         let wishes = wishes(request);
         if !wishes.is_empty() {
             let packet = raw.to_vec();
@@ -71,8 +82,8 @@ impl Sieve {
         }
         match cuts.last_mut() {
             // Small requests go on together.
-            Some(Cut::Pass(Cow::Owned(before))) => before.extend_from_slice(raw),
-            Some(Cut::Pass(Cow::Borrowed(_)) | Cut::Ask { .. }) | None => cuts.push(Cut::Pass(raw.to_vec().into())),
+            Some(Cut::Pass(before)) => before.extend_from_slice(raw),
+            Some(Cut::Ask { .. } | Cut::Use { .. } | Cut::Body(_)) | None => cuts.push(Cut::Pass(raw.to_vec())),
         }
         Ok(())
     }
@@ -147,6 +158,8 @@ mod tests {
                         asked.push(id);
                         passed.extend(packet);
                     }
+                    Cut::Use { head, .. } => passed.extend(head),
+                    Cut::Body(bytes) => passed.extend_from_slice(bytes),
                 }
             }
         }
