@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use avt::Terminal;
 
-use super::grid::{self, Logical};
+use super::grid::{self, Logical, Right};
 use super::keys::Typed;
 use super::prompt::{self, Prompt, Prompts};
 
@@ -30,6 +30,8 @@ pub struct Sent {
     pub shown: u64,
     /// Its text stood on a row without a prompt.
     pub echoed: bool,
+    /// It was typed while the hooked shell ran another.
+    pub inside: bool,
     pub looks: u32,
 }
 
@@ -123,20 +125,15 @@ impl Look<'_> {
             None if sent.rows > 0 || sent.typed.was_pasted() => self.many_rows(prompt)?,
             None => return None,
         };
-        // What stands behind the cursor was there before, and where rows end is
-        // not where lines do.
-        let text = match sent.typed.text() {
-            Some(typed) if text.starts_with(&typed) && line.before_cursor.ends_with(&typed) => typed,
-            Some(typed) if squeezed(&typed) == squeezed(&text) => typed,
-            Some(_) | None => text,
-        };
+        let text = self.settled(sent.typed.text(), text);
+        let there = (line.top..=line.bottom).contains(&sent.row);
         // An answer that was not echoed as it was typed: stars, perhaps.
-        if hidden && !known && !prompt::looks_like_one(&prompt.text) {
-            return Some((prompt.clone(), String::new()));
+        if hidden && !known && !prompt::looks_like_one(&prompt.text) && !(blank && self.goes_on(&prompt.text)) {
+            return (there || !blank).then(|| (prompt.clone(), String::new()));
         }
         let own = match sent.typed.text() {
             // The editor may pass other rows on its way.
-            None => (line.top..=line.bottom).contains(&sent.row),
+            None => there,
             Some(typed) => {
                 let (typed, text) = (fold(&typed), fold(&text));
                 // Output came between: the line will be drawn again. And where rows
@@ -145,6 +142,17 @@ impl Look<'_> {
             }
         };
         own.then(|| (prompt.clone(), text))
+    }
+
+    /// What was read, by the keys where they only differ in what is not the
+    /// line's: what stands behind the cursor was there before, and where rows
+    /// end is not where lines do.
+    fn settled(&self, typed: Option<String>, text: String) -> String {
+        match typed {
+            Some(typed) if text.starts_with(&typed) && self.line.before_cursor.ends_with(&typed) => typed,
+            Some(typed) if squeezed(&typed) == squeezed(&text) => typed,
+            Some(_) | None => text,
+        }
     }
 
     /// A line that was edited over many rows: from the row with the prompt to here.
@@ -249,8 +257,13 @@ impl Look<'_> {
         };
         let text = match from {
             0 => behind(&prompt, line)?,
-            _ => padded.get(from + len..)?.trim_end().to_owned(),
+            _ => {
+                let whole = without_right(&prompt, line);
+                let whole = whole.as_deref().unwrap_or(&line.text);
+                whole.get(from + len..).unwrap_or_default().trim_end().to_owned()
+            }
         };
+        let text = self.settled(shown.clone(), text);
         match shown {
             Some(typed) if fold(&typed) != fold(&text) => None,
             Some(_) | None => Some((prompt, text)),
@@ -303,9 +316,17 @@ fn behind(prompt: &Prompt, line: &Logical) -> Option<String> {
     }
 }
 
-/// The line without the text at the right edge of its first row, if it is still there.
+/// The line without the text at the right edge, if one is there.
 fn without_right(prompt: &Prompt, line: &Logical) -> Option<String> {
-    let right = prompt.right.as_ref()?;
+    // Only a line of one row has anything there.
+    if line.top != line.bottom {
+        return None;
+    }
+    let known = prompt.right.as_ref().and_then(|right| cut_right(right, line));
+    known.or_else(|| line.right.as_ref().and_then(|right| cut_right(right, line)))
+}
+
+fn cut_right(right: &Right, line: &Logical) -> Option<String> {
     let row = line.first_row.as_str();
     let kept = match row.strip_suffix(right.text.as_str()) {
         Some(kept) if kept.ends_with(' ') => kept,
@@ -319,8 +340,7 @@ fn without_right(prompt: &Prompt, line: &Logical) -> Option<String> {
             kept
         }
     };
-    // Only a line of one row has anything there.
-    (line.top == line.bottom).then(|| kept.trim_end().to_owned())
+    Some(kept.trim_end().to_owned())
 }
 
 /// The same wherever blanks are.

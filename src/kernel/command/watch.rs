@@ -19,9 +19,23 @@ impl Observer for Watch<'_> {
     fn before(&mut self, context: &mut Observation<'_>, operation: &Operation) {
         self.left = None;
         let Operation::Function(function) = operation else {
+            self.reader.returned = None;
             return;
         };
         let terminal = context.terminal();
+        let cursor = grid::cursor(terminal);
+        // A line is left by way of its beginning: its editor's cursor is where it was before.
+        if matches!(function, Function::Cr) {
+            let again = self.reader.returned.is_some_and(|from| from.row == cursor.row) && cursor.column == 0;
+            if !again {
+                self.reader.returned = Some(cursor);
+            }
+            return;
+        }
+        if matches!(function, Function::Sgr(_) | Function::Decset(_) | Function::Decrst(_)) {
+            return;
+        }
+        let returned = self.reader.returned.take().filter(|from| from.row == cursor.row);
         let feeds = matches!(function, Function::Lf | Function::Nel);
         let alternate = terminal.active_screen_kind() == ScreenKind::Alternate;
         // tmux leaves a row by its margins, and scrolls it away.
@@ -46,10 +60,10 @@ impl Observer for Watch<'_> {
         };
         if (leaves || moves) && self.reader.waits() {
             self.reader.look_at_screen(terminal);
-            let line = grid::at_cursor(terminal);
+            let line = grid::at(terminal, cursor.row, returned.unwrap_or(cursor));
             match leaves {
                 true => self.reader.left(&line, terminal),
-                false => self.left = Some((terminal.cursor().row, line)),
+                false => self.left = Some((cursor.row, line)),
             }
         }
         if feeds {

@@ -73,6 +73,8 @@ class Place:
 
     def start_fish(self, prompt):
         self.write(".config/fish/config.fish", "set -g fish_greeting\nfunction told --on-event fish_preexec; printf '%s\\036' \"$argv[1]\" >> $TOLD; end\n" + prompt + "\n")
+        # A home that is there already: else fish reads every manual page of the machine at its first start.
+        (self.home / ".local/fish/generated_completions").mkdir(parents=True)
         self.env["XDG_CONFIG_HOME"], self.env["XDG_DATA_HOME"] = str(self.home / ".config"), str(self.home / ".local")
         return ["fish", "-i"]
 

@@ -101,7 +101,9 @@ def shell(draw, kind, cols, resize, secrets, lookalike):
         mark = f"{rng.choice(WORDS)}{rng.randrange(1000, 9999)}"
         add(line(f"echo {mark} one"), f"echo {mark} one")
         plain()
-        add([("key", CTRL_R), ("wait",), ("type", mark), ("wait",), ("key", ENTER), ("wait",)], f"echo {mark} one")
+        # fish searches with what is typed already.
+        steps = [("type", mark), ("key", UP)] if kind == "fish" else [("key", CTRL_R), ("wait",), ("type", mark)]
+        add([*steps, ("wait",), ("key", ENTER), ("wait",)], f"echo {mark} one")
 
     def aborted():
         add([("type", draw.plain()), ("key", CTRL_C), ("wait",)])
