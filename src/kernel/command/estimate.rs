@@ -125,7 +125,7 @@ impl Look<'_> {
             None if sent.rows > 0 || sent.typed.was_pasted() => self.many_rows(prompt)?,
             None => return None,
         };
-        let text = self.settled(sent.typed.text(), text);
+        let text = self.settled(&prompt.text, sent.typed.text(), text);
         let there = (line.top..=line.bottom).contains(&sent.row);
         // An answer that was not echoed as it was typed: stars, perhaps.
         if hidden && !known && !prompt::looks_like_one(&prompt.text) && !(blank && self.goes_on(&prompt.text)) {
@@ -147,10 +147,14 @@ impl Look<'_> {
     /// What was read, by the keys where they only differ in what is not the
     /// line's: what stands behind the cursor was there before, and where rows
     /// end is not where lines do.
-    fn settled(&self, typed: Option<String>, text: String) -> String {
+    fn settled(&self, prompt: &str, typed: Option<String>, text: String) -> String {
         match typed {
             Some(typed) if text.starts_with(&typed) && self.line.before_cursor.ends_with(&typed) => typed,
             Some(typed) if squeezed(&typed) == squeezed(&text) => typed,
+            // An editor whose prompt does not begin its row wraps elsewhere than the terminal does.
+            Some(typed) if self.line.top != self.line.bottom && self.prompts.at_end(prompt).is_some_and(|at| at > 0) => {
+                typed
+            }
             Some(_) | None => text,
         }
     }
@@ -263,7 +267,7 @@ impl Look<'_> {
                 whole.get(from + len..).unwrap_or_default().trim_end().to_owned()
             }
         };
-        let text = self.settled(shown.clone(), text);
+        let text = self.settled(&prompt.text, shown.clone(), text);
         match shown {
             Some(typed) if fold(&typed) != fold(&text) => None,
             Some(_) | None => Some((prompt, text)),
@@ -318,27 +322,29 @@ fn behind(prompt: &Prompt, line: &Logical) -> Option<String> {
 
 /// The line without the text at the right edge, if one is there.
 fn without_right(prompt: &Prompt, line: &Logical) -> Option<String> {
-    // Only a line of one row has anything there.
-    if line.top != line.bottom {
-        return None;
-    }
-    let known = prompt.right.as_ref().and_then(|right| cut_right(right, line));
-    known.or_else(|| line.right.as_ref().and_then(|right| cut_right(right, line)))
+    let known = prompt.right.as_ref().and_then(|right| cut_right(right, prompt, line));
+    known.or_else(|| line.right.as_ref().and_then(|right| cut_right(right, prompt, line)))
 }
 
-fn cut_right(right: &Right, line: &Logical) -> Option<String> {
-    let row = line.first_row.as_str();
-    let kept = match row.strip_suffix(right.text.as_str()) {
+fn cut_right(right: &Right, prompt: &Prompt, line: &Logical) -> Option<String> {
+    // Only a line of one row has anything there. Output that did not end its
+    // row may stand in those above.
+    let one = line.top == line.bottom;
+    if !one && (prompt.text.is_empty() || !prompt.text.starts_with(&line.first_row)) {
+        return None;
+    }
+    let kept = match line.text.strip_suffix(right.text.as_str()) {
         Some(kept) if kept.ends_with(' ') => kept,
         // It changes, as a clock does: then it is known by its place.
-        Some(_) | None => {
-            let (at, _) = row.char_indices().nth(right.column)?;
-            let (kept, _) = row.split_at(at);
+        Some(_) | None if one => {
+            let (at, _) = line.text.char_indices().nth(right.column)?;
+            let (kept, _) = line.text.split_at(at);
             if !kept.ends_with("  ") {
                 return None;
             }
             kept
         }
+        Some(_) | None => return None,
     };
     Some(kept.trim_end().to_owned())
 }

@@ -92,34 +92,39 @@ pub fn at(terminal: &Terminal, row: usize, cursor: Place) -> Logical {
         ..Logical::default()
     };
     let mut has_cursor = false;
-    let mut offered = false;
+    // Bytes of the text that are certain to be the line's: up to the cursor, or the last that is not dim.
+    let mut own = 0;
+    let mut edge = 0;
     for row in top..=bottom {
         let Some(line) = terminal.screen().line(row) else { break };
-        let mut text = chars(line, span);
+        let before = logical.text.len();
+        let text = chars(line, span);
+        logical.text.push_str(&text);
+        edge = logical.text.len();
+        own = own.max(before + inked(line, span));
         if row == cursor.row {
             let left = Span {
                 from: span.from,
                 to: cursor.column.clamp(span.from, span.to),
             };
-            let before = chars(line, left);
-            logical.before_cursor = format!("{}{before}", logical.text);
+            let shown = chars(line, left);
+            own = own.max(before + shown.len());
             logical.right = right_of(line, span, left.to);
-            has_cursor = true;
-            let edge = logical.right.as_ref().map_or(span.to, |right| right.column);
-            if is_dim(line, Span { from: left.to, to: edge }) {
-                let kept = chars(line, Span { from: edge, to: span.to });
-                let gap = edge.saturating_sub(left.to);
-                text = format!("{before}{:gap$}{kept}", "");
-                offered = true;
+            if let Some(right) = &logical.right {
+                edge = before + chars(line, Span { to: right.column, ..span }).len();
+                own = before + shown.len().max(inked(line, Span { to: right.column, ..span }));
             }
-        } else if offered && is_dim(line, span) {
-            text.clear();
+            logical.before_cursor = logical.text.get(..before).unwrap_or_default().to_owned() + &shown;
+            has_cursor = true;
         }
         logical.full = text.chars().next_back().is_some_and(|last| last != ' ');
         if row == top {
             logical.first_row = text.trim_end().to_owned();
         }
-        logical.text.push_str(&text);
+    }
+    if has_cursor && own < edge {
+        let blanks = " ".repeat(edge - own);
+        logical.text.replace_range(own..edge, &blanks);
     }
     logical.text.truncate(logical.text.trim_end().len());
     if !has_cursor {
@@ -128,11 +133,12 @@ pub fn at(terminal: &Terminal, row: usize, cursor: Place) -> Logical {
     logical
 }
 
-/// Whether something stands there, and all of it is dim.
-fn is_dim(line: &Line, span: Span) -> bool {
+/// Bytes of the text up to the last that is drawn and not dim.
+fn inked(line: &Line, span: Span) -> usize {
     let cells = line.cells().get(span.from..span.to.min(line.len())).unwrap_or_default();
-    let mut inked = cells.iter().filter(|cell| cell.char() != ' ').peekable();
-    inked.peek().is_some() && inked.all(dim)
+    let last = cells.iter().rposition(|cell| cell.char() != ' ' && !dim(cell));
+    let to = last.map_or(span.from, |last| span.from + last + 1);
+    chars(line, Span { to, ..span }).len()
 }
 
 fn dim(cell: &Cell) -> bool {

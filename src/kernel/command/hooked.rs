@@ -6,6 +6,9 @@ use super::keys::Typed;
 use super::reader::{Reader, cut};
 use super::{Confidence, Source};
 
+/// What a shell has for a status once a line was given up: 128 and the number of SIGINT.
+const INTERRUPTED: u8 = 130;
+
 impl Reader {
     /// Takes a mark of the hook.
     pub(super) fn marked(&mut self, at_ms: u64, mark: Mark) {
@@ -19,9 +22,14 @@ impl Reader {
             }
             Mark::Done { exit_status } => {
                 self.running = Some(false);
-                if let Some(open) = self.open.as_mut().filter(|open| open.hooked) {
-                    open.command.exit_status = exit_status;
-                    open.command.end_ms = at_ms;
+                match self.open.as_mut() {
+                    Some(open) if open.hooked => {
+                        open.command.exit_status = exit_status;
+                        open.command.end_ms = at_ms;
+                    }
+                    // It was typed and given up: zsh shows no `^C`.
+                    Some(open) if exit_status == Some(INTERRUPTED) => open.inside = true,
+                    Some(_) | None => {}
                 }
             }
             Mark::Directory(directory) => self.directory = Some(directory),

@@ -142,6 +142,8 @@ struct Known {
     form: Form,
     /// It came back for the next line.
     repeated: bool,
+    /// It stood on the alternate screen.
+    alternate: bool,
     context: Context,
 }
 
@@ -255,6 +257,7 @@ impl Prompts {
                     prompt: prompt.clone(),
                     form: Form::of(&prompt.text),
                     repeated: false,
+                    alternate,
                     context: self.context_of(prompt, after, alternate),
                 }
             }
@@ -285,12 +288,12 @@ impl Prompts {
     }
 
     fn context_of(&self, prompt: &Prompt, after: Option<&str>, alternate: bool) -> Context {
-        if alternate {
-            return Context::Pane;
-        }
         let shown = prompt.text.trim();
-        let last = match self.known.iter().rfind(|known| !known.prompt.text.is_empty()) {
+        // On each of the two screens the first is the shell's that runs there.
+        let here = |known: &&Known| known.alternate == alternate;
+        let last = match self.known.iter().filter(here).rfind(|known| !known.prompt.text.is_empty()) {
             Some(last) => last,
+            None if alternate => return Context::Pane,
             None if self.bare && after.and_then(brings).is_none() && !shown.is_empty() => {
                 return Context::Repl(shown.to_owned());
             }
@@ -312,7 +315,8 @@ impl Known {
     fn settled(&self) -> bool {
         match self.context {
             Context::Shell => true,
-            Context::Nested | Context::Elevated | Context::Pane => self.repeated || looks_like_one(&self.prompt.text),
+            Context::Nested | Context::Elevated => self.repeated || looks_like_one(&self.prompt.text),
+            Context::Pane => looks_like_one(&self.prompt.text) || self.repeated && !self.prompt.text.trim().is_empty(),
             // Nothing at all is no prompt that comes back.
             Context::Repl(_) | Context::Program => self.repeated && !self.prompt.text.trim().is_empty(),
         }

@@ -207,6 +207,7 @@ impl Reader {
 
     /// Sees to it that a line is being typed, and where it began.
     fn anchor(&mut self, at_ms: u64, terminal: &Terminal) {
+        let mut began = false;
         match &self.typing {
             Some(typing) if typing.rows_seen == self.rows || typing.typed.is_pasting() => return,
             Some(_) => {
@@ -223,6 +224,8 @@ impl Reader {
                     }
                     return;
                 }
+                // What it began with shows nothing at the prompt, as the key of a search does.
+                began = !typing.typed.is_empty();
             }
             None => {}
         }
@@ -247,9 +250,13 @@ impl Reader {
             text: line.before_cursor,
             right: line.right,
         });
+        let mut typed = Typed::default();
+        if began {
+            typed.spoil();
+        }
         self.typing = Some(Typing {
             prompt,
-            typed: Typed::default(),
+            typed,
             at_ms,
             rows: self.rows,
             rows_seen: self.rows,
