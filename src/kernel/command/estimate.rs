@@ -47,6 +47,34 @@ pub struct Found {
     pub top: usize,
 }
 
+/// A line that was left and may be drawn further, as far as its keys do not tell it.
+#[derive(Debug)]
+pub struct Growing {
+    pub prompt: String,
+    pub text: String,
+    /// Where it begins in the text of its command, in bytes.
+    pub from: usize,
+    /// Its first row on the screen.
+    pub top: usize,
+}
+
+impl Growing {
+    pub fn of(sent: &Sent, prompt: &Prompt, text: &str, from: usize, top: usize) -> Option<Growing> {
+        sent.typed.text().is_none().then(|| Growing {
+            prompt: prompt.text.clone(),
+            text: text.to_owned(),
+            from,
+            top,
+        })
+    }
+
+    /// Rows moved up by so many; nothing once it has left the screen.
+    pub fn scrolled(self, rows: usize) -> Option<Growing> {
+        let top = self.top.checked_sub(rows)?;
+        Some(Growing { top, ..self })
+    }
+}
+
 /// A command that may go on.
 #[derive(Clone, Copy, Debug)]
 pub struct Above<'a> {
@@ -298,16 +326,15 @@ impl Look<'_> {
         self.goes_on(prompt).then_some((prompt, text))
     }
 
-    /// What the open command's line has grown to, where it was left before all of it was drawn.
-    pub fn grown(&self, text: &str, top: usize) -> Option<String> {
-        let open = self.open?;
-        let near = self.line.top == top || self.line.top + 1 == top;
+    /// What the line has grown to that was left before all of it was drawn.
+    pub fn grown(&self, growing: &Growing) -> Option<String> {
+        let near = self.line.top == growing.top || self.line.top + 1 == growing.top;
         let prompt = Prompt {
-            text: open.prompt.to_owned(),
+            text: growing.prompt.clone(),
             right: None,
         };
-        let now = behind(&prompt, self.line).filter(|_| near && !open.prompt.is_empty())?;
-        (now.len() > text.len() && now.starts_with(text)).then_some(now)
+        let now = behind(&prompt, self.line).filter(|_| near && !prompt.text.is_empty())?;
+        (now.len() > growing.text.len() && now.starts_with(&growing.text)).then_some(now)
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use avt::{ScreenKind, Terminal};
 
-use super::estimate::{ABREAST_MAX, Above, Found, Look, Sent, fold};
+use super::estimate::{ABREAST_MAX, Above, Found, Growing, Look, Sent, fold};
 use super::flags::Hidden;
 use super::grid::{self, Logical, Place};
 use super::hook::Hook;
@@ -69,8 +69,8 @@ pub struct Reader {
     pub(super) sent: VecDeque<Sent>,
     pub(super) open: Option<Open>,
     hidden: Hidden,
-    /// The row of the open command, if more of it may be drawn: until the next key.
-    growing: Option<usize>,
+    /// The last line of the open command, if more of it may be drawn: until the next key at rest.
+    growing: Option<Growing>,
     /// Rows that output moved the cursor on by, ever.
     rows: u64,
     /// Pieces of output, ever, and when the last one came, in session ms.
@@ -99,10 +99,12 @@ impl Reader {
     /// Takes typed keys; `terminal` as it was when they were typed.
     pub fn typed(&mut self, at_ms: u64, keys: Keys<'_>, terminal: &Terminal) {
         self.look_at_screen(terminal);
-        self.growing = None;
-        if self.hook.in_string() && at_ms.saturating_sub(self.shown_ms) >= REST_MS {
-            self.hook.cancel();
-            self.unclosed = true;
+        if at_ms.saturating_sub(self.shown_ms) >= REST_MS {
+            self.growing = None;
+            if self.hook.in_string() {
+                self.hook.cancel();
+                self.unclosed = true;
+            }
         }
         match keys {
             Keys::Clear(bytes) => {
@@ -190,6 +192,7 @@ impl Reader {
                 Watch {
                     reader: self,
                     left: None,
+                    fed: None,
                 },
             );
         }
@@ -315,14 +318,16 @@ impl Reader {
             if std::env::var("DBG").is_ok() { eprintln!("   FOUND {} {:?} {:?} goes_on {}", found.at, found.prompt, found.text, found.goes_on); }
             return self.accept(found);
         }
-        if let Some((open, top)) = self.open.as_ref().zip(self.growing)
-            && let Some(text) = look.grown(&open.command.text, top)
+        if let Some(growing) = self.growing.as_mut()
+            && let Some(text) = look.grown(growing)
         {
-            let now = line.text.clone();
             if let Some(open) = self.open.as_mut() {
-                (open.command.text, open.line) = (text, now);
+                open.command.text.truncate(growing.from);
+                open.command.text.push_str(&text);
+                open.line.clone_from(&line.text);
                 cut(&mut open.command.text);
             }
+            (growing.text, growing.top) = (text, line.top);
             return;
         }
         self.consumed(line);
@@ -382,6 +387,8 @@ impl Reader {
         if found.goes_on
             && let Some(open) = self.open.as_mut()
         {
+            let from = open.command.text.len() + 1;
+            self.growing = Growing::of(&sent, &found.prompt, &text, from, found.top);
             join(&mut open.command.text, &text);
             open.typed = match (open.typed.take(), sent.typed.text()) {
                 (Some(mut all), Some(typed)) => {
@@ -398,10 +405,14 @@ impl Reader {
             self.close();
             return;
         }
+        let growing = Growing::of(&sent, &found.prompt, &text, 0, found.top);
         self.begin(&sent, &found.prompt, text, found.line, Source::Screen);
-        if sent.typed.text().is_none() {
-            self.growing = Some(found.top);
-        }
+        self.growing = growing;
+    }
+
+    /// Rows moved up by so many.
+    pub(super) fn scrolled(&mut self, rows: usize) {
+        self.growing = self.growing.take().and_then(|growing| growing.scrolled(rows));
     }
 
     /// A new command.

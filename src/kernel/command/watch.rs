@@ -11,6 +11,8 @@ pub struct Watch<'r> {
     pub reader: &'r mut Reader,
     /// The row of the cursor before this operation, and its line.
     pub left: Option<(usize, Logical)>,
+    /// The row of the cursor before it was fed.
+    pub fed: Option<usize>,
 }
 
 impl Observer for Watch<'_> {
@@ -18,6 +20,7 @@ impl Observer for Watch<'_> {
 
     fn before(&mut self, context: &mut Observation<'_>, operation: &Operation) {
         self.left = None;
+        self.fed = None;
         let Operation::Function(function) = operation else {
             self.reader.returned = None;
             return;
@@ -66,14 +69,22 @@ impl Observer for Watch<'_> {
                 false => self.left = Some((cursor.row, line)),
             }
         }
+        if let Function::Su(rows) = function {
+            self.reader.scrolled(usize::from(*rows).max(1));
+        }
         if feeds {
             self.reader.fed();
+            self.fed = Some(cursor.row);
         }
     }
 
     fn after(&mut self, context: &mut Observation<'_>, _: &Operation) {
-        let Some((row, line)) = self.left.take() else { return };
         let terminal = context.terminal();
+        // At the bottom a feed moves the rows, not the cursor.
+        if self.fed.take() == Some(terminal.cursor().row) {
+            self.reader.scrolled(1);
+        }
+        let Some((row, line)) = self.left.take() else { return };
         let now = terminal.cursor().row;
         let gone = match terminal.active_screen_kind() {
             ScreenKind::Primary => now > row,
