@@ -136,7 +136,7 @@ impl Look<'_> {
         let line = self.line;
         let prompt = sent.prompt.as_ref()?;
         let known = self.prompts.is_established(&prompt.text);
-        if self.alternate && !(known || prompt::looks_like_one(&prompt.text)) {
+        if self.alternate && !(known || prompt::looks_like_one(&prompt.text) || self.goes_on(&prompt.text)) {
             return None;
         }
         let hidden = sent.typed.hidden() > 0;

@@ -330,7 +330,10 @@ impl Reader {
             (growing.text, growing.top) = (text, line.top);
             return;
         }
-        self.consumed(line);
+        // Where whole screens are drawn, earlier prompts pass by.
+        if !self.alternate {
+            self.consumed(line);
+        }
         let Some(front) = self.sent.front_mut() else { return };
         front.looks = front.looks.saturating_add(1);
         if front.looks > LOOKS_MAX {
@@ -479,6 +482,7 @@ impl Reader {
             .prompt
             .clone()
             .filter(|prompt| self.prompts.is_established(&prompt.text));
+        if std::env::var("DBG").is_ok() { eprintln!("{} give_up {:?} at {:?} {:?}", self.shown_ms, typed, at_prompt, self.prompts); }
         if at_prompt.is_none() && self.alternate {
             return;
         }
