@@ -269,7 +269,9 @@ impl Look<'_> {
         let shown = sent.typed.text();
         // Where whole screens are drawn, earlier lines pass by as well.
         let earlier = self.open.is_some_and(|open| open.line == line.text) || line.bottom + 1 < sent.row;
-        if self.alternate && shown.is_none() && earlier {
+        // What is typed into an editor is at no prompt, and its end brings them all back.
+        let elsewhere = |prompt: &Prompt| !self.prompts.is_established(&prompt.text);
+        if self.alternate && shown.is_none() && (earlier || sent.prompt.as_ref().is_some_and(elsewhere)) {
             return None;
         }
         let padded = format!("{} ", line.text);
@@ -360,7 +362,10 @@ fn cut_right(right: &Right, prompt: &Prompt, line: &Logical) -> Option<String> {
     if !one && (prompt.text.is_empty() || !prompt.text.starts_with(&line.first_row)) {
         return None;
     }
+    let behind = line.text.strip_prefix(line.before_cursor.as_str()).unwrap_or_default();
     let kept = match line.text.strip_suffix(right.text.as_str()) {
+        // The line has grown into it.
+        _ if !behind.is_empty() && right.text.ends_with(behind) => line.before_cursor.as_str(),
         Some(kept) if kept.ends_with(' ') => kept,
         // It changes, as a clock does: then it is known by its place.
         Some(_) | None if one => {

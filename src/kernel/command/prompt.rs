@@ -229,9 +229,10 @@ impl Prompts {
         self.find(text).is_some()
     }
 
-    /// Whether it is a shell's or a program's that came back.
+    /// Whether it is a shell's or a program's that came back. Nothing at all is
+    /// none, once a prompt was seen.
     pub fn is_established(&self, text: &str) -> bool {
-        self.find(text).is_some_and(|known| known.settled())
+        (!text.is_empty() || self.accept_nothing()) && self.find(text).is_some_and(Known::settled)
     }
 
     fn find(&self, text: &str) -> Option<&Known> {
