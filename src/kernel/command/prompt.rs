@@ -235,6 +235,16 @@ impl Prompts {
         (!text.is_empty() || self.accept_nothing()) && self.find(text).is_some_and(Known::settled)
     }
 
+    /// A prompt with what is known to stand at the right edge beside it, where
+    /// that was not drawn yet.
+    pub fn with_right(&self, prompt: &Prompt) -> Prompt {
+        let known = || self.find(&prompt.text)?.prompt.right.clone();
+        Prompt {
+            text: prompt.text.clone(),
+            right: prompt.right.clone().or_else(known),
+        }
+    }
+
     fn find(&self, text: &str) -> Option<&Known> {
         let exact = self.known.iter().find(|known| known.prompt.text == text);
         exact.or_else(|| {
