@@ -158,6 +158,13 @@ impl Reader {
         self.shown_ms = at_ms;
     }
 
+    /// Output that only scrolled by, in so many rows: its end is shown next.
+    pub fn passed_over(&mut self, at_ms: u64, rows: u64) {
+        self.rows = self.rows.saturating_add(rows);
+        self.shown = self.shown.saturating_add(1);
+        self.shown_ms = at_ms;
+    }
+
     /// The terminal ends: what is left is told.
     pub fn finish(&mut self) {
         self.give_up_all();
