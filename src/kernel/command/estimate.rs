@@ -28,6 +28,8 @@ pub struct Sent {
     /// Row of the cursor when its Enter was typed, from 0, and pieces of output before that.
     pub row: usize,
     pub shown: u64,
+    /// Nothing stood behind its prompt when its Enter was typed: what stands there later is output.
+    pub bare: bool,
     /// Its text stood on a row without a prompt.
     pub echoed: bool,
     pub looks: u32,

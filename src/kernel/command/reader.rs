@@ -105,7 +105,7 @@ impl Reader {
                     typing.at_ms = at_ms;
                     match typing.typed.press(*byte) {
                         Pressed::More => {}
-                        Pressed::Enter => self.enter(at_ms, terminal.cursor().row),
+                        Pressed::Enter => self.enter(at_ms, terminal),
                         Pressed::Cancelled => {
                             self.typing = None;
                             // The terminal flushes what was typed ahead (tcsetattr, NOFLSH off).
@@ -126,7 +126,7 @@ impl Reader {
                 }
                 typing.at_ms = at_ms;
                 if ends && !typing.typed.is_pasting() {
-                    self.enter(at_ms, terminal.cursor().row);
+                    self.enter(at_ms, terminal);
                 }
             }
         }
@@ -255,8 +255,11 @@ impl Reader {
         });
     }
 
-    fn enter(&mut self, at_ms: u64, row: usize) {
+    fn enter(&mut self, at_ms: u64, terminal: &Terminal) {
         let Some(typing) = self.typing.take() else { return };
+        let row = terminal.cursor().row;
+        let prompt = typing.prompt.as_ref().map(|prompt| prompt.text.trim_end());
+        let bare = prompt.is_some_and(|prompt| grid::at_cursor(terminal).before_cursor.trim_end() == prompt);
         self.sent.push_back(Sent {
             at_ms,
             prompt: typing.prompt,
@@ -264,6 +267,7 @@ impl Reader {
             rows: self.rows.saturating_sub(typing.rows),
             row,
             shown: self.shown,
+            bare,
             echoed: false,
             looks: 0,
         });
@@ -356,7 +360,9 @@ impl Reader {
         if hidden && is_stars(&text) {
             return;
         }
-        if hidden && text.is_empty() {
+        // A shell whose terminal does not echo prints behind its prompt what the line gave.
+        let nothing = text.is_empty() || sent.bare && self.prompts.is_established(&found.prompt.text);
+        if hidden && nothing {
             if self.prompts.is_established(&found.prompt.text) && !found.prompt.text.trim().is_empty() {
                 self.found(Finding::HiddenCommand { at_ms: sent.at_ms });
             } else if found.prompt.text.trim().is_empty() {
@@ -500,6 +506,7 @@ impl Reader {
                         rows: 0,
                         row: 0,
                         shown: 0,
+                        bare: false,
                         echoed: false,
                         looks: 0,
                     });
