@@ -194,11 +194,8 @@ fn hooked(shell_path: &str) {
         (typed[1].directory.as_ref(), typed[2].directory.as_ref()),
         ("/usr", "/usr")
     );
-    assert!(
-        typed[0].directory != "" && typed[0].directory != "/usr",
-        "{:?}",
-        typed[0]
-    );
+    // fish says where it is once it has run something.
+    assert!(typed[0].directory != "/usr", "{:?}", typed[0]);
 }
 
 #[test]
