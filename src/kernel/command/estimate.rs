@@ -28,6 +28,8 @@ pub struct Sent {
     /// Row of the cursor when its Enter was typed, from 0, and pieces of output before that.
     pub row: usize,
     pub shown: u64,
+    /// Nothing stood behind its prompt when its Enter was typed: what stands there later is output.
+    pub bare: bool,
     /// Its text stood on a row without a prompt.
     pub echoed: bool,
     /// It was typed while the hooked shell ran another.
@@ -180,7 +182,9 @@ impl Look<'_> {
             Some(typed) if text.starts_with(&typed) && self.line.before_cursor.ends_with(&typed) => typed,
             Some(typed) if squeezed(&typed) == squeezed(&text) => typed,
             // An editor whose prompt does not begin its row wraps elsewhere than the terminal does.
-            Some(typed) if self.line.top != self.line.bottom && self.prompts.at_end(prompt).is_some_and(|at| at > 0) => {
+            Some(typed)
+                if self.line.top != self.line.bottom && self.prompts.at_end(prompt).is_some_and(|at| at > 0) =>
+            {
                 typed
             }
             Some(_) | None => text,

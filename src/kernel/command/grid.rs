@@ -116,8 +116,23 @@ pub fn at(terminal: &Terminal, row: usize, cursor: Place) -> Logical {
             own = own.max(before + shown.len());
             logical.right = right_of(line, span, left.to);
             if let Some(right) = &logical.right {
-                edge = before + chars(line, Span { to: right.column, ..span }).len();
-                own = before + shown.len().max(inked(line, Span { to: right.column, ..span }));
+                edge = before
+                    + chars(
+                        line,
+                        Span {
+                            to: right.column,
+                            ..span
+                        },
+                    )
+                    .len();
+                own = before
+                    + shown.len().max(inked(
+                        line,
+                        Span {
+                            to: right.column,
+                            ..span
+                        },
+                    ));
             }
             logical.before_cursor = logical.text.get(..before).unwrap_or_default().to_owned() + &shown;
             has_cursor = true;
@@ -198,7 +213,13 @@ fn right_of(line: &Line, span: Span, cursor: usize) -> Option<Right> {
         return None;
     }
     Some(Right {
-        text: chars(line, Span { from: cursor + from, to: cursor + shown.len() }),
+        text: chars(
+            line,
+            Span {
+                from: cursor + from,
+                to: cursor + shown.len(),
+            },
+        ),
         column: cursor + from,
     })
 }

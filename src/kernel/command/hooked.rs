@@ -77,6 +77,7 @@ impl Reader {
             rows: 0,
             row: 0,
             shown: 0,
+            bare: false,
             echoed: false,
             inside: false,
             looks: 0,

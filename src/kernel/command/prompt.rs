@@ -280,7 +280,10 @@ impl Prompts {
         // With output before it on its line it is the same prompt, not another text of it.
         if known.at_end(&prompt.text) == Some(0) || known.prompt.text.is_empty() {
             let right = prompt.right.clone().or_else(|| known.prompt.right.take());
-            known.prompt = Prompt { right, ..prompt.clone() };
+            known.prompt = Prompt {
+                right,
+                ..prompt.clone()
+            };
         }
         let id = known.id;
         self.known.push(known);
@@ -302,7 +305,12 @@ impl Prompts {
         let shown = prompt.text.trim();
         // On each of the two screens the first is the shell's that runs there.
         let here = |known: &&Known| known.alternate == alternate;
-        let last = match self.known.iter().filter(here).rfind(|known| !known.prompt.text.is_empty()) {
+        let last = match self
+            .known
+            .iter()
+            .filter(here)
+            .rfind(|known| !known.prompt.text.is_empty())
+        {
             Some(last) => last,
             None if alternate => return Context::Pane,
             None if self.bare && after.and_then(brings).is_none() && !shown.is_empty() => {

@@ -116,7 +116,7 @@ impl Reader {
                     typing.at_ms = at_ms;
                     match typing.typed.press(*byte) {
                         Pressed::More => {}
-                        Pressed::Enter => self.enter(at_ms, terminal.cursor().row),
+                        Pressed::Enter => self.enter(at_ms, terminal),
                         Pressed::Cancelled => {
                             self.typing = None;
                             // The terminal flushes what was typed ahead (tcsetattr, NOFLSH off).
@@ -137,7 +137,7 @@ impl Reader {
                 }
                 typing.at_ms = at_ms;
                 if ends && !typing.typed.is_pasting() {
-                    self.enter(at_ms, terminal.cursor().row);
+                    self.enter(at_ms, terminal);
                 }
             }
         }
@@ -166,6 +166,13 @@ impl Reader {
             }
         }
         self.feed(output.get(start..).unwrap_or_default(), terminal);
+        self.shown_ms = at_ms;
+    }
+
+    /// Output that only scrolled by, in so many rows: its end is shown next.
+    pub fn passed_over(&mut self, at_ms: u64, rows: u64) {
+        self.rows = self.rows.saturating_add(rows);
+        self.shown = self.shown.saturating_add(1);
         self.shown_ms = at_ms;
     }
 
@@ -268,8 +275,11 @@ impl Reader {
         });
     }
 
-    fn enter(&mut self, at_ms: u64, row: usize) {
+    fn enter(&mut self, at_ms: u64, terminal: &Terminal) {
         let Some(typing) = self.typing.take() else { return };
+        let row = terminal.cursor().row;
+        let prompt = typing.prompt.as_ref().map(|prompt| prompt.text.trim_end());
+        let bare = prompt.is_some_and(|prompt| grid::at_cursor(terminal).before_cursor.trim_end() == prompt);
         self.sent.push_back(Sent {
             at_ms,
             prompt: typing.prompt,
@@ -277,6 +287,7 @@ impl Reader {
             rows: self.rows.saturating_sub(typing.rows),
             row,
             shown: self.shown,
+            bare,
             echoed: false,
             inside: self.running == Some(true),
             looks: 0,
@@ -315,9 +326,31 @@ impl Reader {
             terminal,
             alternate: self.alternate,
         };
-        if std::env::var("DBG").is_ok() { eprintln!("{} left {:?} sent {:?}", self.shown_ms, line, self.sent.iter().map(|s| (s.at_ms, s.prompt.as_ref().map(|p|p.text.clone()), s.typed.text(), s.typed.hidden(), s.rows,s.row)).collect::<Vec<_>>()); }
+        if std::env::var("DBG").is_ok() {
+            eprintln!(
+                "{} left {:?} sent {:?}",
+                self.shown_ms,
+                line,
+                self.sent
+                    .iter()
+                    .map(|s| (
+                        s.at_ms,
+                        s.prompt.as_ref().map(|p| p.text.clone()),
+                        s.typed.text(),
+                        s.typed.hidden(),
+                        s.rows,
+                        s.row
+                    ))
+                    .collect::<Vec<_>>()
+            );
+        }
         if let Some(found) = look.find(&self.sent) {
-            if std::env::var("DBG").is_ok() { eprintln!("   FOUND {} {:?} {:?} goes_on {}", found.at, found.prompt, found.text, found.goes_on); }
+            if std::env::var("DBG").is_ok() {
+                eprintln!(
+                    "   FOUND {} {:?} {:?} goes_on {}",
+                    found.at, found.prompt, found.text, found.goes_on
+                );
+            }
             return self.accept(found);
         }
         if let Some(growing) = self.growing.as_mut()
@@ -380,7 +413,9 @@ impl Reader {
         if hidden && is_stars(&text) {
             return;
         }
-        if hidden && text.is_empty() {
+        // A shell whose terminal does not echo prints behind its prompt what the line gave.
+        let nothing = text.is_empty() || sent.bare && self.prompts.is_established(&found.prompt.text);
+        if hidden && nothing {
             if self.prompts.is_established(&found.prompt.text) && !found.prompt.text.trim().is_empty() {
                 self.found(Finding::HiddenCommand { at_ms: sent.at_ms });
             } else if found.prompt.text.trim().is_empty() {
@@ -487,7 +522,12 @@ impl Reader {
             .prompt
             .clone()
             .filter(|prompt| self.prompts.is_established(&prompt.text));
-        if std::env::var("DBG").is_ok() { eprintln!("{} give_up {:?} at {:?} {:?}", self.shown_ms, typed, at_prompt, self.prompts); }
+        if std::env::var("DBG").is_ok() {
+            eprintln!(
+                "{} give_up {:?} at {:?} {:?}",
+                self.shown_ms, typed, at_prompt, self.prompts
+            );
+        }
         if at_prompt.is_none() && self.alternate {
             return;
         }
