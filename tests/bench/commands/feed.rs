@@ -94,7 +94,7 @@ fn ours(events: &[Captured], raw: &[Vec<u8>]) -> (Vec<Value>, f64) {
                 verdicts.extend(decided);
             }
             What::Out(_) => verdicts.extend(gate.shown(shown)),
-            What::Size(..) => {}
+            What::Size(cols, rows) => gate.sized(*cols as u32, *rows as u32),
         }
         pieces.push(of_this);
     }
