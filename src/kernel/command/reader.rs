@@ -31,7 +31,7 @@ const FINDINGS_MAX: usize = 4096;
 
 /// The line being typed.
 #[derive(Debug)]
-struct Typing {
+pub(super) struct Typing {
     /// What stood before the cursor at the first key; nothing if an earlier line was still on its way.
     prompt: Option<Prompt>,
     typed: Typed,
@@ -67,7 +67,7 @@ pub(super) struct Open {
 pub struct Reader {
     hook: Hook,
     prompts: Prompts,
-    typing: Option<Typing>,
+    pub(super) typing: Option<Typing>,
     pub(super) sent: VecDeque<Sent>,
     pub(super) open: Option<Open>,
     hidden: Hidden,
@@ -326,31 +326,7 @@ impl Reader {
             terminal,
             alternate: self.alternate,
         };
-        if std::env::var("DBG").is_ok() {
-            eprintln!(
-                "{} left {:?} sent {:?}",
-                self.shown_ms,
-                line,
-                self.sent
-                    .iter()
-                    .map(|s| (
-                        s.at_ms,
-                        s.prompt.as_ref().map(|p| p.text.clone()),
-                        s.typed.text(),
-                        s.typed.hidden(),
-                        s.rows,
-                        s.row
-                    ))
-                    .collect::<Vec<_>>()
-            );
-        }
         if let Some(found) = look.find(&self.sent) {
-            if std::env::var("DBG").is_ok() {
-                eprintln!(
-                    "   FOUND {} {:?} {:?} goes_on {}",
-                    found.at, found.prompt, found.text, found.goes_on
-                );
-            }
             return self.accept(found);
         }
         if let Some(growing) = self.growing.as_mut()
@@ -522,12 +498,6 @@ impl Reader {
             .prompt
             .clone()
             .filter(|prompt| self.prompts.is_established(&prompt.text));
-        if std::env::var("DBG").is_ok() {
-            eprintln!(
-                "{} give_up {:?} at {:?} {:?}",
-                self.shown_ms, typed, at_prompt, self.prompts
-            );
-        }
         if at_prompt.is_none() && self.alternate {
             return;
         }
