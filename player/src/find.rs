@@ -87,6 +87,8 @@ pub struct Query {
     pub events: bool,
     /// Only on this channel, and in what concerns the connection.
     pub channel: Option<u32>,
+    /// Characters of a line that are given of a hit.
+    pub line_chars_max: usize,
 }
 
 impl Query {
@@ -103,6 +105,7 @@ impl Query {
             input: true,
             events: true,
             channel: None,
+            line_chars_max: EXCERPT_CHARS_MAX,
         })
     }
 
@@ -407,7 +410,7 @@ impl Search<'_> {
         let skipped = lead.saturating_sub(EXCERPT_LEAD_CHARS);
         let mut rest = text.chars().skip(skipped);
         let mut shown: String = if skipped > 0 { "…".to_owned() } else { String::new() };
-        shown.extend(rest.by_ref().take(EXCERPT_CHARS_MAX));
+        shown.extend(rest.by_ref().take(self.query.line_chars_max));
         if rest.next().is_some() {
             shown.push('…');
         }

@@ -10,6 +10,7 @@
 //!        play:    timeline (pure: when) + playback --> grid (avt) --> viewer, view --> screen
 //!                 hunt, history: the same events once more, for searches and for what scrolled by
 //!        grep:    find --> watch (grid), skim (where output only scrolls) --> hits
+//!        search:  query + entry (what can be found, out of events) --> hits; the server's index is made of the same
 //!        text:    text     --> lines and remarks
 //!        export:  asciicast --> NDJSON      frames (grid) --> html --> one page
 //! ```
@@ -28,6 +29,7 @@
 pub mod asciicast;
 pub mod channels;
 mod cli;
+pub mod entry;
 pub mod envelope;
 pub mod failure;
 pub mod files;
@@ -50,6 +52,7 @@ pub mod package;
 pub mod plain;
 pub mod playback;
 pub mod prompt;
+pub mod query;
 pub mod redact;
 pub mod report;
 pub mod screen;
