@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use portcullis_recording::Head;
+use portcullis_recording::command::{Command, Source};
 use portcullis_recording::event::{Event, Timed};
 use serde::Serialize;
 
@@ -21,6 +22,13 @@ const LINE_CHARS_MAX: usize = 4096;
 const EXECS_MAX: usize = 4096;
 /// Things that are named in a recording's own entry.
 const NAMED_MAX: usize = 256;
+
+/// What stands for a command that nobody saw.
+pub const HIDDEN: &str = "(lines were run that the terminal did not show)";
+/// Between the lines of one command.
+pub const LINE_END: &str = " ⏎ ";
+/// Between a command and what else was read of it.
+pub const OR: &str = " ⏎ or: ";
 
 /// What was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -154,6 +162,17 @@ impl Entries {
                 let text = moved::words(moved);
                 each(Entry::new(Kind::File, moved.began_ms, channel, &text));
             }
+            Event::Command(command) => {
+                if command.source == Source::Protocol {
+                    self.execs.remove(&channel);
+                }
+                for label in &command.labels {
+                    if self.labels.len() < NAMED_MAX {
+                        self.labels.insert(plain::line(label));
+                    }
+                }
+                each(ran(channel, command));
+            }
             Event::ChannelOpen { kind, detail } if kind != "session" => self.name(&format!("{kind} {detail}")),
             Event::Request { kind, detail, .. } => match kind.as_ref() {
                 "exec" if self.execs.len() < EXECS_MAX => {
@@ -242,6 +261,23 @@ pub fn about(head: &Head) -> String {
         head.cert_key_id,
         head.client_id
     )
+}
+
+/// A command as an entry; its lines are joined, and what else was read of it stands behind it.
+fn ran(channel: u32, command: &Command<'_>) -> Entry {
+    let mut text = match command.source {
+        Source::Hidden => HIDDEN.to_owned(),
+        Source::Protocol | Source::Hook | Source::Screen | Source::Keys => command.text.replace('\n', LINE_END),
+    };
+    if !command.other.is_empty() {
+        text += OR;
+        text += &command.other.replace('\n', LINE_END);
+    }
+    Entry {
+        status: command.status,
+        labels: command.labels.iter().map(|label| plain::line(label)).collect(),
+        ..Entry::new(Kind::Command, command.began_ms, channel, &text)
+    }
 }
 
 fn join<T: ToString>(all: &BTreeSet<T>) -> String {

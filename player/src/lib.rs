@@ -29,6 +29,7 @@
 pub mod asciicast;
 pub mod channels;
 mod cli;
+pub mod commands;
 pub mod entry;
 pub mod envelope;
 pub mod failure;

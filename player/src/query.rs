@@ -234,6 +234,12 @@ impl Query {
         (self.after_ms, self.before_ms)
     }
 
+    /// Whether lines of screens can match.
+    pub fn wants_screens(&self) -> bool {
+        let others = self.status.is_some() || !self.labels.is_empty();
+        self.kind.is_none_or(|kind| kind == Kind::Screen) && !others
+    }
+
     /// Whether anything of a recording can match.
     pub fn fits(&self, whose: &Whose<'_>) -> bool {
         self.user.as_deref().is_none_or(|user| user == whose.user)

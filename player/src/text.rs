@@ -6,6 +6,7 @@ use portcullis_recording::event::{Direction, Event, NoticeHow, Party, Timed};
 use serde::Serialize;
 
 use crate::channels::{Channels, Runs};
+use crate::commands;
 use crate::failure::Failure;
 use crate::grid::{GRIDS_MAX, SIZE_DEFAULT, Stream};
 use crate::lines::Lines;
@@ -20,6 +21,8 @@ const REMARK_CHARS_MAX: usize = 4096;
 pub const DIGEST: &str = "digest";
 /// What a remark about a file is called.
 pub const FILE: &str = "file";
+/// What a remark about a command is called.
+pub const COMMAND: &str = "command";
 /// Channels whose text is kept apart; the rest is only counted.
 const CHANNELS_MAX: usize = 256;
 
@@ -399,6 +402,7 @@ pub fn remark(event: &Event<'_>) -> Option<(&'static str, String)> {
             (DIGEST, format!("{bytes} bytes {way}, not kept, SHA-256 {hash}"))
         }
         Event::File(moved) => (FILE, shown(moved::words(moved).as_bytes())),
+        Event::Command(command) => (COMMAND, shown(commands::words(command).as_bytes())),
         Event::End { code, text } => ("end", shown(format!("{code}: {text}").as_bytes())),
         Event::Output(_)
         | Event::Input(_)

@@ -48,6 +48,7 @@ mod tail;
 mod tail_chain;
 
 pub mod batch;
+pub mod command;
 pub mod event;
 pub mod flood;
 pub mod head;

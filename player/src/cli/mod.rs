@@ -23,6 +23,7 @@ mod moved;
 mod play;
 mod prove;
 mod redact;
+mod search;
 mod text;
 mod verify;
 
@@ -53,6 +54,8 @@ enum Verb {
     Text(text::Text),
     /// Search screens, input and events of recordings, in files and folders
     Grep(grep::Grep),
+    /// Search commands, files, screens and sessions by words, phrases, patterns, who, where and when
+    Search(search::Search),
     /// Write an asciicast, text, or a page that plays in a browser
     Export(export::Export),
     /// List the commands of exec and subsystem requests
@@ -228,6 +231,7 @@ where
         Verb::Play(verb) => verb.run(json),
         Verb::Text(verb) => verb.run(json),
         Verb::Grep(verb) => verb.run(json),
+        Verb::Search(verb) => verb.run(json),
         Verb::Export(verb) => verb.run(),
         Verb::Commands(verb) => verb.run(json),
         Verb::Files(verb) => verb.run(json),
