@@ -51,8 +51,9 @@ impl House {
         archive.put_sidecar(&name(2), Sidecar::Key, b"age").await.unwrap();
         let keep = keep_days.map(|days| Duration::from_millis(days * DAY_MS));
         let clock = bench.clock.clone();
+        let index = Index::open(&path("search.db"), clock.clone()).await.unwrap();
         House {
-            retention: Retention::new(store, ledger, archive, clock, keep),
+            retention: Retention::new(store, ledger, archive, Arc::new(index), clock, keep),
             bench,
         }
     }

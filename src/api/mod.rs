@@ -32,6 +32,7 @@ use crate::layout::{Layout, SOCKET_PATH_BYTES_MAX};
 use crate::notify::Teller;
 use crate::policies::InForce;
 use crate::retention::Retention;
+use crate::search;
 use crate::store::Store;
 use crate::telemetry::Metrics;
 
@@ -127,6 +128,8 @@ pub struct Api {
     pub journal: Arc<dyn Journal>,
     pub cutter: Arc<dyn Cutter>,
     pub retention: Arc<Retention>,
+    /// The index over recordings.
+    pub search: search::Keeper,
     pub clock: Clock,
     pub metrics: Arc<Metrics>,
     pub layout: Layout,

@@ -21,7 +21,7 @@ impl From<RetentionError> for Problem {
         let text = error.to_string();
         match error {
             RetentionError::Store(error) => error.into(),
-            RetentionError::Ledger(_) | RetentionError::Archive(_) => Problem::new(Code::Unavailable, text),
+            RetentionError::Ledger(_) | RetentionError::Archive(_) | RetentionError::Search(_) => Problem::new(Code::Unavailable, text),
             RetentionError::NotFound(_) => Problem::new(Code::NotFound, text),
             RetentionError::NotEncrypted(_)
             | RetentionError::Gone(_)

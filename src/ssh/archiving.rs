@@ -165,7 +165,10 @@ impl Gate {
             shredded_ms: None,
         };
         match bounded(self.store.add_recording(&row)).await {
-            Ok(()) | Err(StoreError::Exists(_)) => Ok(()),
+            Ok(()) | Err(StoreError::Exists(_)) => {
+                self.search.archived(row.session);
+                Ok(())
+            }
             Err(error) => Err(error.into()),
         }
     }
