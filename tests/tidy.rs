@@ -84,7 +84,10 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("policies", &["clock", "kernel"]),
     ("recorder", &["clock", "durable", "entropy", "keeper", "kernel"]),
     ("registry", &["clock", "kernel", "store"]),
-    ("retention", &["archive", "clock", "kernel", "ledger", "search", "store"]),
+    (
+        "retention",
+        &["archive", "clock", "kernel", "ledger", "search", "store"],
+    ),
     ("search", &["clock", "kernel", "store"]),
     (
         "ssh",

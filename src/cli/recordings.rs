@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::Subcommand;
 
 use super::exit::{CliError, Exit};
+use super::search::{self, SearchArgs};
 use super::sessions::path_piece;
 use super::{Common, Session, evidence, output, player};
 use crate::api::wire::{
@@ -19,6 +20,14 @@ use crate::archive::Sidecar;
 pub enum RecordingsCommand {
     /// List recordings, newest first
     List,
+    /// Search commands, files, screens and sessions of all of them; stays in the ledger
+    Search(SearchArgs),
+    /// How the index that searches go by stands, or make it anew
+    Index {
+        /// Read every recording again, and wait for it
+        #[arg(long)]
+        rebuild: bool,
+    },
     /// Replay one in this terminal; stays in the ledger
     Play {
         /// Its session's id, or enough of its start
@@ -78,6 +87,8 @@ pub async fn run(common: &Common, command: Option<&RecordingsCommand>) -> Result
     let session = Session::new(common)?;
     match command {
         None | Some(RecordingsCommand::List) => list(&session).await,
+        Some(RecordingsCommand::Search(args)) => search::run(&session, args).await,
+        Some(RecordingsCommand::Index { rebuild }) => search::index(&session, *rebuild).await,
         // The player takes the terminal over, see `play`.
         Some(RecordingsCommand::Play { .. }) => Ok(Exit::Ok),
         Some(RecordingsCommand::Export { id, out, reason }) => export(&session, id, out, reason).await,

@@ -63,7 +63,10 @@ fn expression(query: &Query) -> Option<String> {
         true => None,
         false => Some(format!("({column} : ({}))", all.join(" AND "))),
     };
-    let both: Vec<String> = [part("text", texts), part("facets", facets)].into_iter().flatten().collect();
+    let both: Vec<String> = [part("text", texts), part("facets", facets)]
+        .into_iter()
+        .flatten()
+        .collect();
     (!both.is_empty()).then(|| both.join(" AND "))
 }
 
@@ -200,7 +203,9 @@ async fn candidates(
         }
     }
     page.cut = seen >= CANDIDATES_MAX;
-    page.next = None;
+    if !page.cut {
+        page.next = None;
+    }
     Ok(page)
 }
 

@@ -39,7 +39,11 @@ pub fn confirm(hits: &[Hit], places: &Places, clock: &Clock) -> Vec<Checked> {
     }
     let mut checked = vec![Checked::Index; hits.len()];
     for (session, some) in by_session {
-        let wanted: Vec<&Entry> = some.iter().filter_map(|at| hits.get(*at)).map(|hit| &hit.entry).collect();
+        let wanted: Vec<&Entry> = some
+            .iter()
+            .filter_map(|at| hits.get(*at))
+            .map(|hit| &hit.entry)
+            .collect();
         let found = one(session, &wanted, places, &|| clock.now().boot_ms >= until);
         for (at, found) in some.into_iter().zip(found) {
             if let Some(place) = checked.get_mut(at) {

@@ -48,10 +48,14 @@ pub fn name(facet: &str) -> Option<(char, String)> {
 /// other, without its path.
 pub fn program_of(text: &str) -> Option<&str> {
     let runs_another = ["sudo", "doas", "env", "nohup", "time", "exec", "command"];
-    let mut words = text.split_whitespace().map(|word| word.rsplit('/').next().unwrap_or(word));
+    let mut words = text
+        .split_whitespace()
+        .map(|word| word.rsplit('/').next().unwrap_or(word));
     let found = words.find(|word| !word.contains('=') && !word.starts_with('-') && !runs_another.contains(word));
     let found = found.or_else(|| text.split_whitespace().next())?;
-    found.get(..found.floor_char_boundary(PROGRAM_BYTES_MAX)).filter(|name| !name.is_empty())
+    found
+        .get(..found.floor_char_boundary(PROGRAM_BYTES_MAX))
+        .filter(|name| !name.is_empty())
 }
 
 /// All of an entry's.

@@ -34,8 +34,8 @@ pub use ask::{Hit, Page};
 pub use confirm::{Checked, confirm};
 pub use firsts::Firsts;
 pub use keep::Keeper;
-pub use read::Places;
 pub use portcullis_player::query::Query;
+pub use read::Places;
 
 #[cfg(test)]
 mod tests;
@@ -171,7 +171,10 @@ impl Index {
             .pragma("secure_delete", "ON")
             .pragma("trusted_schema", "OFF");
         let writer = pool(options.clone(), 1).await?;
-        let version: i64 = sqlx::query("PRAGMA user_version").fetch_one(&writer).await?.try_get(0)?;
+        let version: i64 = sqlx::query("PRAGMA user_version")
+            .fetch_one(&writer)
+            .await?
+            .try_get(0)?;
         let tables = sqlx::query("SELECT count(*) FROM sqlite_schema")
             .fetch_one(&writer)
             .await?;
@@ -241,11 +244,13 @@ impl Index {
             .execute(&mut *tx)
             .await?;
         }
-        sqlx::query("INSERT INTO words (rowid, text, facets) SELECT id, text, facets FROM entry WHERE id >= $1 AND id < $2")
-            .bind(first)
-            .bind(last)
-            .execute(&mut *tx)
-            .await?;
+        sqlx::query(
+            "INSERT INTO words (rowid, text, facets) SELECT id, text, facets FROM entry WHERE id >= $1 AND id < $2",
+        )
+        .bind(first)
+        .bind(last)
+        .execute(&mut *tx)
+        .await?;
         tx.commit().await?;
         Ok(())
     }
