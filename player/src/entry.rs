@@ -20,6 +20,8 @@ pub const TEXT_BYTES_MAX: usize = 16 << 10;
 const LINE_CHARS_MAX: usize = 4096;
 /// Commands of exec requests that wait for their end.
 const EXECS_MAX: usize = 4096;
+/// Bytes of a program's name that count.
+const PROGRAM_BYTES_MAX: usize = 64;
 /// Things that are named in a recording's own entry.
 const NAMED_MAX: usize = 256;
 
@@ -290,4 +292,37 @@ fn screen(hit: find::Hit, each: &mut dyn FnMut(Entry)) {
         return;
     }
     each(Entry::new(Kind::Screen, hit.at_ms, hit.channel, &hit.text));
+}
+
+/// The program of a command: its first word that is no assignment and runs no
+/// other, without its path.
+pub fn program_of(text: &str) -> Option<&str> {
+    let runs_another = ["sudo", "doas", "env", "nohup", "time", "exec", "command"];
+    let mut words = text
+        .split_whitespace()
+        .map(|word| word.rsplit('/').next().unwrap_or(word));
+    let found = words.find(|word| !word.contains('=') && !word.starts_with('-') && !runs_another.contains(word));
+    let found = found.or_else(|| text.split_whitespace().next())?;
+    found
+        .get(..found.floor_char_boundary(PROGRAM_BYTES_MAX))
+        .filter(|name| !name.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_of_commands() {
+        for (text, program) in [
+            ("systemctl restart nginx", Some("systemctl")),
+            ("sudo -u root /usr/bin/rm -rf /", Some("root")),
+            ("A=1 B=2 make -j4", Some("make")),
+            ("/bin/ls", Some("ls")),
+            ("sudo", Some("sudo")),
+            ("   ", None),
+        ] {
+            assert_eq!(program_of(text), program, "{text}");
+        }
+    }
 }

@@ -11,6 +11,7 @@
 //!                 hunt, history: the same events once more, for searches and for what scrolled by
 //!        grep:    find --> watch (grid), skim (where output only scrolls) --> hits
 //!        search:  query + entry (what can be found, out of events) --> hits; the server's index is made of the same
+//!        summary: summary (who, where, what was run, moved, refused) --> text, JSON, sheet (a page)
 //!        text:    text     --> lines and remarks
 //!        export:  asciicast --> NDJSON      frames (grid) --> html --> one page
 //! ```
@@ -59,8 +60,10 @@ pub mod report;
 pub mod screen;
 pub mod section;
 pub mod share;
+pub mod sheet;
 pub mod skim;
 pub mod source;
+pub mod summary;
 pub mod text;
 pub mod timeline;
 pub mod times;

@@ -10,8 +10,10 @@ use super::exit::{CliError, Exit};
 use super::{Common, Session, output, recordings};
 use crate::api::wire::search::{CheckedView, Found, HitView, IndexRequest, IndexView, SearchRequest};
 
-/// Characters of a hit's words in a table.
-const TEXT_CHARS_MAX: usize = 160;
+/// Characters of a hit's words in a line.
+const TEXT_CHARS_MAX: usize = 400;
+/// Characters of a name in it.
+const NAME_CHARS_MAX: usize = 128;
 /// Between two looks at an index that is made anew.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
@@ -62,16 +64,8 @@ async fn ask(session: &Session, args: &SearchArgs) -> Result<Found, CliError> {
 pub async fn run(session: &Session, args: &SearchArgs) -> Result<Exit, CliError> {
     let found = ask(session, args).await?;
     session.output.data(&found, || {
-        let rows: Vec<Vec<String>> = found
-            .hits
-            .iter()
-            .zip(1..)
-            .map(|(hit, number)| row(session, number, hit))
-            .collect();
-        output::table(
-            &["HIT", "TIME", "SESSION", "IDENTITY", "DESTINATION", "KIND", "TEXT"],
-            &rows,
-        )
+        let numbered = found.hits.iter().zip(1..);
+        numbered.map(|(hit, number)| line(session, number, hit)).collect()
     })?;
     say_more(session, args, &found);
     Ok(match found.hits.is_empty() {
@@ -80,7 +74,8 @@ pub async fn run(session: &Session, args: &SearchArgs) -> Result<Exit, CliError>
     })
 }
 
-fn row(session: &Session, number: usize, hit: &HitView) -> Vec<String> {
+/// Number, time, session, who, where, what kind, and the words: a line, as its words are long.
+fn line(session: &Session, number: usize, hit: &HitView) -> String {
     let mut text = match hit.checked {
         CheckedView::Recording => String::new(),
         CheckedView::Index => "(index) ".to_owned(),
@@ -94,15 +89,14 @@ fn row(session: &Session, number: usize, hit: &HitView) -> Vec<String> {
     if !hit.labels.is_empty() {
         text += &format!("  [{}]", output::clean(&hit.labels.join(" "), TEXT_CHARS_MAX));
     }
-    vec![
-        number.to_string(),
+    format!(
+        "{number:<4} {}  {}  {}  {}  {:<7}  {text}\n",
         session.output.time(&hit.at),
-        hit.session.to_string().chars().take(8).collect(),
-        hit.identity.clone(),
-        hit.destination.clone(),
-        hit.kind.clone(),
-        text,
-    ]
+        hit.session.to_string().chars().take(8).collect::<String>(),
+        output::clean(&hit.identity, NAME_CHARS_MAX),
+        output::clean(&hit.destination, NAME_CHARS_MAX),
+        hit.kind,
+    )
 }
 
 fn say_more(session: &Session, args: &SearchArgs, found: &Found) {

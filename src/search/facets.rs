@@ -2,15 +2,13 @@
 //! found as fast as words are. Each is a letter and hexadecimal digits: no
 //! name can be taken for another, or for a piece of the query language.
 
-use portcullis_player::entry::{Entry, HIDDEN, Kind};
+use portcullis_player::entry::{Entry, HIDDEN, Kind, program_of};
 use portcullis_player::query::{Query, Status};
 
 use super::Recorded;
 
 /// Any exit status but 0.
 const FAILED: &str = "sfailed";
-/// Bytes of a program's name that count.
-const PROGRAM_BYTES_MAX: usize = 64;
 
 fn coded(letter: char, name: &str) -> String {
     let digits = name.bytes().map(|byte| format!("{byte:02x}"));
@@ -42,20 +40,6 @@ pub fn name(facet: &str) -> Option<(char, String)> {
         .map(|at| u8::from_str_radix(digits.get(at..at.saturating_add(2))?, 16).ok())
         .collect();
     Some((letter, String::from_utf8(bytes?).ok()?))
-}
-
-/// The program of a command: its first word that is no assignment and runs no
-/// other, without its path.
-pub fn program_of(text: &str) -> Option<&str> {
-    let runs_another = ["sudo", "doas", "env", "nohup", "time", "exec", "command"];
-    let mut words = text
-        .split_whitespace()
-        .map(|word| word.rsplit('/').next().unwrap_or(word));
-    let found = words.find(|word| !word.contains('=') && !word.starts_with('-') && !runs_another.contains(word));
-    let found = found.or_else(|| text.split_whitespace().next())?;
-    found
-        .get(..found.floor_char_boundary(PROGRAM_BYTES_MAX))
-        .filter(|name| !name.is_empty())
 }
 
 /// All of an entry's.
@@ -94,20 +78,6 @@ pub fn asked(query: &Query) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn programs_of_commands() {
-        for (text, program) in [
-            ("systemctl restart nginx", Some("systemctl")),
-            ("sudo -u root /usr/bin/rm -rf /", Some("root")),
-            ("A=1 B=2 make -j4", Some("make")),
-            ("/bin/ls", Some("ls")),
-            ("sudo", Some("sudo")),
-            ("   ", None),
-        ] {
-            assert_eq!(program_of(text), program, "{text}");
-        }
-    }
 
     #[test]
     fn names_come_back() {

@@ -24,6 +24,7 @@ mod play;
 mod prove;
 mod redact;
 mod search;
+mod summary;
 mod text;
 mod verify;
 
@@ -56,6 +57,8 @@ enum Verb {
     Grep(grep::Grep),
     /// Search commands, files, screens and sessions by words, phrases, patterns, who, where and when
     Search(search::Search),
+    /// One session on one page: who, where, what was run, moved, refused and hidden
+    Summary(summary::SummaryArgs),
     /// Write an asciicast, text, or a page that plays in a browser
     Export(export::Export),
     /// List the commands of exec and subsystem requests
@@ -232,6 +235,7 @@ where
         Verb::Text(verb) => verb.run(json),
         Verb::Grep(verb) => verb.run(json),
         Verb::Search(verb) => verb.run(json),
+        Verb::Summary(verb) => verb.run(json),
         Verb::Export(verb) => verb.run(),
         Verb::Commands(verb) => verb.run(json),
         Verb::Files(verb) => verb.run(json),
