@@ -7,7 +7,7 @@ use avt::{ScreenKind, Terminal};
 use super::estimate::{ABREAST_MAX, Above, Found, Look, Sent, fold};
 use super::flags::Hidden;
 use super::grid::{self, Logical};
-use super::hook::{Hook, Mark};
+use super::hook::{Hook, Line, Mark};
 use super::keys::{Keys, Pressed, Typed};
 use super::prompt::{self, Prompt, Prompts};
 use super::watch::Watch;
@@ -155,6 +155,13 @@ impl Reader {
             }
         }
         self.feed(output.get(start..).unwrap_or_default(), terminal);
+        self.shown_ms = at_ms;
+    }
+
+    /// Output that only scrolled by, in so many rows: its end is shown next.
+    pub fn passed_over(&mut self, at_ms: u64, rows: u64) {
+        self.rows = self.rows.saturating_add(rows);
+        self.shown = self.shown.saturating_add(1);
         self.shown_ms = at_ms;
     }
 
@@ -479,7 +486,8 @@ impl Reader {
 
     fn marked(&mut self, at_ms: u64, mark: Mark) {
         match mark {
-            Mark::Command(mut text) => {
+            Mark::Command(Line::Same(text)) => self.said_again(&text),
+            Mark::Command(Line::Whole(mut text) | Line::Cut(mut text)) => {
                 cut(&mut text);
                 if self.open.as_ref().is_none_or(|open| open.hooked) {
                     // The screen did not tell it.
@@ -518,6 +526,23 @@ impl Reader {
                 }
             }
             Mark::Directory(directory) => self.directory = Some(directory),
+        }
+    }
+
+    /// The shell runs a line that its history did not take. `last` is the line
+    /// before it in there: what the screen or the keys tell is it, or it is not.
+    fn said_again(&mut self, last: &str) {
+        if self.open.as_ref().is_none_or(|open| open.hooked) {
+            self.give_up();
+        }
+        let Some(open) = self.open.as_mut().filter(|open| !open.hooked) else {
+            return;
+        };
+        open.hooked = true;
+        open.command.confidence = Confidence::High;
+        if fold(&open.command.text) == fold(last) {
+            open.command.confidence = Confidence::Exact;
+            open.command.source = Source::Hook;
         }
     }
 

@@ -461,6 +461,37 @@ fn hook_and_screen_together() {
 }
 
 #[test]
+fn a_line_that_the_history_did_not_take() {
+    let mut person = Person::hooked("n0");
+    person.shows("\x1b]633;P;Launch;n0\x07\x1b]633;P;Shell=bash;n0\x07root@db1:~# ");
+    person.runs("id", "\x1b]633;E;id;n0\x07\x1b]633;D;0;n0\x07root@db1:~# ");
+    // Ignored as it stands there already; left out as it begins with a blank.
+    person.runs("id", "\x1b]633;E;id;same;n0\x07\x1b]633;D;3;n0\x07root@db1:~# ");
+    person.runs(" false", "\x1b]633;E;id;same;n0\x07\x1b]633;D;1;n0\x07root@db1:~# ");
+    let told: Vec<_> = (person.commands().into_iter())
+        .map(|command| {
+            let text = command.text.trim().to_owned();
+            (
+                text,
+                command.other,
+                command.source,
+                command.confidence,
+                command.exit_status,
+            )
+        })
+        .collect();
+    let line = |text: &str, source, confidence, status| (text.to_owned(), None, source, confidence, Some(status));
+    assert_eq!(
+        told,
+        [
+            line("id", Source::Hook, Confidence::Exact, 0),
+            line("id", Source::Hook, Confidence::Exact, 3),
+            line("false", Source::Screen, Confidence::High, 1),
+        ]
+    );
+}
+
+#[test]
 fn nothing_grows_without_end() {
     let mut person = shell();
     for _ in 0..10_000 {
