@@ -145,6 +145,7 @@ impl Retention {
             self.tombstone(&name, leaf).await?;
         }
         self.index.forget(session).await?;
+        self.archive.remove_sidecar(&name, Sidecar::Tally).await?;
         Ok(self.archive.remove_sidecar(&name, Sidecar::Key).await?)
     }
 

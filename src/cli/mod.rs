@@ -44,6 +44,7 @@ mod serve;
 mod session;
 mod sessions;
 mod ssh_config;
+mod summary;
 mod target;
 mod trust;
 mod witness;

@@ -9,6 +9,7 @@ use clap::Subcommand;
 use super::exit::{CliError, Exit};
 use super::search::{self, SearchArgs};
 use super::sessions::path_piece;
+use super::summary::{self, ReportArgs, SummaryArgs};
 use super::{Common, Session, evidence, output, player};
 use crate::api::wire::{
     ExpireRequest, Expired, Noted, Purpose, ReadRequest, ReasonRequest, RecordingView, Recordings, Statements,
@@ -28,6 +29,10 @@ pub enum RecordingsCommand {
         #[arg(long)]
         rebuild: bool,
     },
+    /// One session on one page: who, where, why, what was run, moved, refused and hidden; stays in the ledger
+    Summary(SummaryArgs),
+    /// All sessions under one grant on one page, as a vendor's visit; stays in the ledger
+    Report(ReportArgs),
     /// Replay one in this terminal; stays in the ledger
     Play {
         /// Its session's id, or enough of its start
@@ -89,6 +94,8 @@ pub async fn run(common: &Common, command: Option<&RecordingsCommand>) -> Result
         None | Some(RecordingsCommand::List) => list(&session).await,
         Some(RecordingsCommand::Search(args)) => search::run(&session, args).await,
         Some(RecordingsCommand::Index { rebuild }) => search::index(&session, *rebuild).await,
+        Some(RecordingsCommand::Summary(args)) => summary::one(&session, args).await,
+        Some(RecordingsCommand::Report(args)) => summary::report(&session, args).await,
         // The player takes the terminal over, see `play`.
         Some(RecordingsCommand::Play { .. }) => Ok(Exit::Ok),
         Some(RecordingsCommand::Export { id, out, reason }) => export(&session, id, out, reason).await,

@@ -222,7 +222,6 @@ impl Reader {
         let words = grant.map(|grant| format!("reason: {}", grant.reason));
         Ok(Known {
             words: words.unwrap_or_default(),
-            labels: Vec::new(),
         })
     }
 }

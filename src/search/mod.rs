@@ -5,7 +5,7 @@
 //! a hit names a recording and a moment, and what is shown is read from that
 //! recording again ([`confirm`]) where time allows. Who deletes `search.db`
 //! loses no evidence; the next start makes it anew. Of an encrypted recording
-//! it holds what stands in its open head.
+//! it holds what stands in its open head, its labels and what was counted.
 //!
 //! ```text
 //!  archived --Keeper--> read (verified) --Entries--> Index --page--> hits --confirm--> shown

@@ -1,12 +1,14 @@
 //! A recording as entries: verified first, and never more of it than the
 //! index keeps of one.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use portcullis_player::entry::{Entries, Entry, Kind};
 use portcullis_player::source::{Cursor, Source, weight};
 use portcullis_player::verdict::{Ask, examine};
 use portcullis_recording::Head;
+use serde::Deserialize;
 
 use super::{Recorded, Standing};
 use crate::kernel::id::SessionId;
@@ -17,6 +19,11 @@ pub const ENTRIES_MAX: usize = 100_000;
 pub const SCREEN_LINES_MAX: usize = 20_000;
 /// Bytes of output of one recording that are drawn for their lines.
 pub const SCREEN_BYTES_MAX: usize = 32 << 20;
+
+/// Bytes of what was counted of an encrypted one.
+const TALLY_BYTES_MAX: usize = 64 << 10;
+/// Labels of one.
+const LABELS_MAX: usize = 256;
 
 /// Where recordings lie, and who is trusted to have made them.
 #[derive(Clone, Debug)]
@@ -68,10 +75,38 @@ pub fn open(file: &Path, trust: &Path) -> Result<Opened, Unread> {
 /// What is known of a session beside its recording.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Known {
-    /// Its reason and its ticket, in words.
+    /// Its reason, in words.
     pub words: String,
-    /// Of an encrypted recording: what the recorder counted of it.
-    pub labels: Vec<String>,
+}
+
+/// What the recorder counted of an encrypted recording, as it lies beside it.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Counted {
+    commands: u64,
+    labels: BTreeMap<String, u64>,
+    hidden_commands: u64,
+    hidden_lines: u64,
+    changes: u64,
+    denials: u64,
+}
+
+impl Counted {
+    /// Of the recording in `file`; nothing where it is not there, or not to be read.
+    fn beside(file: &Path) -> Counted {
+        let mut name = file.as_os_str().to_owned();
+        name.push(".tally");
+        let bytes = portcullis_player::files::read_bounded(Path::new(&name), TALLY_BYTES_MAX);
+        let bytes = bytes.unwrap_or_default();
+        serde_json::from_slice(&bytes).unwrap_or_default()
+    }
+
+    fn words(&self) -> String {
+        format!(
+            "{} commands, {} hidden, {} lines not shown, {} changes to files, {} refused",
+            self.commands, self.hidden_commands, self.hidden_lines, self.changes, self.denials
+        )
+    }
 }
 
 /// All that the index keeps of one. What cannot be read is told in its
@@ -81,9 +116,12 @@ pub fn read(session: SessionId, file: &Path, trust: &Path, known: &Known) -> (Re
         Ok(opened) => whole(session, opened, known),
         Err(Unread::Locked(head)) => {
             let mut entries = Vec::new();
-            Entries::new(false).finish(&head, &known.words, &mut |entry| {
+            let counted = Counted::beside(file);
+            let words = [known.words.clone(), counted.words()].join("; ");
+            let labels: Vec<String> = counted.labels.into_keys().take(LABELS_MAX).collect();
+            Entries::new(false).finish(&head, words.trim_start_matches("; "), &mut |entry| {
                 entries.push(Entry {
-                    labels: known.labels.clone(),
+                    labels: labels.clone(),
                     ..entry
                 });
             });
