@@ -8,16 +8,13 @@ use portcullis_recording::command::{Command, Source};
 use portcullis_recording::event::{Event, Timed};
 use serde::Serialize;
 
-use crate::channels::Channels;
-use crate::find::{self, Finder, Reading, Wanted};
 use crate::moved;
 use crate::plain;
 use crate::query::Whose;
+use crate::screens::{self, Screens};
 
 /// Bytes of one entry's text; the rest of a longer one is not found.
 pub const TEXT_BYTES_MAX: usize = 16 << 10;
-/// Characters of one line of a screen or of output.
-const LINE_CHARS_MAX: usize = 4096;
 /// Commands of exec requests that wait for their end.
 const EXECS_MAX: usize = 4096;
 /// Bytes of a program's name that count.
@@ -113,7 +110,7 @@ struct Exec {
 
 /// Makes entries of events, in their order.
 pub struct Entries {
-    screens: Option<Finder>,
+    screens: Option<Screens>,
     /// Of channels of whose command no event of its own has told yet.
     execs: BTreeMap<u32, Exec>,
     ran: BTreeSet<String>,
@@ -125,17 +122,8 @@ pub struct Entries {
 impl Entries {
     /// At the first event; with `screens` also lines of screens and output, which takes an emulator.
     pub fn new(screens: bool) -> Entries {
-        let everything = find::Query::new("", Reading::default()).ok().map(|query| find::Query {
-            input: false,
-            events: false,
-            line_chars_max: LINE_CHARS_MAX,
-            ..query
-        });
-        let everything = everything
-            .filter(|_| screens)
-            .map(|query| Wanted::Text(Box::new(query)));
         Entries {
-            screens: everything.map(|wanted| Finder::new(wanted, Channels::default())),
+            screens: screens.then(Screens::default),
             execs: BTreeMap::new(),
             ran: BTreeSet::new(),
             labels: BTreeSet::new(),
@@ -156,7 +144,7 @@ impl Entries {
     )]
     pub fn take(&mut self, timed: &Timed<'_>, each: &mut dyn FnMut(Entry)) {
         if let Some(screens) = &mut self.screens {
-            screens.take(timed, &mut |hit| screen(hit, each));
+            screens.take(timed, &mut |at_ms, channel, line| screen(at_ms, channel, line, each));
         }
         let channel = timed.channel;
         match &timed.event {
@@ -219,7 +207,7 @@ impl Entries {
     /// Nothing follows. `known` is what others know of the session, such as its reason.
     pub fn finish(self, head: &Head, known: &str, each: &mut dyn FnMut(Entry)) {
         if let Some(screens) = self.screens {
-            screens.finish(&mut |hit| screen(hit, each));
+            screens.finish(&mut |at_ms, channel, line| screen(at_ms, channel, line, each));
         }
         for (channel, exec) in self.execs {
             each(Entry {
@@ -287,11 +275,10 @@ fn join<T: ToString>(all: &BTreeSet<T>) -> String {
     all.join(", ")
 }
 
-fn screen(hit: find::Hit, each: &mut dyn FnMut(Entry)) {
-    if hit.text.trim().is_empty() {
-        return;
+fn screen(at_ms: u64, channel: u32, line: &str, each: &mut dyn FnMut(Entry)) {
+    if !screens::is_blank(line) {
+        each(Entry::new(Kind::Screen, at_ms, channel, line));
     }
-    each(Entry::new(Kind::Screen, hit.at_ms, hit.channel, &hit.text));
 }
 
 /// The program of a command: its first word that is no assignment and runs no

@@ -10,7 +10,7 @@ use crate::channels::{Channels, Runs};
 use crate::grid::{GRIDS_MAX, SIZE_DEFAULT, Stream};
 use crate::lines::Lines;
 use crate::plain::{self, Utf8};
-use crate::text::remark;
+use crate::text::{remark, said_of};
 use crate::watch::Watch;
 
 /// Characters of a line that are shown of a hit.
@@ -87,8 +87,6 @@ pub struct Query {
     pub events: bool,
     /// Only on this channel, and in what concerns the connection.
     pub channel: Option<u32>,
-    /// Characters of a line that are given of a hit.
-    pub line_chars_max: usize,
 }
 
 impl Query {
@@ -105,7 +103,6 @@ impl Query {
             input: true,
             events: true,
             channel: None,
-            line_chars_max: EXCERPT_CHARS_MAX,
         })
     }
 
@@ -212,7 +209,7 @@ impl Finder {
         }
         let mut search = Search {
             query,
-            at_ms: timed.at_ms,
+            at_ms: said_of(timed),
             channel: timed.channel,
             each,
         };
@@ -410,7 +407,7 @@ impl Search<'_> {
         let skipped = lead.saturating_sub(EXCERPT_LEAD_CHARS);
         let mut rest = text.chars().skip(skipped);
         let mut shown: String = if skipped > 0 { "…".to_owned() } else { String::new() };
-        shown.extend(rest.by_ref().take(self.query.line_chars_max));
+        shown.extend(rest.by_ref().take(EXCERPT_CHARS_MAX));
         if rest.next().is_some() {
             shown.push('…');
         }

@@ -58,6 +58,7 @@ pub mod query;
 pub mod redact;
 pub mod report;
 pub mod screen;
+pub mod screens;
 pub mod section;
 pub mod share;
 pub mod sheet;
