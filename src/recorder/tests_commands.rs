@@ -240,10 +240,12 @@ async fn what_happens_beside_bulk_is_told_as_well() {
     bench.closes(2, 0);
     let (events, _) = bench.ends().await;
     let found = commands(&events);
-    let told: Vec<_> = found
+    let mut told: Vec<_> = found
         .iter()
         .map(|(_, found)| (found.text.as_ref(), found.status))
         .collect();
+    // Which of them is in the first chunk is up to the sealer.
+    told.sort();
     assert_eq!(told, [("cat /dev/urandom", Some(0)), ("uptime", Some(1))]);
 }
 

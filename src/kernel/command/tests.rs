@@ -413,6 +413,14 @@ fn hidden_commands_are_flagged() {
         .presses_hidden(8)
         .shows("\r\nroot@db1:~# ");
     assert_eq!(flagged(&mut person), 1);
+    // What it gave stands where the line would.
+    let mut person = shell();
+    person
+        .runs("stty -echo", "root@db1:~# ")
+        .presses_hidden(8)
+        .shows("uid=0\r\nroot@db1:~# ");
+    person.presses("\r").shows("\r\nroot@db1:~# ");
+    assert_eq!(flagged(&mut person), 1);
     // In a row, asked for by nobody, with output.
     let mut person = shell();
     person
