@@ -107,7 +107,7 @@ impl Term {
         text.match_indices(&self.text).any(|(at, found)| {
             let before = text.get(..at).and_then(|text| text.chars().next_back());
             let after = text.get(at + found.len()..).and_then(|text| text.chars().next());
-            !(begins && before.is_some_and(is_word)) && !(ends && after.is_some_and(is_word))
+            !(begins && before.is_some_and(is_word) || ends && after.is_some_and(is_word))
         })
     }
 }
