@@ -45,6 +45,11 @@ impl Lines {
         }
     }
 
+    /// The terminal's size, in columns and rows.
+    pub fn sized(&mut self, columns: u32, rows: u32) {
+        self.gate.sized(columns, rows);
+    }
+
     /// When the first finished line will have waited too long, in session ms.
     pub fn due_ms(&self) -> Option<u64> {
         let ended = self.ciphers.values().filter_map(|line| line.ended_ms).min()?;

@@ -216,8 +216,8 @@ impl Spool {
         Dirty { sign, sync, echo_at }
     }
 
-    pub fn terminal(&mut self, channel: u32, _cols: u32, _rows: u32) {
-        self.lines(channel);
+    pub fn terminal(&mut self, channel: u32, cols: u32, rows: u32) {
+        self.lines(channel).sized(cols, rows);
     }
 
     fn lines(&mut self, channel: u32) -> &mut Lines {
@@ -253,6 +253,11 @@ impl Spool {
                     {
                         lines.expire(at_ms, true, &mut events);
                         *self.ended_terminals.entry(channel).or_default() += 1;
+                    }
+                    if let Event::Resize { cols, rows, .. } = event
+                        && let Some(lines) = self.terminals.get_mut(&channel)
+                    {
+                        lines.sized(*cols, *rows);
                     }
                     data += data_len(event);
                     events.push(borrow(event));

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use avt::Terminal;
 
-use super::grid::{self, Logical, Right};
+use super::grid::{self, Logical};
 use super::keys::Typed;
 use super::prompt::{self, Prompt, Prompts};
 
@@ -136,7 +136,7 @@ impl Look<'_> {
     /// At the prompt that stood there when its first key was typed.
     fn at_own_prompt(&self, sent: &Sent) -> Option<(Prompt, String)> {
         let line = self.line;
-        let prompt = sent.prompt.as_ref()?;
+        let prompt = &self.prompts.with_right(sent.prompt.as_ref()?);
         let known = self.prompts.is_established(&prompt.text);
         if self.alternate && !(known || prompt::looks_like_one(&prompt.text) || self.goes_on(&prompt.text)) {
             return None;
@@ -273,7 +273,9 @@ impl Look<'_> {
         let shown = sent.typed.text();
         // Where whole screens are drawn, earlier lines pass by as well.
         let earlier = self.open.is_some_and(|open| open.line == line.text) || line.bottom + 1 < sent.row;
-        if self.alternate && shown.is_none() && earlier {
+        // What is typed into an editor is at no prompt, and its end brings them all back.
+        let elsewhere = |prompt: &Prompt| !self.prompts.is_established(&prompt.text);
+        if self.alternate && shown.is_none() && (earlier || sent.prompt.as_ref().is_some_and(elsewhere)) {
             return None;
         }
         let padded = format!("{} ", line.text);
@@ -347,37 +349,49 @@ fn behind(prompt: &Prompt, line: &Logical) -> Option<String> {
     let text = without_right(prompt, line).unwrap_or_else(|| line.text.clone());
     match text.strip_prefix(prompt.text.as_str()) {
         Some(rest) => Some(rest.to_owned()),
-        None => (text == prompt.text.trim_end()).then(String::new),
+        // Nothing is offered for nothing: then it is the line itself, and it is dim.
+        None if text == prompt.text.trim_end() => {
+            let whole = line.whole.as_deref().unwrap_or_default();
+            Some(whole.strip_prefix(prompt.text.as_str()).unwrap_or_default().to_owned())
+        }
+        None => None,
     }
 }
 
 /// The line without the text at the right edge, if one is there.
 fn without_right(prompt: &Prompt, line: &Logical) -> Option<String> {
-    let known = prompt.right.as_ref().and_then(|right| cut_right(right, prompt, line));
-    known.or_else(|| line.right.as_ref().and_then(|right| cut_right(right, prompt, line)))
-}
-
-fn cut_right(right: &Right, prompt: &Prompt, line: &Logical) -> Option<String> {
+    let right = prompt.right.as_ref()?;
     // Only a line of one row has anything there. Output that did not end its
     // row may stand in those above.
     let one = line.top == line.bottom;
     if !one && (prompt.text.is_empty() || !prompt.text.starts_with(&line.first_row)) {
         return None;
     }
-    let kept = match line.text.strip_suffix(right.text.as_str()) {
-        Some(kept) if kept.ends_with(' ') => kept,
-        // It changes, as a clock does: then it is known by its place.
-        Some(_) | None if one => {
-            let (at, _) = line.text.char_indices().nth(right.column)?;
-            let (kept, _) = line.text.split_at(at);
-            if !kept.ends_with("  ") {
-                return None;
-            }
-            kept
-        }
-        Some(_) | None => return None,
+    if let Some(kept) = line.text.strip_suffix(right.text.as_str())
+        && kept.ends_with(' ')
+    {
+        return Some(kept.trim_end().to_owned());
+    }
+    let behind = line.text.strip_prefix(line.before_cursor.as_str()).unwrap_or_default();
+    let edge = right.column + right.text.chars().count();
+    if one && !behind.is_empty() && right.text.ends_with(behind) && line.text.chars().count() == edge {
+        // The line has grown into it.
+        return Some(line.before_cursor.clone());
+    }
+    // It changes, as a clock does: then it is known by its place.
+    let place = match (one, &line.right) {
+        (_, Some(now)) => line.text.strip_suffix(now.text.as_str())?.len(),
+        (true, None) => line.text.char_indices().nth(right.column)?.0,
+        (false, None) => return None,
     };
-    Some(kept.trim_end().to_owned())
+    let (kept, now) = line.text.split_at(place);
+    (kept.ends_with("  ") && is_alike(now, &right.text)).then(|| kept.trim_end().to_owned())
+}
+
+/// The same but for digits.
+fn is_alike(one: &str, other: &str) -> bool {
+    let alike = |(a, b): (char, char)| a == b || a.is_ascii_digit() && b.is_ascii_digit();
+    one.chars().count() == other.chars().count() && one.chars().zip(other.chars()).all(alike)
 }
 
 /// The same wherever blanks are.

@@ -22,6 +22,8 @@ pub struct Logical {
     /// Its text without the blanks at the end, and without what an editor
     /// offers behind the cursor, in a dim colour, and was not taken.
     pub text: String,
+    /// With what is offered, where something is.
+    pub whole: Option<String>,
     /// What stands before the cursor, blanks included. For a line without the
     /// cursor, the whole text.
     pub before_cursor: String,
@@ -95,6 +97,8 @@ pub fn at(terminal: &Terminal, row: usize, cursor: Place) -> Logical {
     // Bytes of the text that are certain to be the line's: up to the cursor, or the last that is not dim.
     let mut own = 0;
     let mut edge = 0;
+    // Of a prompt that is dim itself, nothing behind the cursor is an offer.
+    let mut bright = false;
     for row in top..=bottom {
         let Some(line) = terminal.screen().line(row) else { break };
         let before = logical.text.len();
@@ -108,6 +112,7 @@ pub fn at(terminal: &Terminal, row: usize, cursor: Place) -> Logical {
                 to: cursor.column.clamp(span.from, span.to),
             };
             let shown = chars(line, left);
+            bright = inked(line, left) == shown.trim_end().len();
             own = own.max(before + shown.len());
             logical.right = right_of(line, span, left.to);
             if let Some(right) = &logical.right {
@@ -137,7 +142,9 @@ pub fn at(terminal: &Terminal, row: usize, cursor: Place) -> Logical {
             logical.first_row = text.trim_end().to_owned();
         }
     }
-    if has_cursor && own < edge {
+    let offered = logical.text.get(own..edge).is_some_and(|text| !text.trim().is_empty());
+    if has_cursor && bright && offered {
+        logical.whole = Some(logical.text.trim_end().to_owned());
         let blanks = " ".repeat(edge - own);
         logical.text.replace_range(own..edge, &blanks);
     }

@@ -229,9 +229,20 @@ impl Prompts {
         self.find(text).is_some()
     }
 
-    /// Whether it is a shell's or a program's that came back.
+    /// Whether it is a shell's or a program's that came back. Nothing at all is
+    /// none, once a prompt was seen.
     pub fn is_established(&self, text: &str) -> bool {
-        self.find(text).is_some_and(|known| known.settled())
+        (!text.is_empty() || self.accept_nothing()) && self.find(text).is_some_and(Known::settled)
+    }
+
+    /// A prompt with what is known to stand at the right edge beside it, where
+    /// that was not drawn yet.
+    pub fn with_right(&self, prompt: &Prompt) -> Prompt {
+        let known = || self.find(&prompt.text)?.prompt.right.clone();
+        Prompt {
+            text: prompt.text.clone(),
+            right: prompt.right.clone().or_else(known),
+        }
     }
 
     fn find(&self, text: &str) -> Option<&Known> {

@@ -24,6 +24,8 @@ const REST_MS: u64 = 30;
 const LONG_REST_MS: u64 = 500;
 /// Rows that may follow before all of a line is drawn.
 const GROWING_ROWS_MAX: u64 = 200;
+/// What the terminal shows for ^C.
+const GIVEN_UP: &str = "^C";
 /// Findings that wait to be taken; more are dropped.
 const FINDINGS_MAX: usize = 4096;
 
@@ -354,6 +356,9 @@ impl Reader {
         if let Some(growing) = self.growing.as_mut()
             && let Some(text) = look.grown(growing)
         {
+            if text.ends_with(GIVEN_UP) {
+                self.open = None;
+            }
             if let Some(open) = self.open.as_mut() {
                 open.command.text.truncate(growing.from);
                 open.command.text.push_str(&text);
@@ -418,7 +423,7 @@ impl Reader {
             }
             return;
         }
-        if sent.typed.text().is_none() && text.ends_with("^C") {
+        if sent.typed.text().is_none() && text.ends_with(GIVEN_UP) {
             return;
         }
         self.hidden.shown();

@@ -110,7 +110,7 @@ fn ours(events: &[Captured], raw: &[Vec<u8>], nonce: Option<String>) -> (Vec<Val
                 verdicts.extend(decided);
             }
             What::Out(_) => verdicts.extend(gate.shown(shown)),
-            What::Size(..) => {}
+            What::Size(cols, rows) => gate.sized(*cols as u32, *rows as u32),
         }
         pieces.push(of_this);
     }
