@@ -42,6 +42,7 @@ mod ledger_witness;
 mod local;
 mod person;
 mod rotation;
+mod search;
 mod sessions;
 mod signals;
 mod strangers;
