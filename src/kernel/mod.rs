@@ -13,6 +13,7 @@ pub mod credential;
 pub mod duration;
 pub mod echo;
 mod echo_row;
+pub mod enter;
 pub mod grant;
 pub mod habit;
 pub mod hook;

@@ -211,6 +211,7 @@ impl Live {
                 code: "session_over",
                 sentence: self.reason().sentence(),
                 notify: false,
+                end: false,
             });
         }
         self.record(
@@ -230,6 +231,7 @@ impl Live {
                 code: "disabled",
                 sentence: "who holds this grant, or where it leads, is disabled".into(),
                 notify: false,
+                end: false,
             });
         };
         let facts = Facts {
@@ -252,9 +254,9 @@ impl Live {
                 history: &self.history,
             },
         );
-        // What moves files was noted when it started; each file says no more of habits.
+        // What moves files or reads lines was noted when it started; each of them says no more of habits.
         if let Ok(permit) = &decision
-            && !matches!(permit.request(), Request::Transfer(_))
+            && !matches!(permit.request(), Request::Transfer(_) | Request::Command(_))
         {
             self.note_use(permit);
         }
@@ -287,6 +289,7 @@ impl Live {
                 code: "recorder_failed",
                 sentence: "the session cannot be recorded any more".into(),
                 notify: false,
+                end: false,
             });
         }
         decision

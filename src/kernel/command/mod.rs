@@ -16,6 +16,7 @@ mod flags;
 mod grid;
 mod hook;
 mod keys;
+mod live;
 mod prompt;
 mod reader;
 #[cfg(test)]
@@ -24,7 +25,8 @@ mod tests;
 mod tests_evasion;
 mod watch;
 
-pub use keys::Keys;
+pub use keys::{Keys, Pressed, Typed};
+pub use live::Line;
 pub use reader::Reader;
 
 /// Longest text of one command, in bytes; the rest is cut off.

@@ -218,6 +218,11 @@ impl Prompts {
         self.find(text).is_some_and(|known| known.settled())
     }
 
+    /// Who shows the prompt with this text.
+    pub fn place(&self, text: &str) -> Context {
+        self.find(text).map_or(Context::Program, |known| known.context.clone())
+    }
+
     fn find(&self, text: &str) -> Option<&Known> {
         let exact = self.known.iter().find(|known| known.prompt.text == text);
         exact.or_else(|| {

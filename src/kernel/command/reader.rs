@@ -9,6 +9,7 @@ use super::flags::Hidden;
 use super::grid::{self, Logical};
 use super::hook::{Hook, Mark};
 use super::keys::{Keys, Pressed, Typed};
+use super::live::{Line, Standing};
 use super::prompt::{self, Prompt, Prompts};
 use super::watch::Watch;
 use super::{COMMAND_BYTES_MAX, Command, Confidence, Context, Finding, Source};
@@ -168,6 +169,26 @@ impl Reader {
     /// What was found since the last time, in the order of its ends.
     pub fn take(&mut self) -> Vec<Finding> {
         std::mem::take(&mut self.findings)
+    }
+
+    /// The line at the cursor as it stands now; `typed` is what the keys alone make of it.
+    pub fn line<'r>(&'r self, terminal: &Terminal, typed: Option<&str>) -> Line {
+        let above = |open: &'r Open| {
+            let Open { command, prompt, line, .. } = open;
+            let context = self.prompts.context(open.prompt_id);
+            (Above { prompt, line }, command.text.as_str(), context)
+        };
+        let standing = Standing {
+            prompts: &self.prompts,
+            open: self.open.as_ref().map(above),
+            first: self.typing.as_ref().and_then(|typing| typing.prompt.as_ref()),
+        };
+        standing.line(terminal, typed)
+    }
+
+    /// A control string is open: what is shown is not drawn.
+    pub fn in_string(&self) -> bool {
+        self.hook.in_string()
     }
 
     fn feed(&mut self, output: &str, terminal: &mut Terminal) {
