@@ -51,6 +51,8 @@ pub enum NoticeHow {
     Disconnect,
     /// As bytes on the channel's standard output, between two packets of the protocol on it: an answer in the target's place.
     Reply,
+    /// As keys typed at the target in the client's place: a line is taken back. In none of the accounts.
+    Keys,
 }
 
 /// Byte accounts of one channel (design law 5): `from_client = to_target + withheld + undelivered_up`, and per stream
@@ -155,7 +157,7 @@ pub enum Event<'a> {
         /// Stable code.
         code: Cow<'a, str>,
     },
-    /// Bytes Portcullis itself sent to the client.
+    /// Bytes Portcullis itself sent: to the client, or as keys to the target.
     Notice {
         /// The very bytes.
         bytes: Cow<'a, [u8]>,

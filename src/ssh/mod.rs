@@ -46,6 +46,7 @@ mod control;
 mod dialling;
 mod digests;
 mod doors;
+mod enters;
 mod forward;
 mod gated;
 mod goodbye;

@@ -67,6 +67,8 @@ pub struct Live {
     pub(super) client: OnceLock<ClientSide>,
     /// What policy knows of the session, whatever is asked in it.
     facts: Facts,
+    /// Who asked for its grant, if somebody did.
+    pub(super) sponsor: Option<String>,
     /// What the policies that let it in demand.
     held_to: Obligations,
     patience: Patience,
@@ -111,6 +113,7 @@ pub struct Opened {
     pub target: Target,
     pub hops: Vec<Target>,
     pub facts: Facts,
+    pub sponsor: Option<String>,
     pub held_to: Obligations,
     pub history: History,
 }
@@ -135,6 +138,7 @@ impl Live {
             target: opened.target,
             hops: opened.hops,
             facts: opened.facts,
+            sponsor: opened.sponsor,
             held_to: opened.held_to,
             patience: Patience::default(),
             history: opened.history,
@@ -293,6 +297,17 @@ impl Live {
             });
         }
         decision
+    }
+
+    /// What policy knows of it, whatever is asked in it.
+    pub(super) fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    /// Whether policy has anything to say to the lines of its terminals.
+    pub(super) fn asks_about_commands(&self) -> bool {
+        let facts = self.gate.fresh(self.facts.clone());
+        facts.is_none_or(|facts| self.gate.policies().ask_about_commands(&facts))
     }
 
     /// Writes down what a permitted request used, and what was unusual about it.

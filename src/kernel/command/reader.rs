@@ -174,7 +174,9 @@ impl Reader {
     /// The line at the cursor as it stands now; `typed` is what the keys alone make of it.
     pub fn line<'r>(&'r self, terminal: &Terminal, typed: Option<&str>) -> Line {
         let above = |open: &'r Open| {
-            let Open { command, prompt, line, .. } = open;
+            let Open {
+                command, prompt, line, ..
+            } = open;
             let context = self.prompts.context(open.prompt_id);
             (Above { prompt, line }, command.text.as_str(), context)
         };

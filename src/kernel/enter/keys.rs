@@ -86,7 +86,16 @@ mod tests {
             keys.bytes().map(|byte| scanner.take(byte, empty)).last()
         };
         for keys in [
-            "\r", "\n", "\x1b\r", "\x16\r", "\x1b[\r", "\x1bOM", "\x1b[13u", "\x1b[13;5u", "\x1b[57414u", "\x1b[27;5;13~",
+            "\r",
+            "\n",
+            "\x1b\r",
+            "\x16\r",
+            "\x1b[\r",
+            "\x1bOM",
+            "\x1b[13u",
+            "\x1b[13;5u",
+            "\x1b[57414u",
+            "\x1b[27;5;13~",
         ] {
             assert_eq!(last(keys, false), Some(Key::Enter), "{keys:?}");
         }
@@ -94,7 +103,13 @@ mod tests {
             assert_eq!(last(keys, false), Some(Key::EnterAndNext), "{keys:?}");
         }
         assert_eq!(last("\x04", false), Some(Key::Flush));
-        for (keys, empty) in [("\x04", true), ("a", false), ("\x1b[A", false), ("\x1b[113u", false), ("\x1b[27;5;9~", false)] {
+        for (keys, empty) in [
+            ("\x04", true),
+            ("a", false),
+            ("\x1b[A", false),
+            ("\x1b[113u", false),
+            ("\x1b[27;5;9~", false),
+        ] {
             assert_eq!(last(keys, empty), Some(Key::Other), "{keys:?}");
         }
     }

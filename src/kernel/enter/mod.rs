@@ -242,7 +242,7 @@ impl Holder {
             Some(_) | None => rested,
         };
         match certain || late {
-            true if nothing && !typing.brought => self.passed(at_ms, false),
+            true if nothing && (certain || !typing.brought) => self.passed(at_ms, false),
             true => Next::Ask(self.line(line, !certain)),
             false => {
                 let end = since.saturating_add(HOLD_MS);
@@ -304,7 +304,8 @@ impl Holder {
         match hidden || nothing_shown {
             true => {
                 let bytes = typing.keys.len().saturating_add(1);
-                self.reader.typed(at_ms, Keys::Hidden { bytes, ends: true }, &self.terminal);
+                self.reader
+                    .typed(at_ms, Keys::Hidden { bytes, ends: true }, &self.terminal);
             }
             false => {
                 typing.keys.push(b'\r');

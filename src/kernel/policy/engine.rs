@@ -111,13 +111,13 @@ impl Policies {
         let fitting = candidates.into_iter().flat_map(PolicySet::policies);
         let rules = fitting.filter_map(|policy| self.rules.get::<str>(policy.id().as_ref()));
         let naming: Vec<&Rule> = rules.filter(|rule| rule.actions.len() < Action::ALL.len()).collect();
-        let plain = |rule: &&Rule| {
-            rule.permits && !rule.policy.has_non_scope_constraint() && !rule.obligations.at_enter()
-        };
+        let plain =
+            |rule: &&Rule| rule.permits && !rule.policy.has_non_scope_constraint() && !rule.obligations.at_enter();
         let says_more = |rule: &&Rule| !rule.permits || rule.obligations.at_enter();
-        let named = self.rules.values().any(|rule| {
-            rule.actions.contains(&Action::Command) && rule.actions.len() < Action::ALL.len()
-        });
+        let named = self
+            .rules
+            .values()
+            .any(|rule| rule.actions.contains(&Action::Command) && rule.actions.len() < Action::ALL.len());
         // Where nothing permits for certain, what nothing permits is refused.
         naming.iter().any(says_more) || (named && !naming.iter().any(plain))
     }
