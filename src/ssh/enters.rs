@@ -23,6 +23,8 @@ use crate::kernel::policy::{Denial, Permit};
 use crate::kernel::request::{self, Request};
 use crate::kernel::session::EndReason;
 
+/// How long a refused line may take to come to a prompt, where it can be taken back, in ms.
+const PROMPT_WAIT_MS: u64 = 5_000;
 /// Bytes that wait here behind a held Enter; more wait in the lane.
 const HELD_BYTES_MAX: usize = 64 * 1024;
 /// What ends a paste (xterm, bracketed paste).
@@ -121,6 +123,8 @@ enum Phase {
     /// Their own Enter.
     #[default]
     Open,
+    /// A refused line to come to a prompt, before it can be taken back; by then.
+    Refused(String, u64),
     /// A refused line to go from the screen, before this is told.
     TakingBack(String),
     /// A reason, typed here.
@@ -198,6 +202,7 @@ impl Enters {
         while self.until.is_none() && !channel.stop.fired() {
             let more = match std::mem::take(&mut self.phase) {
                 Phase::Open => self.open(live, channel, guard, batch),
+                Phase::Refused(said, until) => self.refused(live, guard, batch, (said, until)),
                 Phase::TakingBack(said) => self.taking_back(live, channel, guard, said),
                 Phase::Asking(held, reason) => self.asking(live, channel, guard, batch, (held, reason)),
                 Phase::Waiting(held, wait) => self.waiting(live, channel, guard, batch, (held, wait)),
@@ -288,7 +293,9 @@ impl Enters {
             // The whole of it is asked about at its own Enter.
             Ok(permit) if line.unshown => self.goes_on(live, guard, batch, &held(permit.rule(), permit.obligations())),
             Ok(permit) => {
-                let held = held(permit.rule(), permit.obligations());
+                let policies = live.gate.policies();
+                let rule = policies.demanding(permit.rules()).unwrap_or(permit.rule());
+                let held = held(rule, permit.obligations());
                 for notice in &held.obligations.notice {
                     tell(live, channel, Down::Told(format!("\r\nportcullis: {notice}")));
                 }
@@ -339,17 +346,48 @@ impl Enters {
     ) {
         let said = format!("refused by rule {}: {}", denial.rule, denial.sentence);
         self.withhold(live, channel, 1, &denial.rule);
-        if denial.end || !held.line.at_prompt {
-            let why = match denial.end {
-                true => said,
-                false => format!("{said}; no prompt is known there, where the line could be taken back"),
-            };
-            return live.control.end_now(EndReason::Command(why));
+        if denial.end {
+            return live.control.end_now(EndReason::Command(said));
         }
-        let keys = guard.holder().kept(live.recorder.at_ms(), &held.line);
-        batch.push(Entry::Control(Up::Keys(keys)));
         self.dropping = held.line.unshown.then_some(0);
-        let prompt = &held.line.prompt;
+        if held.line.at_prompt {
+            return self.clear(live, guard, batch, (&held.line, &said));
+        }
+        let until = live.recorder.at_ms().saturating_add(PROMPT_WAIT_MS);
+        self.phase = Phase::Refused(said, until);
+    }
+
+    /// A line that was typed ahead comes to the prompt of who would have run
+    /// it; one that nobody takes back ends the session.
+    fn refused(
+        &mut self,
+        live: &Live,
+        guard: &Guard,
+        batch: &mut Vec<Entry<Up>>,
+        (said, until): (String, u64),
+    ) -> bool {
+        let at_ms = live.recorder.at_ms();
+        let (came, rests_at) = {
+            let mut holder = guard.holder();
+            (holder.came_to_prompt(at_ms), holder.rests_at())
+        };
+        if let Some(came) = came {
+            self.clear(live, guard, batch, (&came, &said));
+        } else if at_ms >= until {
+            let why = format!("{said}; no prompt is known there, where the line could be taken back");
+            live.control.end_now(EndReason::Command(why));
+        } else {
+            self.until = Some(Until::Ms(if rests_at > at_ms { rests_at.min(until) } else { until }));
+            self.phase = Phase::Refused(said, until);
+        }
+        true
+    }
+
+    /// Takes a line back at its prompt.
+    fn clear(&mut self, live: &Live, guard: &Guard, batch: &mut Vec<Entry<Up>>, (line, said): (&Line, &str)) {
+        let keys = guard.holder().kept(live.recorder.at_ms(), line);
+        batch.push(Entry::Control(Up::Keys(keys)));
+        let prompt = &line.prompt;
         self.phase = Phase::TakingBack(format!("\r\nportcullis: {said}\r\n{prompt}"));
     }
 

@@ -90,6 +90,15 @@ pub struct Holder {
     held: Option<u64>,
     /// A line is being taken back: since when, and pieces of output before.
     taken_back: Option<(u64, u64)>,
+    /// A line that was sent at a prompt and of which nothing was shown.
+    unshown: Option<Unshown>,
+    ran_hidden: bool,
+}
+
+/// A line that was sent and not shown; what comes behind it may show it yet.
+struct Unshown {
+    typed: String,
+    after: String,
 }
 
 impl Holder {
@@ -107,6 +116,8 @@ impl Holder {
             shown_ms: 0,
             held: None,
             taken_back: None,
+            unshown: None,
+            ran_hidden: false,
         })
     }
 
@@ -123,14 +134,18 @@ impl Holder {
         self.screen.advance(output);
         let text = decode(&mut self.torn, output);
         self.reader.shown(at_ms, &text, &mut self.terminal);
+        let row = self.unshown.as_mut().and_then(|unshown| unshown.row(&text));
+        if let Some(shows) = row {
+            self.unshown = None;
+            self.ran_hidden |= !shows;
+        }
     }
 
     /// Whether lines were run that the terminal did not show, since the last time.
     pub fn ran_hidden(&mut self) -> bool {
-        let found = self.reader.take();
-        found
-            .iter()
-            .any(|finding| matches!(finding, Finding::HiddenCommand { .. }))
+        let hidden = |finding: &Finding| matches!(finding, Finding::HiddenCommand { .. });
+        let found = self.reader.take().iter().any(hidden);
+        std::mem::take(&mut self.ran_hidden) || found
     }
 
     /// What becomes of these keys, the first that have not gone on yet.
@@ -299,9 +314,19 @@ impl Holder {
     fn send(&mut self, at_ms: u64, enter: u8, hidden: bool) {
         self.held = None;
         self.scanner = Scanner::default();
+        let at_prompt = self.reader.line(&self.terminal, None).known;
         let mut typing = std::mem::take(&mut self.typing);
         let nothing_shown = typing.signs > 0 && typing.began.is_some_and(|(_, shown)| shown == self.shown);
+        self.unshown = None;
         match hidden || nothing_shown {
+            // What runs at a prompt is looked for in what comes of it.
+            true if at_prompt && typing.typed.text().is_some() => {
+                let typed = typing.typed.text().unwrap_or_default();
+                self.unshown = Some(Unshown {
+                    typed,
+                    after: String::new(),
+                });
+            }
             true => {
                 let bytes = typing.keys.len().saturating_add(1);
                 self.reader
@@ -337,6 +362,19 @@ impl Holder {
         }
     }
 
+    /// The line of an Enter that was kept back, once it stands at a known prompt.
+    pub fn came_to_prompt(&mut self, at_ms: u64) -> Option<Line> {
+        let typed = self.typing.typed.text();
+        let line = self.reader.line(&self.terminal, typed.as_deref());
+        let rested = at_ms.saturating_sub(self.shown_ms) >= REST_MS;
+        (line.known && rested && !self.screen.is_alternate()).then(|| self.line(line, false))
+    }
+
+    /// When that is to be looked at again, in session ms.
+    pub fn rests_at(&self) -> u64 {
+        self.shown_ms.saturating_add(REST_MS)
+    }
+
     /// Whether a line that was taken back is gone from the screen, as far as
     /// it ever will be; if not, when to ask again, in session ms.
     ///
@@ -354,6 +392,24 @@ impl Holder {
             return Ok(());
         }
         Err(if answered { end.min(rest) } else { end })
+    }
+}
+
+impl Unshown {
+    /// Takes output; whether the first row of it shows the line, once that row is whole.
+    fn row(&mut self, output: &str) -> Option<bool> {
+        let room = LINE_BYTES_MAX.saturating_sub(self.after.len());
+        self.after
+            .push_str(output.get(..output.floor_char_boundary(room)).unwrap_or_default());
+        let row = match self.after.split_once('\n') {
+            Some((row, _)) => row,
+            None if self.after.len().saturating_add(4) >= LINE_BYTES_MAX => self.after.as_str(),
+            None => return None,
+        };
+        // Drawn with colours, or more than once, it is still all there in its order.
+        let mut shown = row.chars();
+        let signs = self.typed.chars().filter(char::is_ascii_graphic);
+        Some(signs.into_iter().all(|sign| shown.any(|other| other == sign)))
     }
 }
 

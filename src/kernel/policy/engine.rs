@@ -97,6 +97,12 @@ impl Policies {
         self.rules.values().any(names)
     }
 
+    /// The first of these rules that demands something at an Enter.
+    pub fn demanding<'a>(&self, rules: &'a [String]) -> Option<&'a str> {
+        let demands = |id: &&String| self.rules.get(*id).is_some_and(|rule| rule.obligations.at_enter());
+        rules.iter().find(demands).map(String::as_str)
+    }
+
     /// Whether a rule that names the action `command` could say anything but
     /// a plain yes to whom these facts are of: then each Enter is asked about.
     pub fn ask_about_commands(&self, facts: &Facts) -> bool {
