@@ -2,13 +2,14 @@
 //! refused has not happened.
 
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use portcullis_recording::Event;
 use portcullis_recording::event::{Direction, NoticeHow};
 
 use crate::support::wait::let_pass;
-use crate::support::{Record, Setup, Sshd, Terminal, Variant, World, process, secs, wait_for, wait_until};
+use crate::support::{Record, Setup, Sshd, Terminal, Variant, World, process, secs, wait_for};
 
 const RULES: &str = r#"
 @id("no-such-file") @note("nobody makes that here")
@@ -46,6 +47,31 @@ fn person(world: &World) -> Terminal {
     terminal
 }
 
+/// Waits for the shell's next prompt and a moment more, as people do: with it
+/// brackets around pastes are switched on, and off again by each Enter.
+#[track_caller]
+fn rest(terminal: &Terminal) {
+    until(terminal, "a prompt", || {
+        let shown = terminal.shown();
+        shown.matches("\x1b[?2004h").count() > shown.matches("\x1b[?2004l").count()
+    });
+    let_pass(Duration::from_millis(50));
+}
+
+/// Waits for something, and tells what was shown if it does not come.
+#[track_caller]
+fn until(terminal: &Terminal, what: &str, mut is: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !is() {
+        assert!(
+            began.elapsed() < secs(20),
+            "waited in vain for {what}: {:?}",
+            terminal.shown()
+        );
+        let_pass(Duration::from_millis(5));
+    }
+}
+
 /// A file that a command of this session would make.
 fn file(world: &World, name: &str) -> PathBuf {
     world.sshd.folder().join(name)
@@ -53,6 +79,7 @@ fn file(world: &World, name: &str) -> PathBuf {
 
 #[track_caller]
 fn leave(world: &World, mut terminal: Terminal) -> Record {
+    rest(&terminal);
     terminal.line("exit 7");
     let (status, shown) = terminal.finish(secs(20));
     assert_eq!(status.exit_code(), 7, "{shown}");
@@ -110,8 +137,9 @@ fn each_line_is_decided(shell: &str) {
     let world = world(shell);
     let (made, refused) = (file(&world, "made"), file(&world, "forbidden"));
     let mut terminal = person(&world);
+    rest(&terminal);
     terminal.line(&format!("touch {}", made.display()));
-    wait_until("a permitted command has run", secs(20), || made.exists());
+    until(&terminal, "a permitted command has run", || made.exists());
     let line = format!("touch {}", refused.display());
     terminal.line(&line);
     terminal.expect(
@@ -119,9 +147,11 @@ fn each_line_is_decided(shell: &str) {
         secs(20),
     );
     // The line is gone, and the shell takes the next.
+    rest(&terminal);
     terminal.line("printf 'again-%s\\n' 42");
     terminal.expect("again-42", secs(20));
     assert!(!refused.exists());
+    rest(&terminal);
     terminal.line("printf 'noticed-%s\\n' 43");
     terminal.expect("portcullis: somebody looks at this", secs(20));
     terminal.expect("noticed-43", secs(20));
@@ -164,17 +194,20 @@ fn a_reason_is_asked_for_and_kept() {
     let world = world("/bin/bash");
     let (given, refused) = (file(&world, "reasoned-1"), file(&world, "reasoned-2"));
     let mut terminal = person(&world);
+    rest(&terminal);
     terminal.line(&format!("touch {}", given.display()));
     terminal.expect("portcullis: why that?", secs(20));
     assert!(!given.exists());
     terminal.line("ticket 4x\u{7f}2");
-    wait_until("the command has run", secs(20), || given.exists());
+    until(&terminal, "the command has run", || given.exists());
+    rest(&terminal);
     terminal.line(&format!("touch {}", refused.display()));
-    wait_until("the reason is asked for again", secs(20), || {
+    until(&terminal, "the reason is asked for again", || {
         terminal.shown().matches("why that?").count() == 2
     });
     terminal.keys("because\x03");
     terminal.expect("refused by rule why: no reason was given", secs(20));
+    rest(&terminal);
     terminal.line("printf 'again-%s\\n' 42");
     terminal.expect("again-42", secs(20));
     assert!(!refused.exists());
@@ -209,21 +242,24 @@ fn a_second_person_says_yes_or_no() {
     };
     let [yes, no, back] = ["approved-1", "approved-2", "approved-3"].map(|name| file(&world, name));
     let mut terminal = person(&world);
+    rest(&terminal);
     terminal.line(&format!("touch {}", yes.display()));
     terminal.expect("waiting for approval by somebody else", secs(20));
     let id = pending();
     assert!(!yes.exists());
     world.bastion.admin(&["approve", &id, "--yes"]).ok();
-    wait_until("the command has run", secs(20), || yes.exists());
+    until(&terminal, "the command has run", || yes.exists());
+    rest(&terminal);
     terminal.line(&format!("touch {}", no.display()));
     let id = pending();
     world.bastion.admin(&["deny", &id, "--reason", "not today"]).ok();
     terminal.expect("refused by rule two: it was denied by root: not today", secs(20));
+    rest(&terminal);
     terminal.line(&format!("touch {}", back.display()));
     pending();
     terminal.keys("\x03");
     terminal.expect("refused by rule two: you took it back", secs(20));
-    wait_until("the request is taken back", secs(20), || {
+    until(&terminal, "the request is taken back", || {
         let listed = world.bastion.json(&["requests"]);
         listed["requests"]
             .as_array()
@@ -231,6 +267,7 @@ fn a_second_person_says_yes_or_no() {
             .iter()
             .any(|row| row["state"] == "withdrawn")
     });
+    rest(&terminal);
     terminal.line("printf 'again-%s\\n' 42");
     terminal.expect("again-42", secs(20));
     assert!(!no.exists() && !back.exists());
@@ -248,6 +285,7 @@ fn a_rule_may_end_the_session() {
     let world = world("/bin/bash");
     let made = file(&world, "straw");
     let mut terminal = person(&world);
+    rest(&terminal);
     terminal.line(&format!("touch {}", made.display()));
     let (_, shown) = terminal.finish(secs(20));
     assert!(
@@ -264,6 +302,7 @@ fn a_rule_may_end_the_session() {
 fn a_refused_line_that_no_prompt_asked_for_ends_the_session() {
     let world = world("/bin/bash");
     let mut terminal = person(&world);
+    rest(&terminal);
     terminal.line("echo; read -p 'name: ' name; touch $name");
     terminal.expect("\nname: ", secs(20));
     terminal.line(file(&world, "forbidden").to_str().unwrap());
@@ -281,33 +320,39 @@ fn pasted_and_typed_ahead_lines_are_each_decided() {
         let [one, two, three] = ["one", "forbidden", "three"].map(|name| file(&world, name));
         let [first, second, third] = [&one, &two, &three].map(|path| format!("touch {}", path.display()));
         let mut terminal = person(&world);
+        rest(&terminal);
         // All at once, as a terminal without brackets pastes.
         terminal.keys(&format!("{first}\r{second}\r{third}\r"));
-        wait_until("the last has run", secs(20), || three.exists());
+        until(&terminal, "the last has run", || three.exists());
         assert!(one.exists() && !two.exists());
         // While another one runs.
         let ahead = file(&world, "ahead");
+        rest(&terminal);
         terminal.line("sleep 1");
         terminal.line(&format!("touch {}", ahead.display()));
-        wait_until("it has run", secs(20), || ahead.exists());
+        until(&terminal, "it has run", || ahead.exists());
         // In brackets: nothing of a paste runs of which a line is refused.
         let pasted = file(&world, "pasted");
+        rest(&terminal);
         terminal.line("echo there-$((40 + 2))");
         terminal.expect("there-42", secs(20));
+        rest(&terminal);
         terminal.keys(&format!(
             "\x1b[200~touch {}\r{second}\rtrue\x1b[201~\r",
             pasted.display()
         ));
-        wait_until("it is refused", secs(20), || {
+        until(&terminal, "it is refused", || {
             terminal.shown().matches("refused by rule no-such-file").count() >= 2
         });
         terminal.keys("\x03");
+        rest(&terminal);
         terminal.line("echo more-$((40 + 2))");
         terminal.expect("more-42", secs(20));
         assert!(!two.exists() && !pasted.exists());
         // And one of which none is.
+        rest(&terminal);
         terminal.keys(&format!("\x1b[200~touch {}\rtrue\x1b[201~\r", pasted.display()));
-        wait_until("the paste has run", secs(20), || pasted.exists());
+        until(&terminal, "the paste has run", || pasted.exists());
         leave(&world, terminal);
     }
 }
@@ -317,26 +362,31 @@ fn recalled_lines_and_further_lines_are_read() {
     let world = world("/bin/bash");
     let refused = file(&world, "forbidden");
     let mut terminal = person(&world);
+    rest(&terminal);
     // The history holds it, and policy never saw its line.
     terminal.line(&format!(
         "history -s touch {}/for\"\"bidden",
         world.sshd.folder().display()
     ));
+    rest(&terminal);
     terminal.line("printf 'again-%s\\n' 42");
     terminal.expect("again-42", secs(20));
+    rest(&terminal);
     terminal.line(&format!(
         "history -s 'touch {}/forb''idden'",
         world.sshd.folder().display()
     ));
     terminal.keys("\x1b[A\r");
     terminal.expect("refused by rule no-such-file", secs(20));
+    rest(&terminal);
     terminal.line("touch \\");
-    terminal.expect("\n> ", secs(20));
+    terminal.expect("\x1b[?2004h> ", secs(20));
     terminal.line(refused.to_str().unwrap());
-    wait_until("the second line is refused", secs(20), || {
+    until(&terminal, "the second line is refused", || {
         terminal.shown().matches("refused by rule no-such-file").count() == 2
     });
     terminal.keys("\x03");
+    rest(&terminal);
     terminal.line("echo more-$((40 + 2))");
     terminal.expect("more-42", secs(20));
     assert!(!refused.exists());
@@ -348,13 +398,14 @@ fn a_password_passes_and_is_given_to_nobody() {
     let world = world("/bin/bash");
     let made = file(&world, "read");
     let mut terminal = person(&world);
+    rest(&terminal);
     terminal.line(&format!(
         "echo; read -s -p 'secret: ' s; [ ${{#s}} = 12 ] && touch {}",
         made.display()
     ));
     terminal.expect("\nsecret: ", secs(20));
     terminal.line("forbidden-42");
-    wait_until("it was read", secs(20), || made.exists());
+    until(&terminal, "it was read", || made.exists());
     let record = leave(&world, terminal);
     let asked = asked(&record);
     assert!(!asked.iter().any(|(line, ..)| line == "forbidden-42"), "{asked:?}");
@@ -367,11 +418,13 @@ fn a_program_with_the_whole_screen_is_left_alone() {
     let world = world("/bin/bash");
     let written = file(&world, "written");
     let mut terminal = person(&world);
-    terminal.line(&format!("vim -u NONE -N {}", written.display()));
+    rest(&terminal);
+    terminal.line(&format!("vim -u NONE -N --cmd 'set t_BE= t_BD=' {}", written.display()));
     terminal.expect("\x1b[?1049h", secs(20));
     terminal.keys("iforbidden\rstraw\r\x1b:wq\r");
-    wait_until("the file is written", secs(20), || written.exists());
+    until(&terminal, "the file is written", || written.exists());
     terminal.expect("\x1b[?1049l", secs(20));
+    rest(&terminal);
     terminal.line("printf 'again-%s\\n' 42");
     terminal.expect("again-42", secs(20));
     let record = leave(&world, terminal);
@@ -394,9 +447,10 @@ fn lines_that_the_terminal_does_not_show_end_the_session_where_a_rule_says_so() 
     let rule = r#"@id("no-hiding") @hidden_command("end") permit (principal, action == Action::"shell", resource);"#;
     let world = world_of(rule, Variant::default().account("root", "/bin/dash"));
     let mut terminal = person(&world);
+    let_pass(Duration::from_millis(300));
     terminal.line("stty -echo");
     for _ in 0..3 {
-        let_pass(std::time::Duration::from_millis(400));
+        let_pass(Duration::from_millis(400));
         terminal.keys("echo hidden-$((40 + 2))\r");
     }
     let (_, shown) = terminal.finish(secs(20));
@@ -408,11 +462,12 @@ fn lines_that_the_terminal_does_not_show_end_the_session_where_a_rule_says_so() 
 fn who_leaves_while_a_command_waits_takes_its_request_back() {
     let world = world("/bin/bash");
     let mut terminal = person(&world);
+    rest(&terminal);
     terminal.line("echo approved");
     terminal.expect("waiting for approval", secs(20));
     process::send(terminal.pid(), Signal::SIGKILL);
     terminal.finish(secs(20));
-    wait_until("the request is taken back", secs(20), || {
+    until(&terminal, "the request is taken back", || {
         let listed = world.bastion.json(&["requests"]);
         listed["requests"]
             .as_array()

@@ -58,25 +58,27 @@ impl Standing<'_> {
                 as_typed: false,
             };
         }
-        let (prompt, known) = self.prompt(&line);
         let last = typed.map(|typed| typed.rsplit('\n').next().unwrap_or(typed));
-        let Some(prompt) = prompt else {
+        let Some((prompt, end, known)) = self.prompt(&line, last) else {
             let many = || self.first.and_then(|first| look.many_rows(first));
             let as_typed = last.is_some_and(|last| ends_alike(&line.before_cursor, last));
             let text = match typed.filter(|_| as_typed) {
                 Some(typed) => typed.to_owned(),
                 None => many().unwrap_or_else(|| line.text.clone()),
             };
+            // Typed ahead, before any prompt was known: what the line was put behind may be one.
+            let before = before(&line, last);
+            let prompt = before.filter(|before| prompt::looks_like_one(before));
             return self.bounded(Line {
                 text,
-                prompt: String::new(),
+                at_prompt: prompt.is_some(),
+                prompt: prompt.unwrap_or_default().to_owned(),
                 place: Context::Program,
-                at_prompt: false,
                 known: false,
                 as_typed,
             });
         };
-        let before = line.before_cursor.get(prompt.text.len()..).unwrap_or_default();
+        let before = line.before_cursor.get(end..).unwrap_or_default();
         let as_typed = last.is_some_and(|last| alike(before, last));
         let shown = match as_typed {
             // What stands behind the cursor is a suggestion.
@@ -101,19 +103,30 @@ impl Standing<'_> {
         })
     }
 
-    /// The prompt that the line stands at, and whether it is a known one. A
-    /// known one goes before what stood there at the first key: a shell may
-    /// have filled its line by itself.
-    fn prompt(&self, line: &Logical) -> (Option<Prompt>, bool) {
+    /// The prompt that the line stands at, where it ends, and whether it is a
+    /// known one. A known one goes before what stood there at the first key: a
+    /// shell may have filled its line by itself.
+    fn prompt(&self, line: &Logical, last: Option<&str>) -> Option<(Prompt, usize, bool)> {
         if let Some((len, known)) = self.prompts.at_start(&line.before_cursor)
             && self.prompts.is_established(&known.text)
         {
             let text = line.before_cursor.get(..len).unwrap_or_default().to_owned();
             let right = known.right.clone();
-            return (Some(Prompt { text, right }), true);
+            return Some((Prompt { text, right }, len, true));
         }
-        let first = self.first.filter(|first| line.before_cursor.starts_with(&first.text));
-        (first.cloned(), false)
+        let before = before(line, last);
+        // The terminal had echoed what was typed ahead, and the prompt came behind it.
+        if let Some(before) = before
+            && let Some(at) = self.prompts.at_end(before)
+            && let Some(text) = before.get(at..)
+            && self.prompts.is_established(text)
+        {
+            let (text, right) = (text.to_owned(), None);
+            return Some((Prompt { text, right }, before.len(), true));
+        }
+        let first = self.first.filter(|first| line.before_cursor.starts_with(&first.text))?;
+        let bare = first.text.is_empty() && before.is_some_and(|before| !before.is_empty());
+        (!bare).then(|| (first.clone(), first.text.len(), false))
     }
 
     fn place(&self, prompt: &Prompt, known: bool) -> Context {
@@ -129,6 +142,12 @@ impl Standing<'_> {
         line.text.truncate(line.text.floor_char_boundary(COMMAND_BYTES_MAX));
         line
     }
+}
+
+/// What stands before the keys, if it is they that stand before the cursor.
+fn before<'l>(line: &'l Logical, last: Option<&str>) -> Option<&'l str> {
+    let last = last.filter(|last| !last.is_empty())?;
+    line.before_cursor.strip_suffix(last)
 }
 
 /// The line that a search of bash's history has found.

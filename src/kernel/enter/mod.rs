@@ -41,6 +41,8 @@ pub struct Line {
     pub at_prompt: bool,
     /// That prompt, as text.
     pub prompt: String,
+    /// It is one of several that are run as one.
+    pub several: bool,
     /// Part of a paste that is not shown before its end: its text is for
     /// policy, and nobody writes it down.
     pub unshown: bool,
@@ -269,8 +271,10 @@ impl Holder {
 
     fn line(&self, line: command::Line, undecided: bool) -> Line {
         let place = place(&line.place);
-        let text = line.text.trim_end().replace("\\\n", "");
+        let whole = line.text.trim_end();
+        let text = whole.replace("\\\n", "");
         Line {
+            several: whole.contains('\n'),
             undecided: undecided || self.typing.too_long || (place != "repl" && names_another(&text)),
             text,
             place,
@@ -289,6 +293,7 @@ impl Holder {
             text: String::from_utf8_lossy(last.unwrap_or_default()).trim_end().to_owned(),
             place: place(&line.place),
             undecided: self.typing.too_long,
+            several: true,
             at_prompt: line.at_prompt,
             prompt: line.prompt.clone(),
             unshown: true,
@@ -342,32 +347,36 @@ impl Holder {
     }
 
     /// The Enter that was asked about is kept back, and its line taken back by
-    /// the keys that this answers with: none where that would not be understood.
+    /// the keys that this answers with (^U, or ^C behind several lines): none
+    /// where that would not be understood.
     pub fn kept(&mut self, at_ms: u64, line: &Line) -> &'static [u8] {
         self.held = None;
-        self.scanner = Scanner::default();
         if !line.at_prompt {
             return b"";
         }
         let pasting = self.typing.typed.is_pasting();
         let mut keys = std::mem::take(&mut self.typing).keys;
-        keys.push(0x15);
+        // ^U takes back one line; what has several is given up as a whole.
+        let sent: &'static [u8] = match (pasting, line.several) {
+            (true, _) => b"\x1b[201~\x03",
+            (false, true) => b"\x03",
+            (false, false) => b"\x15",
+        };
+        keys.extend(sent.last());
         self.reader.typed(at_ms, Keys::Clear(&keys), &self.terminal);
         self.typing.last = self.shown;
         self.typing.brought = true;
+        self.scanner = Scanner::default();
         self.taken_back = Some((at_ms, self.shown));
-        match pasting {
-            true => b"\x1b[201~\x15",
-            false => b"\x15",
-        }
+        sent
     }
 
-    /// The line of an Enter that was kept back, once it stands at a known prompt.
+    /// The line of an Enter that was kept back, once it stands at a prompt.
     pub fn came_to_prompt(&mut self, at_ms: u64) -> Option<Line> {
         let typed = self.typing.typed.text();
         let line = self.reader.line(&self.terminal, typed.as_deref());
         let rested = at_ms.saturating_sub(self.shown_ms) >= REST_MS;
-        (line.known && rested && !self.screen.is_alternate()).then(|| self.line(line, false))
+        (line.at_prompt && rested && !self.screen.is_alternate()).then(|| self.line(line, false))
     }
 
     /// When that is to be looked at again, in session ms.

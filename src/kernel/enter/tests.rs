@@ -254,6 +254,24 @@ fn each_line_of_a_bracketed_paste_is_asked_about_and_then_the_whole() {
 }
 
 #[test]
+fn what_has_several_lines_is_taken_back_as_a_whole() {
+    let mut desk = Desk::shell();
+    desk.shows("\x1b[?2004h").waits(50);
+    desk.keys("\x1b[200~reboot\rtrue\x1b[201~");
+    let line = desk.line();
+    assert_eq!(desk.holder.kept(desk.at_ms, &line), b"\x1b[201~\x03");
+    let mut desk = Desk::shell();
+    desk.runs("rm -rf \\");
+    desk.shows("\r\n> ").waits(50);
+    desk.keys("/srv");
+    desk.shows("/srv").waits(50);
+    desk.keys("\r");
+    let line = desk.line();
+    assert_eq!(line.text, "rm -rf /srv");
+    assert_eq!(desk.holder.kept(desk.at_ms, &line), b"\x03");
+}
+
+#[test]
 fn a_command_of_many_lines_is_read_as_one() {
     let mut desk = Desk::shell();
     desk.runs("rm -rf \\");
@@ -392,4 +410,26 @@ fn what_is_kept_of_a_line_is_bounded() {
     desk.keys("\r");
     desk.waits(HOLD_MS);
     assert!(desk.line().undecided);
+}
+
+#[test]
+fn a_refused_line_that_was_typed_ahead_comes_to_its_prompt() {
+    // Before any prompt was known, and behind one that is.
+    for mut desk in [Desk::new(), Desk::shell()] {
+        desk.keys("true\r");
+        desk.shows("true");
+        desk.next();
+        desk.goes().shows("\r\n");
+        desk.keys("reboot\r");
+        desk.shows("reboot");
+        let line = desk.line();
+        assert_eq!((line.text.as_str(), line.at_prompt), ("reboot", false));
+        assert_eq!(desk.holder.came_to_prompt(desk.at_ms), None);
+        // The shell's prompt comes behind what the terminal has echoed.
+        desk.shows("root@db1:~# reboot");
+        assert_eq!(desk.holder.came_to_prompt(desk.at_ms), None, "it may not be all of it");
+        desk.waits(REST_MS);
+        let came = desk.holder.came_to_prompt(desk.at_ms).unwrap();
+        assert_eq!(desk.holder.kept(desk.at_ms, &came), b"\x15");
+    }
 }
