@@ -161,6 +161,7 @@ impl Teller<'_> {
             Event::Digest { .. } if self.choice.channel.is_none() => Ok(()),
             event => match remark(event) {
                 Some((kind, text)) if self.choice.input || kind != "hidden input" => {
+                    let at_ms = said_of(timed);
                     self.remark(channel, Remark { at_ms, kind, text })
                 }
                 _ => Ok(()),
@@ -320,6 +321,14 @@ impl Teller<'_> {
         };
         (self.each)(Piece::Remark { channel, remark })
     }
+}
+
+/// When that was which an event tells, in ms: commands are told behind what they showed.
+pub fn said_of(timed: &Timed<'_>) -> u64 {
+    if let Event::Command(command) = &timed.event {
+        return command.began_ms;
+    }
+    timed.at_ms
 }
 
 /// What an event says, in words: its kind and a text that is safe to show. Output, input and sizes say nothing.

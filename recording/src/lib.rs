@@ -90,7 +90,7 @@ pub use recover::{Recovery, recover};
 pub use redact::{Redactor, Replacement};
 pub use redaction::Redaction;
 pub use seal::{Seal, SealKind, Sealed};
-pub use segment::{Segment, TailText};
+pub use segment::{Around, Segment, TailText};
 pub use trust::Trust;
 pub use verified::{Unverified, Verified};
 pub use verify::{Verdict, verify, verify_spool};

@@ -7,10 +7,10 @@ use std::io::Cursor;
 use portcullis_recording::command::{Command, Confidence, Source};
 use portcullis_recording::event::{Event, PayloadError, kind};
 use portcullis_recording::limits::{
-    COMMAND_CONTEXT_BYTES_MAX, COMMAND_DIRECTORY_BYTES_MAX, COMMAND_LABEL_BYTES_MAX, COMMAND_LABELS_MAX,
-    COMMAND_TEXT_BYTES_MAX, TIME_MS_MAX,
+    CHUNK_RAW_BYTES_MAX, COMMAND_CONTEXT_BYTES_MAX, COMMAND_DIRECTORY_BYTES_MAX, COMMAND_LABEL_BYTES_MAX,
+    COMMAND_LABELS_MAX, COMMAND_TEXT_BYTES_MAX, TIME_MS_MAX,
 };
-use portcullis_recording::{Version, verify};
+use portcullis_recording::{Around, Version, WriteError, verify};
 use support::{open, open_in, trust};
 
 fn restart() -> Command<'static> {
@@ -75,7 +75,12 @@ fn it_is_read_as_it_was_written() {
     for event in each() {
         w.push(9, 1, &event, &mut tail).unwrap();
     }
-    file.extend(w.close_tail().unwrap().encode(&tail, &[], 3, &mut main).unwrap());
+    file.extend(
+        w.close_tail()
+            .unwrap()
+            .encode(&tail, Around::default(), 3, &mut main)
+            .unwrap(),
+    );
     file.extend(w.finish(&mut main, 10, "exit", "").unwrap().0);
     let mut verified = verify(Cursor::new(&file), &trust(), None).unwrap();
     let read: Vec<_> = verified
@@ -84,6 +89,50 @@ fn it_is_read_as_it_was_written() {
         .filter(|event| event.kind() == kind::COMMAND)
         .collect();
     assert_eq!(read, each());
+}
+
+#[test]
+fn what_is_put_behind_the_events_of_a_chunk() {
+    let (mut w, mut main, mut file) = open_in(Version::LATEST, 1);
+    let mut tail = Vec::new();
+    w.open_tail(&mut tail).unwrap();
+    for at_ms in [7, 9] {
+        w.push(at_ms, 1, &Event::Output(b"x".into()), &mut tail).unwrap();
+    }
+    // More than there is room for.
+    let large = Command {
+        text: "x".repeat(COMMAND_TEXT_BYTES_MAX).into(),
+        ..restart()
+    };
+    let many = CHUNK_RAW_BYTES_MAX / COMMAND_TEXT_BYTES_MAX;
+    let behind: Vec<_> = [restart(), hidden()]
+        .into_iter()
+        .chain(vec![large; many])
+        .map(|command| (1, Event::Command(Box::new(command))))
+        .collect();
+    let around = Around {
+        keyframes: &[],
+        behind: &behind,
+    };
+    file.extend(w.close_tail().unwrap().encode(&tail, around, 3, &mut main).unwrap());
+    file.extend(w.finish(&mut main, 10, "exit", "").unwrap().0);
+    let mut verified = verify(Cursor::new(&file), &trust(), None).unwrap();
+    let read: Vec<_> = verified.events().map(|timed| timed.unwrap()).collect();
+    assert!(matches!(read[1].event, Event::Output(_)));
+    assert_eq!((read[2].at_ms, &read[2].event), (9, &behind[0].1));
+    assert!(
+        (many - 4..many).contains(&(read.len() - 4)),
+        "{} of {many}",
+        read.len() - 4
+    );
+
+    let (mut w, mut main, _) = open(1);
+    let mut tail = Vec::new();
+    w.open_tail(&mut tail).unwrap();
+    w.push(7, 1, &Event::Output(b"x".into()), &mut tail).unwrap();
+    let told = w.close_tail().unwrap().encode(&tail, around, 3, &mut main);
+    let unknown = PayloadError::UnknownKind(kind::COMMAND);
+    assert_eq!(told, Err(WriteError::Event(unknown)), "in an older version");
 }
 
 #[test]

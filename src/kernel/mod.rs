@@ -24,6 +24,7 @@ pub mod labels;
 pub mod nearest;
 pub mod policy;
 pub mod prompts;
+pub mod remark;
 pub mod request;
 pub mod route;
 pub mod screen_state;

@@ -51,6 +51,12 @@ impl Lines {
         Some(ended.saturating_add(ECHO_WAIT_MS))
     }
 
+    /// Lines whose Enter is typed, and which are not decided.
+    pub fn entered(&self) -> impl Iterator<Item = u64> {
+        let ended = self.ciphers.iter().filter(|(_, line)| line.ended_ms.is_some());
+        ended.map(|(line, _)| *line)
+    }
+
     /// Turns typed bytes into sealed pieces, with the releases they decide.
     pub fn typed(&mut self, at_ms: u64, input: &[u8], events: &mut Vec<Event<'_>>) -> Result<(), RecorderError> {
         let (pieces, verdicts) = self.gate.typed(at_ms, input);

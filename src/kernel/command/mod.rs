@@ -15,6 +15,7 @@ mod estimate;
 mod flags;
 mod grid;
 mod hook;
+mod hooked;
 mod keys;
 mod live;
 mod prompt;
