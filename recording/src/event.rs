@@ -64,7 +64,7 @@ pub struct ChannelAccount {
     pub channel: u32,
     /// Bytes read from the client.
     pub from_client: u64,
-    /// Bytes written to the target.
+    /// Bytes of the client's written to the target.
     pub to_target: u64,
     /// Standard output bytes read from the target.
     pub from_target_out: u64,

@@ -477,3 +477,34 @@ fn who_leaves_while_a_command_waits_takes_its_request_back() {
     });
     sound(&world);
 }
+
+/// A program of its own at a terminal is a shell like any other, hooked ones are as well.
+#[test]
+fn a_shell_by_exec_and_a_hooked_one_are_held_too() {
+    let hooked = format!("{RULES}\n@id(\"say\") @hook permit (principal, action == Action::\"shell\", resource);");
+    for (exec, rules) in [(true, RULES), (false, hooked.as_str())] {
+        let world = world_of(rules, Variant::default().account("root", "/bin/bash"));
+        let refused = file(&world, "forbidden");
+        let mut ssh = world.client().ssh();
+        ssh.args(["-tt", "gate"]).args(exec.then_some("bash"));
+        let mut terminal = Terminal::start(&ssh, 100, 30);
+        rest(&terminal);
+        terminal.line("printf 'here-%s\\n' 41");
+        terminal.expect("here-41", secs(20));
+        rest(&terminal);
+        terminal.line(&format!("touch {}", refused.display()));
+        terminal.expect("refused by rule no-such-file", secs(20));
+        rest(&terminal);
+        terminal.line("exit 7");
+        let (status, _) = terminal.finish(secs(20));
+        assert_eq!(status.exit_code(), 7);
+        assert!(!refused.exists());
+        let record = world.bastion.only_record();
+        record.assert_sealed();
+        assert!(
+            asked(&record)
+                .iter()
+                .any(|(_, allowed, rule)| !allowed && rule == "no-such-file")
+        );
+    }
+}

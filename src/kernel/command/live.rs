@@ -6,6 +6,7 @@ use avt::{ScreenKind, Terminal};
 use super::estimate::{Above, Look, behind};
 use super::grid::{self, Logical};
 use super::prompt::{self, Prompt, Prompts};
+use super::reader::{Open, Reader};
 use super::{COMMAND_BYTES_MAX, Context};
 
 /// What bash shows in a prompt's place while history is searched (readline, `reverse-search-history`).
@@ -29,17 +30,35 @@ pub struct Line {
 }
 
 /// What a reader knows that a line is read by.
-pub struct Standing<'r> {
-    pub prompts: &'r Prompts,
-    /// The command that may go on, and its text.
-    pub open: Option<(Above<'r>, &'r str, Context)>,
+struct Standing<'r> {
+    prompts: &'r Prompts,
+    /// The command that may go on, its text and who reads it.
+    open: Option<(Above<'r>, &'r str, Context)>,
     /// What stood before the cursor at the line's first key.
-    pub first: Option<&'r Prompt>,
+    first: Option<&'r Prompt>,
+}
+
+impl Reader {
+    /// The line at the cursor as it stands now; `typed` is what the keys alone make of it.
+    pub fn line(&self, terminal: &Terminal, typed: Option<&str>) -> Line {
+        let standing = Standing {
+            prompts: &self.prompts,
+            open: self.open.as_ref().map(|open| {
+                let Open {
+                    command, prompt, line, ..
+                } = open;
+                let place = self.prompts.context(open.prompt_id);
+                (Above { prompt, line }, command.text.as_str(), place)
+            }),
+            first: self.typing.as_ref().and_then(|typing| typing.prompt.as_ref()),
+        };
+        standing.line(terminal, typed)
+    }
 }
 
 impl Standing<'_> {
     /// Reads the line; `typed` is what the keys alone make of it.
-    pub fn line(&self, terminal: &Terminal, typed: Option<&str>) -> Line {
+    fn line(&self, terminal: &Terminal, typed: Option<&str>) -> Line {
         let line = grid::at_cursor(terminal);
         let look = Look {
             prompts: self.prompts,
@@ -107,9 +126,7 @@ impl Standing<'_> {
     /// known one. A known one goes before what stood there at the first key: a
     /// shell may have filled its line by itself.
     fn prompt(&self, line: &Logical, last: Option<&str>) -> Option<(Prompt, usize, bool)> {
-        if let Some((len, known)) = self.prompts.at_start(&line.before_cursor)
-            && self.prompts.is_established(&known.text)
-        {
+        if let Some((len, known)) = self.prompts.shortest(&line.before_cursor) {
             let text = line.before_cursor.get(..len).unwrap_or_default().to_owned();
             let right = known.right.clone();
             return Some((Prompt { text, right }, len, true));

@@ -9,7 +9,6 @@ use super::flags::Hidden;
 use super::grid::{self, Logical, Place};
 use super::hook::Hook;
 use super::keys::{Keys, Pressed, Typed};
-use super::live::{Line, Standing};
 use super::prompt::{self, Prompt, Prompts};
 use super::watch::Watch;
 use super::{COMMAND_BYTES_MAX, Command, Confidence, Context, Finding, Source};
@@ -30,9 +29,9 @@ const FINDINGS_MAX: usize = 4096;
 
 /// The line being typed.
 #[derive(Debug)]
-struct Typing {
+pub(super) struct Typing {
     /// What stood before the cursor at the first key; nothing if an earlier line was still on its way.
-    prompt: Option<Prompt>,
+    pub(super) prompt: Option<Prompt>,
     typed: Typed,
     /// When its last key was typed, in session ms.
     at_ms: u64,
@@ -46,12 +45,12 @@ struct Typing {
 pub(super) struct Open {
     pub(super) command: Command,
     /// Number and text of its prompt.
-    prompt_id: u64,
-    prompt: String,
+    pub(super) prompt_id: u64,
+    pub(super) prompt: String,
     /// What the keys alone make of it.
     typed: Option<String>,
     /// The last of its lines, as it stood on the screen.
-    line: String,
+    pub(super) line: String,
     /// Rows moved on by when it was sent.
     rows: u64,
     /// The hook told it.
@@ -65,8 +64,8 @@ pub(super) struct Open {
 #[derive(Debug, Default)]
 pub struct Reader {
     hook: Hook,
-    prompts: Prompts,
-    typing: Option<Typing>,
+    pub(super) prompts: Prompts,
+    pub(super) typing: Option<Typing>,
     pub(super) sent: VecDeque<Sent>,
     pub(super) open: Option<Open>,
     hidden: Hidden,
@@ -185,23 +184,6 @@ impl Reader {
     /// What was found since the last time, in the order of its ends.
     pub fn take(&mut self) -> Vec<Finding> {
         std::mem::take(&mut self.findings)
-    }
-
-    /// The line at the cursor as it stands now; `typed` is what the keys alone make of it.
-    pub fn line<'r>(&'r self, terminal: &Terminal, typed: Option<&str>) -> Line {
-        let above = |open: &'r Open| {
-            let Open {
-                command, prompt, line, ..
-            } = open;
-            let context = self.prompts.context(open.prompt_id);
-            (Above { prompt, line }, command.text.as_str(), context)
-        };
-        let standing = Standing {
-            prompts: &self.prompts,
-            open: self.open.as_ref().map(above),
-            first: self.typing.as_ref().and_then(|typing| typing.prompt.as_ref()),
-        };
-        standing.line(terminal, typed)
     }
 
     /// A control string is open: what is shown is not drawn.

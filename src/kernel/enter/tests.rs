@@ -433,3 +433,20 @@ fn a_refused_line_that_was_typed_ahead_comes_to_its_prompt() {
         assert_eq!(desk.holder.kept(desk.at_ms, &came), b"\x15");
     }
 }
+
+#[test]
+fn whoever_prints_a_longer_prompt_hides_nothing_of_a_line() {
+    let mut desk = Desk::shell();
+    // A program that asks at something that looks like the shell's line, more than once.
+    for _ in 0..3 {
+        desk.runs("ask");
+        desk.shows("\r\nroot@db1:~# reboot; ").waits(500);
+        desk.keys("x");
+        desk.shows("x").waits(50);
+        desk.keys("\r");
+        desk.waits(HOLD_MS);
+        assert_eq!(desk.asked(""), unread("reboot; x"));
+        desk.goes().shows("\r\n").shows(PROMPT).waits(500);
+    }
+    assert_eq!(desk.runs("reboot; ls"), read("reboot; ls"));
+}
