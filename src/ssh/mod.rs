@@ -47,6 +47,7 @@ mod control;
 mod dialling;
 mod digests;
 mod doors;
+mod enters;
 mod forward;
 mod gated;
 mod goodbye;

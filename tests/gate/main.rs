@@ -25,6 +25,7 @@ mod copies;
 mod crash;
 mod credentials;
 mod ends;
+mod enters;
 mod evidence;
 mod faults;
 mod files;

@@ -116,7 +116,7 @@ impl Look<'_> {
 
     /// Whether a line at this prompt goes on with the open command: it stands
     /// right below it.
-    fn goes_on(&self, prompt: &str) -> bool {
+    pub fn goes_on(&self, prompt: &str) -> bool {
         let Some(open) = self.open else { return false };
         if !prompt::goes_on(prompt, open.prompt) {
             return false;
@@ -193,7 +193,7 @@ impl Look<'_> {
     }
 
     /// A line that was edited over many rows: from the row with the prompt to here.
-    fn many_rows(&self, prompt: &Prompt) -> Option<String> {
+    pub fn many_rows(&self, prompt: &Prompt) -> Option<String> {
         let line = self.line;
         let mut below = line.text.clone();
         let mut top = line.top;
@@ -342,7 +342,7 @@ impl Look<'_> {
 }
 
 /// What stands behind a prompt, without what is at the right edge.
-fn behind(prompt: &Prompt, line: &Logical) -> Option<String> {
+pub fn behind(prompt: &Prompt, line: &Logical) -> Option<String> {
     let text = without_right(prompt, line).unwrap_or_else(|| line.text.clone());
     match text.strip_prefix(prompt.text.as_str()) {
         Some(rest) => Some(rest.to_owned()),

@@ -35,7 +35,7 @@ const FINDINGS_MAX: usize = 4096;
 #[derive(Debug)]
 pub(super) struct Typing {
     /// What stood before the cursor at the first key; nothing if an earlier line was still on its way.
-    prompt: Option<Prompt>,
+    pub(super) prompt: Option<Prompt>,
     typed: Typed,
     /// When its first key was typed, and its last, in session ms.
     began_ms: u64,
@@ -50,12 +50,12 @@ pub(super) struct Typing {
 pub(super) struct Open {
     pub(super) command: Command,
     /// Number and text of its prompt.
-    prompt_id: u64,
-    prompt: String,
+    pub(super) prompt_id: u64,
+    pub(super) prompt: String,
     /// What the keys alone make of it.
     typed: Option<String>,
     /// The last of its lines, as it stood on the screen.
-    line: String,
+    pub(super) line: String,
     /// Rows moved on by when it was sent.
     rows: u64,
     /// The hook told it.
@@ -69,7 +69,7 @@ pub(super) struct Open {
 #[derive(Debug, Default)]
 pub struct Reader {
     hook: Hook,
-    prompts: Prompts,
+    pub(super) prompts: Prompts,
     pub(super) typing: Option<Typing>,
     pub(super) sent: VecDeque<Sent>,
     pub(super) open: Option<Open>,
@@ -189,6 +189,11 @@ impl Reader {
     /// What was found since the last time, in the order of its ends.
     pub fn take(&mut self) -> Vec<Finding> {
         std::mem::take(&mut self.findings)
+    }
+
+    /// A control string is open: what is shown is not drawn.
+    pub fn in_string(&self) -> bool {
+        self.hook.in_string()
     }
 
     fn feed(&mut self, output: &str, terminal: &mut Terminal) {
