@@ -177,7 +177,12 @@ impl EchoGate {
 
     /// What stands left of the cursor now; `rests`: the output ends here.
     fn look(&mut self, rests: bool) {
-        for line in self.lines.iter_mut().filter(|line| !line.all_shown()).take(LOOKED_AT_MAX) {
+        for line in self
+            .lines
+            .iter_mut()
+            .filter(|line| !line.all_shown())
+            .take(LOOKED_AT_MAX)
+        {
             line.look(&self.screen, rests);
         }
     }

@@ -201,10 +201,11 @@ impl Screen {
     pub fn behind(&self, text: &[char], interrupted: bool) -> Option<Begin> {
         let mut row = self.here()?;
         let mut column = self.column;
-        if interrupted && let Some(left) = column.checked_sub(INTERRUPT.len()) {
-            if row.cells.get(left..column) == Some(&INTERRUPT) {
-                column = left;
-            }
+        if interrupted
+            && let Some(left) = column.checked_sub(INTERRUPT.len())
+            && row.cells.get(left..column) == Some(&INTERRUPT)
+        {
+            column = left;
         }
         for letter in text.iter().rev() {
             loop {

@@ -189,6 +189,7 @@ fn transfers_of(live: &Live, channel: &Channel, start: &Start) -> Result<(), Den
                 code: POLICY_DENIED,
                 sentence,
                 notify: false,
+                end: false,
             });
         }
     }
