@@ -159,8 +159,7 @@ impl LocalEnd {
                 }
                 Ok(())
             }
-            // The pump has made input of them.
-            Entry::Control(Up::Keys(_)) => Ok(()),
+            Entry::Control(Up::Keys(keys)) => self.type_in(keys).await,
             Entry::Control(Up::Eof) => {
                 if let Some(Running {
                     input: Input::Pipe(pipe),

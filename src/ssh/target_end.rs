@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::channel::Up;
-use super::lane::{Entry, Stream};
+use super::lane::Entry;
 use super::leg::signal_name;
 use super::local::LocalEnd;
 use super::target_channel::TargetChannel;
@@ -25,13 +25,6 @@ impl TargetEnd {
     /// # Errors
     /// When the connection is gone.
     pub async fn take(&mut self, entry: Entry<Up>) -> Result<(), russh::Error> {
-        let entry = match entry {
-            Entry::Control(Up::Keys(keys)) => Entry::Data {
-                stream: Stream::Main,
-                bytes: Bytes::from_static(keys),
-            },
-            other => other,
-        };
         match self {
             TargetEnd::Local(local) => local.take(entry).await,
             TargetEnd::Ssh(target) => match entry {
@@ -51,7 +44,7 @@ impl TargetEnd {
                     tracing::debug!(signal = %signal_name(&signal), "passing a signal on");
                     target.signal(signal).await
                 }
-                Entry::Control(Up::Keys(_)) => Ok(()),
+                Entry::Control(Up::Keys(keys)) => target.data(Bytes::from_static(keys)).await,
                 Entry::Control(Up::Eof) => target.eof().await,
                 Entry::Control(Up::Close) => target.close().await,
             },

@@ -157,7 +157,7 @@ impl Holder {
         let mut kinds = keys.iter().enumerate();
         let enter = kinds.find_map(|(at, byte)| match scanner.take(*byte, empty && at == 0) {
             Key::Other => None,
-            key => Some((at, key)),
+            key @ (Key::Enter | Key::EnterAndNext | Key::Flush) => Some((at, key)),
         });
         match enter {
             None => {

@@ -54,7 +54,7 @@ impl Desk {
             }
             match self.holder.next(self.at_ms, &self.queue) {
                 Next::Pass(keys) => self.gone.extend(self.queue.drain(..keys)),
-                other => return other,
+                other @ (Next::Wait(_) | Next::Ask(_)) => return other,
             }
         }
     }
@@ -76,7 +76,7 @@ impl Desk {
     fn asked(&mut self, keys: &str) -> (String, bool) {
         match self.keys(keys) {
             Next::Ask(line) => (line.text, line.undecided),
-            other => panic!("{other:?}"),
+            other @ (Next::Pass(_) | Next::Wait(_)) => panic!("{other:?}"),
         }
     }
 
@@ -90,7 +90,7 @@ impl Desk {
     fn line(&mut self) -> Line {
         match self.next() {
             Next::Ask(line) => line,
-            other => panic!("{other:?}"),
+            other @ (Next::Pass(_) | Next::Wait(_)) => panic!("{other:?}"),
         }
     }
 }
@@ -238,7 +238,7 @@ fn each_line_of_a_bracketed_paste_is_asked_about_and_then_the_whole() {
     desk.shows("\x1b[?2004h").waits(50);
     let first = match desk.keys("\x1b[200~echo a\rreboot\x1b[201~") {
         Next::Ask(line) => line,
-        other => panic!("{other:?}"),
+        other @ (Next::Pass(_) | Next::Wait(_)) => panic!("{other:?}"),
     };
     assert_eq!(
         (first.text.as_str(), first.undecided, first.unshown),
