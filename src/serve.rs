@@ -312,6 +312,10 @@ fn prepare_process() {
             tracing::warn!(%error, "the limit of open files stays low");
         }
     }
+    // What is typed lies here until it was echoed or wiped: in no core file, and for no debugger of the same account.
+    if let Err(error) = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable) {
+        tracing::warn!(%error, "a crash may leave a core file");
+    }
     // Not in the helper processes of local targets: those stay single-threaded.
     if let Err(error) = tikv_jemalloc_ctl::background_thread::write(true) {
         tracing::debug!(%error, "memory goes back to the system late");
@@ -590,5 +594,17 @@ impl Cutter for Cut {
             }
             self.gate.registry.wait_cut(sessions, within).await
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_leaves_no_core_file() {
+        prepare_process();
+        let dumpable = rustix::process::dumpable_behavior().unwrap();
+        assert_eq!(dumpable, rustix::process::DumpableBehavior::NotDumpable);
     }
 }

@@ -32,6 +32,7 @@ pub const LINE_BYTES_MAX: usize = 16 * 1024;
 pub const ECHO_WAIT_MS: u64 = 10_000;
 /// From a key to the next that may belong to another line, in ms: before, an echo may be under way.
 const PART_AFTER_MS: u64 = 300;
+const ESCAPE: u8 = 0x1b;
 /// Looks at one piece of output, and lines that one looks for: what is hostile costs no more.
 const LOOKS_MAX: usize = 1024;
 const LOOKED_AT_MAX: usize = 8;
@@ -149,7 +150,7 @@ impl EchoGate {
         let mut looks = 0;
         for &byte in output {
             if let Some(next) = self.screen.run(byte)
-                && run.replace(next).is_some_and(|before| before != next)
+                && run.replace(next).is_some_and(|before| before != next || byte == ESCAPE)
                 && looks < LOOKS_MAX
             {
                 self.look(false);
