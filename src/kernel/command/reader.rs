@@ -334,31 +334,7 @@ impl Reader {
             terminal,
             alternate: self.alternate,
         };
-        if std::env::var("DBG").is_ok() {
-            eprintln!(
-                "{} left {:?} sent {:?}",
-                self.shown_ms,
-                line,
-                self.sent
-                    .iter()
-                    .map(|s| (
-                        s.at_ms,
-                        s.prompt.as_ref().map(|p| p.text.clone()),
-                        s.typed.text(),
-                        s.typed.hidden(),
-                        s.rows,
-                        s.row
-                    ))
-                    .collect::<Vec<_>>()
-            );
-        }
         if let Some(found) = look.find(&self.sent) {
-            if std::env::var("DBG").is_ok() {
-                eprintln!(
-                    "   FOUND {} {:?} {:?} goes_on {}",
-                    found.at, found.prompt, found.text, found.goes_on
-                );
-            }
             return self.accept(found);
         }
         if let Some(growing) = self.growing.as_mut()
@@ -380,9 +356,10 @@ impl Reader {
         if !self.alternate {
             self.consumed(line);
         }
-        let Some(front) = self.sent.front_mut() else { return };
-        front.looks = front.looks.saturating_add(1);
-        if front.looks > LOOKS_MAX {
+        for sent in self.sent.iter_mut().take(ABREAST_MAX) {
+            sent.looks = sent.looks.saturating_add(1);
+        }
+        if self.sent.front().is_some_and(|front| front.looks > LOOKS_MAX) {
             return self.give_up();
         }
         for sent in self.sent.iter_mut().take(ABREAST_MAX) {
@@ -530,12 +507,6 @@ impl Reader {
             .prompt
             .clone()
             .filter(|prompt| self.prompts.is_established(&prompt.text));
-        if std::env::var("DBG").is_ok() {
-            eprintln!(
-                "{} give_up {:?} at {:?} {:?}",
-                self.shown_ms, typed, at_prompt, self.prompts
-            );
-        }
         if at_prompt.is_none() && self.alternate {
             return;
         }

@@ -114,7 +114,12 @@ fn what_looks_like_an_offer_or_a_right_prompt_is_read_all_the_same() {
         let mut person = Person::new(80, 24);
         person.shows(prompt).runs("id", "uid=0\r\n").shows(prompt);
         person.presses("rm -rf /srv").shows("rm -rf /srv");
-        person.presses("\x01").shows("\r\x1b[2C").presses("\r").shows("\r\n").shows(prompt);
+        person
+            .presses("\x01")
+            .shows("\r\x1b[2C")
+            .presses("\r")
+            .shows("\r\n")
+            .shows(prompt);
         assert_eq!(person.texts(), ["id", "rm -rf /srv"], "{prompt:?}");
     }
     // It ends at the right edge, with and without something that stood there.
@@ -122,9 +127,19 @@ fn what_looks_like_an_offer_or_a_right_prompt_is_read_all_the_same() {
         let mut person = Person::new(40, 5);
         person.shows(prompt).runs("id", "uid=0\r\n").shows(prompt);
         let line = "true                        ; rm -rf /";
-        person.presses(line).shows(line).presses("\x01").shows("\r\x1b[2C").presses("\r").shows("\r\n").shows(prompt);
+        person
+            .presses(line)
+            .shows(line)
+            .presses("\x01")
+            .shows("\r\x1b[2C")
+            .presses("\r")
+            .shows("\r\n")
+            .shows(prompt);
         let texts = person.texts();
-        assert!(texts.iter().any(|text| text.contains("rm -rf /")), "{prompt:?}: {texts:?}");
+        assert!(
+            texts.iter().any(|text| text.contains("rm -rf /")),
+            "{prompt:?}: {texts:?}"
+        );
     }
 }
 
@@ -132,8 +147,15 @@ fn what_looks_like_an_offer_or_a_right_prompt_is_read_all_the_same() {
 fn offered_and_not_taken_is_not_read() {
     let mut person = Person::new(80, 24);
     person.shows("me@db1 ~> ");
-    person.presses("head x").shows("head x\x1b[38;5;240m.txt\x1b[m\r\x1b[16C");
-    person.presses("\x1b[D\x1b[C").shows("\x1b[D\x1b[C").presses("\r").shows("\r\n").shows("me@db1 ~> ");
+    person
+        .presses("head x")
+        .shows("head x\x1b[38;5;240m.txt\x1b[m\r\x1b[16C");
+    person
+        .presses("\x1b[D\x1b[C")
+        .shows("\x1b[D\x1b[C")
+        .presses("\r")
+        .shows("\r\n")
+        .shows("me@db1 ~> ");
     person.runs("exit", "");
     assert_eq!(person.texts(), ["head x", "exit"]);
 }
