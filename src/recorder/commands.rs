@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use avt::{ScreenKind, Terminal};
 use portcullis_recording::command::{Command, Confidence, Source};
+use portcullis_recording::event::Direction;
 use portcullis_recording::limits::{
     COMMAND_CONTEXT_BYTES_MAX, COMMAND_DIRECTORY_BYTES_MAX, COMMAND_LABEL_BYTES_MAX, COMMAND_LABELS_MAX,
     COMMAND_TEXT_BYTES_MAX,
@@ -27,6 +28,8 @@ const CHUNK_BYTES_MAX: usize = 1 << 20;
 const COMMAND_HEAD_BYTES: usize = 64;
 /// Commands that may wait for a chunk; more are counted and not told.
 const WAITING_MAX: usize = 16 * 1024;
+/// The action by which policy is asked about a line of a terminal.
+const LINE: &str = "command";
 /// What is said where the reading of terminals ends.
 const STOPPED: &str = "commands typed in terminals are not told from here on: what reads them failed";
 
@@ -35,6 +38,8 @@ pub struct Commands {
     labels: Arc<Labels>,
     programs: Programs,
     readers: BTreeMap<u32, Box<Reader>>,
+    /// Of each terminal, the line that policy was asked about last.
+    asked: BTreeMap<u32, String>,
     found: VecDeque<(u32, Command<'static>)>,
     /// Commands for which there was no room.
     dropped: u64,
@@ -59,6 +64,7 @@ impl Commands {
             labels,
             programs: Programs::default(),
             readers: BTreeMap::new(),
+            asked: BTreeMap::new(),
             found: VecDeque::new(),
             dropped: 0,
             tally: Tally::default(),
@@ -158,6 +164,26 @@ impl Commands {
                     **reader = Reader::with_hook(nonce.to_owned());
                 }
             }
+            Event::Request { kind, detail, .. } if kind == LINE && self.readers.contains_key(&channel) => {
+                self.asked.insert(channel, String::from_utf8_lossy(detail).into_owned());
+            }
+            Event::Decision {
+                action, allowed: false, ..
+            } if action == LINE => {
+                show(self, terminals);
+                let text = self.asked.get(&channel).map_or("", String::as_str);
+                if let Some(reader) = self.readers.get_mut(&channel) {
+                    reader.refused(text);
+                }
+            }
+            Event::Withheld {
+                direction: Direction::ToTarget,
+                ..
+            } => {
+                if let Some(reader) = self.readers.get_mut(&channel) {
+                    reader.kept_back();
+                }
+            }
             Event::ChannelClose { .. } => {
                 show(self, terminals);
                 self.end(channel);
@@ -223,6 +249,7 @@ impl Commands {
         }
         self.stopped = true;
         self.readers.clear();
+        self.asked.clear();
     }
 
     /// What goes behind the next chunk's events. Behind the last there is no other.
@@ -262,6 +289,7 @@ impl Commands {
         }
         self.collect(channel);
         self.readers.remove(&channel);
+        self.asked.remove(&channel);
     }
 
     fn collect(&mut self, channel: u32) {

@@ -114,10 +114,14 @@ impl Program {
 }
 
 #[cfg(test)]
+#[expect(clippy::wildcard_enum_match_arm, reason = "tests look at the event they mean")]
 mod tests {
     use portcullis_recording::event::Party;
 
     use super::*;
+
+    /// Text, context, status, and when it began and ended.
+    type Told = (String, String, Option<u32>, (u64, u64));
 
     fn request(kind: &'static str, detail: &'static [u8]) -> Event<'static> {
         Event::Request {
@@ -142,7 +146,7 @@ mod tests {
     }
 
     /// What is told of these events on one channel, 10 ms apart: text, context, status, times.
-    fn told(events: Vec<Event<'static>>) -> Vec<(String, String, Option<u32>, (u64, u64))> {
+    fn told(events: Vec<Event<'static>>) -> Vec<Told> {
         let mut programs = Programs::default();
         let mut told = Vec::new();
         let mut at_ms = 0;
@@ -166,12 +170,7 @@ mod tests {
 
     const CLOSED: Event<'static> = Event::ChannelClose { by: Party::Target };
 
-    fn ran(
-        text: &str,
-        context: &str,
-        status: Option<u32>,
-        times: (u64, u64),
-    ) -> (String, String, Option<u32>, (u64, u64)) {
+    fn ran(text: &str, context: &str, status: Option<u32>, times: (u64, u64)) -> Told {
         (text.to_owned(), context.to_owned(), status, times)
     }
 

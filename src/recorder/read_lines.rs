@@ -60,6 +60,7 @@ impl ReadLines {
 }
 
 #[cfg(test)]
+#[expect(clippy::wildcard_enum_match_arm, reason = "tests look at the event they mean")]
 mod tests {
     use super::*;
 

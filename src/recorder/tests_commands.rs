@@ -1,4 +1,5 @@
 //! Commands, from what crosses a session to what its recording tells.
+#![expect(clippy::wildcard_enum_match_arm, reason = "tests look at the event they mean")]
 
 use std::fs::File;
 
@@ -184,6 +185,38 @@ async fn lines_that_a_shell_does_not_show_are_a_finding() {
         .collect();
     assert_eq!((hidden.len(), tally.hidden_commands, tally.commands), (1, 1, 1));
     assert_eq!(texts(&events), ["stty -echo", ""]);
+}
+
+#[tokio::test]
+async fn a_line_whose_enter_was_kept_back_is_no_command() {
+    let bench = Bench::new().await;
+    bench.terminal();
+    bench.runs("id", PROMPT);
+    bench.types("reboot", true);
+    bench.typed(b"\r");
+    bench.asks(1, "command", "reboot", false);
+    let withheld = |bytes| Event::Withheld {
+        direction: portcullis_recording::event::Direction::ToTarget,
+        bytes,
+        why: "no-reboot".into(),
+    };
+    bench.says(1, withheld(1));
+    // Our own ^U.
+    bench.shown(&[b"\x08 \x08".repeat(6), b"\r".to_vec(), PROMPT.into()].concat());
+    bench.runs("pwd", PROMPT);
+    // A permit that asks for a reason, which is typed to us.
+    bench.types("halt", true);
+    bench.typed(b"\r");
+    bench.asks(1, "command", "halt", true);
+    for key in ["w", "h", "y", "\r"] {
+        bench.typed(key.as_bytes());
+        bench.says(1, withheld(1));
+    }
+    bench.shown(format!("\r\n{PROMPT}").as_bytes());
+    bench.runs("exit", "logout\r\n");
+    let (events, tally) = bench.ends().await;
+    assert_eq!(texts(&events), ["id", "pwd", "halt", "exit"]);
+    assert_eq!((tally.commands, tally.denials), (4, 1));
 }
 
 #[tokio::test]

@@ -158,7 +158,8 @@ impl Look<'_> {
         let text = self.settled(&prompt.text, sent.typed.text(), text);
         let there = (line.top..=line.bottom).contains(&sent.row);
         // An answer that was not echoed as it was typed: stars, perhaps.
-        if hidden && !known && !prompt::looks_like_one(&prompt.text) && !(blank && self.goes_on(&prompt.text)) {
+        let goes_on = blank && self.goes_on(&prompt.text);
+        if hidden && !known && !prompt::looks_like_one(&prompt.text) && !goes_on {
             return (there || !blank).then(|| (prompt.clone(), String::new()));
         }
         let own = match sent.typed.text() {

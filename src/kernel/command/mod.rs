@@ -19,6 +19,7 @@ mod hooked;
 mod keys;
 mod prompt;
 mod reader;
+mod refused;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

@@ -33,7 +33,7 @@ const FINDINGS_MAX: usize = 4096;
 
 /// The line being typed.
 #[derive(Debug)]
-struct Typing {
+pub(super) struct Typing {
     /// What stood before the cursor at the first key; nothing if an earlier line was still on its way.
     prompt: Option<Prompt>,
     typed: Typed,
@@ -70,7 +70,7 @@ pub(super) struct Open {
 pub struct Reader {
     hook: Hook,
     prompts: Prompts,
-    typing: Option<Typing>,
+    pub(super) typing: Option<Typing>,
     pub(super) sent: VecDeque<Sent>,
     pub(super) open: Option<Open>,
     hidden: Hidden,
