@@ -361,9 +361,10 @@ impl Reader {
         if !self.alternate {
             self.consumed(line);
         }
-        let Some(front) = self.sent.front_mut() else { return };
-        front.looks = front.looks.saturating_add(1);
-        if front.looks > LOOKS_MAX {
+        for sent in self.sent.iter_mut().take(ABREAST_MAX) {
+            sent.looks = sent.looks.saturating_add(1);
+        }
+        if self.sent.front().is_some_and(|front| front.looks > LOOKS_MAX) {
             return self.give_up();
         }
         for sent in self.sent.iter_mut().take(ABREAST_MAX) {
