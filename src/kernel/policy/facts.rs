@@ -248,11 +248,12 @@ pub struct Facts {
     /// The command's labels, such as `destructive`.
     #[serde(default)]
     pub labels: BTreeSet<String>,
-    /// Who reads the line (command): `shell`, `repl`, `program`, …
-    #[serde(default)]
+    /// Who reads the line (command): `shell`, `repl`, `program`, … Not written where there is none: decisions are
+    /// compared by what is written.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub place: String,
     /// The line could not be read off the terminal for certain (command).
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub undecided: bool,
     #[serde(default)]
     pub subsystem: Option<String>,
