@@ -477,8 +477,8 @@ pub fn lists(summary: &Summary) -> Vec<(String, Vec<[String; 3]>)> {
     let ran = summary.commands.list.iter().map(|run| {
         let (at, channel) = moment(run.row.began_ms, run.channel);
         let said = match run.row.source == Source::Hidden.as_str() {
-            true => crate::entry::HIDDEN,
-            false => &run.row.command,
+            true => crate::entry::HIDDEN.to_owned(),
+            false => commands::one_line(&run.row.command),
         };
         let first = if run.first { "  FIRST TIME" } else { "" };
         [

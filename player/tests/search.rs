@@ -209,7 +209,7 @@ fn a_session_on_one_page() {
         "hidden input  1 lines not shown, 1 times run unseen",
         "1: shell, with a terminal",
         "1 command is labelled destructive",
-        "  0:01:03.600  [2]  cat /etc/shadow  (exec, exact, protocol, status 0)",
+        "  0:01:03.600  [2]  cat /etc/shadow  (exec, exact by protocol, status 0)",
         "exec refused by no-exec (denied)",
         "upload /tmp/tool, 5 bytes, SHA-256 0707",
     ] {
