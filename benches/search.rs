@@ -128,7 +128,9 @@ fn recorded(n: u64, draws: &mut Draws, commands: u64) -> (Recorded, Vec<Entry>) 
 }
 
 /// A kind of query, and one of it.
-const SHAPES: [(&str, fn(&mut Draws) -> String); 12] = [
+type Shape = (&'static str, fn(&mut Draws) -> String);
+
+const SHAPES: [Shape; 12] = [
     ("one common word", |_| "systemctl".to_owned()),
     ("two words", |d| {
         format!("{} {}", PROGRAMS[d.tail(20) as usize], VERBS[d.below(10) as usize])
