@@ -37,10 +37,19 @@ pub async fn record_input(live: &Live, channel: &Channel, batch: &[Entry<Up>]) -
                     take.typed(bytes);
                 }
                 Entry::Data { bytes, .. } => {
-                    take.input(bytes);
                     channel.transfers.saw(at_ms, Way::Up, bytes, &mut files);
+                    if channel.transfers.digests() {
+                        digests.add(Direction::ToTarget, bytes, |event| take.event(event));
+                    } else {
+                        let before = digests.end().into_iter().chain(channel.transfers.in_full());
+                        before.for_each(|event| take.event(event));
+                        take.input(bytes);
+                    }
                 }
-                Entry::Control(Up::Start(start)) if !terminal => files.extend(channel.transfers.begin(at_ms, start)),
+                Entry::Control(Up::Start(start)) if !terminal => {
+                    let told = channel.transfers.begin(at_ms, start);
+                    told.into_iter().for_each(|event| take.event(event));
+                }
                 Entry::Control(Up::WindowChange {
                     cols,
                     rows,
@@ -97,13 +106,22 @@ pub fn record_output(live: &Live, channel: &Channel, batch: &[Entry<Down>]) -> R
                 stream: Stream::Main,
                 bytes,
             } => {
-                take.output(bytes, terminal);
                 channel.transfers.saw(at_ms, Way::Down, bytes, &mut files);
+                if channel.transfers.digests() {
+                    digests.add(Direction::ToClient, bytes, |event| take.event(event));
+                } else {
+                    let before = digests.end().into_iter().chain(channel.transfers.in_full());
+                    before.for_each(|event| take.event(event));
+                    take.output(bytes, terminal);
+                }
             }
             Entry::Data {
                 stream: Stream::Stderr,
                 bytes,
-            } => take.stderr(bytes),
+            } => {
+                digests.end().into_iter().for_each(|event| take.event(event));
+                take.stderr(bytes);
+            }
             Entry::Control(Down::ExitStatus(status)) => take.event(Event::ExitStatus(*status)),
             Entry::Control(Down::ExitSignal { name, core, message }) => take.event(Event::ExitSignal {
                 name: name.as_str().into(),

@@ -126,6 +126,7 @@ pub async fn start(live: &Live, channel: &Channel, start: Start) -> Option<bool>
     {
         live.control.end_now(EndReason::Backlog);
     }
+    channel.transfers.permit(permit.kept());
     enqueue(live, channel, Up::Start(start));
     let yes = channel.answer.wait(&channel.stop).await?;
     if let Some(mut hooked) = channel.hooked() {

@@ -8,8 +8,15 @@ use portcullis_recording::Event;
 use portcullis_recording::moved::{Act, Moved, Outcome, Range};
 
 use super::channel::Start;
+use crate::kernel::policy::Kept;
 use crate::kernel::transfer::limit::{Limit, Over};
-use crate::kernel::transfer::{self, Deed, Observer, Told, Way, What};
+use crate::kernel::transfer::{self, Deed, Observer, Told, Way, What, exec};
+
+/// What the recording of a program says first of which it keeps digests only.
+const AS_DIGEST: &str =
+    "recorded as digests while its files are followed: how many bytes cross, and their SHA-256; standard error in full";
+/// What it says once that is over.
+const IN_FULL: &str = "recorded in full from here on: not all of it is told in files any more";
 
 /// Follows one channel, from the start of its program on.
 #[derive(Debug, Default)]
@@ -19,21 +26,51 @@ pub struct Transfers {
     observer: Mutex<Option<Observer>>,
     /// Policy is asked about each file.
     asks: AtomicBool,
+    /// What policy lets be left out of the recording of a program, if that can be followed.
+    permitted: Mutex<Kept>,
+    /// Digests are recorded of it.
+    digested: AtomicBool,
 }
 
 impl Transfers {
+    /// What is to be kept of the program that starts next.
+    pub fn permit(&self, kept: Kept) {
+        *self.permitted.lock().unwrap_or_else(PoisonError::into_inner) = kept;
+    }
+
     /// A program starts: what is to be followed of it, and what is told of the
     /// one before, which the target refused.
     pub fn begin(&self, at_ms: u64, start: &Start) -> Vec<Event<'static>> {
-        let told = self.end();
+        let mut told = self.end();
         let observer = match start {
             Start::Shell => None,
             Start::Exec(command) => Observer::of_exec(at_ms, command),
             Start::Subsystem(name) => Observer::of_subsystem(name),
         };
         self.follows.store(observer.is_some(), Ordering::Release);
+        let says_all = match start {
+            Start::Exec(command) => exec::runs_what_it_says(command),
+            Start::Shell | Start::Subsystem(_) => true,
+        };
+        let permitted = *self.permitted.lock().unwrap_or_else(PoisonError::into_inner);
+        let digested = permitted == Kept::Digest && says_all && observer.as_ref().is_some_and(Observer::tells_all);
+        self.digested.store(digested, Ordering::Release);
+        if digested {
+            told.push(Event::Marker { text: AS_DIGEST.into() });
+        }
         *self.lock() = observer;
         told
+    }
+
+    /// Whether digests are to be recorded of what crosses now, which was seen.
+    pub fn digests(&self) -> bool {
+        self.digested.load(Ordering::Acquire) && self.lock().as_ref().is_some_and(Observer::tells_all)
+    }
+
+    /// All is recorded of what crosses now; what says so, if it was not before.
+    pub fn in_full(&self) -> Option<Event<'static>> {
+        let turned = self.digested.load(Ordering::Acquire) && self.digested.swap(false, Ordering::AcqRel);
+        turned.then(|| Event::Marker { text: IN_FULL.into() })
     }
 
     /// Whether policy is asked about each file.

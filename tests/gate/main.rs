@@ -27,6 +27,7 @@ mod ends;
 mod evidence;
 mod faults;
 mod files;
+mod files_kept;
 mod files_policy;
 mod flow;
 mod flow_long;

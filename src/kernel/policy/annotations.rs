@@ -36,7 +36,14 @@ const PROVEN: &[Action] = &[
     Action::Revoke,
 ];
 const SESSION: &[Action] = &[Action::Request, Action::Connect];
-const RECORDED: &[Action] = &[Action::Request, Action::Connect, Action::Forward];
+const DIGESTED: &[Action] = &[Action::Forward, Action::Exec, Action::Subsystem];
+const RECORDED: &[Action] = &[
+    Action::Request,
+    Action::Connect,
+    Action::Forward,
+    Action::Exec,
+    Action::Subsystem,
+];
 
 const KNOWN: &[Known] = &[
     known("id", true, &[]),
@@ -151,7 +158,7 @@ fn fits(name: &str, permits: bool, actions: &BTreeSet<Action>) -> Result<(), Str
 /// Whether something the policy is about can be recorded in this way.
 fn recorded(value: &str, actions: &BTreeSet<Action>) -> Result<(), String> {
     let of = match value {
-        "digest" => &[Action::Forward][..],
+        "digest" => DIGESTED,
         "full" => RECORDED,
         _ => SESSION,
     };
@@ -190,8 +197,8 @@ fn oblige(to: &mut Obligations, name: &str, value: &str) -> Result<(), String> {
         "grace" => to.grace_ms = Some(duration::ms(value)?),
         "warn" => to.warn_ms = list(value, duration::ms)?,
         "record" => {
-            // Who demands more of the session demands all of its forwards.
-            (to.record, to.forward) = match value {
+            // Who demands more of the session demands all of what it carries.
+            (to.record, to.kept) = match value {
                 "digest" => (RecordMode::Full, Some(Kept::Digest)),
                 "full" => (RecordMode::Full, Some(Kept::Full)),
                 "durable" => (RecordMode::Durable, Some(Kept::Full)),

@@ -126,10 +126,10 @@ fn errors_tell_their_place_and_what_was_meant() {
             "only for request",
         ),
         (
-            "@id(\"a\") @record(\"digest\") permit (principal, action in [Action::\"connect\", Action::\"exec\"], resource);",
+            "@id(\"a\") @record(\"digest\") permit (principal, action in [Action::\"connect\", Action::\"shell\"], resource);",
             1,
             1,
-            "`digest` does nothing for these actions, only for forward",
+            "`digest` does nothing for these actions, only for forward, exec, subsystem",
         ),
         (
             "@id(\"a\") @record(\"durable\") permit (principal, action == Action::\"forward\", resource);",

@@ -40,21 +40,21 @@ pub struct Permit {
 }
 
 impl Kept {
-    /// A digest is for connections to somewhere else, and only where policy says so. Whoever broke the glass, or has
-    /// somebody's agent or display, is recorded in full.
+    /// A digest is for connections to somewhere else and for programs that move files, and only where policy says so.
+    /// Whoever broke the glass, or has somebody's agent or display, is recorded in full.
     fn of(admitted: &Admitted, request: &Request, obligations: &Obligations) -> Kept {
         let may = match request {
             Request::DirectTcpip { .. }
             | Request::TcpipForward { .. }
             | Request::DirectStreamlocal { .. }
-            | Request::StreamlocalForward { .. } => admitted.break_glass().is_none(),
+            | Request::StreamlocalForward { .. }
+            | Request::Exec { .. }
+            | Request::Subsystem { .. } => admitted.break_glass().is_none(),
             Request::Connect
             | Request::Channel
             | Request::Pty
             | Request::Env { .. }
             | Request::Shell
-            | Request::Exec { .. }
-            | Request::Subsystem { .. }
             | Request::WindowChange
             | Request::Signal { .. }
             | Request::Agent
@@ -62,7 +62,7 @@ impl Kept {
             | Request::Transfer(_)
             | Request::Unknown { .. } => false,
         };
-        match obligations.forward {
+        match obligations.kept {
             Some(kept) if may => kept,
             Some(_) | None => Kept::Full,
         }
@@ -87,7 +87,7 @@ impl Permit {
     pub fn used(&self) -> Option<&(Facts, Unusual)> {
         self.used.as_ref()
     }
-    /// What is recorded of what it lets through.
+    /// What is recorded of what it lets through; of a program, while it moves files and is followed.
     pub fn kept(&self) -> Kept {
         self.kept
     }

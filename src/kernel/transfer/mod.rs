@@ -318,7 +318,17 @@ impl Observer {
     pub fn is_lost(&self) -> bool {
         match self {
             Observer::Sftp(sftp) => sftp.is_lost(),
-            Observer::Scp(_) | Observer::Stream(_) => false,
+            Observer::Scp(scp) => scp.is_lost(),
+            Observer::Stream(_) => false,
+        }
+    }
+
+    /// Whether all bytes of files that crossed so far were told of, each with its file.
+    pub fn tells_all(&self) -> bool {
+        match self {
+            Observer::Sftp(sftp) => !sftp.is_lost() && !sftp.has_strays(),
+            Observer::Scp(scp) => !scp.is_lost(),
+            Observer::Stream(_) => false,
         }
     }
 

@@ -108,6 +108,11 @@ impl Scp {
         }
     }
 
+    /// Whether it is not followed any more.
+    pub fn is_lost(&self) -> bool {
+        self.lost
+    }
+
     /// The channel's end.
     pub fn end(&mut self, told: &mut Vec<Told>) {
         self.give_up(Unknown::LeftOpen, told);
@@ -195,7 +200,8 @@ impl Scp {
             return Err("an empty record");
         };
         match kind {
-            b'T' => self.wait_for(Awaited::Record),
+            b'T' if rest.iter().all(|byte| byte.is_ascii_digit() || *byte == b' ') => self.wait_for(Awaited::Record),
+            b'T' => Err("times that cannot be read"),
             b'C' => {
                 if self.moving.is_some() {
                     return Err("a file before the one before it is answered");
@@ -229,7 +235,7 @@ impl Scp {
                 });
                 Ok(())
             }
-            b'E' => {
+            b'E' if rest.is_empty() => {
                 self.folders.pop();
                 self.wait_for(Awaited::Record)
             }

@@ -66,6 +66,8 @@ pub struct Sftp {
     /// The longest read that was answered in full, in bytes.
     full: u32,
     lengths: VecDeque<(Vec<u8>, u64)>,
+    /// Bytes crossed that belong to no file that is known.
+    strays: bool,
     /// Of requests to open a file, by their number: as many as wait at most.
     pub(super) limits: BTreeMap<u32, Limit>,
 }
@@ -86,6 +88,7 @@ impl Default for Sftp {
             spare: WINDOW_BYTES_MAX,
             full: 0,
             lengths: VecDeque::new(),
+            strays: false,
             limits: BTreeMap::new(),
         }
     }
@@ -113,6 +116,11 @@ impl Sftp {
     /// Whether it is not followed any more.
     pub fn is_lost(&self) -> bool {
         self.talk == Talk::Lost
+    }
+
+    /// Whether bytes crossed that belong to no file that is known.
+    pub fn has_strays(&self) -> bool {
+        self.strays
     }
 
     /// The channel's end.
@@ -182,6 +190,8 @@ impl Sftp {
                     file.write(stretch.offset, data, &mut self.spare);
                     stretch.offset = stretch.offset.saturating_add(data.len() as u64);
                     told.extend(file.overfull(What::Upload).into_iter().map(Told::Deed));
+                } else {
+                    self.strays = true;
                 }
             }
             Step::DataEnd => self.writing = None,
@@ -209,6 +219,8 @@ impl Sftp {
                         .got
                         .saturating_add(u32::try_from(data.len()).unwrap_or(u32::MAX));
                     told.extend(file.overfull(What::Download).into_iter().map(Told::Deed));
+                } else {
+                    self.strays = true;
                 }
             }
             Step::DataEnd => {
