@@ -7,6 +7,7 @@
 //! later) and re-encoded.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -16,8 +17,10 @@ use portcullis_recording::{Event, Head, Sealed, WriteError, Writer};
 
 use crate::clock::Clock;
 use crate::keeper::{Keeper, KeeperError};
+use crate::kernel::transfer::Piece;
 
 mod append;
+mod blobs;
 mod bulk;
 mod envelope;
 mod lines;
@@ -44,6 +47,8 @@ pub const UNSIGNED_MS_MAX: u64 = 250;
 const SYNC_MS: u64 = 400;
 /// How long a segment may stay open, in ms.
 const SEGMENT_MS_MAX: u64 = 10 * 60 * 1000;
+/// Runs of bytes of files that one session may have kept in the vault.
+pub const BLOBS_MAX: u64 = 8_192;
 /// How long sealing may take once everything has been taken.
 const SEAL_WAIT: Duration = Duration::from_secs(60);
 
@@ -214,9 +219,11 @@ impl Recorders {
         let opened_boot_ms = self.clock.now().boot_ms;
         let head = writer.head().clone();
         let open_leaf = writer.open_leaf().clone();
-        let spool = Spool::create(&self.folder, writer, main, &frame, envelope.as_deref(), share.clone())?;
+        let mut spool = Spool::create(&self.folder, writer, main, &frame, envelope.as_deref(), share.clone())?;
+        spool.seal_blobs_to(recipients);
         Ok(Recorder(Arc::new(Inner {
             hidden: spool.hidden(),
+            blobs_left: AtomicU64::new(BLOBS_MAX),
             syncing: Mutex::new(()),
             clock: self.clock.clone(),
             opened_boot_ms,
@@ -251,6 +258,8 @@ pub(crate) struct Inner {
     share: Arc<Share>,
     spool: Mutex<Spool>,
     hidden: Hidden,
+    /// Runs that may still be kept in the vault.
+    blobs_left: AtomicU64,
     /// Held from taking the unsynced files until they are synced.
     syncing: Mutex<()>,
     segments_done: tokio::sync::Notify,
@@ -355,6 +364,8 @@ pub(crate) enum Part<'e> {
     Typed(&'e [u8]),
     /// Output of a terminal: what the echo rule looks at.
     Shown(&'e [u8]),
+    /// Content of a file, for the vault.
+    Content(Piece),
 }
 
 impl Part<'_> {
@@ -362,7 +373,7 @@ impl Part<'_> {
         match self {
             // A digest stands for payload that moves on as soon as it is taken.
             Part::Event(event) => bulk::data_len(event) > 0 || matches!(event, Event::Digest { .. }),
-            Part::Typed(_) | Part::Shown(_) => true,
+            Part::Typed(_) | Part::Shown(_) | Part::Content(_) => true,
         }
     }
 }
@@ -389,6 +400,11 @@ impl<'e> Take<'_, 'e> {
     /// Standard error.
     pub fn stderr(&mut self, bytes: &'e Bytes) {
         self.parts.push(Part::Event(Event::Stderr(bytes.as_ref().into())));
+    }
+
+    /// Content of a file, for the vault.
+    pub fn content(&mut self, piece: Piece) {
+        self.parts.push(Part::Content(piece));
     }
 
     /// Anything else.
@@ -457,6 +473,20 @@ impl Recorder {
     /// Milliseconds since the session opened.
     pub fn at_ms(&self) -> u64 {
         self.0.at_ms()
+    }
+
+    /// Lends some of the runs that may still be kept in the vault, at most so many.
+    pub fn lend_blobs(&self, most: u64) -> u64 {
+        let left = &self.0.blobs_left;
+        let before = left.fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| {
+            Some(left.saturating_sub(most))
+        });
+        before.unwrap_or_default().min(most)
+    }
+
+    /// Takes back those that did not begin.
+    pub fn take_back_blobs(&self, runs: u64) {
+        self.0.blobs_left.fetch_add(runs, Ordering::AcqRel);
     }
 
     /// Begins taking for one channel.

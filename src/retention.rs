@@ -14,6 +14,7 @@ use portcullis_recording::proof::Proof;
 use portcullis_recording::spool::recording_file;
 use tokio::sync::Mutex;
 
+use crate::archive::vault::Vault;
 use crate::archive::{Archive, ArchiveError, ArchiveName, Sidecar};
 use crate::clock::Clock;
 use crate::kernel::grant::WallMs;
@@ -60,6 +61,8 @@ pub struct Retention {
     pub store: Arc<dyn Store>,
     pub ledger: Arc<Ledger>,
     pub archive: Arc<dyn Archive>,
+    /// Contents of files, which go with the last recording that names them.
+    vault: Arc<Vault>,
     pub clock: Clock,
     /// How long recordings are kept; `None`: for ever.
     pub keep: Option<Duration>,
@@ -73,14 +76,15 @@ impl Retention {
     pub fn new(
         store: Arc<dyn Store>,
         ledger: Arc<Ledger>,
-        archive: Arc<dyn Archive>,
+        vault: Arc<Vault>,
         clock: Clock,
         keep: Option<Duration>,
     ) -> Retention {
         Retention {
             store,
             ledger,
-            archive,
+            archive: vault.archive(),
+            vault,
             clock,
             keep,
             turn: Mutex::default(),
@@ -137,6 +141,7 @@ impl Retention {
             self.store.mark_recording(session, &mark).await?;
             self.tombstone(&name, leaf).await?;
         }
+        self.vault.let_go(&name).await?;
         Ok(self.archive.remove_sidecar(&name, Sidecar::Key).await?)
     }
 
@@ -192,6 +197,7 @@ impl Retention {
             let leaf = self.note(ErasureKind::Expired, row.session, RULE, &reason).await?;
             self.tombstone(&name, leaf).await?;
         }
+        self.vault.let_go(&name).await?;
         self.archive.remove(&name).await?;
         let mark = Mark::Expired(self.clock.now().wall_ms);
         Ok(self.store.mark_recording(row.session, &mark).await?)

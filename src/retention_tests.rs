@@ -4,6 +4,7 @@ use portcullis_recording::{spool, statement};
 
 use super::*;
 use crate::archive::files::Files;
+use crate::archive::vault::Vault;
 use crate::ledger::testing::{Bench, recording};
 use crate::store::sqlite::SqliteStore;
 
@@ -52,7 +53,7 @@ impl House {
         let keep = keep_days.map(|days| Duration::from_millis(days * DAY_MS));
         let clock = bench.clock.clone();
         House {
-            retention: Retention::new(store, ledger, archive, clock, keep),
+            retention: Retention::new(store, ledger, Arc::new(Vault::new(archive)), clock, keep),
             bench,
         }
     }

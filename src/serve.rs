@@ -18,6 +18,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::api::{self, Api, Cutter, Door};
 use crate::archive::files::Files;
+use crate::archive::vault::Vault;
 use crate::break_glass::BreakGlass;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -348,6 +349,7 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
     let trusted = evidence::update_trust(&config, &*keeper, &clock)?;
     let ledger = Arc::new(evidence::open(&config, &*store, keeper.clone(), clock.clone()).await?);
     let archive = Arc::new(Files::open(&layout.archive()).context("the archive")?);
+    let vault = Arc::new(Vault::new(archive.clone()));
     let left_over = recover_all(&layout.spool(), &*keeper).await.context("the spool")?;
     let recorders = Recorders::start(
         &layout.spool(),
@@ -359,7 +361,7 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
     let retention = Arc::new(Retention::new(
         store.clone(),
         ledger.clone(),
-        archive.clone(),
+        vault.clone(),
         clock.clone(),
         config.retention.keep,
     ));
@@ -389,6 +391,7 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
         recorders,
         ledger: ledger.clone(),
         archive,
+        vault,
         trust: RwLock::new(Arc::new(authorities::trust(&authorities, &config)?)),
         settings: RwLock::new(Arc::new(settings(&config, mode))),
         policies: in_force.clone(),

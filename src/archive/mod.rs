@@ -14,6 +14,7 @@ use std::str::FromStr;
 use crate::durable::DurableError;
 
 pub mod files;
+pub mod vault;
 
 /// Longest name, in bytes.
 pub const NAME_BYTES_MAX: usize = 512;
@@ -110,6 +111,8 @@ pub enum Sidecar {
     /// The ledger's leaf by which the recording or its key was deleted, proven
     /// (recording/FORMAT.md section 9.6).
     Tombstone,
+    /// Names of the blobs in the vault that it keeps there, one a line.
+    Contents,
 }
 
 impl Sidecar {
@@ -120,6 +123,7 @@ impl Sidecar {
             Sidecar::Signature => "sig",
             Sidecar::Key => "age",
             Sidecar::Tombstone => "tombstone",
+            Sidecar::Contents => "contents",
         }
     }
 }

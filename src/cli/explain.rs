@@ -148,6 +148,10 @@ pub fn wants(obligations: &Obligations) -> Vec<String> {
             obligations.kept == Some(Kept::Digest),
             "of forwards and files digests only",
         ),
+        (
+            obligations.kept == Some(Kept::Vault),
+            "files in the vault, and digests only",
+        ),
         (obligations.record == RecordMode::Durable, "a durable recording"),
         (obligations.record == RecordMode::Encrypted, "an encrypted recording"),
     ] {

@@ -19,7 +19,9 @@ use portcullis_recording::spool::{ENVELOPE_FILE, MAIN_FILE, session_name, tail_f
 use portcullis_recording::{Event, Flood, Main, Piece, Segment, Writer};
 
 use super::append::{append_chunk, append_pieces, append_synced, append_taken};
+use super::blobs::Blobs;
 use super::bulk::{borrow, data_len, incompressible};
+use super::envelope::Recipients;
 use super::lines::Lines;
 use super::reserve::Share;
 use super::screens::Screens;
@@ -73,6 +75,7 @@ pub struct Spool {
     tail: Option<Arc<File>>,
     /// Tails that were closed since the last sync.
     closed: Vec<Arc<File>>,
+    blobs: Blobs,
     /// Tails whose chunk is in the main file but not synced there.
     encoded: Vec<PathBuf>,
     /// Folders with entries that are not synced.
@@ -116,6 +119,8 @@ pub struct Dirty {
 pub struct Unsynced {
     pub files: Vec<Arc<File>>,
     pub folders: Vec<PathBuf>,
+    /// A file system that is synced whole.
+    pub system: Option<PathBuf>,
     /// Tails that may go once the files are synced.
     pub tails: Vec<PathBuf>,
 }
@@ -167,6 +172,7 @@ impl Spool {
         Ok(Spool {
             main_file: file.clone(),
             closed: Vec::new(),
+            blobs: Blobs::new(folder.clone(), Recipients::default()),
             encoded: Vec::new(),
             entries: vec![folder.clone(), spools.to_owned()],
             folder,
@@ -195,6 +201,11 @@ impl Spool {
         })
     }
 
+    /// Contents of files are sealed to these, if there are any.
+    pub fn seal_blobs_to(&mut self, recipients: Recipients) {
+        self.blobs = Blobs::new(self.folder.clone(), recipients);
+    }
+
     pub fn folder(&self) -> &Path {
         &self.folder
     }
@@ -215,6 +226,7 @@ impl Spool {
         self.waiting = self.waiting.saturating_sub(self.jobs.len());
         self.jobs.clear();
         self.terminals.clear();
+        self.blobs.forget();
         self.unsigned_since = None;
     }
 
@@ -278,6 +290,13 @@ impl Spool {
                     data += data_len(event);
                     events.push(borrow(event));
                 }
+                Part::Content(piece) => {
+                    self.unsynced = true;
+                    self.blobs.take(channel, piece, &self.share)?;
+                    if !self.entries.contains(&self.folder) {
+                        self.entries.push(self.folder.clone());
+                    }
+                }
                 // Terminal input is never clear, whoever forgot to announce the terminal.
                 Part::Typed(bytes) => self.lines(channel).typed(at_ms, bytes, &mut events)?,
                 Part::Shown(bytes) => {
@@ -323,6 +342,7 @@ impl Spool {
         }
         self.expire(at_ms, true)?;
         self.terminals.clear();
+        self.blobs.forget();
         let events = [
             Event::Accounts(accounts()),
             Event::End {
@@ -535,8 +555,11 @@ impl Spool {
         let mut files = std::mem::take(&mut self.closed);
         files.extend(self.tail.clone());
         files.push(self.main_file.clone());
+        let (blobs, system) = self.blobs.take_unsynced();
+        files.extend(blobs);
         Unsynced {
             files,
+            system,
             folders: std::mem::take(&mut self.entries),
             tails: std::mem::take(&mut self.encoded),
         }

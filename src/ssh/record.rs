@@ -8,6 +8,7 @@ use super::channel::{Channel, Down, Up};
 use super::digests::Digests;
 use super::lane::{Entry, Stream};
 use super::session::Live;
+use super::transfers::{As, Seen};
 use crate::kernel::policy::Kept;
 use crate::kernel::transfer::Way;
 
@@ -19,7 +20,7 @@ use crate::kernel::transfer::Way;
 pub async fn record_input(live: &Live, channel: &Channel, batch: &[Entry<Up>]) -> Result<(), String> {
     let terminal = channel.is_terminal();
     let mut enter = false;
-    let mut files = Vec::new();
+    let mut files = Seen::default();
     {
         let at_ms = live.recorder.at_ms();
         let mut take = live.recorder.take(channel.number);
@@ -37,18 +38,17 @@ pub async fn record_input(live: &Live, channel: &Channel, batch: &[Entry<Up>]) -
                     take.typed(bytes);
                 }
                 Entry::Data { bytes, .. } => {
-                    channel.transfers.saw(at_ms, Way::Up, bytes, &mut files);
-                    if channel.transfers.digests() {
-                        digests.add(Direction::ToTarget, bytes, |event| take.event(event));
-                    } else {
-                        let before = digests.end().into_iter().chain(channel.transfers.in_full());
-                        before.for_each(|event| take.event(event));
-                        take.input(bytes);
+                    match channel.transfers.saw(at_ms, Way::Up, bytes, &live.recorder, &mut files) {
+                        As::Digest => digests.add(Direction::ToTarget, bytes, |event| take.event(event)),
+                        full @ (As::Full | As::FullFromHere) => {
+                            let before = digests.end().into_iter().chain(full.says());
+                            before.for_each(|event| take.event(event));
+                            take.input(bytes);
+                        }
                     }
                 }
                 Entry::Control(Up::Start(start)) if !terminal => {
-                    let told = channel.transfers.begin(at_ms, start);
-                    told.into_iter().for_each(|event| take.event(event));
+                    channel.transfers.begin(at_ms, start, &live.recorder).record(&mut take);
                 }
                 Entry::Control(Up::WindowChange {
                     cols,
@@ -71,7 +71,7 @@ pub async fn record_input(live: &Live, channel: &Channel, batch: &[Entry<Up>]) -
             }
         }
         digests.end().into_iter().for_each(|event| take.event(event));
-        files.into_iter().for_each(|event| take.event(event));
+        files.record(&mut take);
         take.done().map_err(|error| error.to_string())?;
     }
     if enter && live.durable() {
@@ -86,7 +86,7 @@ pub async fn record_input(live: &Live, channel: &Channel, batch: &[Entry<Up>]) -
 /// As [`record_input`].
 pub fn record_output(live: &Live, channel: &Channel, batch: &[Entry<Down>]) -> Result<(), String> {
     let terminal = channel.is_terminal();
-    let mut files = Vec::new();
+    let mut files = Seen::default();
     let at_ms = live.recorder.at_ms();
     let mut take = live.recorder.take(channel.number);
     let mut digests = Digests::default();
@@ -106,13 +106,16 @@ pub fn record_output(live: &Live, channel: &Channel, batch: &[Entry<Down>]) -> R
                 stream: Stream::Main,
                 bytes,
             } => {
-                channel.transfers.saw(at_ms, Way::Down, bytes, &mut files);
-                if channel.transfers.digests() {
-                    digests.add(Direction::ToClient, bytes, |event| take.event(event));
-                } else {
-                    let before = digests.end().into_iter().chain(channel.transfers.in_full());
-                    before.for_each(|event| take.event(event));
-                    take.output(bytes, terminal);
+                match channel
+                    .transfers
+                    .saw(at_ms, Way::Down, bytes, &live.recorder, &mut files)
+                {
+                    As::Digest => digests.add(Direction::ToClient, bytes, |event| take.event(event)),
+                    full @ (As::Full | As::FullFromHere) => {
+                        let before = digests.end().into_iter().chain(full.says());
+                        before.for_each(|event| take.event(event));
+                        take.output(bytes, terminal);
+                    }
                 }
             }
             Entry::Data {
@@ -143,6 +146,6 @@ pub fn record_output(live: &Live, channel: &Channel, batch: &[Entry<Down>]) -> R
         }
     }
     digests.end().into_iter().for_each(|event| take.event(event));
-    files.into_iter().for_each(|event| take.event(event));
+    files.record(&mut take);
     take.done().map_err(|error| error.to_string())
 }

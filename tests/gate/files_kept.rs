@@ -33,7 +33,7 @@ fn digested() -> World {
 }
 
 /// A file's worth that holds the mark in many places.
-fn payload(seed: u64, length: usize) -> Vec<u8> {
+pub fn payload(seed: u64, length: usize) -> Vec<u8> {
     let mut bytes = Pattern::new(seed).bytes(length);
     for place in bytes.chunks_mut(10_000).filter(|place| place.len() > MARK.len()) {
         place[..MARK.len()].copy_from_slice(MARK);
@@ -41,11 +41,11 @@ fn payload(seed: u64, length: usize) -> Vec<u8> {
     bytes
 }
 
-fn hash(bytes: &[u8]) -> [u8; 32] {
+pub fn hash(bytes: &[u8]) -> [u8; 32] {
     Sha256::digest(bytes).into()
 }
 
-fn moved(record: &Record) -> Vec<Moved<'static>> {
+pub fn moved(record: &Record) -> Vec<Moved<'static>> {
     let files = record.events.iter().filter_map(|timed| match &timed.event {
         Event::File(moved) => Some(moved.as_ref().clone()),
         _ => None,
@@ -54,7 +54,7 @@ fn moved(record: &Record) -> Vec<Moved<'static>> {
 }
 
 /// Bytes of one way that have a digest.
-fn of_digests(record: &Record, way: Direction) -> u64 {
+pub fn of_digests(record: &Record, way: Direction) -> u64 {
     let all = record.events.iter().map(|timed| match &timed.event {
         Event::Digest { direction, bytes, .. } if *direction == way => *bytes,
         _ => 0,
@@ -63,7 +63,7 @@ fn of_digests(record: &Record, way: Direction) -> u64 {
 }
 
 /// Files below a folder that hold the mark; and how many there are.
-fn holding_the_mark(folder: &Path) -> (usize, Vec<PathBuf>) {
+pub fn holding_the_mark(folder: &Path) -> (usize, Vec<PathBuf>) {
     let (mut all, mut held) = (0, Vec::new());
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -168,24 +168,53 @@ fn what_is_not_followed_is_kept_in_full() {
     assert!(find(&records[0].input(1), &bytes[..20_000]).is_some() && records[0].markers().is_empty());
 }
 
-/// What cannot be followed is not dark: from the bytes on that show it, all is there.
+/// What cannot be followed, or belongs to no file, is not dark: from the bytes on that show it, all is there.
 #[test]
 fn what_is_not_followed_any_more_is_in_full_from_there_on() {
-    // INIT of version 3; then what is no packet.
+    // INIT of version 3.
     const INIT: &[u8] = &[0, 0, 0, 5, 1, 0, 0, 0, 3];
-    let world = digested();
-    let mut input = INIT.to_vec();
-    input.extend_from_slice(&[0xff; 64]);
-    input.extend_from_slice(MARK);
-    finish(world.client().ssh().args(["-s", "gate", "sftp"]), &input, secs(20));
-    let record = world.bastion.only_record();
-    record.assert_sealed();
-    record.assert_balanced();
-    assert!(find(&record.input(1), MARK).is_some());
-    let digests = of_digests(&record, Direction::ToTarget) as usize;
-    assert_eq!(digests + record.input(1).len(), input.len());
-    let said = record.markers();
-    let place = |text| said.iter().position(|said| said == text);
-    assert!(place(AS_DIGESTS).unwrap() < place(IN_FULL).unwrap(), "{said:?}");
-    assert_eq!(moved(&record)[0].act, Act::Lost);
+    let mut no_packet = vec![0xff; 64];
+    no_packet.extend_from_slice(MARK);
+    // WRITE 7, of a file that nobody opened.
+    let mut of_no_file = vec![
+        6,
+        0,
+        0,
+        0,
+        7,
+        0,
+        0,
+        0,
+        1,
+        b'x',
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        MARK.len() as u8,
+    ];
+    of_no_file.extend_from_slice(MARK);
+    of_no_file.splice(0..0, (of_no_file.len() as u32).to_be_bytes());
+    for (rest, lost) in [(no_packet, true), (of_no_file, false)] {
+        let world = digested();
+        let input = [INIT, &rest].concat();
+        finish(world.client().ssh().args(["-s", "gate", "sftp"]), &input, secs(20));
+        let record = world.bastion.only_record();
+        record.assert_sealed();
+        record.assert_balanced();
+        assert!(find(&record.input(1), MARK).is_some());
+        let digests = of_digests(&record, Direction::ToTarget) as usize;
+        assert_eq!(digests + record.input(1).len(), input.len());
+        let said = record.markers();
+        let place = |text| said.iter().position(|said| said == text);
+        assert!(place(AS_DIGESTS).unwrap() < place(IN_FULL).unwrap(), "{said:?}");
+        assert_eq!(moved(&record).iter().any(|moved| moved.act == Act::Lost), lost);
+    }
 }

@@ -46,6 +46,7 @@ mod sessions;
 mod signals;
 mod strangers;
 mod terminals;
+mod vault;
 mod via;
 
 // Hostile peers and certificates, over a raw SSH peer of our own.

@@ -37,6 +37,7 @@ const PROVEN: &[Action] = &[
 ];
 const SESSION: &[Action] = &[Action::Request, Action::Connect];
 const DIGESTED: &[Action] = &[Action::Forward, Action::Exec, Action::Subsystem];
+const VAULTED: &[Action] = &[Action::Exec, Action::Subsystem];
 const RECORDED: &[Action] = &[
     Action::Request,
     Action::Connect,
@@ -159,6 +160,7 @@ fn fits(name: &str, permits: bool, actions: &BTreeSet<Action>) -> Result<(), Str
 fn recorded(value: &str, actions: &BTreeSet<Action>) -> Result<(), String> {
     let of = match value {
         "digest" => DIGESTED,
+        "vault" => VAULTED,
         "full" => RECORDED,
         _ => SESSION,
     };
@@ -200,12 +202,13 @@ fn oblige(to: &mut Obligations, name: &str, value: &str) -> Result<(), String> {
             // Who demands more of the session demands all of what it carries.
             (to.record, to.kept) = match value {
                 "digest" => (RecordMode::Full, Some(Kept::Digest)),
+                "vault" => (RecordMode::Full, Some(Kept::Vault)),
                 "full" => (RecordMode::Full, Some(Kept::Full)),
                 "durable" => (RecordMode::Durable, Some(Kept::Full)),
                 "encrypted" => (RecordMode::Encrypted, Some(Kept::Full)),
                 _ => {
                     return Err(format!(
-                        "`{value}` is no way to record: digest, full, durable or encrypted"
+                        "`{value}` is no way to record: digest, vault, full, durable or encrypted"
                     ));
                 }
             };

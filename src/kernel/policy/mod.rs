@@ -43,13 +43,16 @@ impl Kept {
     /// A digest is for connections to somewhere else and for programs that move files, and only where policy says so.
     /// Whoever broke the glass, or has somebody's agent or display, is recorded in full.
     fn of(admitted: &Admitted, request: &Request, obligations: &Obligations) -> Kept {
-        let may = match request {
+        let least = match request {
             Request::DirectTcpip { .. }
             | Request::TcpipForward { .. }
             | Request::DirectStreamlocal { .. }
-            | Request::StreamlocalForward { .. }
-            | Request::Exec { .. }
-            | Request::Subsystem { .. } => admitted.break_glass().is_none(),
+            | Request::StreamlocalForward { .. } => match obligations.kept {
+                Some(Kept::Digest) => Kept::Digest,
+                // It has no files.
+                Some(Kept::Vault | Kept::Full) | None => Kept::Full,
+            },
+            Request::Exec { .. } | Request::Subsystem { .. } => obligations.kept.unwrap_or_default(),
             Request::Connect
             | Request::Channel
             | Request::Pty
@@ -60,11 +63,11 @@ impl Kept {
             | Request::Agent
             | Request::X11
             | Request::Transfer(_)
-            | Request::Unknown { .. } => false,
+            | Request::Unknown { .. } => Kept::Full,
         };
-        match obligations.kept {
-            Some(kept) if may => kept,
-            Some(_) | None => Kept::Full,
+        match admitted.break_glass() {
+            None => least,
+            Some(_) => Kept::Full,
         }
     }
 }

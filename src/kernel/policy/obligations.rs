@@ -28,6 +28,8 @@ pub enum RecordMode {
 pub enum Kept {
     /// How many bytes, and their hashes.
     Digest,
+    /// The same, and the content of files in the vault, once each.
+    Vault,
     /// Every byte.
     #[default]
     Full,
@@ -60,7 +62,7 @@ pub struct Obligations {
     /// `@record("full"|"durable"|"encrypted")`.
     #[serde(default)]
     pub record: RecordMode,
-    /// `@record("digest"|"full")` of a forward, or of a program that moves files; nothing said: in full. Not written then:
+    /// `@record("digest"|"vault"|"full")` of a forward, or of a program that moves files; nothing said: in full. Not written then:
     /// requests are approved by the hash of what is written. Written by the name it had when it was for forwards alone.
     #[serde(default, rename = "forward", skip_serializing_if = "Option::is_none")]
     pub kept: Option<Kept>,

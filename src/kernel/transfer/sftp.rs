@@ -7,9 +7,10 @@ use std::collections::{BTreeMap, VecDeque};
 use super::limit::Limit;
 use super::open_file::OpenFile;
 use super::packet::{self, Answer, Attributes, Request, kind, status, status_words};
+use super::pool::Pool;
 use super::waiting::{Waiting, may_be_one, not_open, plain, within};
 use super::wire::{Frames, HANDLE_BYTES_MAX, Step};
-use super::{Content, Deed, Outcome, Told, Unknown, WINDOW_BYTES_MAX, Way, What, clipped};
+use super::{Content, Deed, Outcome, Told, Unknown, Way, What, clipped};
 
 /// Reads, writes and questions without an answer at once.
 const WAITING_MAX: usize = 4096;
@@ -61,8 +62,7 @@ pub struct Sftp {
     next: u32,
     writing: Option<Stretch>,
     reading: Option<Stretch>,
-    /// Bytes of memory for what comes out of order.
-    spare: usize,
+    pub(super) pool: Pool,
     /// The longest read that was answered in full, in bytes.
     full: u32,
     lengths: VecDeque<(Vec<u8>, u64)>,
@@ -85,7 +85,7 @@ impl Default for Sftp {
             next: 0,
             writing: None,
             reading: None,
-            spare: WINDOW_BYTES_MAX,
+            pool: Pool::default(),
             full: 0,
             lengths: VecDeque::new(),
             strays: false,
@@ -159,7 +159,7 @@ impl Sftp {
             }
         }
         for file in std::mem::take(&mut self.files).into_values() {
-            told.extend(file.finish(&mut self.spare, why_not).into_iter().map(Told::Deed));
+            told.extend(file.finish(&mut self.pool, why_not).into_iter().map(Told::Deed));
         }
     }
 
@@ -168,6 +168,8 @@ impl Sftp {
         self.leave(Some(Unknown::Lost), told);
         *self = Sftp {
             talk: Talk::Lost,
+            // What is to be kept of the last files is in it.
+            pool: std::mem::take(&mut self.pool),
             ..Sftp::default()
         };
         told.push(Told::Lost(why));
@@ -187,7 +189,7 @@ impl Sftp {
                 if let Some(stretch) = &mut self.writing
                     && let Some(file) = self.files.get_mut(&stretch.file)
                 {
-                    file.write(stretch.offset, data, &mut self.spare);
+                    file.write(stretch.offset, data, &mut self.pool);
                     stretch.offset = stretch.offset.saturating_add(data.len() as u64);
                     told.extend(file.overfull(What::Upload).into_iter().map(Told::Deed));
                 } else {
@@ -213,7 +215,7 @@ impl Sftp {
                 if let Some(stretch) = &mut self.reading
                     && let Some(file) = self.files.get_mut(&stretch.file)
                 {
-                    file.read(stretch.offset, data, &mut self.spare);
+                    file.read(stretch.offset, data, &mut self.pool);
                     stretch.offset = stretch.offset.saturating_add(data.len() as u64);
                     stretch.got = stretch
                         .got
@@ -595,7 +597,7 @@ impl Sftp {
     fn close_if_over(&mut self, number: u32, told: &mut Vec<Told>) {
         let over = self.files.get(&number).is_some_and(OpenFile::is_over);
         if let Some(file) = over.then(|| self.files.remove(&number)).flatten() {
-            told.extend(file.finish(&mut self.spare, None).into_iter().map(Told::Deed));
+            told.extend(file.finish(&mut self.pool, None).into_iter().map(Told::Deed));
         }
     }
 }
