@@ -7,7 +7,7 @@
 //! later) and re-encoded.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -47,8 +47,6 @@ pub const UNSIGNED_MS_MAX: u64 = 250;
 const SYNC_MS: u64 = 400;
 /// How long a segment may stay open, in ms.
 const SEGMENT_MS_MAX: u64 = 10 * 60 * 1000;
-/// Runs of bytes of files that one session may have kept in the vault.
-pub const BLOBS_MAX: u64 = 8_192;
 /// How long sealing may take once everything has been taken.
 const SEAL_WAIT: Duration = Duration::from_secs(60);
 
@@ -220,10 +218,10 @@ impl Recorders {
         let head = writer.head().clone();
         let open_leaf = writer.open_leaf().clone();
         let mut spool = Spool::create(&self.folder, writer, main, &frame, envelope.as_deref(), share.clone())?;
-        spool.seal_blobs_to(recipients);
+        spool.blobs.seal_to(recipients);
         Ok(Recorder(Arc::new(Inner {
             hidden: spool.hidden(),
-            blobs_left: AtomicU64::new(BLOBS_MAX),
+            blobs_left: AtomicU64::new(blobs::BLOBS_MAX),
             syncing: Mutex::new(()),
             clock: self.clock.clone(),
             opened_boot_ms,
@@ -402,11 +400,6 @@ impl<'e> Take<'_, 'e> {
         self.parts.push(Part::Event(Event::Stderr(bytes.as_ref().into())));
     }
 
-    /// Content of a file, for the vault.
-    pub fn content(&mut self, piece: Piece) {
-        self.parts.push(Part::Content(piece));
-    }
-
     /// Anything else.
     pub fn event(&mut self, event: Event<'e>) {
         self.parts.push(Part::Event(event));
@@ -473,20 +466,6 @@ impl Recorder {
     /// Milliseconds since the session opened.
     pub fn at_ms(&self) -> u64 {
         self.0.at_ms()
-    }
-
-    /// Lends some of the runs that may still be kept in the vault, at most so many.
-    pub fn lend_blobs(&self, most: u64) -> u64 {
-        let left = &self.0.blobs_left;
-        let before = left.fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| {
-            Some(left.saturating_sub(most))
-        });
-        before.unwrap_or_default().min(most)
-    }
-
-    /// Takes back those that did not begin.
-    pub fn take_back_blobs(&self, runs: u64) {
-        self.0.blobs_left.fetch_add(runs, Ordering::AcqRel);
     }
 
     /// Begins taking for one channel.

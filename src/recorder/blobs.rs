@@ -11,18 +11,21 @@ use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use portcullis_recording::vault::{self, Frames};
 use sha2::{Digest, Sha256};
 
-use super::RecorderError;
 use super::append::append_taken;
 use super::envelope::Recipients;
 use super::reserve::Share;
-use super::spool::failed;
+use super::spool::{Unsynced, failed};
+use super::{Part, Recorder, RecorderError, Take};
 use crate::kernel::grant::hex32;
 use crate::kernel::transfer::Piece;
 
+/// Runs of bytes of files that one session may have kept in the vault.
+pub const BLOBS_MAX: u64 = 8_192;
 /// Files that are synced one by one; of more their file system is.
 const DIRTY_MAX: usize = 16;
 
@@ -51,15 +54,20 @@ pub struct Blobs {
 
 impl Blobs {
     /// None yet.
-    pub fn new(folder: PathBuf, recipients: Recipients) -> Blobs {
+    pub fn new(folder: PathBuf) -> Blobs {
         Blobs {
             folder,
-            recipients,
+            recipients: Recipients::default(),
             open: BTreeMap::new(),
             made: 0,
             dirty: BTreeMap::new(),
             crowded: false,
         }
+    }
+
+    /// From here on they are sealed to these, if there are any.
+    pub fn seal_to(&mut self, recipients: Recipients) {
+        self.recipients = recipients;
     }
 
     /// Takes what is to be kept of a channel's files.
@@ -151,10 +159,36 @@ impl Blobs {
         self.open.clear();
     }
 
-    /// What has unsynced bytes; it counts as synced from here on. The file
-    /// system of the folder, where there are too many.
-    pub fn take_unsynced(&mut self) -> (Vec<Arc<File>>, Option<PathBuf>) {
-        let crowded = std::mem::take(&mut self.crowded).then(|| self.folder.clone());
-        (std::mem::take(&mut self.dirty).into_values().collect(), crowded)
+    /// Adds what has unsynced bytes; it counts as synced from here on.
+    pub fn take_unsynced(&mut self, to: &mut Unsynced) {
+        if self.dirty.is_empty() {
+            return;
+        }
+        to.files.extend(std::mem::take(&mut self.dirty).into_values());
+        to.folders.push(self.folder.clone());
+        to.system = std::mem::take(&mut self.crowded).then(|| self.folder.clone());
+    }
+}
+
+impl Take<'_, '_> {
+    /// Content of a file, for the vault.
+    pub fn content(&mut self, piece: Piece) {
+        self.parts.push(Part::Content(piece));
+    }
+}
+
+impl Recorder {
+    /// Lends some of the runs that may still be kept in the vault, at most so many.
+    pub fn lend_blobs(&self, most: u64) -> u64 {
+        let left = &self.0.blobs_left;
+        let before = left.fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| {
+            Some(left.saturating_sub(most))
+        });
+        before.unwrap_or_default().min(most)
+    }
+
+    /// Takes back those that did not begin.
+    pub fn take_back_blobs(&self, runs: u64) {
+        self.0.blobs_left.fetch_add(runs, Ordering::AcqRel);
     }
 }

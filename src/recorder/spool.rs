@@ -21,7 +21,6 @@ use portcullis_recording::{Event, Flood, Main, Piece, Segment, Writer};
 use super::append::{append_chunk, append_pieces, append_synced, append_taken};
 use super::blobs::Blobs;
 use super::bulk::{borrow, data_len, incompressible};
-use super::envelope::Recipients;
 use super::lines::Lines;
 use super::reserve::Share;
 use super::screens::Screens;
@@ -75,7 +74,7 @@ pub struct Spool {
     tail: Option<Arc<File>>,
     /// Tails that were closed since the last sync.
     closed: Vec<Arc<File>>,
-    blobs: Blobs,
+    pub(super) blobs: Blobs,
     /// Tails whose chunk is in the main file but not synced there.
     encoded: Vec<PathBuf>,
     /// Folders with entries that are not synced.
@@ -172,7 +171,7 @@ impl Spool {
         Ok(Spool {
             main_file: file.clone(),
             closed: Vec::new(),
-            blobs: Blobs::new(folder.clone(), Recipients::default()),
+            blobs: Blobs::new(folder.clone()),
             encoded: Vec::new(),
             entries: vec![folder.clone(), spools.to_owned()],
             folder,
@@ -199,11 +198,6 @@ impl Spool {
             unsynced: true,
             sync_watched: false,
         })
-    }
-
-    /// Contents of files are sealed to these, if there are any.
-    pub fn seal_blobs_to(&mut self, recipients: Recipients) {
-        self.blobs = Blobs::new(self.folder.clone(), recipients);
     }
 
     pub fn folder(&self) -> &Path {
@@ -293,9 +287,6 @@ impl Spool {
                 Part::Content(piece) => {
                     self.unsynced = true;
                     self.blobs.take(channel, piece, &self.share)?;
-                    if !self.entries.contains(&self.folder) {
-                        self.entries.push(self.folder.clone());
-                    }
                 }
                 // Terminal input is never clear, whoever forgot to announce the terminal.
                 Part::Typed(bytes) => self.lines(channel).typed(at_ms, bytes, &mut events)?,
@@ -555,14 +546,14 @@ impl Spool {
         let mut files = std::mem::take(&mut self.closed);
         files.extend(self.tail.clone());
         files.push(self.main_file.clone());
-        let (blobs, system) = self.blobs.take_unsynced();
-        files.extend(blobs);
-        Unsynced {
+        let mut unsynced = Unsynced {
             files,
-            system,
+            system: None,
             folders: std::mem::take(&mut self.entries),
             tails: std::mem::take(&mut self.encoded),
-        }
+        };
+        self.blobs.take_unsynced(&mut unsynced);
+        unsynced
     }
 
     /// Seals: INDEX, SEAL, seek table, synced.

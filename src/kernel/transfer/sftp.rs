@@ -50,7 +50,7 @@ enum Talk {
 }
 
 /// One SFTP channel.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Sftp {
     up: Frames,
     down: Frames,
@@ -70,28 +70,6 @@ pub struct Sftp {
     strays: bool,
     /// Of requests to open a file, by their number: as many as wait at most.
     pub(super) limits: BTreeMap<u32, Limit>,
-}
-
-impl Default for Sftp {
-    fn default() -> Sftp {
-        Sftp {
-            up: Frames::default(),
-            down: Frames::default(),
-            talk: Talk::default(),
-            waiting: BTreeMap::new(),
-            waiting_named: 0,
-            handles: BTreeMap::new(),
-            files: BTreeMap::new(),
-            next: 0,
-            writing: None,
-            reading: None,
-            pool: Pool::default(),
-            full: 0,
-            lengths: VecDeque::new(),
-            strays: false,
-            limits: BTreeMap::new(),
-        }
-    }
 }
 
 /// Why the protocol is not followed any more.
