@@ -14,8 +14,11 @@ use crate::kernel::request::{Request, Transfer};
 use crate::kernel::session::EndReason;
 use crate::kernel::transfer::Wish;
 use crate::kernel::transfer::limit::{Limit, Over};
-use crate::kernel::transfer::sieve::{Cut, Sieve, refusal};
+use crate::kernel::transfer::sieve::{Cut, OP_UNSUPPORTED, PERMISSION_DENIED, Sieve, refusal};
 use crate::recorder::Take;
+
+/// The rule that refuses what cannot be put before a policy.
+const GATE_RULE: &str = "gate.transfer";
 
 /// What a pump holds back of one channel.
 #[derive(Debug, Default)]
@@ -87,7 +90,14 @@ impl Sieving {
                     limit.into_iter().for_each(|limit| channel.transfers.limit(id, limit));
                     passed.small(&packet);
                 }
-                Err(denial) => refuse(live, channel, id, packet.len(), &denial.rule, &denial.sentence),
+                Err(denial) => refuse(
+                    live,
+                    channel,
+                    (id, packet.len()),
+                    &denial.rule,
+                    PERMISSION_DENIED,
+                    &denial.sentence,
+                ),
             },
             Cut::Use { id, head } => {
                 self.refusing = None;
@@ -97,10 +107,14 @@ impl Sieving {
                         let said = format!("no more than {} bytes of a file may cross", limit.bytes);
                         (limit.rule, said)
                     }
-                    Some(Over::Stranger) => ("gate.transfer".to_owned(), "no such open file is known here".to_owned()),
+                    Some(Over::Stranger) => (GATE_RULE.to_owned(), "no such open file is known here".to_owned()),
                 };
-                refuse(live, channel, id, head.len(), &rule, &sentence);
+                refuse(live, channel, (id, head.len()), &rule, PERMISSION_DENIED, &sentence);
                 self.refusing = Some(rule);
+            }
+            Cut::Unknown { id, packet } => {
+                let sentence = "nobody here knows what this request does to files";
+                refuse(live, channel, (id, packet.len()), GATE_RULE, OP_UNSUPPORTED, sentence);
             }
             Cut::Body(bytes) => match &self.refusing {
                 None => passed.large(whole.slice_ref(bytes)),
@@ -185,9 +199,9 @@ pub fn ask(live: &Live, channel: &Channel, wish: &Wish, plain: bool) -> Result<P
     live.decide(channel.number, request, &wish.path, &want)
 }
 
-/// Keeps a request back and answers it.
-fn refuse(live: &Live, channel: &Channel, id: u32, bytes: usize, rule: &str, sentence: &str) {
-    let answer = refusal(id, &format!("refused by rule {rule}: {sentence}"));
+/// Keeps a request of so many bytes back and answers it.
+fn refuse(live: &Live, channel: &Channel, (id, bytes): (u32, usize), rule: &str, code: u32, sentence: &str) {
+    let answer = refusal(id, code, &format!("refused by rule {rule}: {sentence}"));
     let told = channel.transfers.refused(id, rule);
     let kept = withhold(live, channel, bytes, rule, |take| {
         take.event(Event::Notice {

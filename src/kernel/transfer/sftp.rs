@@ -320,7 +320,7 @@ impl Sftp {
                 });
                 changes(What::Copy, &from, &to.unwrap_or_default())
             }
-            Request::Other => Waiting::Nothing,
+            Request::Other | Request::Unknown => Waiting::Nothing,
         })
     }
 

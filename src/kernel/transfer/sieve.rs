@@ -8,7 +8,9 @@ use super::wire::{Frames, Malformed, Step};
 use super::{What, Wish};
 
 /// SSH_FX_PERMISSION_DENIED (draft-ietf-secsh-filexfer-02 section 7).
-const PERMISSION_DENIED: u32 = 3;
+pub const PERMISSION_DENIED: u32 = 3;
+/// SSH_FX_OP_UNSUPPORTED.
+pub const OP_UNSUPPORTED: u32 = 8;
 /// Longest sentence of an answer, in bytes.
 const SENTENCE_BYTES_MAX: usize = 512;
 
@@ -26,6 +28,11 @@ pub enum Cut<'i> {
     Use {
         id: u32,
         head: Vec<u8>,
+    },
+    /// A request of which nobody knows what it does to files.
+    Unknown {
+        id: u32,
+        packet: Vec<u8>,
     },
     /// What follows the head that came last.
     Body(&'i [u8]),
@@ -74,6 +81,11 @@ impl Sieve {
             cuts.push(Cut::Use { id, head });
             return Ok(());
         }
+        if request == Request::Unknown {
+            let packet = raw.to_vec();
+            cuts.push(Cut::Unknown { id, packet });
+            return Ok(());
+        }
         let wishes = wishes(request);
         if !wishes.is_empty() {
             let packet = raw.to_vec();
@@ -83,7 +95,9 @@ impl Sieve {
         match cuts.last_mut() {
             // Small requests go on together.
             Some(Cut::Pass(before)) => before.extend_from_slice(raw),
-            Some(Cut::Ask { .. } | Cut::Use { .. } | Cut::Body(_)) | None => cuts.push(Cut::Pass(raw.to_vec())),
+            Some(Cut::Ask { .. } | Cut::Use { .. } | Cut::Unknown { .. } | Cut::Body(_)) | None => {
+                cuts.push(Cut::Pass(raw.to_vec()))
+            }
         }
         Ok(())
     }
@@ -121,17 +135,18 @@ fn wishes(request: Request<'_>) -> Vec<Wish> {
         | Request::FStat { .. }
         | Request::FSetStat { .. }
         | Request::Copy { .. }
-        | Request::Other => Vec::new(),
+        | Request::Other
+        | Request::Unknown => Vec::new(),
     }
 }
 
-/// The answer to a request that is refused: a STATUS with the sentence in it.
-pub fn refusal(id: u32, sentence: &str) -> Vec<u8> {
+/// The answer to a request that is refused: a STATUS of this code with the sentence in it.
+pub fn refusal(id: u32, code: u32, sentence: &str) -> Vec<u8> {
     let most = sentence.floor_char_boundary(SENTENCE_BYTES_MAX);
     let said = sentence.get(..most).unwrap_or_default().as_bytes();
     let mut packet = vec![kind::STATUS];
     packet.extend(id.to_be_bytes());
-    packet.extend(PERMISSION_DENIED.to_be_bytes());
+    packet.extend(code.to_be_bytes());
     for text in [said, b"en"] {
         packet.extend(u32::try_from(text.len()).unwrap_or_default().to_be_bytes());
         packet.extend(text);
@@ -159,6 +174,7 @@ mod tests {
                         passed.extend(packet);
                     }
                     Cut::Use { head, .. } => passed.extend(head),
+                    Cut::Unknown { id, .. } => panic!("{id} is known"),
                     Cut::Body(bytes) => passed.extend_from_slice(bytes),
                 }
             }
@@ -191,6 +207,28 @@ mod tests {
             assert!(passed == stream, "cut {cut}");
             assert_eq!(asked, [1, 6, 8]);
         }
+    }
+
+    #[test]
+    fn a_request_that_nobody_knows_is_told_apart() {
+        let extended = |id, name: &[u8]| Packet::of(kind::EXTENDED, id).string(name).string(b"/x").bytes();
+        let init = vec![0, 0, 0, 5, kind::INIT, 0, 0, 0, 3];
+        // LINK of version 6, and an extension of mod_sftp.
+        let link = Packet::of(21, 2).string(b"/x").string(b"/y").bytes();
+        let stream = [
+            init,
+            extended(1, b"copy-file"),
+            link,
+            extended(3, b"statvfs@openssh.com"),
+        ]
+        .concat();
+        let mut sieve = Sieve::default();
+        let cuts = sieve.cut(&stream).unwrap();
+        let unknown = cuts.iter().filter_map(|cut| match cut {
+            Cut::Unknown { id, .. } => Some(*id),
+            Cut::Pass(_) | Cut::Ask { .. } | Cut::Use { .. } | Cut::Body(_) => None,
+        });
+        assert_eq!(unknown.collect::<Vec<_>>(), [1, 2]);
     }
 
     #[test]
@@ -235,7 +273,7 @@ mod tests {
 
     #[test]
     fn a_refusal_is_an_answer() {
-        let refusal = refusal(7, "refused by rule r: not here");
+        let refusal = refusal(7, PERMISSION_DENIED, "refused by rule r: not here");
         assert_eq!(packet::answer(&refusal[4..]), Some((7, packet::Answer::Status(3))));
     }
 
