@@ -11,26 +11,35 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
 use portcullis_recording::event::ChannelAccount;
 use portcullis_recording::{Event, Head, Sealed, WriteError, Writer};
 
 use crate::clock::Clock;
 use crate::keeper::{Keeper, KeeperError};
-use crate::kernel::transfer::Piece;
+use crate::kernel::labels::Labels;
 
 mod append;
 mod blobs;
 mod bulk;
+mod commands;
+mod dirty;
 mod envelope;
+mod job;
 mod lines;
 mod pace;
+mod programs;
+mod read_lines;
 mod recovery;
 mod reserve;
 mod screens;
+mod scroll;
 mod spool;
+mod take;
+mod tally;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_commands;
 mod workers;
 
 pub use envelope::{RECIPIENTS_MIN, Recipients};
@@ -38,6 +47,9 @@ pub use recovery::{LeftOver, Recovered, recover_all};
 use reserve::Share;
 pub use reserve::{Kept, Reserve};
 use spool::{Hidden, Spool};
+use take::Part;
+pub use take::Take;
+pub use tally::{Files, Tally};
 use workers::Workers;
 
 /// How long what was written may stay unsigned, in ms.
@@ -110,6 +122,9 @@ pub struct Finished {
     pub folder: PathBuf,
     pub sealed: Sealed,
     pub bytes: u64,
+    /// What the server may keep of it even if it is encrypted; of a session
+    /// whose recorder failed nobody has it.
+    pub tally: Option<Tally>,
 }
 
 /// Makes recorders; owns the spool folder and the workers.
@@ -171,14 +186,20 @@ impl Recorders {
         self.folder.clone()
     }
 
-    /// Opens the recording of one session: its folder, its head, signed by the node.
+    /// Opens the recording of one session: its folder, its head, signed by the
+    /// node. Its commands get these labels.
     ///
     /// # Errors
     /// [`RecorderError`]; there is no session then.
-    pub async fn open(&self, head: Head, on_failure: OnFailure) -> Result<Recorder, RecorderError> {
+    pub async fn open(
+        &self,
+        head: Head,
+        labels: Arc<Labels>,
+        on_failure: OnFailure,
+    ) -> Result<Recorder, RecorderError> {
         self.reserve.check()?;
-        self.begin(head, on_failure, Share::new(self.reserve.clone(), false))
-            .await
+        let share = Share::new(self.reserve.clone(), false);
+        self.begin(head, labels, on_failure, share).await
     }
 
     /// Opens that of a break-glass session: on a full disk it lives in the room
@@ -186,10 +207,15 @@ impl Recorders {
     ///
     /// # Errors
     /// As [`Recorders::open`].
-    pub async fn open_break_glass(&self, head: Head, on_failure: OnFailure) -> Result<Recorder, RecorderError> {
+    pub async fn open_break_glass(
+        &self,
+        head: Head,
+        labels: Arc<Labels>,
+        on_failure: OnFailure,
+    ) -> Result<Recorder, RecorderError> {
         let share = Share::new(self.reserve.clone(), true);
         self.make_way();
-        self.begin(head, on_failure, share).await
+        self.begin(head, labels, on_failure, share).await
     }
 
     /// Before a break-glass session: on a full disk its room is given to it.
@@ -197,7 +223,13 @@ impl Recorders {
         self.reserve.make_way();
     }
 
-    async fn begin(&self, mut head: Head, on_failure: OnFailure, share: Arc<Share>) -> Result<Recorder, RecorderError> {
+    async fn begin(
+        &self,
+        mut head: Head,
+        labels: Arc<Labels>,
+        on_failure: OnFailure,
+        share: Arc<Share>,
+    ) -> Result<Recorder, RecorderError> {
         head.node_key = self.keeper.node_key();
         head.clamp();
         let recipients = self.recipients.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -217,7 +249,15 @@ impl Recorders {
         let opened_boot_ms = self.clock.now().boot_ms;
         let head = writer.head().clone();
         let open_leaf = writer.open_leaf().clone();
-        let mut spool = Spool::create(&self.folder, writer, main, &frame, envelope.as_deref(), share.clone())?;
+        let mut spool = Spool::create(
+            &self.folder,
+            writer,
+            main,
+            &frame,
+            envelope.as_deref(),
+            share.clone(),
+            labels,
+        )?;
         spool.blobs.seal_to(recipients);
         Ok(Recorder(Arc::new(Inner {
             hidden: spool.hidden(),
@@ -348,84 +388,6 @@ impl Inner {
     }
 }
 
-/// What is taken in one write. Nothing is taken before [`Take::done`].
-pub struct Take<'r, 'e> {
-    recorder: &'r Recorder,
-    channel: u32,
-    parts: Vec<Part<'e>>,
-}
-
-/// One thing to record.
-pub(crate) enum Part<'e> {
-    Event(Event<'e>),
-    /// Input of a terminal: under its line's key.
-    Typed(&'e [u8]),
-    /// Output of a terminal: what the echo rule looks at.
-    Shown(&'e [u8]),
-    /// Content of a file, for the vault.
-    Content(Piece),
-}
-
-impl Part<'_> {
-    fn is_payload(&self) -> bool {
-        match self {
-            // A digest stands for payload that moves on as soon as it is taken.
-            Part::Event(event) => bulk::data_len(event) > 0 || matches!(event, Event::Digest { .. }),
-            Part::Typed(_) | Part::Shown(_) | Part::Content(_) => true,
-        }
-    }
-}
-
-impl<'e> Take<'_, 'e> {
-    /// Input that is no terminal's.
-    pub fn input(&mut self, bytes: &'e Bytes) {
-        self.parts.push(Part::Event(Event::Input(bytes.as_ref().into())));
-    }
-
-    /// Input of a terminal.
-    pub fn typed(&mut self, bytes: &'e Bytes) {
-        self.parts.push(Part::Typed(bytes));
-    }
-
-    /// Output.
-    pub fn output(&mut self, bytes: &'e Bytes, terminal: bool) {
-        self.parts.push(match terminal {
-            true => Part::Shown(bytes),
-            false => Part::Event(Event::Output(bytes.as_ref().into())),
-        });
-    }
-
-    /// Standard error.
-    pub fn stderr(&mut self, bytes: &'e Bytes) {
-        self.parts.push(Part::Event(Event::Stderr(bytes.as_ref().into())));
-    }
-
-    /// Anything else.
-    pub fn event(&mut self, event: Event<'e>) {
-        self.parts.push(Part::Event(event));
-    }
-
-    /// Takes all of it.
-    ///
-    /// # Errors
-    /// When it could not be appended; none of it may move on then.
-    pub fn done(self) -> Result<(), RecorderError> {
-        if self.parts.is_empty() {
-            return Ok(());
-        }
-        let (channel, parts) = (self.channel, self.parts);
-        let inner = &self.recorder.0;
-        // What was taken before still gets its accounts and its seal.
-        if parts.iter().any(Part::is_payload)
-            && let Err(error) = inner.share.check()
-        {
-            (inner.on_failure)(error.to_string());
-            return Err(error);
-        }
-        inner.with(|spool, at_ms| spool.take(at_ms, channel, &parts))
-    }
-}
-
 impl Recorder {
     /// The head of the recording.
     pub fn head(&self) -> &Head {
@@ -453,7 +415,7 @@ impl Recorder {
     ) -> Result<portcullis_recording::LedgerLeaf, RecorderError> {
         let main = self.0.lock().main();
         let (leaf, file) = {
-            let main = spool::lock(&main);
+            let main = job::lock(&main);
             (main.main.check_leaf(), main.file.clone())
         };
         // Not under the lock: the next chunk does not wait for it.
@@ -470,11 +432,7 @@ impl Recorder {
 
     /// Begins taking for one channel.
     pub fn take<'e>(&self, channel: u32) -> Take<'_, 'e> {
-        Take {
-            recorder: self,
-            channel,
-            parts: Vec::new(),
-        }
+        Take::new(self, channel)
     }
 
     /// Takes one event.

@@ -15,7 +15,7 @@ use crate::text;
 const LOOK_CHUNKS_MAX: usize = 16;
 
 /// Remarks that become no marker.
-const QUIET: [&str; 5] = ["channel", "decision", "closed", text::DIGEST, text::FILE];
+const QUIET: [&str; 6] = ["channel", "decision", "closed", text::DIGEST, text::FILE, text::COMMAND];
 
 /// Which of the two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

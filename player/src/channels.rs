@@ -106,6 +106,7 @@ impl Channels {
             | Event::Marker { .. }
             | Event::Accounts(_)
             | Event::File(_)
+            | Event::Command(_)
             | Event::End { .. } => {}
         }
     }

@@ -10,7 +10,7 @@ use crate::channels::{Channels, Runs};
 use crate::grid::{GRIDS_MAX, SIZE_DEFAULT, Stream};
 use crate::lines::Lines;
 use crate::plain::{self, Utf8};
-use crate::text::remark;
+use crate::text::{remark, said_of};
 use crate::watch::Watch;
 
 /// Characters of a line that are shown of a hit.
@@ -209,7 +209,7 @@ impl Finder {
         }
         let mut search = Search {
             query,
-            at_ms: timed.at_ms,
+            at_ms: said_of(timed),
             channel: timed.channel,
             each,
         };

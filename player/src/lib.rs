@@ -28,6 +28,7 @@
 pub mod asciicast;
 pub mod channels;
 mod cli;
+pub mod commands;
 pub mod envelope;
 pub mod failure;
 pub mod files;

@@ -275,7 +275,8 @@ impl Playback {
             | Event::ClockStep { .. }
             | Event::Accounts(_)
             | Event::Digest { .. }
-            | Event::File(_) => 0,
+            | Event::File(_)
+            | Event::Command(_) => 0,
         }
     }
 

@@ -6,6 +6,7 @@ use portcullis_recording::event::{Direction, Event, NoticeHow, Party, Timed};
 use serde::Serialize;
 
 use crate::channels::{Channels, Runs};
+use crate::commands;
 use crate::failure::Failure;
 use crate::grid::{GRIDS_MAX, SIZE_DEFAULT, Stream};
 use crate::lines::Lines;
@@ -20,6 +21,8 @@ const REMARK_CHARS_MAX: usize = 4096;
 pub const DIGEST: &str = "digest";
 /// What a remark about a file is called.
 pub const FILE: &str = "file";
+/// What a remark about a command is called.
+pub const COMMAND: &str = "command";
 /// Channels whose text is kept apart; the rest is only counted.
 const CHANNELS_MAX: usize = 256;
 
@@ -158,6 +161,7 @@ impl Teller<'_> {
             Event::Digest { .. } if self.choice.channel.is_none() => Ok(()),
             event => match remark(event) {
                 Some((kind, text)) if self.choice.input || kind != "hidden input" => {
+                    let at_ms = said_of(timed);
                     self.remark(channel, Remark { at_ms, kind, text })
                 }
                 _ => Ok(()),
@@ -319,6 +323,14 @@ impl Teller<'_> {
     }
 }
 
+/// When that was which an event tells, in ms: commands are told behind what they showed.
+pub fn said_of(timed: &Timed<'_>) -> u64 {
+    if let Event::Command(command) = &timed.event {
+        return command.began_ms;
+    }
+    timed.at_ms
+}
+
 /// What an event says, in words: its kind and a text that is safe to show. Output, input and sizes say nothing.
 pub fn remark(event: &Event<'_>) -> Option<(&'static str, String)> {
     let shown = |bytes: &[u8]| plain::bytes(bytes.trim_ascii(), REMARK_CHARS_MAX);
@@ -399,6 +411,7 @@ pub fn remark(event: &Event<'_>) -> Option<(&'static str, String)> {
             (DIGEST, format!("{bytes} bytes {way}, not kept, SHA-256 {hash}"))
         }
         Event::File(moved) => (FILE, shown(moved::words(moved).as_bytes())),
+        Event::Command(command) => (COMMAND, shown(commands::words(command).as_bytes())),
         Event::End { code, text } => ("end", shown(format!("{code}: {text}").as_bytes())),
         Event::Output(_)
         | Event::Input(_)

@@ -16,7 +16,7 @@ use std::process::Command;
 
 use portcullis_recording::event::Event;
 use portcullis_recording::spool::{ENVELOPE_FILE, MAIN_FILE, tail_file};
-use portcullis_recording::{Batch, LineCipher};
+use portcullis_recording::{Around, Batch, LineCipher};
 use support::locked::{CONTENT_KEY, envelope, open};
 use support::*;
 
@@ -123,12 +123,12 @@ fn the_canary_is_in_no_file_at_any_time() {
             rows: 24,
             dump: CANARY.into(),
         };
+        let around = Around {
+            keyframes: &[(1, screen)],
+            behind: &[],
+        };
         // Level 1 leaves most of the text in literals.
-        let mut chunk = w
-            .close_tail()
-            .unwrap()
-            .encode(&tail, &[(1, screen)], 1, &mut main)
-            .unwrap();
+        let mut chunk = w.close_tail().unwrap().encode(&tail, around, 1, &mut main).unwrap();
         spool.append(MAIN_FILE, &mut chunk);
         fs::remove_file(spool.desk.path(&name)).unwrap();
         let mut batch = Batch::new();

@@ -172,27 +172,15 @@ fn text_has_what_happened_in_its_place() {
 #[test]
 fn execs_and_transfers_are_told_apart() {
     let here = Desk::new();
-    let allowed = |at_ms, channel, action: &'static str, allowed| {
-        (
-            at_ms,
-            channel,
-            Event::Decision {
-                action: action.into(),
-                allowed,
-                rule: "grant".into(),
-                code: "ok".into(),
-            },
-        )
-    };
     here.sealed(
         "e.pcr",
         &[vec![
             request(0, 1, "exec", b"uname -a"),
-            allowed(1, 1, "exec", true),
+            decision(1, 1, "exec", true),
             out(2, "Linux \x1b[1mdb1\x1b[0m\nsecond"),
             (3, 1, Event::Stderr(b"warn\n".to_vec().into())),
             request(4, 2, "subsystem", b"sftp"),
-            allowed(5, 2, "subsystem", false),
+            decision(5, 2, "subsystem", false),
             (6, 2, Event::Output(vec![0; 500].into())),
             end(9),
         ]],
@@ -203,12 +191,17 @@ fn execs_and_transfers_are_told_apart() {
     }
     let ran = here.run(&["commands", "e.pcr", "--trust", "trust.toml", "--json"]);
     let rows: Vec<serde_json::Value> = ran.out.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    let told: Vec<_> = rows
+        .iter()
+        .map(|row| (&row["command"], &row["allowed"], &row["rule"]))
+        .collect();
+    let rule = serde_json::Value::from("grant");
     assert_eq!(
-        (&rows[0]["command"], &rows[0]["allowed"]),
-        (&"uname -a".into(), &true.into())
-    );
-    assert_eq!(
-        (&rows[1]["command"], &rows[1]["allowed"]),
-        (&"sftp".into(), &false.into())
+        told,
+        [
+            (&"sftp".into(), &false.into(), &rule),
+            (&"uname -a".into(), &true.into(), &rule)
+        ],
+        "nothing was told of what became of it"
     );
 }

@@ -349,6 +349,53 @@ fn a_region_is_withheld_whatever_is_in_it() {
     assert!(!holds(&unpacked[0], "mysql") && !holds(&unpacked[0], "plain"));
 }
 
+/// Three commands and what they printed, told in a chunk behind.
+fn with_commands() -> Vec<Vec<Row>> {
+    let shown = vec![
+        size(0, 40, 6),
+        request(1, 1, "shell", b""),
+        out(100, "$ first\r\n"),
+        out(200, "$ second hunter2\r\n"),
+        out(300, "$ third\r\n"),
+        out(400, "$ fourth\r\n"),
+    ];
+    let told = vec![
+        out(500, "$ "),
+        command(500, (100, 150), "first"),
+        command(500, (200, 250), "second hunter2"),
+        command(500, (300, 350), "third"),
+        command(500, (400, 450), "fourth"),
+        end(500),
+    ];
+    vec![shown, told]
+}
+
+#[test]
+fn commands_tell_nothing_that_was_taken_away() {
+    let here = desk();
+    here.sealed("a.pcr", &with_commands());
+    let listed = |file: &str| here.run(&["commands", file, "--trust", "trust.toml"]).out;
+    let ran = redact(&here, &["--text", SECRET]);
+    assert_eq!(ran.code, Some(0), "{}{}", ran.out, ran.err);
+    assert_clean(&here, "b.pcr", SECRET);
+    let told = listed("b.pcr");
+    assert!(told.contains("second ███████\n") && told.contains("third"), "{told}");
+
+    // What ran at the time goes, and what may have been typed then: that behind it.
+    for more in [
+        &["--from", "0.2", "--to", "0.21"][..],
+        &["--from", "0.24", "--to", "0.26", "--input"],
+    ] {
+        std::fs::remove_file(here.path("b.pcr")).unwrap();
+        let ran = redact(&here, more);
+        assert_eq!(ran.code, Some(0), "{}{}", ran.out, ran.err);
+        let told = listed("b.pcr");
+        let names = |name: &str| told.contains(name);
+        assert!(names("first") && names("fourth"), "{told}");
+        assert!(!names("second") && !names("third"), "{told}");
+    }
+}
+
 #[test]
 fn a_copy_of_a_copy_marks_both() {
     let here = desk();

@@ -12,9 +12,9 @@ use crate::segment::compressed;
 use crate::writer::WriteError;
 
 /// Bytes kept back for the columns' headers and the salt.
-const COLUMNS_BYTES: usize = (1 << 6) + SALT_EVENT_BYTES;
+pub(crate) const COLUMNS_BYTES: usize = (1 << 6) + SALT_EVENT_BYTES;
 /// Most bytes of one event's header in columns: dt, kind, channel, length.
-const HEADER_BYTES_MAX: usize = 7 + 1 + 5 + 4;
+pub(crate) const HEADER_BYTES_MAX: usize = 7 + 1 + 5 + 4;
 
 /// Events waiting to become one chunk. None of them is *taken* before the chunk's bytes are in the main file.
 #[derive(Debug, Default)]

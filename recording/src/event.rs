@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use crate::command::Command;
 use crate::head::Version;
 use crate::moved::Moved;
 pub use crate::payload::PayloadError;
@@ -239,6 +240,8 @@ pub enum Event<'a> {
     },
     /// What was done to a file, as its protocol says.
     File(Box<Moved<'a>>),
+    /// A command that was run, as it was read: an index, not evidence.
+    Command(Box<Command<'a>>),
 }
 
 /// Kind bytes (FORMAT.md section 5.1).
@@ -291,6 +294,8 @@ pub mod kind {
     pub const DIGEST: u8 = 0x35;
     /// File.
     pub const FILE: u8 = 0x36;
+    /// Command.
+    pub const COMMAND: u8 = 0x37;
     /// Sealed row: only in tail files of encrypted recordings, never an event.
     pub const SEALED_ROW: u8 = 0x7E;
     /// CHECK record: only in tail files, never an event.
@@ -304,7 +309,7 @@ pub mod kind {
 /// The version that brought a kind of event.
 pub(crate) fn since(kind: u8) -> Version {
     match kind {
-        kind::DIGEST | kind::FILE => Version::Three,
+        kind::DIGEST | kind::FILE | kind::COMMAND => Version::Three,
         _ => Version::One,
     }
 }
@@ -337,6 +342,7 @@ impl Event<'_> {
             Event::End { .. } => kind::END,
             Event::Digest { .. } => kind::DIGEST,
             Event::File(_) => kind::FILE,
+            Event::Command(_) => kind::COMMAND,
         }
     }
 
@@ -448,6 +454,7 @@ impl Event<'_> {
                 sha256,
             },
             Event::File(moved) => Event::File(Box::new(moved.into_owned())),
+            Event::Command(command) => Event::Command(Box::new(command.into_owned())),
         }
     }
 }

@@ -48,6 +48,7 @@ mod tail;
 mod tail_chain;
 
 pub mod batch;
+pub mod command;
 pub mod event;
 pub mod flood;
 pub mod head;
@@ -90,7 +91,7 @@ pub use recover::{Recovery, recover};
 pub use redact::{Redactor, Replacement};
 pub use redaction::Redaction;
 pub use seal::{Seal, SealKind, Sealed};
-pub use segment::{Segment, TailText};
+pub use segment::{Around, Segment, TailText};
 pub use trust::Trust;
 pub use verified::{Unverified, Verified};
 pub use verify::{Verdict, verify, verify_spool};

@@ -42,6 +42,16 @@ pub const FILE_CODE_BYTES_MAX: usize = 64;
 pub const FILE_RANGES_MAX: usize = 64;
 /// No file has more bytes.
 pub const FILE_BYTES_MAX: u64 = i64::MAX as u64;
+/// Bytes of the text of a command, and of what was read instead.
+pub const COMMAND_TEXT_BYTES_MAX: usize = 16 << 10;
+/// Bytes of what a command's context is called.
+pub const COMMAND_CONTEXT_BYTES_MAX: usize = 256;
+/// Bytes of a command's working directory.
+pub const COMMAND_DIRECTORY_BYTES_MAX: usize = 4096;
+/// Labels of a command.
+pub const COMMAND_LABELS_MAX: usize = 32;
+/// Bytes of a command's label.
+pub const COMMAND_LABEL_BYTES_MAX: usize = 64;
 /// Bytes of a keyframe's terminal dump.
 pub const KEYFRAME_DUMP_BYTES_MAX: usize = 512 << 10;
 /// Channels listed in one Accounts event.

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use crate::cbor::{Malformed, Reader, Writer};
+use crate::command::Command;
 use crate::event::{ChannelAccount, Direction, Event, NoticeHow, Party, kind, since};
 use crate::head::Version;
 use crate::limits::{
@@ -148,6 +149,7 @@ impl<'a> Event<'a> {
                 w.array(3).uint(direction.code()).uint(*bytes).bytes(sha256);
             }
             Event::File(moved) => moved.encode(&mut w),
+            Event::Command(command) => command.encode(&mut w),
         }
         w.into_bytes()
     }
@@ -343,6 +345,7 @@ fn structured<'a>(version: Version, kind: u8, r: &mut Reader<'a>) -> Result<Opti
             }
         }
         kind::FILE => Event::File(Box::new(Moved::decode(r)?)),
+        kind::COMMAND => Event::Command(Box::new(Command::decode(r)?)),
         _ => return Ok(None),
     }))
 }

@@ -3,9 +3,10 @@
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
+use crate::batch::{COLUMNS_BYTES, HEADER_BYTES_MAX};
 use crate::chunk::{FLAG_KEYFRAME, FLAG_LINE_KEYS};
 use crate::columns::encode_columns;
-use crate::event::{Event, PayloadError, kind};
+use crate::event::{Event, PayloadError, Timed, kind, since};
 use crate::fault::Why;
 use crate::frame::{Skip, compress};
 use crate::head::Version;
@@ -22,6 +23,7 @@ use crate::writer::WriteError;
 /// no chunk can follow.
 pub struct Segment {
     pub(crate) h0: [u8; 32],
+    pub(crate) version: Version,
     pub(crate) index: u64,
     pub(crate) key: EpochKey,
     /// Of an encrypted recording.
@@ -31,18 +33,14 @@ pub struct Segment {
     pub(crate) len: u64,
 }
 
-/// What a terminal emulator must be fed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Screen<'a> {
-    /// Bytes of the terminal's output.
-    Bytes(&'a [u8]),
-    /// A new size.
-    Size {
-        /// Columns.
-        cols: u32,
-        /// Rows.
-        rows: u32,
-    },
+/// What a chunk has besides the events of its tail.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Around<'e> {
+    /// The screens at the start of this segment, put before the events; those over `KEYFRAMES_BYTES_MAX` in sum are left out.
+    pub keyframes: &'e [(u32, Event<'e>)],
+    /// What was read off the events and is put behind them, at the time of the last; those for which the chunk has no room
+    /// are left out.
+    pub behind: &'e [(u32, Event<'e>)],
 }
 
 impl Segment {
@@ -61,37 +59,44 @@ impl Segment {
         if tail_bytes.len() as u64 != self.len || sha256(tail_bytes) != self.sha256 {
             return Err(WriteError::TailDiffers);
         }
-        let Some(keys) = &self.keys else {
-            return Ok(TailText(Cow::Borrowed(tail_bytes)));
+        let clear = match &self.keys {
+            None => Cow::Borrowed(tail_bytes),
+            Some(keys) => match tail::in_clear(tail_bytes, keys) {
+                Ok((clear, None)) => Cow::Owned(clear),
+                Ok((_, Some(_))) | Err(_) => return Err(WriteError::TailDiffers),
+            },
         };
-        match tail::in_clear(tail_bytes, keys) {
-            Ok((clear, None)) => Ok(TailText(Cow::Owned(clear))),
-            Ok((_, Some(_))) | Err(_) => Err(WriteError::TailDiffers),
-        }
-    }
-
-    /// [`TailText::outputs`] of a clear recording's tail; an encrypted one's must be [`Segment::read`] first.
-    pub fn outputs<'t>(
-        &self,
-        tail_bytes: &'t [u8],
-    ) -> Result<impl Iterator<Item = (u64, u32, Screen<'t>)> + use<'t>, WriteError> {
-        match self.read(tail_bytes)?.0 {
-            Cow::Borrowed(clear) => outputs(clear),
-            Cow::Owned(_) => Err(WriteError::Encrypted),
-        }
+        Ok(TailText {
+            clear,
+            sha256: self.sha256,
+        })
     }
 
     /// Re-encodes the tail as its final chunk: released lines in clear, hidden lines as one blob, columns, one zstd
-    /// frame at `level`, after `keyframes` (the screens at the start of this segment; those over
-    /// `KEYFRAMES_BYTES_MAX` in sum are left out); encrypted if the recording is. Gives the chunk and its leaf, to be appended to the main file;
-    /// once they are durable there, the tail file can go.
+    /// frame at `level`, with what is `around` them; encrypted if the recording is. Gives the chunk and its leaf, to be
+    /// appended to the main file; once they are durable there, the tail file can go.
     pub fn encode(
         self,
         tail_bytes: &[u8],
-        keyframes: &[(u32, Event<'_>)],
+        around: Around<'_>,
         level: i32,
         main: &mut Main,
     ) -> Result<Vec<u8>, WriteError> {
+        let text = self.read(tail_bytes)?;
+        self.encode_read(&text, around, level, main)
+    }
+
+    /// [`Segment::encode`] of what [`Segment::read`] gave of this segment's tail.
+    pub fn encode_read(
+        self,
+        text: &TailText<'_>,
+        around: Around<'_>,
+        level: i32,
+        main: &mut Main,
+    ) -> Result<Vec<u8>, WriteError> {
+        if text.sha256 != self.sha256 {
+            return Err(WriteError::TailDiffers);
+        }
         if main.h0() != self.h0 {
             return Err(WriteError::OtherSession);
         }
@@ -101,13 +106,13 @@ impl Segment {
                 wanted: self.index,
             });
         }
-        let text = self.read(tail_bytes)?;
-        let rows = rows(&text.0)?;
+        let rows = rows(&text.clear)?;
         let lines = Lines::of(&rows);
         let kept = lines.settle(&rows);
         let first_ms = kept.first().ok_or(WriteError::Empty)?.at_ms;
         let last_ms = kept.last().map_or(first_ms, |e| e.at_ms);
-        let screens = encode_keyframes(keyframes)?;
+        let screens = encode_keyframes(around.keyframes)?;
+        let behind = self.encode_behind(around.behind, &screens, &kept)?;
 
         let mut events = Vec::with_capacity(screens.len() + kept.len());
         for (channel, payload) in &screens {
@@ -119,6 +124,12 @@ impl Segment {
             });
         }
         events.extend(kept.iter().map(Settled::raw));
+        events.extend(behind.iter().map(|(channel, kind, payload)| RawEvent {
+            at_ms: last_ms,
+            channel: *channel,
+            kind: *kind,
+            payload,
+        }));
         let salt = self.key.salt();
         events.push(RawEvent::salt(last_ms, &salt));
         let raw = encode_columns(&events);
@@ -141,28 +152,55 @@ impl Segment {
             .ok_or(WriteError::TooManyChunks)?;
         Ok([frame, leaf].concat())
     }
-}
 
-/// The bytes of a closed tail in clear, checked to be those that were written.
-pub struct TailText<'t>(Cow<'t, [u8]>);
-
-impl TailText<'_> {
-    /// What the terminals of this segment showed, in order: time, channel, and bytes or size. Feeding it to the
-    /// emulators gives the keyframes of the chunk after this one.
-    pub fn outputs(&self) -> Result<impl Iterator<Item = (u64, u32, Screen<'_>)>, WriteError> {
-        outputs(&self.0)
+    /// As many of them as the chunk has room for.
+    fn encode_behind(
+        &self,
+        events: &[(u32, Event<'_>)],
+        screens: &[(u32, Vec<u8>)],
+        kept: &[Settled<'_>],
+    ) -> Result<Vec<(u32, u8, Vec<u8>)>, WriteError> {
+        let before = screens.iter().map(|(_, payload)| payload.len());
+        let before = before.chain(kept.iter().map(|event| event.payload.len()));
+        let full: usize = COLUMNS_BYTES + before.map(|bytes| bytes + HEADER_BYTES_MAX).sum::<usize>();
+        let mut room = CHUNK_RAW_BYTES_MAX.saturating_sub(full);
+        let mut behind = Vec::new();
+        for (channel, event) in events {
+            let kind = event.kind();
+            if since(kind) > self.version {
+                return Err(PayloadError::UnknownKind(kind).into());
+            }
+            let payload = event.payload()?;
+            let Some(left) = room.checked_sub(payload.len() + HEADER_BYTES_MAX) else {
+                break;
+            };
+            room = left;
+            behind.push((*channel, kind, payload.into_owned()));
+        }
+        Ok(behind)
     }
 }
 
-fn outputs(clear: &[u8]) -> Result<impl Iterator<Item = (u64, u32, Screen<'_>)>, WriteError> {
-    Ok(rows(clear)?.into_iter().filter_map(|row| {
-        let screen = match decode(row.kind, row.payload) {
-            Ok(Some(Event::Output(_))) => Screen::Bytes(row.payload),
-            Ok(Some(Event::Resize { cols, rows, .. })) => Screen::Size { cols, rows },
-            _ => return None,
-        };
-        Some((row.at_ms, row.channel, screen))
-    }))
+/// The bytes of a closed tail in clear, checked to be those that were written.
+pub struct TailText<'t> {
+    clear: Cow<'t, [u8]>,
+    /// Of the tail as it lies in its file.
+    sha256: [u8; 32],
+}
+
+impl TailText<'_> {
+    /// The events of this segment, in order and as they lie in the tail: lines of input under their keys. What is read off
+    /// them gives the keyframes of the chunk after this one and what stands behind the events of this one.
+    pub fn events(&self) -> Result<impl Iterator<Item = Timed<'_>>, WriteError> {
+        Ok(rows(&self.clear)?.into_iter().filter_map(|row| {
+            let event = decode(row.kind, row.payload).ok()??;
+            Some(Timed {
+                at_ms: row.at_ms,
+                channel: row.channel,
+                event,
+            })
+        }))
+    }
 }
 
 /// A payload that this crate has written just now.

@@ -278,6 +278,7 @@ impl Writer {
         let (key, keys) = self.turn(next, sha256);
         Ok(Segment {
             h0: self.h0,
+            version: self.head.version,
             index,
             key,
             keys,

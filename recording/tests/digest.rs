@@ -7,7 +7,7 @@ use std::io::Cursor;
 use ed25519_dalek::Signer;
 use portcullis_recording::event::{Direction, Event, PayloadError, kind};
 use portcullis_recording::limits::DIGEST_BYTES_MAX;
-use portcullis_recording::{Batch, Redactor, Replacement, Timed, Version, Writer, recover, verify};
+use portcullis_recording::{Around, Batch, Redactor, Replacement, Timed, Version, Writer, recover, verify};
 use support::sealed::{ENVELOPE, content_key, open_encrypted_in};
 use support::{entropy, head_in, node, open, open_in, out, sha256, trust};
 
@@ -37,7 +37,12 @@ fn it_is_read_as_it_was_written_by_tail_flood_and_batch() {
     let mut tail = Vec::new();
     w.open_tail(&mut tail).unwrap();
     w.push(1, 1, &three()[0], &mut tail).unwrap();
-    file.extend(w.close_tail().unwrap().encode(&tail, &[], 3, &mut main).unwrap());
+    file.extend(
+        w.close_tail()
+            .unwrap()
+            .encode(&tail, Around::default(), 3, &mut main)
+            .unwrap(),
+    );
     let mut flood = w.into_flood(&main).unwrap();
     let (event, mut pieces) = (three()[1].clone(), Vec::new());
     flood.push(2, 1, &event, &mut pieces).unwrap();

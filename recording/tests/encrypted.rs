@@ -7,10 +7,9 @@ use std::io::{Cursor, Read};
 use ed25519_dalek::Signer;
 use portcullis_recording::event::Event;
 use portcullis_recording::limits::ENVELOPE_BYTES_MAX;
-use portcullis_recording::segment::Screen;
 use portcullis_recording::{
-    Batch, ChunkKind, ContentKey, Fault, LineCipher, Timed, Verdict, Verified, Version, Why, WriteError, Writer,
-    recover, verify, verify_spool,
+    Around, Batch, ChunkKind, ContentKey, Fault, LineCipher, Timed, Verdict, Verified, Version, Why, WriteError,
+    Writer, recover, verify, verify_spool,
 };
 use support::sealed::{ENVELOPE, content_key, open_encrypted, small_encrypted};
 use support::{STEP, entropy, head_in, node, out, small, trust};
@@ -158,7 +157,7 @@ fn bulk_has_no_way_around_encryption() {
 }
 
 #[test]
-fn screens_are_fed_from_what_was_read_back() {
+fn what_is_read_off_a_tail_comes_from_what_was_read_back() {
     let (mut w, ..) = open_encrypted(1);
     let mut tail = Vec::new();
     w.open_tail(&mut tail).unwrap();
@@ -166,14 +165,15 @@ fn screens_are_fed_from_what_was_read_back() {
     w.check(2, &mut tail).unwrap();
     w.push(3, 2, &out(b"too"), &mut tail).unwrap();
     let segment = w.close_tail().unwrap();
-    assert_eq!(segment.outputs(&tail).err(), Some(WriteError::Encrypted));
     assert_eq!(segment.read(&tail[1..]).err(), Some(WriteError::TailDiffers));
     let text = segment.read(&tail).unwrap();
-    let outputs: Vec<_> = text.outputs().unwrap().collect();
-    assert_eq!(
-        outputs,
-        [(1, 1, Screen::Bytes(b"shown")), (3, 2, Screen::Bytes(b"too"))]
-    );
+    let events: Vec<_> = text.events().unwrap().collect();
+    let said = |at_ms, channel, bytes| Timed {
+        at_ms,
+        channel,
+        event: out(bytes),
+    };
+    assert_eq!(events, [said(1, 1, b"shown"), said(3, 2, b"too")]);
 }
 
 /// What terminal data, commands, environment and notes a session may hold, all with the canary in it.
@@ -224,12 +224,11 @@ fn no_byte_that_is_written_is_in_clear() {
             rows: 24,
             dump: CANARY.into(),
         };
-        file.extend(
-            w.close_tail()
-                .unwrap()
-                .encode(&tail, &[(1, screen)], 1, &mut main)
-                .unwrap(),
-        );
+        let around = Around {
+            keyframes: &[(1, screen)],
+            behind: &[],
+        };
+        file.extend(w.close_tail().unwrap().encode(&tail, around, 1, &mut main).unwrap());
         let mut batch = Batch::new();
         for event in canaries() {
             batch.push(10 * round + 1, 1, &event).unwrap();
@@ -279,7 +278,12 @@ fn crashed() -> (Vec<u8>, Vec<(u64, Vec<u8>)>) {
     let (mut tail, mut closed, mut live) = (Vec::new(), Vec::new(), Vec::new());
     w.open_tail(&mut tail).unwrap();
     w.push(1, 1, &out(b"one "), &mut tail).unwrap();
-    main.extend(w.close_tail().unwrap().encode(&tail, &[], 3, &mut state).unwrap());
+    main.extend(
+        w.close_tail()
+            .unwrap()
+            .encode(&tail, Around::default(), 3, &mut state)
+            .unwrap(),
+    );
     w.open_tail(&mut closed).unwrap();
     let mut line = LineCipher::new(1, [8; 32]);
     w.push(10, 1, &line.seal(b"id\r").unwrap(), &mut closed).unwrap();

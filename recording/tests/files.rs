@@ -7,7 +7,7 @@ use std::io::Cursor;
 use portcullis_recording::event::{Event, PayloadError, kind};
 use portcullis_recording::limits::{FILE_BYTES_MAX, FILE_PATH_BYTES_MAX, FILE_RANGES_MAX};
 use portcullis_recording::moved::{Act, Moved, Outcome, Range};
-use portcullis_recording::{Version, verify};
+use portcullis_recording::{Around, Version, verify};
 use support::{open, open_in, sha256, trust};
 
 fn upload() -> Moved<'static> {
@@ -59,7 +59,12 @@ fn it_is_read_as_it_was_written() {
     for event in each() {
         w.push(9, 1, &event, &mut tail).unwrap();
     }
-    file.extend(w.close_tail().unwrap().encode(&tail, &[], 3, &mut main).unwrap());
+    file.extend(
+        w.close_tail()
+            .unwrap()
+            .encode(&tail, Around::default(), 3, &mut main)
+            .unwrap(),
+    );
     file.extend(w.finish(&mut main, 10, "exit", "").unwrap().0);
     let mut verified = verify(Cursor::new(&file), &trust(), None).unwrap();
     let read: Vec<_> = verified

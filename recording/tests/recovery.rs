@@ -6,7 +6,9 @@ use std::io::Cursor;
 
 use ed25519_dalek::Signer;
 use portcullis_recording::event::Event;
-use portcullis_recording::{ChunkKind, LineCipher, Verdict, Why, recover, recover::RecoverError, verify, verify_spool};
+use portcullis_recording::{
+    Around, ChunkKind, LineCipher, Verdict, Why, recover, recover::RecoverError, verify, verify_spool,
+};
 use support::{STEP, node, open, out, small, trust};
 
 /// A spool: main file, tails.
@@ -21,7 +23,12 @@ fn crashed() -> Spool {
     let mut tail = Vec::new();
     w.open_tail(&mut tail).unwrap();
     w.push(1, 1, &out(b"one "), &mut tail).unwrap();
-    main.extend(w.close_tail().unwrap().encode(&tail, &[], 3, &mut main_state).unwrap());
+    main.extend(
+        w.close_tail()
+            .unwrap()
+            .encode(&tail, Around::default(), 3, &mut main_state)
+            .unwrap(),
+    );
     let mut closed = Vec::new();
     w.open_tail(&mut closed).unwrap();
     let mut line = LineCipher::new(1, [8; 32]);

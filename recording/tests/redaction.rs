@@ -8,7 +8,7 @@ use ed25519_dalek::Signer;
 use portcullis_recording::event::{Event, Timed};
 use portcullis_recording::redact::{RedactError, Redactor, Replacement};
 use portcullis_recording::redaction::MARK;
-use portcullis_recording::{Batch, Fault, Main, Trust, Verdict, Verified, Why, Writer, verify};
+use portcullis_recording::{Around, Batch, Fault, Main, Trust, Verdict, Verified, Why, Writer, verify};
 use support::redaction::redactor;
 use support::tamper::redacting;
 use support::*;
@@ -153,7 +153,12 @@ fn same_events(entropy_of: u8) -> Vec<Vec<u8>> {
     let mut tail = Vec::new();
     w.open_tail(&mut tail).unwrap();
     events.iter().for_each(|event| w.push(1, 1, event, &mut tail).unwrap());
-    file.extend(w.close_tail().unwrap().encode(&tail, &[], 3, &mut main).unwrap());
+    file.extend(
+        w.close_tail()
+            .unwrap()
+            .encode(&tail, Around::default(), 3, &mut main)
+            .unwrap(),
+    );
     let mut batch = Batch::new();
     events.iter().for_each(|event| batch.push(2, 1, event).unwrap());
     file.extend(w.put_batch(batch, 3, &mut main).unwrap());

@@ -7,7 +7,7 @@ use std::io::{Cursor, Read, Write};
 use std::process::{Command, Stdio};
 
 use portcullis_recording::event::Event;
-use portcullis_recording::{ChunkKind, LineCipher, Unverified, Verdict, verify, verify_spool};
+use portcullis_recording::{Around, ChunkKind, LineCipher, Unverified, Verdict, verify, verify_spool};
 use support::{Forger, draw, one_of_each, open, out, rows, small, trust};
 
 #[test]
@@ -139,7 +139,7 @@ fn a_key_in_a_later_chunk_resolves_an_earlier_line() {
         tails.push((w.close_tail().unwrap(), tail));
     }
     for (segment, tail) in tails {
-        file.extend(segment.encode(&tail, &[], 3, &mut main).unwrap());
+        file.extend(segment.encode(&tail, Around::default(), 3, &mut main).unwrap());
     }
     file.extend(w.finish(&mut main, 5, "exit", "").unwrap().0);
     let mut v = verify(Cursor::new(&file), &trust(), None).unwrap();
@@ -216,7 +216,12 @@ fn a_live_spool_is_a_prefix_and_a_main_file_alone_is_not_a_recording() {
     let mut first = Vec::new();
     w.open_tail(&mut first).unwrap();
     w.push(1, 1, &out(b"one"), &mut first).unwrap();
-    file.extend(w.close_tail().unwrap().encode(&first, &[], 3, &mut main).unwrap());
+    file.extend(
+        w.close_tail()
+            .unwrap()
+            .encode(&first, Around::default(), 3, &mut main)
+            .unwrap(),
+    );
     let mut second = Vec::new();
     w.open_tail(&mut second).unwrap();
     w.push(2, 1, &out(b"two"), &mut second).unwrap();

@@ -6,6 +6,8 @@
 
 mod support;
 
+#[path = "vectors/commands.rs"]
+mod commands;
 #[path = "vectors/crashed.rs"]
 mod crashed;
 #[path = "vectors/digests.rs"]
@@ -82,6 +84,7 @@ fn vectors() -> Vec<Vector> {
         redacted::vectors(),
         digests::vectors(),
         files::vectors(),
+        commands::vectors(),
     ]
     .into_iter()
     .flatten()

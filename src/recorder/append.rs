@@ -5,11 +5,12 @@ use std::fs::File;
 use std::io::{IoSlice, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use portcullis_recording::Piece;
+use portcullis_recording::{Around, Piece, Timed};
 
 use super::RecorderError;
+use super::job::{Job, lock};
 use super::reserve::Room;
-use super::spool::{Job, failed, lock};
+use super::spool::failed;
 
 /// Slices given to one writev (IOV_MAX is 1024).
 const SLICES_MAX: usize = 512;
@@ -33,26 +34,37 @@ pub fn encode(job: Job, room: Room<'_>) -> Result<(), RecorderError> {
 /// Appends a segment's chunk and leaf; answers with the length before.
 pub fn append_chunk(job: Job, room: Room<'_>) -> Result<u64, RecorderError> {
     let bytes = std::fs::read(&job.path).map_err(failed("cannot be read back"))?;
+    let text = job.segment.read(&bytes)?;
     let mut guard = lock(&job.main);
     let main = &mut *guard;
     let keyframes = main.screens.keyframes();
-    if !job.terminals.is_empty() {
-        let text = job.segment.read(&bytes)?;
-        let outputs = text.outputs()?;
-        // What is drawn comes from the target: an emulator that panics over it
-        // costs the keyframes, not the recording.
-        let screens = &mut main.screens;
-        if catch_unwind(AssertUnwindSafe(|| screens.follow(outputs, &job.terminals))).is_err() {
-            tracing::error!(
-                segment = job.segment.index(),
-                "the terminal emulator failed; no more keyframes"
-            );
-            main.screens.stop();
-        }
+    let events: Vec<Timed<'_>> = job.before.into_iter().chain(text.events()?).collect();
+    let (screens, commands) = (&mut main.screens, &mut main.commands);
+    commands.note(&events);
+    // What is drawn comes from the target: an emulator or a reader that panics
+    // over it costs keyframes and commands, not the recording.
+    let read = catch_unwind(AssertUnwindSafe(|| {
+        commands.read(&events, &job.entered, screens);
+        commands.keep(&job.terminals);
+    }));
+    if read.is_err() {
+        tracing::error!(
+            segment = job.segment.index(),
+            "the terminal emulator failed; no more keyframes, and no commands of terminals"
+        );
+        screens.stop();
+        commands.stop();
     }
-    main.screens.keep(&job.terminals);
+    screens.keep(&job.terminals);
+    if job.last {
+        commands.finish(events.last().map_or(0, |timed| timed.at_ms));
+    }
+    let around = Around {
+        keyframes: &keyframes,
+        behind: &commands.take(job.last),
+    };
     let before = main.file.metadata().map_err(failed("cannot be measured"))?.len();
-    let chunk = job.segment.encode(&bytes, &keyframes, job.level, &mut main.main)?;
+    let chunk = job.segment.encode_read(&text, around, job.level, &mut main.main)?;
     append(&main.file, &chunk, room).map_err(failed("cannot be appended to"))?;
     Ok(before)
 }

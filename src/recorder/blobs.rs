@@ -17,10 +17,11 @@ use portcullis_recording::vault::{self, Frames};
 use sha2::{Digest, Sha256};
 
 use super::append::append_taken;
+use super::dirty::Unsynced;
 use super::envelope::Recipients;
 use super::reserve::Share;
-use super::spool::{Unsynced, failed};
-use super::{Part, Recorder, RecorderError, Take};
+use super::spool::failed;
+use super::{Recorder, RecorderError};
 use crate::kernel::grant::hex32;
 use crate::kernel::transfer::Piece;
 
@@ -167,13 +168,6 @@ impl Blobs {
         to.files.extend(std::mem::take(&mut self.dirty).into_values());
         to.folders.push(self.folder.clone());
         to.system = std::mem::take(&mut self.crowded).then(|| self.folder.clone());
-    }
-}
-
-impl Take<'_, '_> {
-    /// Content of a file, for the vault.
-    pub fn content(&mut self, piece: Piece) {
-        self.parts.push(Part::Content(piece));
     }
 }
 

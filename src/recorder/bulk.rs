@@ -16,6 +16,19 @@ pub fn data_len(event: &Event<'_>) -> usize {
     }
 }
 
+/// Whether an event says what a channel runs, or how its terminal is.
+pub fn is_of_commands(event: &Event<'_>) -> bool {
+    matches!(
+        event,
+        Event::Request { .. }
+            | Event::Decision { .. }
+            | Event::Marker { .. }
+            | Event::ExitStatus(_)
+            | Event::ChannelClose { .. }
+            | Event::Resize { .. }
+    )
+}
+
 /// The same event without copying its bytes.
 pub fn borrow<'a>(event: &'a Event<'_>) -> Event<'a> {
     match event {

@@ -45,10 +45,21 @@ impl Lines {
         }
     }
 
+    /// The terminal's size, in columns and rows.
+    pub fn sized(&mut self, columns: u32, rows: u32) {
+        self.gate.sized(columns, rows);
+    }
+
     /// When the first finished line will have waited too long, in session ms.
     pub fn due_ms(&self) -> Option<u64> {
         let ended = self.ciphers.values().filter_map(|line| line.ended_ms).min()?;
         Some(ended.saturating_add(ECHO_WAIT_MS))
+    }
+
+    /// Lines whose Enter is typed, and which are not decided.
+    pub fn entered(&self) -> impl Iterator<Item = u64> {
+        let ended = self.ciphers.iter().filter(|(_, line)| line.ended_ms.is_some());
+        ended.map(|(line, _)| *line)
     }
 
     /// Turns typed bytes into sealed pieces, with the releases they decide.

@@ -255,6 +255,7 @@ fn keep_originals(folder: &Path) -> std::io::Result<()> {
 fn finished(folder: &Path, path: PathBuf, sealed: Sealed) -> Result<Finished, String> {
     let bytes = sealed.file_bytes();
     Ok(Finished {
+        tally: None,
         path,
         folder: folder.to_owned(),
         sealed,

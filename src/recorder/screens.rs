@@ -1,21 +1,21 @@
-//! Terminals' screens at segment borders, for keyframes.
+//! Terminals' screens at segment borders, for keyframes and for who reads
+//! commands off them.
 //!
 //! No emulator lives between segments: only its dump does, a few kilobytes.
 //! The emulator runs in the sealing worker, never in the session's path.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use avt::Terminal;
 use portcullis_recording::Event;
-use portcullis_recording::segment::Screen;
 
 /// Largest grid that is emulated; the true size is recorded beside it.
 const COLS_MAX: u32 = 500;
 const ROWS_MAX: u32 = 200;
-/// Terminals of one session that get keyframes.
+/// Terminals of one session that are emulated.
 const TERMINALS_MAX: usize = 16;
 
-#[derive(Default)]
 struct Saved {
     cols: u32,
     rows: u32,
@@ -29,6 +29,13 @@ struct Saved {
 pub struct Screens {
     saved: BTreeMap<u32, Saved>,
     stopped: bool,
+}
+
+/// The emulators of one segment.
+pub struct Running<'s> {
+    saved: &'s mut BTreeMap<u32, Saved>,
+    stopped: bool,
+    terminals: BTreeMap<u32, Terminal>,
 }
 
 impl Screens {
@@ -61,48 +68,74 @@ impl Screens {
         self.saved.retain(|channel, _| terminals.contains(channel));
     }
 
-    /// Follows one segment's terminal output.
-    pub fn follow<'t>(&mut self, outputs: impl Iterator<Item = (u64, u32, Screen<'t>)>, terminals: &[u32]) {
-        if self.stopped {
-            return;
+    /// Begins a segment. What [`Running::save`] was not called on is lost.
+    pub fn run(&mut self) -> Running<'_> {
+        Running {
+            saved: &mut self.saved,
+            stopped: self.stopped,
+            terminals: BTreeMap::new(),
         }
-        let mut running: BTreeMap<u32, Terminal> = BTreeMap::new();
-        for (_, channel, screen) in outputs {
-            if !terminals.contains(&channel) {
-                continue;
-            }
-            if !self.saved.contains_key(&channel) && self.saved.len() >= TERMINALS_MAX {
-                continue;
-            }
-            let saved = self.saved.entry(channel).or_insert_with(|| Saved {
-                cols: 80,
-                rows: 24,
-                ..Saved::default()
-            });
-            if let Screen::Size { cols, rows } = screen {
-                saved.cols = cols.clamp(1, COLS_MAX);
-                saved.rows = rows.clamp(1, ROWS_MAX);
-            }
-            let size = (saved.cols as usize, saved.rows as usize);
-            let terminal = match running.entry(channel) {
-                std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
-                std::collections::btree_map::Entry::Vacant(entry) => {
-                    let Ok(mut terminal) = Terminal::new(size.0, size.1) else {
-                        continue;
-                    };
-                    terminal.feed(saved.dump.as_str());
-                    entry.insert(terminal)
-                }
-            };
-            match screen {
-                Screen::Size { .. } => terminal.resize(size.0, size.1),
-                Screen::Bytes(bytes) => {
-                    let text = decode(&mut saved.torn, bytes);
-                    terminal.feed(text.as_str());
-                }
+    }
+}
+
+impl Running<'_> {
+    /// Whether this channel has a terminal that is emulated.
+    pub fn has(&self, channel: u32) -> bool {
+        self.saved.contains_key(&channel)
+    }
+
+    /// A new size, or a new terminal; whether it is emulated.
+    pub fn resize(&mut self, channel: u32, cols: u32, rows: u32) -> bool {
+        if self.stopped || !self.has(channel) && self.saved.len() >= TERMINALS_MAX {
+            return false;
+        }
+        let (cols, rows) = (cols.clamp(1, COLS_MAX), rows.clamp(1, ROWS_MAX));
+        self.saved.entry(channel).or_insert_with(|| Saved {
+            cols,
+            rows,
+            dump: String::new(),
+            torn: Vec::new(),
+        });
+        // What was saved was drawn at the size before.
+        if let Some(terminal) = self.terminal(channel) {
+            terminal.resize(cols as usize, rows as usize);
+        }
+        if let Some(saved) = self.saved.get_mut(&channel) {
+            (saved.cols, saved.rows) = (cols, rows);
+        }
+        true
+    }
+
+    /// A channel's emulator.
+    pub fn terminal(&mut self, channel: u32) -> Option<&mut Terminal> {
+        let saved = self.saved.get(&channel)?;
+        match self.terminals.entry(channel) {
+            Entry::Occupied(entry) => Some(entry.into_mut()),
+            Entry::Vacant(entry) => {
+                let mut terminal = Terminal::new(saved.cols as usize, saved.rows as usize).ok()?;
+                terminal.feed(saved.dump.as_str());
+                Some(entry.insert(terminal))
             }
         }
-        for (channel, terminal) in running {
+    }
+
+    /// A channel's output as text, with replacement characters where it is none.
+    pub fn decode(&mut self, channel: u32, bytes: &[u8]) -> String {
+        match self.saved.get_mut(&channel) {
+            Some(saved) => decode(&mut saved.torn, bytes),
+            None => String::new(),
+        }
+    }
+
+    /// A channel's terminal is gone.
+    pub fn end(&mut self, channel: u32) {
+        self.terminals.remove(&channel);
+        self.saved.remove(&channel);
+    }
+
+    /// Keeps what the screens show now.
+    pub fn save(self) {
+        for (channel, terminal) in self.terminals {
             if let Some(saved) = self.saved.get_mut(&channel) {
                 saved.dump = terminal.dump();
             }
@@ -148,13 +181,17 @@ mod tests {
     #[test]
     fn a_screen_survives_the_border() {
         let mut screens = Screens::default();
-        let first: [(u64, u32, Screen); 2] = [
-            (0, 1, Screen::Size { cols: 20, rows: 3 }),
-            (1, 1, Screen::Bytes(b"hello \xe2\x82")),
-        ];
-        screens.follow(first.into_iter(), &[1]);
-        let second: [(u64, u32, Screen); 1] = [(2, 1, Screen::Bytes(b"\xac!"))];
-        screens.follow(second.into_iter(), &[1]);
+        let mut show = |bytes: &[u8], size: Option<(u32, u32)>| {
+            let mut running = screens.run();
+            if let Some((cols, rows)) = size {
+                assert!(running.resize(1, cols, rows));
+            }
+            let text = running.decode(1, bytes);
+            running.terminal(1).unwrap().feed(text.as_str());
+            running.save();
+        };
+        show(b"hello \xe2\x82", Some((20, 3)));
+        show(b"\xac!", None);
         let frames = screens.keyframes();
         let [
             (
@@ -172,6 +209,17 @@ mod tests {
         let mut terminal = Terminal::new(20, 3).unwrap();
         terminal.feed(dump.as_ref());
         assert_eq!(terminal.screen().line(0).unwrap().text().trim_end(), "hello \u{20ac}!");
+    }
+
+    #[test]
+    fn terminals_are_bounded() {
+        let mut screens = Screens::default();
+        let mut running = screens.run();
+        let given = (0..40).filter(|channel| running.resize(*channel, 80, 24)).count();
+        assert_eq!(given, TERMINALS_MAX);
+        running.end(0);
+        assert!(running.resize(99, 80, 24) && !running.has(0));
+        assert!(running.terminal(0).is_none());
     }
 
     #[test]

@@ -11,20 +11,25 @@ use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use portcullis_recording::event::ChannelAccount;
 use portcullis_recording::limits::SEGMENT_BYTES_TARGET;
 use portcullis_recording::spool::{ENVELOPE_FILE, MAIN_FILE, session_name, tail_file};
-use portcullis_recording::{Event, Flood, Main, Piece, Segment, Writer};
+use portcullis_recording::{Event, Flood, Main, Piece, Timed, Writer};
 
 use super::append::{append_chunk, append_pieces, append_synced, append_taken};
 use super::blobs::Blobs;
-use super::bulk::{borrow, data_len, incompressible};
+use super::bulk::{borrow, data_len, incompressible, is_of_commands};
+use super::commands::Commands;
+use super::dirty::{Dirty, Unsynced};
+use super::job::{Job, MainFile, lock};
 use super::lines::Lines;
 use super::reserve::Share;
 use super::screens::Screens;
+use super::tally::Tally;
 use super::{Finished, Part, RecorderError, SEGMENT_MS_MAX, pace};
+use crate::kernel::labels::Labels;
 
 /// Data taken at once from which on it goes straight into the main file, in bytes.
 const BULK_BYTES_MIN: usize = 16 * 1024;
@@ -36,24 +41,10 @@ const BULK_CHUNK_BYTES: u64 = 1024 * 1024 - 256 * 1024;
 const LEVEL_INLINE: i32 = 1;
 /// Tails re-encoded in place whose chunks are not synced yet.
 const INLINE_TAILS_MAX: usize = 4;
+/// Events in bulk chunks that wait for a tail.
+const ASIDE_MAX: usize = 1024;
 /// Capacity of the write buffer that is kept between writes, in bytes.
 const BUFFER_BYTES_KEPT: usize = 4096;
-
-/// The file that becomes the recording.
-pub struct MainFile {
-    pub file: Arc<File>,
-    pub main: Main,
-    pub screens: Screens,
-}
-
-/// A closed segment on its way into the main file.
-pub struct Job {
-    pub segment: Segment,
-    pub path: PathBuf,
-    pub main: Arc<Mutex<MainFile>>,
-    pub level: i32,
-    pub terminals: Vec<u32>,
-}
 
 #[expect(clippy::large_enum_variant, reason = "few at a time, and moved once")]
 enum Mode {
@@ -87,6 +78,11 @@ pub struct Spool {
     /// The accounts and the end are in: nothing more is taken.
     ended: bool,
     jobs: VecDeque<Job>,
+    /// What happened in bulk chunks since the last tail, as far as it is about commands.
+    aside: Vec<Timed<'static>>,
+    /// The open tail has something of a terminal.
+    shows: bool,
+    tally: Tally,
     waiting: usize,
     volume: u64,
     buffer: Vec<u8>,
@@ -104,32 +100,8 @@ pub struct Spool {
 /// accounts can ask for them while it is held.
 pub type Hidden = Arc<Mutex<BTreeMap<u32, u64>>>;
 
-/// What the workers must be told.
-#[derive(Default)]
-pub struct Dirty {
-    pub sign: bool,
-    pub sync: bool,
-    /// Lines to be looked at, in session ms.
-    pub echo_at: Option<u64>,
-}
-
-/// What a sync has to see to.
-#[derive(Default)]
-pub struct Unsynced {
-    pub files: Vec<Arc<File>>,
-    pub folders: Vec<PathBuf>,
-    /// A file system that is synced whole.
-    pub system: Option<PathBuf>,
-    /// Tails that may go once the files are synced.
-    pub tails: Vec<PathBuf>,
-}
-
 pub(super) fn failed(what: &'static str) -> impl Fn(std::io::Error) -> RecorderError {
     move |error| RecorderError::io(what, &error)
-}
-
-pub(super) fn lock(main: &Mutex<MainFile>) -> MutexGuard<'_, MainFile> {
-    main.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Spool {
@@ -149,6 +121,7 @@ impl Spool {
         head: &[u8],
         envelope: Option<&[u8]>,
         share: Arc<Share>,
+        labels: Arc<Labels>,
     ) -> Result<Spool, RecorderError> {
         let folder = spools.join(session_name(&writer.head().session_id));
         std::fs::DirBuilder::new()
@@ -181,6 +154,7 @@ impl Spool {
                 file,
                 main,
                 screens: Screens::default(),
+                commands: Commands::new(labels),
             })),
             tail: None,
             tail_since_ms: 0,
@@ -189,6 +163,9 @@ impl Spool {
             hidden: Hidden::default(),
             ended: false,
             jobs: VecDeque::new(),
+            aside: Vec::new(),
+            shows: false,
+            tally: Tally::default(),
             waiting: 0,
             volume: 0,
             buffer: Vec::new(),
@@ -243,8 +220,8 @@ impl Spool {
         Dirty { sign, sync, echo_at }
     }
 
-    pub fn terminal(&mut self, channel: u32, _cols: u32, _rows: u32) {
-        self.lines(channel);
+    pub fn terminal(&mut self, channel: u32, cols: u32, rows: u32) {
+        self.lines(channel).sized(cols, rows);
     }
 
     fn lines(&mut self, channel: u32) -> &mut Lines {
@@ -280,6 +257,11 @@ impl Spool {
                     {
                         lines.expire(at_ms, true, &mut events);
                         *self.ended_terminals.entry(channel).or_default() += 1;
+                    }
+                    if let Event::Resize { cols, rows, .. } = event
+                        && let Some(lines) = self.terminals.get_mut(&channel)
+                    {
+                        lines.sized(*cols, *rows);
                     }
                     data += data_len(event);
                     events.push(borrow(event));
@@ -334,6 +316,8 @@ impl Spool {
         self.expire(at_ms, true)?;
         self.terminals.clear();
         self.blobs.forget();
+        // By a tail, whatever came before: what is read off the session goes behind its last events.
+        self.end_bulk(at_ms)?;
         let events = [
             Event::Accounts(accounts()),
             Event::End {
@@ -342,12 +326,20 @@ impl Spool {
             },
         ];
         self.write(at_ms, 0, &events, 0)?;
-        self.end_bulk(at_ms)?;
-        self.close_tail(at_ms)
+        self.close_tail(at_ms)?;
+        if let Some(job) = self.jobs.back_mut() {
+            job.last = true;
+        }
+        Ok(())
     }
 
     fn write(&mut self, at_ms: u64, channel: u32, events: &[Event<'_>], data: usize) -> Result<(), RecorderError> {
         self.unsynced = true;
+        events.iter().for_each(|event| self.tally.note(event));
+        if !self.terminals.is_empty() {
+            self.end_bulk(at_ms)?;
+            self.shows = true;
+        }
         if data >= BULK_BYTES_MIN && self.terminals.is_empty() && incompressible(events) {
             self.begin_bulk(at_ms)?;
         }
@@ -436,7 +428,11 @@ impl Spool {
             main: self.main.clone(),
             level: pace::level(self.waiting, self.volume),
             terminals: self.terminals.keys().copied().collect(),
+            entered: self.terminals.values().flat_map(Lines::entered).collect(),
+            before: std::mem::take(&mut self.aside),
+            last: false,
         });
+        self.shows = false;
         Ok(())
     }
 
@@ -450,7 +446,8 @@ impl Spool {
             return Ok(());
         }
         if writer.tail_is_open() {
-            let small = writer.tail_len() <= SMALL_TAIL_BYTES && self.encoded.len() < INLINE_TAILS_MAX;
+            // A terminal's is read as well, which takes longer.
+            let small = writer.tail_len() <= SMALL_TAIL_BYTES && self.encoded.len() < INLINE_TAILS_MAX && !self.shows;
             self.close_tail(at_ms)?;
             if !small {
                 return Ok(());
@@ -474,7 +471,7 @@ impl Spool {
 
     fn write_bulk(&mut self, at_ms: u64, channel: u32, events: &[Event<'_>], data: usize) -> Result<(), RecorderError> {
         let full = match &self.mode {
-            Mode::Bulk(flood) => flood.raw_len() >= BULK_CHUNK_BYTES,
+            Mode::Bulk(flood) => flood.raw_len() >= BULK_CHUNK_BYTES || self.aside.len() >= ASIDE_MAX,
             Mode::Tail(_) | Mode::Gone => false,
         };
         if full {
@@ -490,6 +487,10 @@ impl Spool {
         let mut pieces: Vec<Piece<'_>> = Vec::with_capacity(events.len() * 2);
         for event in events {
             flood.push(at_ms, channel, event, &mut pieces)?;
+            if is_of_commands(event) {
+                let event = event.clone().into_owned();
+                self.aside.push(Timed { at_ms, channel, event });
+            }
         }
         append_pieces(&self.main_file, &pieces, self.share.taking()).map_err(failed("cannot be appended to"))?;
         self.unsigned_since.get_or_insert(at_ms);
@@ -565,7 +566,10 @@ impl Spool {
         let (bytes, sealed) = writer.finish(&mut main.main, at_ms, code, text)?;
         append_synced(&main.file, &bytes, self.share.sealing(), File::sync_all)?;
         let bytes = sealed.file_bytes();
+        let mut tally = std::mem::take(&mut self.tally);
+        tally.add_commands(main.commands.tally());
         Ok(Finished {
+            tally: Some(tally),
             path: self.folder.join(MAIN_FILE),
             folder: self.folder.clone(),
             sealed,

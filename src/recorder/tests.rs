@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use bytes::Bytes;
 use portcullis_recording::SealKind;
 use portcullis_recording::event::Party;
 
@@ -11,16 +12,20 @@ use crate::issue::file_keeper::{FileKeeper, Rules};
 use crate::issue::keys::{self, CaHome};
 use crate::kernel::echo::ECHO_WAIT_MS;
 
-struct Bench {
-    folder: tempfile::TempDir,
+pub(super) struct Bench {
+    pub(super) folder: tempfile::TempDir,
     keeper: Arc<FileKeeper>,
     recorders: Arc<Recorders>,
-    recorder: Recorder,
+    pub(super) recorder: Recorder,
     failures: Arc<AtomicUsize>,
 }
 
+fn labels() -> Arc<Labels> {
+    Arc::new(Labels::load(crate::kernel::labels::BUILTIN).unwrap())
+}
+
 impl Bench {
-    async fn new() -> Bench {
+    pub(super) async fn new() -> Bench {
         let folder = tempfile::tempdir().unwrap();
         let keys_folder = folder.path().join("keys");
         keys::create(&keys_folder, CaHome::Files).unwrap();
@@ -46,7 +51,7 @@ impl Bench {
         let on_failure = Box::new(move |_| {
             count.fetch_add(1, Ordering::SeqCst);
         });
-        let recorder = recorders.open(head, on_failure).await.unwrap();
+        let recorder = recorders.open(head, labels(), on_failure).await.unwrap();
         Bench {
             folder,
             keeper,
@@ -56,7 +61,7 @@ impl Bench {
         }
     }
 
-    fn failures(&self) -> usize {
+    pub(super) fn failures(&self) -> usize {
         self.failures.load(Ordering::SeqCst)
     }
 
@@ -68,15 +73,15 @@ impl Bench {
         self.recorder.event(1, Event::Output(bytes.into()))
     }
 
-    fn typed(&self, bytes: &'static [u8]) {
-        let bytes = Bytes::from_static(bytes);
+    pub(super) fn typed(&self, bytes: &[u8]) {
+        let bytes = Bytes::copy_from_slice(bytes);
         let mut take = self.recorder.take(1);
         take.typed(&bytes);
         take.done().unwrap();
     }
 
-    fn shown(&self, bytes: &'static [u8]) {
-        let bytes = Bytes::from_static(bytes);
+    pub(super) fn shown(&self, bytes: &[u8]) {
+        let bytes = Bytes::copy_from_slice(bytes);
         let mut take = self.recorder.take(1);
         take.output(&bytes, true);
         take.done().unwrap();

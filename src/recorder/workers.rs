@@ -8,7 +8,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak, mpsc};
 use std::time::Duration;
 
 use super::append::encode;
-use super::spool::{Dirty, Job};
+use super::dirty::Dirty;
+use super::job::Job;
 use super::{Inner, RecorderError, SYNC_MS, UNSIGNED_MS_MAX};
 use crate::clock::Clock;
 

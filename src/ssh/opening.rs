@@ -457,9 +457,10 @@ async fn record(
     };
     let failed = control.clone();
     let broken = Box::new(move |why| failed.end_now(EndReason::RecorderFailed(why)));
+    let labels = gate.policies().labels().clone();
     match admitted.break_glass() {
-        Some(_) => gate.recorders.open_break_glass(head, broken).await,
-        None => gate.recorders.open(head, broken).await,
+        Some(_) => gate.recorders.open_break_glass(head, labels, broken).await,
+        None => gate.recorders.open(head, labels, broken).await,
     }
 }
 

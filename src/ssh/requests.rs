@@ -16,6 +16,7 @@ use super::sieving;
 use crate::clock::tick;
 use crate::kernel::hook::{self, Nonce};
 use crate::kernel::policy::{Denial, POLICY_DENIED};
+use crate::kernel::remark::Remark;
 use crate::kernel::request::{ENV_COUNT_MAX, ENV_VALUE_BYTES_MAX, EXEC_BYTES_MAX, Request, clamp_terminal};
 use crate::kernel::session::EndReason;
 use crate::kernel::transfer::exec;
@@ -104,7 +105,7 @@ pub async fn start(live: &Live, channel: &Channel, start: Start) -> Option<bool>
     let shell = matches!(start, Start::Shell) && live.admitted.force_command().is_none();
     let start = match (live.admitted.force_command(), start) {
         (Some(command), _) => {
-            let text = format!("the certificate's forced command runs instead: {command}");
+            let text = Remark::Forced { command }.to_string();
             live.record(channel.number, Event::Marker { text: text.into() });
             Start::Exec(command.as_bytes().to_vec())
         }
@@ -116,6 +117,7 @@ pub async fn start(live: &Live, channel: &Channel, start: Start) -> Option<bool>
     if let Err(denial) = transfers_of(live, channel, &start) {
         channel.started.store(false, Ordering::SeqCst);
         let said = format!("refused by rule {}: {}", denial.rule, denial.sentence);
+        not_started(live, channel, &said);
         refuse_in_words(live, channel, said);
         return None;
     }
@@ -129,6 +131,9 @@ pub async fn start(live: &Live, channel: &Channel, start: Start) -> Option<bool>
     channel.transfers.permit(permit.kept());
     enqueue(live, channel, Up::Start(start));
     let yes = channel.answer.wait(&channel.stop).await?;
+    if !yes {
+        not_started(live, channel, "the target said no");
+    }
     if let Some(mut hooked) = channel.hooked() {
         hooked.answered(yes, tick());
         // The pump towards the client waits for another moment now.
@@ -137,10 +142,17 @@ pub async fn start(live: &Live, channel: &Channel, start: Start) -> Option<bool>
     Some(yes)
 }
 
+/// What was permitted does not run after all.
+fn not_started(live: &Live, channel: &Channel, why: &str) {
+    let text = Remark::NotStarted { why }.to_string();
+    live.record(channel.number, Event::Marker { text: text.into() });
+}
+
 /// The login shell, told to say what it runs.
 fn hooked(live: &Live, channel: &Channel) -> Start {
     let nonce = Nonce::new(crate::entropy::id());
-    let text = format!("the shell is started with the hook of nonce {nonce}");
+    let said = nonce.to_string();
+    let text = Remark::Hooked { nonce: &said }.to_string();
     live.record(channel.number, Event::Marker { text: text.into() });
     channel.hook(nonce);
     Start::Exec(hook::launch(nonce))

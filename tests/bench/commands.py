@@ -7,7 +7,7 @@ server's log, the program's history), written where the recorder does not look. 
 strace can be had, what was spawned is the third. Baselines read the same captures. Texts are compared with runs of
 blanks as one, in order (longest common subsequence).
 """
-import argparse, collections, concurrent.futures, itertools, json, os, pathlib, random, re, shutil, subprocess, sys, tempfile, time
+import argparse, collections, concurrent.futures, itertools, json, os, pathlib, random, re, shlex, shutil, subprocess, sys, tempfile, time
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent / "commands"))
 import programs, scripts
@@ -17,14 +17,19 @@ SEED = 20261122
 SIZES = {"80x24": (80, 24), "200x60": (200, 60), "40x10": (40, 10), "resize": (80, 24)}
 SHELLS = ("bash", "zsh", "fish", "dash", "busybox")
 GOALS = {"bash": (97, 99), "zsh": (97, 99), "fish": (95, 95)}
-REPL_GOAL, PANE_GOAL = (95, 99), (90, 99)
+HOOKED_GOAL, REPL_GOAL, PANE_GOAL = (99, 99), (95, 99), (90, 99)
+# What they ran is known from a history that leaves out repeats.
+HISTORIES = ("python", "node", "sqlite", "redis")
 METHODS = ("ours", "keystrokes", "row", "between")
+# Most lines of one command.
+LINES_MAX = 4
 # Sessions at a time.
-AT_ONCE = 4
+AT_ONCE = 8
 
 
 def fold(text):
-    return " ".join(text.split())
+    # A backslash at the end of a line joins it to the next: shells tell either form.
+    return " ".join(text.replace("\\\n", "").split())
 
 
 def common(left, right):
@@ -62,6 +67,8 @@ def cells(only, quick):
             found += [(kind, prompt, "80x24", 0, around) for prompt in ("plain", "two-line") for around in ("tmux", "screen")]
             found += [(kind, "plain", size, latency, "tmux") for size, latency in (("200x60", 0), ("80x24", 50))]
             found += [(kind, "plain", "80x24", 0, around) for around in ("sudo", "ssh")]
+            found += [(kind, prompt, "80x24", 0, "hooked") for prompt in programs.PROMPTS[kind]]
+            found += [(kind, "plain", size, latency, "hooked") for size, latency in (("40x10", 0), ("resize", 0), ("80x24", 50), ("80x24", 1))]
     for kind in scripts.REPLS:
         found.append((kind, "own", "80x24", 0, "bare"))
         if not quick:
@@ -76,8 +83,8 @@ def cell_name(cell):
 
 
 class Bench:
-    def __init__(self, folder, seed, outer):
-        self.folder, self.seed, self.outer = pathlib.Path(folder), seed, outer
+    def __init__(self, folder, seed, outer, feed):
+        self.folder, self.seed, self.outer, self.feed = pathlib.Path(folder), seed, outer, feed
         self.servers = programs.Servers(self.folder / "servers")
         self.clients = {}
 
@@ -94,12 +101,16 @@ class Bench:
         folder.mkdir(parents=True)
         draw, secrets, before = scripts.Draw(rng), [], []
         cols = SIZES[size][0]
+        nonce = rng.randbytes(16).hex() if around == "hooked" else None
         after = [[("type", "exit"), ("key", scripts.ENTER), ("wait",)]]
         if kind in SHELLS:
             place = programs.Place(folder, kind, prompt)
             acts = scripts.shell(draw, kind, cols, size == "resize", secrets, programs.LOOKALIKE[prompt])
             argv, env, ran = place.argv, place.env, place.ran
-            if around != "bare":
+            if around == "hooked":
+                place.hooked(subprocess.run([self.feed, "--launch", nonce], capture_output=True, text=True, check=True).stdout)
+                argv = place.argv
+            elif around != "bare":
                 argv, env, before, after = self.outer.around(around, folder, place, kind)
         else:
             start, told = self.clients[kind]
@@ -112,7 +123,7 @@ class Bench:
             if around == "shell":
                 outer = programs.Place(folder / "outer", "bash", "plain")
                 script = folder / "client"
-                script.write_text("#!/bin/sh\nexec " + " ".join(f"'{word}'" for word in argv) + "\n")
+                script.write_text(f"#!/bin/sh\nexec {shlex.join(argv)}\n")
                 script.chmod(0o755)
                 env = outer.env | extra
                 before = [[("type", str(script)), ("key", scripts.ENTER), ("wait", 0.6)]]
@@ -120,23 +131,22 @@ class Bench:
                 argv = outer.argv
         if traced(cell):
             argv = ["strace", "-f", "-qq", "-e", "trace=execve", "-s", "4096", "-o", str(folder / "execve"), *argv]
-        session = Session(argv, env, "/", SIZES[size], 0.05 if latency == 50 else 0.0, latency == 1, rng)
+        session = Session(argv, env, "/", SIZES[size], 0.05 if latency == 50 else 0.0, latency == 1, rng, nonce, folder / "told")
         session.begin()
         for steps in itertools.chain(before, (steps for steps, _ in acts), after):
             session.play(steps)
         session.close(folder / "capture")
-        if around not in ("bare", "shell"):
+        if around not in ("bare", "shell", "hooked"):
             self.outer.end(around, folder)
         time.sleep(0.3)
-        intended = [fold(text) for _, texts in acts for text in texts]
-        told = [fold(text) for text in ran()]
-        (folder / "truth.json").write_text(json.dumps({"intended": intended, "told": told, "secrets": secrets, "extra": [fold(s[0][1]) for s in before + after]}))
+        intended = [text for _, texts in acts for text in texts]
+        (folder / "truth.json").write_text(json.dumps({"intended": intended, "told": list(ran()), "secrets": secrets, "extra": [s[0][1] for s in before + after]}))
         return cell, folder
 
 
 def traced(cell):
     """Where what is spawned is watched as well."""
-    return cell[0] in ("bash", "zsh", "fish") and cell[1] == "plain" and cell[2:] == ("80x24", 0, "bare")
+    return cell[0] in ("bash", "zsh", "fish") and cell[1] == "plain" and cell[2:4] == ("80x24", 0) and cell[4] in ("bare", "hooked")
 
 
 def spawned(folder, counted):
@@ -154,32 +164,42 @@ def spawned(folder, counted):
     return ran, len(simple)
 
 
+def lines(text):
+    return [line for line in map(fold, text.replace("\\\n", "").split("\n")) if line]
+
+
 def agreed(kind, intended, told):
-    """The intended commands that the target tells as well."""
-    if kind in ("dash", "busybox", "python", "sqlite", "node"):
-        # They tell line by line.
-        # (whole commands are looked for in the run of their lines)
-        flat = [fold(part) for part in told]
-        kept, at = [], 0
-        for text in intended:
-            for start in range(at, len(flat)):
-                joined, end = "", start
-                while end < len(flat) and len(joined) < len(text):
-                    joined = fold(f"{joined} {flat[end]}")
-                    end += 1
-                if joined == text:
-                    kept.append(text)
-                    at = end
-                    break
-        return kept
-    return [intended[i] for i, _ in common(intended, told)]
+    """The intended commands that the target tells as well, to their last line: some targets tell line by line."""
+    told = lines("\n".join(told))
+    flat = [(number, line) for number, text in enumerate(intended) for line in lines(text)]
+    seen = collections.Counter(flat[i][0] for i, _ in common([line for _, line in flat], told))
+    kept = []
+    for number, text in enumerate(intended):
+        # A history leaves out what is the same as the line before.
+        again = kind in HISTORIES and number and fold(text) == fold(intended[number - 1])
+        if seen[number] == len(lines(text)) or again and kept and kept[-1] == fold(text):
+            kept.append(fold(text))
+    return kept
+
+
+def joined(found, counted):
+    """What was found, with pieces put together that are one command of many lines: a shell may run a paste line by line."""
+    whole, at = [], 0
+    counted = set(counted)
+    while at < len(found):
+        pieces = (n for n in range(min(LINES_MAX, len(found) - at), 1, -1) if " ".join(found[at:at + n]) in counted)
+        count = next(pieces, 1)
+        whole.append(" ".join(found[at:at + count]))
+        at += count
+    return whole
 
 
 def score(cell, folder, answer):
     truth = json.loads((folder / "truth.json").read_text())
     kind, around = cell[0], cell[4]
     counted = agreed(kind, truth["intended"], truth["told"])
-    said = (collections.Counter(truth["intended"]) | collections.Counter(truth["told"])) + collections.Counter(truth["extra"])
+    count = lambda name: collections.Counter(map(fold, truth[name]))
+    said = (count("intended") | count("told")) + count("extra")
     result = {"cell": cell, "folder": folder, "counted": len(counted), "intended": len(truth["intended"])}
     if traced(cell) and (folder / "execve").exists():
         result["spawned"] = spawned(folder, counted)
@@ -187,7 +207,7 @@ def score(cell, folder, answer):
         found = answer[method]
         if method == "ours":
             commands = [one for one in found if "text" in one]
-            if kind in SHELLS and cell[1] == "none":
+            if kind in SHELLS and cell[1] == "none" and around != "hooked":
                 chosen = commands
             else:
                 chosen = [one for one in commands if one["context"] != "program"]
@@ -196,7 +216,7 @@ def score(cell, folder, answer):
             secrets = [secret for secret in truth["secrets"] if not any(secret in text for text in truth["told"])]
             result["secret"] = [one["text"] for one in commands if any(secret in one["text"] for secret in secrets)]
             result["ms"] = answer["ms"]
-        found = [text for text in map(fold, found) if text]
+        found = joined([text for text in map(fold, found) if text], counted)
         pairs = common(counted, found)
         hit = {j for _, j in pairs}
         # What the target or the script says, but not both, is neither right nor wrong, as often as it is said.
@@ -240,6 +260,8 @@ def goal_of(name):
     word = name.split()
     if word[-1] in ("tmux", "screen"):
         return PANE_GOAL
+    if word[-1] == "hooked":
+        return HOOKED_GOAL
     if word[0] in scripts.REPLS:
         return REPL_GOAL
     return GOALS.get(word[0])
@@ -262,7 +284,7 @@ def main():
     folder.mkdir(parents=True, exist_ok=True)
     import around
     with around.Outer(folder / "outer", {cell[4] for cell in chosen}) as outer:
-        bench = Bench(folder, args.seed, outer)
+        bench = Bench(folder, args.seed, outer, args.feed)
         try:
             bench.prepare({cell[0] for cell in chosen})
             began = time.monotonic()
@@ -286,9 +308,9 @@ def report(ran, feed, failures):
     answers = {pathlib.Path(one["file"]).parent: one for one in map(json.loads, fed.stdout.splitlines())}
     results = [score(cell, folder, answers[folder]) for cell, folder in ran]
     by = lambda key: {name: [r for r in results if key(r["cell"]) == name] for name in dict.fromkeys(key(r["cell"]) for r in results)}
-    plain = lambda cell: cell[4] in ("tmux", "screen")
-    below = table("by program", by(lambda c: f"{c[0]}{' in ' + c[4] if plain(c) else ''}"), goal_of)
-    table("by program and prompt", by(lambda c: f"{c[0]} {c[1]}{' in ' + c[4] if plain(c) else ''}"), lambda name: None)
+    inside = lambda cell: {"tmux": " in tmux", "screen": " in screen", "hooked": " hooked"}.get(cell[4], "")
+    below = table("by program", by(lambda c: f"{c[0]}{inside(c)}"), goal_of)
+    table("by program and prompt", by(lambda c: f"{c[0]} {c[1]}{inside(c)}"), lambda name: None)
     table("by size and latency", by(lambda c: cell_name(("", "", *c[2:4], "")).strip()), lambda name: None)
     table("by what is around", by(lambda c: c[4]), lambda name: None)
     left_out = sum(r["intended"] - r["counted"] for r in results)

@@ -20,6 +20,7 @@ mod approval;
 mod authorities;
 mod break_glass;
 mod channels;
+mod commands;
 mod copies;
 mod crash;
 mod credentials;

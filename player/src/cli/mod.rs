@@ -56,7 +56,7 @@ enum Verb {
     Grep(grep::Grep),
     /// Write an asciicast, text, or a page that plays in a browser
     Export(export::Export),
-    /// List the commands of exec and subsystem requests
+    /// List the commands that were run, as the protocol, the shell or the screen told them
     Commands(commands::Commands),
     /// List the files that crossed, with their hashes, and what was done to others
     Files(moved::Files),

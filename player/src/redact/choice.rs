@@ -62,9 +62,10 @@ impl Choice {
     /// Whether everything that an event carries goes, whatever it is.
     pub fn takes(&self, timed: &Timed<'_>) -> bool {
         let Some(region) = self.region else { return false };
-        region.from_ms.is_none_or(|from| from <= timed.at_ms)
-            && region.to_ms.is_none_or(|to| timed.at_ms < to)
-            && region.channel.is_none_or(|channel| channel == timed.channel)
+        if let Event::Command(command) = &timed.event {
+            return self.concerns(timed.channel, command.began_ms, command.ended_ms);
+        }
+        self.concerns(timed.channel, timed.at_ms, timed.at_ms)
             && match timed.event {
                 Event::Input(_) | Event::SealedInput { .. } | Event::HiddenInput { .. } => true,
                 Event::Output(_) | Event::Stderr(_) | Event::Request { .. } | Event::File(_) => !region.input,
@@ -84,8 +85,18 @@ impl Choice {
                 | Event::Marker { .. }
                 | Event::Accounts(_)
                 | Event::Digest { .. }
+                | Event::Command(_)
                 | Event::End { .. } => false,
             }
+    }
+
+    /// Whether some of the region lies in `[from_ms, to_ms]` of a channel.
+    pub fn concerns(&self, channel: u32, from_ms: u64, to_ms: u64) -> bool {
+        self.region.is_some_and(|region| {
+            region.from_ms.is_none_or(|from| from <= to_ms)
+                && region.to_ms.is_none_or(|to| from_ms < to)
+                && region.channel.is_none_or(|only| only == channel)
+        })
     }
 
     /// A text without what must go from it; `None` if there is nothing.

@@ -3,9 +3,11 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
+use portcullis_recording::command::Command;
 use portcullis_recording::event::{Event, Timed};
 use portcullis_recording::limits::{
-    EVENT_PAYLOAD_BYTES_MAX, FILE_PATH_BYTES_MAX, FILE_WORDS_BYTES_MAX, KEYFRAME_DUMP_BYTES_MAX,
+    COMMAND_CONTEXT_BYTES_MAX, COMMAND_DIRECTORY_BYTES_MAX, COMMAND_TEXT_BYTES_MAX, EVENT_PAYLOAD_BYTES_MAX,
+    FILE_PATH_BYTES_MAX, FILE_WORDS_BYTES_MAX, KEYFRAME_DUMP_BYTES_MAX,
 };
 use portcullis_recording::moved::Moved;
 use portcullis_recording::redaction::MARK;
@@ -41,6 +43,8 @@ pub struct Rebuild<'c> {
     screens: BTreeMap<u32, Screens>,
     /// Channels whose screen nobody knows and something went from.
     lost: BTreeSet<u32>,
+    /// When the last command of a channel began: what is typed behind that may be of the next.
+    since_ms: BTreeMap<u32, u64>,
 }
 
 impl<'c> Rebuild<'c> {
@@ -52,6 +56,7 @@ impl<'c> Rebuild<'c> {
             channels: Channels::default(),
             screens: BTreeMap::new(),
             lost: BTreeSet::new(),
+            since_ms: BTreeMap::new(),
         }
     }
 
@@ -73,6 +78,9 @@ impl<'c> Rebuild<'c> {
             }
             let changed = self.changed(spot, &timed);
             self.draw(&timed, changed.as_ref());
+            if let Event::Command(command) = &timed.event {
+                self.since_ms.insert(timed.channel, command.began_ms);
+            }
             making.event(timed, changed);
         }
         making.finish()
@@ -84,6 +92,13 @@ impl<'c> Rebuild<'c> {
         reason = "the other events are looked at by `words`"
     )]
     fn changed(&self, spot: Spot, timed: &Timed<'_>) -> Option<Vec<Event<'static>>> {
+        if let Event::Command(command) = &timed.event {
+            let since_ms = self.since_ms.get(&timed.channel).copied().unwrap_or(0);
+            let typed_ms = since_ms.min(command.began_ms);
+            if self.choice.concerns(timed.channel, typed_ms, command.ended_ms) {
+                return Some(Vec::new());
+            }
+        }
         if self.choice.takes(timed) {
             return Some(match &timed.event {
                 Event::Request { kind, .. } => vec![Event::Request {
@@ -166,12 +181,15 @@ impl<'c> Rebuild<'c> {
             Event::File(moved) => Event::File(Box::new(Moved {
                 path: cut(bytes(&moved.path, &mut text)),
                 other: cut(bytes(&moved.other, &mut text)),
-                words: {
-                    let words = text(&moved.words);
-                    let most = words.floor_char_boundary(FILE_WORDS_BYTES_MAX);
-                    words.get(..most).unwrap_or_default().to_owned().into()
-                },
+                words: fit(text(&moved.words), FILE_WORDS_BYTES_MAX),
                 ..moved.as_ref().clone().into_owned()
+            })),
+            Event::Command(command) => Event::Command(Box::new(Command {
+                text: fit(text(&command.text), COMMAND_TEXT_BYTES_MAX),
+                other: fit(text(&command.other), COMMAND_TEXT_BYTES_MAX),
+                context: fit(text(&command.context), COMMAND_CONTEXT_BYTES_MAX),
+                directory: fit(text(&command.directory), COMMAND_DIRECTORY_BYTES_MAX),
+                ..command.as_ref().clone().into_owned()
             })),
             Event::Output(_)
             | Event::Input(_)
@@ -286,6 +304,12 @@ impl<'c> Rebuild<'c> {
 fn cut(path: Cow<'static, [u8]>) -> Cow<'static, [u8]> {
     let most = path.len().min(FILE_PATH_BYTES_MAX);
     path.get(..most).unwrap_or_default().to_vec().into()
+}
+
+/// A text that is no longer than one may be.
+fn fit(text: Cow<'static, str>, most: usize) -> Cow<'static, str> {
+    let most = text.floor_char_boundary(most);
+    text.get(..most).unwrap_or_default().to_owned().into()
 }
 
 fn bytes(b: &[u8], text: &mut impl FnMut(&str) -> Cow<'static, str>) -> Cow<'static, [u8]> {

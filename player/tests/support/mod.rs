@@ -122,6 +122,36 @@ pub fn request(at_ms: u64, channel: u32, kind: &'static str, detail: &'static [u
     )
 }
 
+pub fn decision(at_ms: u64, channel: u32, action: &'static str, allowed: bool) -> Row {
+    (
+        at_ms,
+        channel,
+        Event::Decision {
+            action: action.into(),
+            allowed,
+            rule: "grant".into(),
+            code: "ok".into(),
+        },
+    )
+}
+
+/// A command as the screen told it; `times` are when it began and ended.
+pub fn command(at_ms: u64, times: (u64, u64), text: &'static str) -> Row {
+    let command = portcullis_recording::command::Command {
+        source: portcullis_recording::command::Source::Screen,
+        confidence: portcullis_recording::command::Confidence::High,
+        began_ms: times.0,
+        ended_ms: times.1,
+        text: text.into(),
+        other: "".into(),
+        context: "shell".into(),
+        directory: "".into(),
+        status: None,
+        labels: Vec::new(),
+    };
+    (at_ms, 1, Event::Command(Box::new(command)))
+}
+
 pub fn end(at_ms: u64) -> Row {
     (
         at_ms,

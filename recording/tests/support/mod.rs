@@ -12,7 +12,7 @@ use std::borrow::Cow;
 use ed25519_dalek::{Signer, SigningKey};
 use portcullis_recording::event::{ChannelAccount, Direction, Event};
 use portcullis_recording::trust::{NodeKey, Trust};
-use portcullis_recording::{Batch, Entropy, Head, LineCipher, Main, Sealed, Version, Writer};
+use portcullis_recording::{Around, Batch, Entropy, Head, LineCipher, Main, Sealed, Version, Writer};
 use sha2::{Digest, Sha256};
 
 pub const OPENED: u64 = 1_790_000_000_000;
@@ -200,12 +200,11 @@ pub fn small(session: u8) -> Written {
         rows: 24,
         dump: "\x1b[H$ ".into(),
     };
-    file.extend(
-        w.close_tail()
-            .unwrap()
-            .encode(&tail, &[(1, keyframe)], 9, &mut main)
-            .unwrap(),
-    );
+    let around = Around {
+        keyframes: &[(1, keyframe)],
+        behind: &[],
+    };
+    file.extend(w.close_tail().unwrap().encode(&tail, around, 9, &mut main).unwrap());
     assert_eq!(file.len() as u64, main.offset());
 
     let mut flood = w.into_flood(&main).unwrap();

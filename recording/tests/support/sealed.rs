@@ -4,7 +4,7 @@ use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{ChaCha20Poly1305, Key, Nonce};
 use ed25519_dalek::Signer;
 use hkdf::Hkdf;
-use portcullis_recording::{Batch, ContentKey, LineCipher, Main, Version, Writer};
+use portcullis_recording::{Around, Batch, ContentKey, LineCipher, Main, Version, Writer};
 use sha2::Sha256;
 
 use super::{Forger, Written, draw, entropy, head_in, node, one_of_each, out, sha256, skip};
@@ -126,7 +126,12 @@ pub fn small_encrypted(session: u8) -> Written {
     w.push(200, 1, &line.seal(b"id\r").unwrap(), &mut tail).unwrap();
     w.push(210, 1, &line.reveal(), &mut tail).unwrap();
     w.check(320, &mut tail).unwrap();
-    file.extend(w.close_tail().unwrap().encode(&tail, &[], 9, &mut main).unwrap());
+    file.extend(
+        w.close_tail()
+            .unwrap()
+            .encode(&tail, Around::default(), 9, &mut main)
+            .unwrap(),
+    );
     assert_eq!(file.len() as u64, main.offset());
 
     let mut bulk = Batch::new();

@@ -3,7 +3,7 @@
 use std::io::Cursor;
 
 use ed25519_dalek::Signer;
-use portcullis_recording::recover;
+use portcullis_recording::{Around, recover};
 
 use crate::finished::{flip, hello};
 use crate::support::sealed::*;
@@ -85,7 +85,12 @@ fn recovered() -> Vec<u8> {
     let (mut first, mut tail) = (Vec::new(), Vec::new());
     w.open_tail(&mut first).unwrap();
     w.push(1, 1, &out(b"one"), &mut first).unwrap();
-    main.extend(w.close_tail().unwrap().encode(&first, &[], 3, &mut state).unwrap());
+    main.extend(
+        w.close_tail()
+            .unwrap()
+            .encode(&first, Around::default(), 3, &mut state)
+            .unwrap(),
+    );
     w.open_tail(&mut tail).unwrap();
     w.push(1200, 1, &out(b"two"), &mut tail).unwrap();
     w.check(1300, &mut tail).unwrap();

@@ -28,8 +28,12 @@ pub struct Sent {
     /// Row of the cursor when its Enter was typed, from 0, and pieces of output before that.
     pub row: usize,
     pub shown: u64,
+    /// Nothing stood behind its prompt when its Enter was typed: what stands there later is output.
+    pub bare: bool,
     /// Its text stood on a row without a prompt.
     pub echoed: bool,
+    /// It was typed while the hooked shell ran another.
+    pub inside: bool,
     pub looks: u32,
 }
 
@@ -43,6 +47,34 @@ pub struct Found {
     pub line: String,
     /// Its first row on the screen.
     pub top: usize,
+}
+
+/// A line that was left and may be drawn further, as far as its keys do not tell it.
+#[derive(Debug)]
+pub struct Growing {
+    pub prompt: String,
+    pub text: String,
+    /// Where it begins in the text of its command, in bytes.
+    pub from: usize,
+    /// Its first row on the screen.
+    pub top: usize,
+}
+
+impl Growing {
+    pub fn of(sent: &Sent, prompt: &Prompt, text: &str, from: usize, top: usize) -> Option<Growing> {
+        sent.typed.text().is_none().then(|| Growing {
+            prompt: prompt.text.clone(),
+            text: text.to_owned(),
+            from,
+            top,
+        })
+    }
+
+    /// Rows moved up by so many; nothing once it has left the screen.
+    pub fn scrolled(self, rows: usize) -> Option<Growing> {
+        let top = self.top.checked_sub(rows)?;
+        Some(Growing { top, ..self })
+    }
 }
 
 /// A command that may go on.
@@ -104,9 +136,9 @@ impl Look<'_> {
     /// At the prompt that stood there when its first key was typed.
     fn at_own_prompt(&self, sent: &Sent) -> Option<(Prompt, String)> {
         let line = self.line;
-        let prompt = sent.prompt.as_ref()?;
+        let prompt = &self.prompts.with_right(sent.prompt.as_ref()?);
         let known = self.prompts.is_established(&prompt.text);
-        if self.alternate && !(known || prompt::looks_like_one(&prompt.text)) {
+        if self.alternate && !(known || prompt::looks_like_one(&prompt.text) || self.goes_on(&prompt.text)) {
             return None;
         }
         let hidden = sent.typed.hidden() > 0;
@@ -123,20 +155,16 @@ impl Look<'_> {
             None if sent.rows > 0 || sent.typed.was_pasted() => self.many_rows(prompt)?,
             None => return None,
         };
-        // What stands behind the cursor was there before, and where rows end is
-        // not where lines do.
-        let text = match sent.typed.text() {
-            Some(typed) if text.starts_with(&typed) && line.before_cursor.ends_with(&typed) => typed,
-            Some(typed) if squeezed(&typed) == squeezed(&text) => typed,
-            Some(_) | None => text,
-        };
+        let text = self.settled(&prompt.text, sent.typed.text(), text);
+        let there = (line.top..=line.bottom).contains(&sent.row);
         // An answer that was not echoed as it was typed: stars, perhaps.
-        if hidden && !known && !prompt::looks_like_one(&prompt.text) {
-            return Some((prompt.clone(), String::new()));
+        let goes_on = blank && self.goes_on(&prompt.text);
+        if hidden && !known && !prompt::looks_like_one(&prompt.text) && !goes_on {
+            return (there || !blank).then(|| (prompt.clone(), String::new()));
         }
         let own = match sent.typed.text() {
             // The editor may pass other rows on its way.
-            None => (line.top..=line.bottom).contains(&sent.row),
+            None => there,
             Some(typed) => {
                 let (typed, text) = (fold(&typed), fold(&text));
                 // Output came between: the line will be drawn again. And where rows
@@ -145,6 +173,23 @@ impl Look<'_> {
             }
         };
         own.then(|| (prompt.clone(), text))
+    }
+
+    /// What was read, by the keys where they only differ in what is not the
+    /// line's: what stands behind the cursor was there before, and where rows
+    /// end is not where lines do.
+    fn settled(&self, prompt: &str, typed: Option<String>, text: String) -> String {
+        match typed {
+            Some(typed) if text.starts_with(&typed) && self.line.before_cursor.ends_with(&typed) => typed,
+            Some(typed) if squeezed(&typed) == squeezed(&text) => typed,
+            // An editor whose prompt does not begin its row wraps elsewhere than the terminal does.
+            Some(typed)
+                if self.line.top != self.line.bottom && self.prompts.at_end(prompt).is_some_and(|at| at > 0) =>
+            {
+                typed
+            }
+            Some(_) | None => text,
+        }
     }
 
     /// A line that was edited over many rows: from the row with the prompt to here.
@@ -229,7 +274,9 @@ impl Look<'_> {
         let shown = sent.typed.text();
         // Where whole screens are drawn, earlier lines pass by as well.
         let earlier = self.open.is_some_and(|open| open.line == line.text) || line.bottom + 1 < sent.row;
-        if self.alternate && shown.is_none() && earlier {
+        // What is typed into an editor is at no prompt, and its end brings them all back.
+        let elsewhere = |prompt: &Prompt| !self.prompts.is_established(&prompt.text);
+        if self.alternate && shown.is_none() && (earlier || sent.prompt.as_ref().is_some_and(elsewhere)) {
             return None;
         }
         let padded = format!("{} ", line.text);
@@ -249,8 +296,13 @@ impl Look<'_> {
         };
         let text = match from {
             0 => behind(&prompt, line)?,
-            _ => padded.get(from + len..)?.trim_end().to_owned(),
+            _ => {
+                let whole = without_right(&prompt, line);
+                let whole = whole.as_deref().unwrap_or(&line.text);
+                whole.get(from + len..).unwrap_or_default().trim_end().to_owned()
+            }
         };
+        let text = self.settled(&prompt.text, shown.clone(), text);
         match shown {
             Some(typed) if fold(&typed) != fold(&text) => None,
             Some(_) | None => Some((prompt, text)),
@@ -281,16 +333,15 @@ impl Look<'_> {
         self.goes_on(prompt).then_some((prompt, text))
     }
 
-    /// What the open command's line has grown to, where it was left before all of it was drawn.
-    pub fn grown(&self, text: &str, top: usize) -> Option<String> {
-        let open = self.open?;
-        let near = self.line.top == top || self.line.top + 1 == top;
+    /// What the line has grown to that was left before all of it was drawn.
+    pub fn grown(&self, growing: &Growing) -> Option<String> {
+        let near = self.line.top == growing.top || self.line.top + 1 == growing.top;
         let prompt = Prompt {
-            text: open.prompt.to_owned(),
+            text: growing.prompt.clone(),
             right: None,
         };
-        let now = behind(&prompt, self.line).filter(|_| near && !open.prompt.is_empty())?;
-        (now.len() > text.len() && now.starts_with(text)).then_some(now)
+        let now = behind(&prompt, self.line).filter(|_| near && !prompt.text.is_empty())?;
+        (now.len() > growing.text.len() && now.starts_with(&growing.text)).then_some(now)
     }
 }
 
@@ -299,28 +350,49 @@ fn behind(prompt: &Prompt, line: &Logical) -> Option<String> {
     let text = without_right(prompt, line).unwrap_or_else(|| line.text.clone());
     match text.strip_prefix(prompt.text.as_str()) {
         Some(rest) => Some(rest.to_owned()),
-        None => (text == prompt.text.trim_end()).then(String::new),
+        // Nothing is offered for nothing: then it is the line itself, and it is dim.
+        None if text == prompt.text.trim_end() => {
+            let whole = line.whole.as_deref().unwrap_or_default();
+            Some(whole.strip_prefix(prompt.text.as_str()).unwrap_or_default().to_owned())
+        }
+        None => None,
     }
 }
 
-/// The line without the text at the right edge of its first row, if it is still there.
+/// The line without the text at the right edge, if one is there.
 fn without_right(prompt: &Prompt, line: &Logical) -> Option<String> {
     let right = prompt.right.as_ref()?;
-    let row = line.first_row.as_str();
-    let kept = match row.strip_suffix(right.text.as_str()) {
-        Some(kept) if kept.ends_with(' ') => kept,
-        // It changes, as a clock does: then it is known by its place.
-        Some(_) | None => {
-            let (at, _) = row.char_indices().nth(right.column)?;
-            let (kept, _) = row.split_at(at);
-            if !kept.ends_with("  ") {
-                return None;
-            }
-            kept
-        }
+    // Only a line of one row has anything there. Output that did not end its
+    // row may stand in those above.
+    let one = line.top == line.bottom;
+    if !one && (prompt.text.is_empty() || !prompt.text.starts_with(&line.first_row)) {
+        return None;
+    }
+    if let Some(kept) = line.text.strip_suffix(right.text.as_str())
+        && kept.ends_with(' ')
+    {
+        return Some(kept.trim_end().to_owned());
+    }
+    let behind = line.text.strip_prefix(line.before_cursor.as_str()).unwrap_or_default();
+    let edge = right.column + right.text.chars().count();
+    if one && !behind.is_empty() && right.text.ends_with(behind) && line.text.chars().count() == edge {
+        // The line has grown into it.
+        return Some(line.before_cursor.clone());
+    }
+    // It changes, as a clock does: then it is known by its place.
+    let place = match (one, &line.right) {
+        (_, Some(now)) => line.text.strip_suffix(now.text.as_str())?.len(),
+        (true, None) => line.text.char_indices().nth(right.column)?.0,
+        (false, None) => return None,
     };
-    // Only a line of one row has anything there.
-    (line.top == line.bottom).then(|| kept.trim_end().to_owned())
+    let (kept, now) = line.text.split_at(place);
+    (kept.ends_with("  ") && is_alike(now, &right.text)).then(|| kept.trim_end().to_owned())
+}
+
+/// The same but for digits.
+fn is_alike(one: &str, other: &str) -> bool {
+    let alike = |(a, b): (char, char)| a == b || a.is_ascii_digit() && b.is_ascii_digit();
+    one.chars().count() == other.chars().count() && one.chars().zip(other.chars()).all(alike)
 }
 
 /// The same wherever blanks are.

@@ -1,11 +1,17 @@
 //! Logical lines on a terminal's grid.
 
-use avt::{Line, ScreenKind, Terminal};
+use avt::{Cell, Color, Line, ScreenKind, Terminal};
 
 /// Rows of one logical line that are read.
 const LOGICAL_ROWS_MAX: usize = 200;
 /// Blanks between a text at the right edge and the edge.
 const RIGHT_BLANKS_MAX: usize = 3;
+/// Blanks between a line and a text at the right edge.
+const RIGHT_GAP_MIN: usize = 2;
+/// Greys of the palette of 256 colours that are dim: fish offers in 240, zsh-autosuggestions in 8.
+const DIM_GREYS: std::ops::RangeInclusive<u8> = 232..=246;
+/// Bright black.
+const DIM: u8 = 8;
 
 /// A line as it was meant: rows that wrap into each other are one.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -13,8 +19,11 @@ pub struct Logical {
     /// First and last row, from 0.
     pub top: usize,
     pub bottom: usize,
-    /// Its text without the blanks at the end.
+    /// Its text without the blanks at the end, and without what an editor
+    /// offers behind the cursor, in a dim colour, and was not taken.
     pub text: String,
+    /// With what is offered, where something is.
+    pub whole: Option<String>,
     /// What stands before the cursor, blanks included. For a line without the
     /// cursor, the whole text.
     pub before_cursor: String,
@@ -34,6 +43,13 @@ pub struct Right {
     pub column: usize,
 }
 
+/// A place on the screen, from 0.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Place {
+    pub row: usize,
+    pub column: usize,
+}
+
 /// Columns `[from, to)` that belong to one pane.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Span {
@@ -41,14 +57,28 @@ struct Span {
     to: usize,
 }
 
+/// Where the cursor is.
+pub fn cursor(terminal: &Terminal) -> Place {
+    let cursor = terminal.cursor();
+    Place {
+        row: cursor.row,
+        column: cursor.col,
+    }
+}
+
 /// The logical line with the cursor.
 pub fn at_cursor(terminal: &Terminal) -> Logical {
-    at_row(terminal, terminal.cursor().row)
+    let cursor = cursor(terminal);
+    at(terminal, cursor.row, cursor)
 }
 
 /// The logical line that a row is part of.
 pub fn at_row(terminal: &Terminal, row: usize) -> Logical {
-    let cursor = terminal.cursor();
+    at(terminal, row, cursor(terminal))
+}
+
+/// The logical line that a row is part of, as it was with the cursor there.
+pub fn at(terminal: &Terminal, row: usize, cursor: Place) -> Logical {
     let span = pane(terminal);
     let mut top = row;
     while top > 0 && row - top < LOGICAL_ROWS_MAX && goes_on(terminal, top - 1, span) {
@@ -64,29 +94,82 @@ pub fn at_row(terminal: &Terminal, row: usize) -> Logical {
         ..Logical::default()
     };
     let mut has_cursor = false;
+    // Bytes of the text that are certain to be the line's: up to the cursor, or the last that is not dim.
+    let mut own = 0;
+    let mut edge = 0;
+    // Of a prompt that is dim itself, nothing behind the cursor is an offer.
+    let mut bright = false;
     for row in top..=bottom {
         let Some(line) = terminal.screen().line(row) else { break };
+        let before = logical.text.len();
+        let text = chars(line, span);
+        logical.text.push_str(&text);
+        edge = logical.text.len();
+        own = own.max(before + inked(line, span));
         if row == cursor.row {
             let left = Span {
                 from: span.from,
-                to: cursor.col.clamp(span.from, span.to),
+                to: cursor.column.clamp(span.from, span.to),
             };
-            logical.before_cursor = format!("{}{}", logical.text, chars(line, left));
+            let shown = chars(line, left);
+            bright = inked(line, left) == shown.trim_end().len();
+            own = own.max(before + shown.len());
             logical.right = right_of(line, span, left.to);
+            if let Some(right) = &logical.right {
+                edge = before
+                    + chars(
+                        line,
+                        Span {
+                            to: right.column,
+                            ..span
+                        },
+                    )
+                    .len();
+                own = before
+                    + shown.len().max(inked(
+                        line,
+                        Span {
+                            to: right.column,
+                            ..span
+                        },
+                    ));
+            }
+            logical.before_cursor = logical.text.get(..before).unwrap_or_default().to_owned() + &shown;
             has_cursor = true;
         }
-        let text = chars(line, span);
         logical.full = text.chars().next_back().is_some_and(|last| last != ' ');
         if row == top {
             logical.first_row = text.trim_end().to_owned();
         }
-        logical.text.push_str(&text);
+    }
+    let offered = logical.text.get(own..edge).is_some_and(|text| !text.trim().is_empty());
+    if has_cursor && bright && offered {
+        logical.whole = Some(logical.text.trim_end().to_owned());
+        let blanks = " ".repeat(edge - own);
+        logical.text.replace_range(own..edge, &blanks);
     }
     logical.text.truncate(logical.text.trim_end().len());
     if !has_cursor {
         logical.before_cursor.clone_from(&logical.text);
     }
     logical
+}
+
+/// Bytes of the text up to the last that is drawn and not dim.
+fn inked(line: &Line, span: Span) -> usize {
+    let cells = line.cells().get(span.from..span.to.min(line.len())).unwrap_or_default();
+    let last = cells.iter().rposition(|cell| cell.char() != ' ' && !dim(cell));
+    let to = last.map_or(span.from, |last| span.from + last + 1);
+    chars(line, Span { to, ..span }).len()
+}
+
+fn dim(cell: &Cell) -> bool {
+    let pen = cell.pen();
+    let grey = match pen.foreground() {
+        Some(Color::Indexed(index)) => index == DIM || DIM_GREYS.contains(&index),
+        Some(Color::RGB(_)) | None => false,
+    };
+    grey || pen.is_faint()
 }
 
 fn chars(line: &Line, span: Span) -> String {
@@ -119,20 +202,25 @@ fn goes_on(terminal: &Terminal, row: usize, span: Span) -> bool {
 /// Text behind the cursor that ends near the right edge, with blanks before it.
 fn right_of(line: &Line, span: Span, cursor: usize) -> Option<Right> {
     let all = line.cells().get(cursor..span.to.min(line.len()))?;
-    let blank = |cell: &avt::Cell| cell.char() == ' ' && cell.width() == 1;
+    let blank = |cell: &Cell| cell.char() == ' ' && cell.width() == 1;
     let after = all.iter().rev().take_while(|cell| blank(cell)).count();
-    let before = all.iter().take_while(|cell| blank(cell)).count();
-    if after > RIGHT_BLANKS_MAX || before == 0 || before + after >= all.len() {
+    let (shown, _) = all.split_at(all.len() - after);
+    // One blank is enough right behind the cursor; within a text there may be one.
+    let before = shown.iter().take_while(|cell| blank(cell)).count();
+    let gap = shown.windows(RIGHT_GAP_MIN).rposition(|cells| cells.iter().all(blank));
+    let from = gap.map_or(before, |gap| gap + RIGHT_GAP_MIN);
+    if after > RIGHT_BLANKS_MAX || from == 0 || from >= shown.len() {
         return None;
     }
-    let shown = all.get(before..all.len() - after)?;
     Some(Right {
-        text: shown
-            .iter()
-            .filter(|cell| cell.width() > 0)
-            .map(avt::Cell::char)
-            .collect(),
-        column: cursor + before,
+        text: chars(
+            line,
+            Span {
+                from: cursor + from,
+                to: cursor + shown.len(),
+            },
+        ),
+        column: cursor + from,
     })
 }
 

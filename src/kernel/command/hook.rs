@@ -1,19 +1,31 @@
 //! What a shell with the session's hook tells by itself.
 //!
-//! VS Code's OSC 633 (`E` = command line, `D` = done with exit status, `P` =
-//! property) and the OSC 133 of FinalTerm with `aid=`. A mark without the
-//! session's nonce is output like any other: everybody can print one. It is
-//! the shell's own user that could still forge one, so a hook is never the
-//! only estimator.
+//! VS Code's OSC 633, as `kernel::hook` has shells say it: `E` = command line,
+//! `D` = done with exit status, `P` = property. A mark without the session's
+//! nonce is output like any other: everybody can print one. It is the shell's
+//! own user that could still forge one, so a hook is never the only estimator.
 
-/// Longest control string that is looked into, in bytes of its text.
-const STRING_BYTES_MAX: usize = 2 * super::COMMAND_BYTES_MAX;
+/// Longest control string that is looked into, in bytes of its text: a whole
+/// command of which every character is escaped.
+const STRING_BYTES_MAX: usize = 4 * super::COMMAND_BYTES_MAX + 256;
+
+/// What the shell says of a line's text.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Line {
+    /// This is it.
+    Whole(String),
+    /// It begins so; the rest was too long.
+    Cut(String),
+    /// The shell's history did not grow, and this is the last entry of it: the
+    /// line again, or another that the history leaves out.
+    Same(String),
+}
 
 /// What the shell says.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Mark {
     /// It is about to run this.
-    Command(String),
+    Command(Line),
     /// It has run it.
     Done { exit_status: Option<u8> },
     /// It is in this directory.
@@ -110,23 +122,24 @@ fn mark(text: &str, nonce: &str) -> Option<Mark> {
     let fields: Vec<&str> = text.split(';').collect();
     let (number, rest) = fields.split_first()?;
     let (last, fields) = rest.split_last()?;
-    let signed = match *number {
-        "633" => *last == nonce,
-        "133" => last.strip_prefix("aid=") == Some(nonce),
-        _ => false,
-    };
-    if !signed {
+    if *number != "633" || *last != nonce {
         return None;
     }
-    match (*number, fields) {
-        ("633", ["E", line]) => Some(Mark::Command(unescaped(line))),
-        ("633", ["P", property]) => Some(Mark::Directory(unescaped(property.strip_prefix("Cwd=")?))),
-        (_, ["D"]) => Some(Mark::Done { exit_status: None }),
-        (_, ["D", status]) => Some(Mark::Done {
+    Some(match fields {
+        ["E", line] => Mark::Command(Line::Whole(unescaped(line))),
+        ["E", line, "cut"] => Mark::Command(Line::Cut(unescaped(line))),
+        ["E", line, "same"] | ["E", line, "cut", "same"] => Mark::Command(Line::Same(unescaped(line))),
+        // Which shell it is, and that the launcher runs, tells nothing of commands.
+        ["P", property] => match property.split_once('=')? {
+            ("Cwd", directory) => Mark::Directory(unescaped(directory)),
+            _ => return None,
+        },
+        ["D"] => Mark::Done { exit_status: None },
+        ["D", status] => Mark::Done {
             exit_status: status.parse().ok(),
-        }),
-        _ => None,
-    }
+        },
+        _ => return None,
+    })
 }
 
 /// Undoes VS Code's escapes: `\\`, and `\xAB` for a semicolon or a control.
@@ -172,13 +185,28 @@ mod tests {
         assert_eq!(
             marks("\x1b]633;E;echo a\\x3b echo \\\\b;n0\x07out\x1b]633;D;3;n0\x1b\\\x1b]633;P;Cwd=/tmp;n0\x07"),
             [
-                Mark::Command("echo a; echo \\b".to_owned()),
+                Mark::Command(Line::Whole("echo a; echo \\b".to_owned())),
                 Mark::Done { exit_status: Some(3) },
                 Mark::Directory("/tmp".to_owned()),
             ]
         );
-        assert_eq!(marks("\x1b]133;D;0;aid=n0\x07"), [Mark::Done { exit_status: Some(0) }]);
+        assert_eq!(
+            marks(
+                "\x1b]633;E;ls;same;n0\x07\x1b]633;E;ls;cut;n0\x07\x1b]633;E;ls;cut;same;n0\x07\x1b]633;D;n0\x07\x1b]633;P;Cwd=/a=b\\x3b;n0\x07"
+            ),
+            [
+                Mark::Command(Line::Same("ls".to_owned())),
+                Mark::Command(Line::Cut("ls".to_owned())),
+                Mark::Command(Line::Same("ls".to_owned())),
+                Mark::Done { exit_status: None },
+                Mark::Directory("/a=b;".to_owned()),
+            ]
+        );
         for forged in [
+            "\x1b]633;P;Launch;n0\x07",
+            "\x1b]633;P;Shell=bash;n0\x07",
+            "\x1b]633;E;ls;more;n0\x07",
+            "\x1b]133;D;0;aid=n0\x07",
             "\x1b]633;E;rm -rf /\x07",
             "\x1b]633;E;rm -rf /;n1\x07",
             "\x1b]633;E;n0\x07",

@@ -15,9 +15,11 @@ mod estimate;
 mod flags;
 mod grid;
 mod hook;
+mod hooked;
 mod keys;
 mod prompt;
 mod reader;
+mod refused;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

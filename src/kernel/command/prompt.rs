@@ -132,6 +132,9 @@ pub struct Prompt {
     pub right: Option<Right>,
 }
 
+/// Number of the first prompt.
+const FIRST: u64 = 1;
+
 #[derive(Debug)]
 struct Known {
     id: u64,
@@ -139,6 +142,8 @@ struct Known {
     form: Form,
     /// It came back for the next line.
     repeated: bool,
+    /// It stood on the alternate screen.
+    alternate: bool,
     context: Context,
 }
 
@@ -178,12 +183,23 @@ pub struct Prompts {
     next: u64,
     /// Number of the prompt of the last line.
     last: Option<u64>,
+    /// The shell shows no prompt.
+    bare: bool,
 }
 
 impl Prompts {
-    /// No prompt with any text is known: a line may stand without one.
+    /// No prompt with any text is known, or the shell shows none: a line may stand without one.
     pub fn accept_nothing(&self) -> bool {
-        self.known.iter().all(|known| known.prompt.text.is_empty())
+        self.bare || self.known.iter().all(|known| known.prompt.text.is_empty())
+    }
+
+    /// A text that stands before a line: of a shell that shows no prompt, it is
+    /// output that did not end its row.
+    pub fn own(&self, prompt: &Prompt) -> Prompt {
+        match self.bare && !looks_like_one(&prompt.text) {
+            true => Prompt::default(),
+            false => prompt.clone(),
+        }
     }
 
     /// What stands before the cursor is a known prompt and nothing else, save
@@ -213,9 +229,20 @@ impl Prompts {
         self.find(text).is_some()
     }
 
-    /// Whether it is a shell's or a program's that came back.
+    /// Whether it is a shell's or a program's that came back. Nothing at all is
+    /// none, once a prompt was seen.
     pub fn is_established(&self, text: &str) -> bool {
-        self.find(text).is_some_and(|known| known.settled())
+        (!text.is_empty() || self.accept_nothing()) && self.find(text).is_some_and(Known::settled)
+    }
+
+    /// A prompt with what is known to stand at the right edge beside it, where
+    /// that was not drawn yet.
+    pub fn with_right(&self, prompt: &Prompt) -> Prompt {
+        let known = || self.find(&prompt.text)?.prompt.right.clone();
+        Prompt {
+            text: prompt.text.clone(),
+            right: prompt.right.clone().or_else(known),
+        }
     }
 
     fn find(&self, text: &str) -> Option<&Known> {
@@ -229,6 +256,7 @@ impl Prompts {
     /// Books a line read at this prompt; answers with the prompt's number.
     /// `after` is the command before it, `alternate` whether it stands on the alternate screen.
     pub fn note(&mut self, prompt: &Prompt, after: Option<&str>, alternate: bool) -> u64 {
+        let prompt = &self.own(prompt);
         let id = self.find(&prompt.text).map(|known| known.id);
         let at = self.known.iter().position(|known| Some(known.id) == id);
         let mut known = match at {
@@ -240,15 +268,22 @@ impl Prompts {
                     prompt: prompt.clone(),
                     form: Form::of(&prompt.text),
                     repeated: false,
+                    alternate,
                     context: self.context_of(prompt, after, alternate),
                 }
             }
         };
         known.repeated |= self.last == Some(known.id);
         self.last = Some(known.id);
+        // The first that was shown, and it came back.
+        self.bare |= known.id == FIRST && known.repeated && known.prompt.text.is_empty() && self.known.is_empty();
         // With output before it on its line it is the same prompt, not another text of it.
         if known.at_end(&prompt.text) == Some(0) || known.prompt.text.is_empty() {
-            known.prompt = prompt.clone();
+            let right = prompt.right.clone().or_else(|| known.prompt.right.take());
+            known.prompt = Prompt {
+                right,
+                ..prompt.clone()
+            };
         }
         let id = known.id;
         self.known.push(known);
@@ -267,13 +302,22 @@ impl Prompts {
     }
 
     fn context_of(&self, prompt: &Prompt, after: Option<&str>, alternate: bool) -> Context {
-        if alternate {
-            return Context::Pane;
-        }
-        let Some(last) = self.known.iter().rfind(|known| !known.prompt.text.is_empty()) else {
-            return Context::Shell;
-        };
         let shown = prompt.text.trim();
+        // On each of the two screens the first is the shell's that runs there.
+        let here = |known: &&Known| known.alternate == alternate;
+        let last = match self
+            .known
+            .iter()
+            .filter(here)
+            .rfind(|known| !known.prompt.text.is_empty())
+        {
+            Some(last) => last,
+            None if alternate => return Context::Pane,
+            None if self.bare && after.and_then(brings).is_none() && !shown.is_empty() => {
+                return Context::Repl(shown.to_owned());
+            }
+            None => return Context::Shell,
+        };
         match after.and_then(brings) {
             Some(context) => context,
             // A shell whose prompt was changed.
@@ -290,8 +334,10 @@ impl Known {
     fn settled(&self) -> bool {
         match self.context {
             Context::Shell => true,
-            Context::Nested | Context::Elevated | Context::Pane => self.repeated || looks_like_one(&self.prompt.text),
-            Context::Repl(_) | Context::Program => self.repeated,
+            Context::Nested | Context::Elevated => self.repeated || looks_like_one(&self.prompt.text),
+            Context::Pane => looks_like_one(&self.prompt.text) || self.repeated && !self.prompt.text.trim().is_empty(),
+            // Nothing at all is no prompt that comes back.
+            Context::Repl(_) | Context::Program => self.repeated && !self.prompt.text.trim().is_empty(),
         }
     }
 }

@@ -4,10 +4,10 @@ use std::collections::VecDeque;
 
 use avt::{ScreenKind, Terminal};
 
-use super::estimate::{ABREAST_MAX, Above, Found, Look, Sent, fold};
+use super::estimate::{ABREAST_MAX, Above, Found, Growing, Look, Sent, fold};
 use super::flags::Hidden;
-use super::grid::{self, Logical};
-use super::hook::{Hook, Mark};
+use super::grid::{self, Logical, Place};
+use super::hook::Hook;
 use super::keys::{Keys, Pressed, Typed};
 use super::prompt::{self, Prompt, Prompts};
 use super::watch::Watch;
@@ -24,12 +24,14 @@ const REST_MS: u64 = 30;
 const LONG_REST_MS: u64 = 500;
 /// Rows that may follow before all of a line is drawn.
 const GROWING_ROWS_MAX: u64 = 200;
+/// What the terminal shows for ^C.
+const GIVEN_UP: &str = "^C";
 /// Findings that wait to be taken; more are dropped.
 const FINDINGS_MAX: usize = 4096;
 
 /// The line being typed.
 #[derive(Debug)]
-struct Typing {
+pub(super) struct Typing {
     /// What stood before the cursor at the first key; nothing if an earlier line was still on its way.
     prompt: Option<Prompt>,
     typed: Typed,
@@ -42,8 +44,8 @@ struct Typing {
 
 /// A command whose end has not been seen.
 #[derive(Debug)]
-struct Open {
-    command: Command,
+pub(super) struct Open {
+    pub(super) command: Command,
     /// Number and text of its prompt.
     prompt_id: u64,
     prompt: String,
@@ -53,7 +55,10 @@ struct Open {
     line: String,
     /// Rows moved on by when it was sent.
     rows: u64,
-    hooked: bool,
+    /// The hook told it.
+    pub(super) hooked: bool,
+    /// It was typed while the hooked shell ran another.
+    pub(super) inside: bool,
 }
 
 /// Reads one terminal. The emulator is the caller's: what is shown must go
@@ -62,12 +67,12 @@ struct Open {
 pub struct Reader {
     hook: Hook,
     prompts: Prompts,
-    typing: Option<Typing>,
-    sent: VecDeque<Sent>,
-    open: Option<Open>,
+    pub(super) typing: Option<Typing>,
+    pub(super) sent: VecDeque<Sent>,
+    pub(super) open: Option<Open>,
     hidden: Hidden,
-    /// The row of the open command, if more of it may be drawn: until the next key.
-    growing: Option<usize>,
+    /// The last line of the open command, if more of it may be drawn: until the next key at rest.
+    growing: Option<Growing>,
     /// Rows that output moved the cursor on by, ever.
     rows: u64,
     /// Pieces of output, ever, and when the last one came, in session ms.
@@ -76,7 +81,11 @@ pub struct Reader {
     /// Somebody types while a control string is open: it will not be closed.
     unclosed: bool,
     alternate: bool,
-    directory: Option<String>,
+    /// Where the cursor was before it went to the beginning of its row, if that was the last that happened.
+    pub(super) returned: Option<Place>,
+    pub(super) directory: Option<String>,
+    /// Whether the hooked shell runs a command; not known before it said so.
+    pub(super) running: Option<bool>,
     findings: Vec<Finding>,
 }
 
@@ -92,10 +101,12 @@ impl Reader {
     /// Takes typed keys; `terminal` as it was when they were typed.
     pub fn typed(&mut self, at_ms: u64, keys: Keys<'_>, terminal: &Terminal) {
         self.look_at_screen(terminal);
-        self.growing = None;
-        if self.hook.in_string() && at_ms.saturating_sub(self.shown_ms) >= REST_MS {
-            self.hook.cancel();
-            self.unclosed = true;
+        if at_ms.saturating_sub(self.shown_ms) >= REST_MS {
+            self.growing = None;
+            if self.hook.in_string() {
+                self.hook.cancel();
+                self.unclosed = true;
+            }
         }
         match keys {
             Keys::Clear(bytes) => {
@@ -105,7 +116,7 @@ impl Reader {
                     typing.at_ms = at_ms;
                     match typing.typed.press(*byte) {
                         Pressed::More => {}
-                        Pressed::Enter => self.enter(at_ms, terminal.cursor().row),
+                        Pressed::Enter => self.enter(at_ms, terminal),
                         Pressed::Cancelled => {
                             self.typing = None;
                             // The terminal flushes what was typed ahead (tcsetattr, NOFLSH off).
@@ -126,7 +137,7 @@ impl Reader {
                 }
                 typing.at_ms = at_ms;
                 if ends && !typing.typed.is_pasting() {
-                    self.enter(at_ms, terminal.cursor().row);
+                    self.enter(at_ms, terminal);
                 }
             }
         }
@@ -158,6 +169,13 @@ impl Reader {
         self.shown_ms = at_ms;
     }
 
+    /// Output that only scrolled by, in so many rows: its end is shown next.
+    pub fn passed_over(&mut self, at_ms: u64, rows: u64) {
+        self.rows = self.rows.saturating_add(rows);
+        self.shown = self.shown.saturating_add(1);
+        self.shown_ms = at_ms;
+    }
+
     /// The terminal ends: what is left is told.
     pub fn finish(&mut self) {
         self.give_up_all();
@@ -173,6 +191,7 @@ impl Reader {
     fn feed(&mut self, output: &str, terminal: &mut Terminal) {
         if !self.waits() {
             // Nothing is waited for: the emulator alone, at its own speed.
+            self.returned = None;
             let rows = output.bytes().filter(|byte| *byte == b'\n').count();
             self.rows = self.rows.saturating_add(rows as u64);
             terminal.feed(output);
@@ -182,6 +201,7 @@ impl Reader {
                 Watch {
                     reader: self,
                     left: None,
+                    fed: None,
                 },
             );
         }
@@ -199,6 +219,7 @@ impl Reader {
 
     /// Sees to it that a line is being typed, and where it began.
     fn anchor(&mut self, at_ms: u64, terminal: &Terminal) {
+        let mut began = false;
         match &self.typing {
             Some(typing) if typing.rows_seen == self.rows || typing.typed.is_pasting() => return,
             Some(_) => {
@@ -215,6 +236,8 @@ impl Reader {
                     }
                     return;
                 }
+                // What it began with shows nothing at the prompt, as the key of a search does.
+                began = !typing.typed.is_empty();
             }
             None => {}
         }
@@ -239,17 +262,24 @@ impl Reader {
             text: line.before_cursor,
             right: line.right,
         });
+        let mut typed = Typed::default();
+        if began {
+            typed.spoil();
+        }
         self.typing = Some(Typing {
             prompt,
-            typed: Typed::default(),
+            typed,
             at_ms,
             rows: self.rows,
             rows_seen: self.rows,
         });
     }
 
-    fn enter(&mut self, at_ms: u64, row: usize) {
+    fn enter(&mut self, at_ms: u64, terminal: &Terminal) {
         let Some(typing) = self.typing.take() else { return };
+        let row = terminal.cursor().row;
+        let prompt = typing.prompt.as_ref().map(|prompt| prompt.text.trim_end());
+        let bare = prompt.is_some_and(|prompt| grid::at_cursor(terminal).before_cursor.trim_end() == prompt);
         self.sent.push_back(Sent {
             at_ms,
             prompt: typing.prompt,
@@ -257,7 +287,9 @@ impl Reader {
             rows: self.rows.saturating_sub(typing.rows),
             row,
             shown: self.shown,
+            bare,
             echoed: false,
+            inside: self.running == Some(true),
             looks: 0,
         });
         if self.sent.len() > SENT_MAX {
@@ -297,17 +329,25 @@ impl Reader {
         if let Some(found) = look.find(&self.sent) {
             return self.accept(found);
         }
-        if let Some((open, top)) = self.open.as_ref().zip(self.growing)
-            && let Some(text) = look.grown(&open.command.text, top)
+        if let Some(growing) = self.growing.as_mut()
+            && let Some(text) = look.grown(growing)
         {
-            let now = line.text.clone();
+            if text.ends_with(GIVEN_UP) {
+                self.open = None;
+            }
             if let Some(open) = self.open.as_mut() {
-                (open.command.text, open.line) = (text, now);
+                open.command.text.truncate(growing.from);
+                open.command.text.push_str(&text);
+                open.line.clone_from(&line.text);
                 cut(&mut open.command.text);
             }
+            (growing.text, growing.top) = (text, line.top);
             return;
         }
-        self.consumed(line);
+        // Where whole screens are drawn, earlier prompts pass by.
+        if !self.alternate {
+            self.consumed(line);
+        }
         let Some(front) = self.sent.front_mut() else { return };
         front.looks = front.looks.saturating_add(1);
         if front.looks > LOOKS_MAX {
@@ -349,7 +389,9 @@ impl Reader {
         if hidden && is_stars(&text) {
             return;
         }
-        if hidden && text.is_empty() {
+        // A shell whose terminal does not echo prints behind its prompt what the line gave.
+        let nothing = text.is_empty() || sent.bare && self.prompts.is_established(&found.prompt.text);
+        if hidden && nothing {
             if self.prompts.is_established(&found.prompt.text) && !found.prompt.text.trim().is_empty() {
                 self.found(Finding::HiddenCommand { at_ms: sent.at_ms });
             } else if found.prompt.text.trim().is_empty() {
@@ -357,13 +399,15 @@ impl Reader {
             }
             return;
         }
-        if sent.typed.text().is_none() && text.ends_with("^C") {
+        if sent.typed.text().is_none() && text.ends_with(GIVEN_UP) {
             return;
         }
         self.hidden.shown();
         if found.goes_on
             && let Some(open) = self.open.as_mut()
         {
+            let from = open.command.text.len() + 1;
+            self.growing = Growing::of(&sent, &found.prompt, &text, from, found.top);
             join(&mut open.command.text, &text);
             open.typed = match (open.typed.take(), sent.typed.text()) {
                 (Some(mut all), Some(typed)) => {
@@ -380,14 +424,18 @@ impl Reader {
             self.close();
             return;
         }
+        let growing = Growing::of(&sent, &found.prompt, &text, 0, found.top);
         self.begin(&sent, &found.prompt, text, found.line, Source::Screen);
-        if sent.typed.text().is_none() {
-            self.growing = Some(found.top);
-        }
+        self.growing = growing;
+    }
+
+    /// Rows moved up by so many.
+    pub(super) fn scrolled(&mut self, rows: usize) {
+        self.growing = self.growing.take().and_then(|growing| growing.scrolled(rows));
     }
 
     /// A new command.
-    fn begin(&mut self, sent: &Sent, prompt: &Prompt, text: String, line: String, source: Source) {
+    pub(super) fn begin(&mut self, sent: &Sent, prompt: &Prompt, text: String, line: String, source: Source) {
         let after = self.open.as_ref().map(|open| open.command.text.clone());
         let prompt_id = self.prompts.note(prompt, after.as_deref(), self.alternate);
         self.close();
@@ -411,6 +459,7 @@ impl Reader {
             line,
             rows: self.rows,
             hooked: false,
+            inside: sent.inside,
         });
     }
 
@@ -418,7 +467,12 @@ impl Reader {
     fn close(&mut self) {
         let Some(open) = self.open.take() else { return };
         let mut command = open.command;
-        command.context = self.prompts.context(open.prompt_id);
+        command.context = match (open.hooked, self.prompts.context(open.prompt_id)) {
+            (true, _) => Context::Shell,
+            // The shell would have said that it runs it.
+            (false, Context::Shell) if open.inside => Context::Program,
+            (false, context) => context,
+        };
         if !open.hooked {
             command.other = open.typed.filter(|typed| fold(typed) != fold(&command.text));
             command.confidence = match (command.source, &command.context) {
@@ -435,7 +489,7 @@ impl Reader {
 
     /// Gives up the oldest line that was sent. Where its keys tell it, and it
     /// was typed at a prompt or echoed, that is what is told.
-    fn give_up(&mut self) {
+    pub(super) fn give_up(&mut self) {
         let Some(sent) = self.sent.pop_front() else { return };
         let Some(typed) = sent.typed.text().filter(|typed| !typed.trim().is_empty()) else {
             return;
@@ -477,50 +531,6 @@ impl Reader {
         }
     }
 
-    fn marked(&mut self, at_ms: u64, mark: Mark) {
-        match mark {
-            Mark::Command(mut text) => {
-                cut(&mut text);
-                if self.open.as_ref().is_none_or(|open| open.hooked) {
-                    // The screen did not tell it.
-                    let sent = self.sent.pop_front();
-                    let at_ms = sent.as_ref().map_or(at_ms, |sent| sent.at_ms);
-                    let sent = sent.unwrap_or(Sent {
-                        at_ms,
-                        prompt: None,
-                        typed: Typed::default(),
-                        rows: 0,
-                        row: 0,
-                        shown: 0,
-                        echoed: false,
-                        looks: 0,
-                    });
-                    let prompt = sent.prompt.clone().unwrap_or_default();
-                    self.begin(&sent, &prompt, text.clone(), String::new(), Source::Hook);
-                }
-                let Some(open) = self.open.as_mut() else { return };
-                let agreed = open.command.source != Source::Hook && fold(&open.command.text) == fold(&text);
-                if open.command.source != Source::Hook && !agreed {
-                    open.command.other = Some(std::mem::take(&mut open.command.text));
-                }
-                open.command.confidence = match agreed {
-                    true => Confidence::Exact,
-                    false => Confidence::High,
-                };
-                open.command.text = text;
-                open.command.source = Source::Hook;
-                open.hooked = true;
-            }
-            Mark::Done { exit_status } => {
-                if let Some(open) = self.open.as_mut().filter(|open| open.hooked) {
-                    open.command.exit_status = exit_status;
-                    open.command.end_ms = at_ms;
-                }
-            }
-            Mark::Directory(directory) => self.directory = Some(directory),
-        }
-    }
-
     fn found(&mut self, finding: Finding) {
         if self.findings.len() < FINDINGS_MAX {
             self.findings.push(finding);
@@ -535,7 +545,7 @@ fn join(all: &mut String, line: &str) {
     }
 }
 
-fn cut(text: &mut String) {
+pub(super) fn cut(text: &mut String) {
     if text.len() > COMMAND_BYTES_MAX {
         text.truncate(text.floor_char_boundary(COMMAND_BYTES_MAX));
     }

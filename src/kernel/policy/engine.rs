@@ -5,6 +5,7 @@
 //! nothing permits is refused; a forbid that cannot be evaluated refuses.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use cedar_policy::{AuthorizationError, Authorizer, Decision, EntityUid, PolicySet};
 use sha2::{Digest, Sha256};
@@ -69,7 +70,7 @@ type ByResource = HashMap<Option<EntityUid>, PolicySet>;
 /// Policies, validated and sorted.
 pub struct Policies {
     names: Names,
-    labels: Labels,
+    labels: Arc<Labels>,
     authorizer: Authorizer,
     rules: HashMap<String, Rule>,
     sorted: BTreeMap<Action, HashMap<Option<EntityUid>, ByResource>>,
@@ -124,7 +125,7 @@ impl Policies {
         }
         Ok(Policies {
             names,
-            labels,
+            labels: Arc::new(labels),
             authorizer: Authorizer::new(),
             rules: rules.into_iter().map(|rule| (rule.id.clone(), rule)).collect(),
             sorted,
@@ -158,7 +159,7 @@ impl Policies {
     }
 
     /// What is known of commands. A decision adds these labels by itself.
-    pub fn labels(&self) -> &Labels {
+    pub fn labels(&self) -> &Arc<Labels> {
         &self.labels
     }
 

@@ -40,7 +40,7 @@ class Outer:
         start.write_text(f"#!/bin/sh\nexport {inner}\nexec {shlex.join(place.argv)}\n")
         start.chmod(0o755)
         typed, leave = getattr(self, what)(folder, start, kind)
-        enter = [("type", typed), ("key", scripts.ENTER), ("wait", 0.8)]
+        enter = [("type", typed), ("key", scripts.ENTER), ("till", kind), ("wait", 0.8)]
         return outer.argv, outer.env, [enter], [*leave, [("type", "exit"), ("key", scripts.ENTER), ("wait",)]]
 
     def end(self, what, folder):

@@ -3,7 +3,8 @@
 //!
 //! Each line of standard input names a file of captured events, one JSON array
 //! a line: `["o", ms, hex]` output, `["i", ms, hex]` input, `["r", ms, cols, rows]`
-//! size. Each gets one line of JSON with what every method read.
+//! size, `["n", 0, hex]` the nonce of the shell's hook. Each gets one line of JSON with what every method read. With `--launch NONCE` it
+//! prints the line that starts a hooked shell.
 
 #![allow(
     clippy::unwrap_used,
@@ -16,6 +17,7 @@ use std::io::{BufRead, Write};
 use avt::Terminal;
 use portcullis::kernel::command::{Finding, Keys, Reader};
 use portcullis::kernel::echo::{EchoGate, Verdict};
+use portcullis::kernel::hook::{Nonce, launch};
 use serde_json::{Value, json};
 
 enum What {
@@ -31,10 +33,17 @@ struct Captured {
 
 fn main() {
     let mut out = std::io::stdout().lock();
+    let arguments: Vec<String> = std::env::args().collect();
+    if let [_, flag, nonce] = arguments.as_slice()
+        && flag == "--launch"
+    {
+        let nonce = Nonce::new(unhex(nonce).try_into().unwrap());
+        return out.write_all(&launch(nonce)).unwrap();
+    }
     for path in std::io::stdin().lock().lines() {
         let path = path.unwrap();
-        let (events, bytes) = read(&path);
-        let (found, ms) = ours(&events, &bytes);
+        let (events, bytes, nonce) = read(&path);
+        let (found, ms) = ours(&events, &bytes, nonce);
         let answer = json!({
             "file": path, "ours": found, "ms": ms,
             "keystrokes": keystrokes(&events), "row": row_at_enter(&events), "between": between(&events),
@@ -43,29 +52,36 @@ fn main() {
     }
 }
 
-/// The events as text, and the output's bytes for the echo gate.
-fn read(path: &str) -> (Vec<Captured>, Vec<Vec<u8>>) {
+/// The events as text, the output's bytes for the echo gate, and the hook's nonce.
+fn read(path: &str) -> (Vec<Captured>, Vec<Vec<u8>>, Option<String>) {
     let mut torn = Vec::new();
+    let mut nonce = None;
     let (mut events, mut raw) = (Vec::new(), Vec::new());
     for line in std::fs::read_to_string(path).unwrap().lines() {
         let event: Value = serde_json::from_str(line).unwrap();
         let at_ms = event[1].as_u64().unwrap();
         let number = |at: usize| usize::try_from(event[at].as_u64().unwrap()).unwrap();
-        let bytes = || -> Vec<u8> {
-            let hex = event[2].as_str().unwrap().as_bytes();
-            hex.chunks(2)
-                .map(|two| u8::from_str_radix(std::str::from_utf8(two).unwrap(), 16).unwrap())
-                .collect()
-        };
+        let bytes = || unhex(event[2].as_str().unwrap());
         let (what, shown) = match event[0].as_str().unwrap() {
             "o" => (What::Out(decode(&mut torn, &bytes())), bytes()),
             "i" => (What::In(bytes()), Vec::new()),
+            "n" => {
+                nonce = Some(event[2].as_str().unwrap().to_owned());
+                continue;
+            }
             _ => (What::Size(number(2), number(3)), Vec::new()),
         };
         events.push(Captured { at_ms, what });
         raw.push(shown);
     }
-    (events, raw)
+    (events, raw, nonce)
+}
+
+fn unhex(text: &str) -> Vec<u8> {
+    let pairs = text.as_bytes().chunks(2);
+    pairs
+        .map(|two| u8::from_str_radix(std::str::from_utf8(two).unwrap(), 16).unwrap())
+        .collect()
 }
 
 fn decode(torn: &mut Vec<u8>, bytes: &[u8]) -> String {
@@ -81,7 +97,7 @@ fn decode(torn: &mut Vec<u8>, bytes: &[u8]) -> String {
 }
 
 /// The reader, with what the recorder knows: each line's keys only if it was echoed.
-fn ours(events: &[Captured], raw: &[Vec<u8>]) -> (Vec<Value>, f64) {
+fn ours(events: &[Captured], raw: &[Vec<u8>], nonce: Option<String>) -> (Vec<Value>, f64) {
     let mut gate = EchoGate::default();
     let (mut pieces, mut shown_lines) = (Vec::new(), std::collections::HashSet::new());
     let mut verdicts = Vec::new();
@@ -94,7 +110,7 @@ fn ours(events: &[Captured], raw: &[Vec<u8>]) -> (Vec<Value>, f64) {
                 verdicts.extend(decided);
             }
             What::Out(_) => verdicts.extend(gate.shown(shown)),
-            What::Size(..) => {}
+            What::Size(cols, rows) => gate.sized(*cols as u32, *rows as u32),
         }
         pieces.push(of_this);
     }
@@ -105,7 +121,7 @@ fn ours(events: &[Captured], raw: &[Vec<u8>]) -> (Vec<Value>, f64) {
         }
     }
     let mut terminal = Terminal::new(80, 24).unwrap();
-    let mut reader = Reader::default();
+    let mut reader = nonce.map_or_else(Reader::default, Reader::with_hook);
     let began = std::time::Instant::now();
     for (event, pieces) in events.iter().zip(pieces) {
         match &event.what {

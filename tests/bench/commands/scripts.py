@@ -101,7 +101,9 @@ def shell(draw, kind, cols, resize, secrets, lookalike):
         mark = f"{rng.choice(WORDS)}{rng.randrange(1000, 9999)}"
         add(line(f"echo {mark} one"), f"echo {mark} one")
         plain()
-        add([("key", CTRL_R), ("wait",), ("type", mark), ("wait",), ("key", ENTER), ("wait",)], f"echo {mark} one")
+        # fish searches with what is typed already.
+        steps = [("type", mark), ("key", UP)] if kind == "fish" else [("key", CTRL_R), ("wait",), ("type", mark)]
+        add([*steps, ("wait",), ("key", ENTER), ("wait",)], f"echo {mark} one")
 
     def aborted():
         add([("type", draw.plain()), ("key", CTRL_C), ("wait",)])
@@ -172,16 +174,16 @@ def shell(draw, kind, cols, resize, secrets, lookalike):
         add([("type", "read answer"), ("key", ENTER), ("wait",), ("type", "perhaps"), ("key", ENTER), ("wait",)], "read answer")
 
     def data():
-        add([("type", "cat > /dev/null"), ("key", ENTER), ("wait",), ("type", rng.choice(WORDS)), ("key", ENTER), ("type", rng.choice(WORDS)),
-             ("key", ENTER), ("pause", 0.05), ("key", CTRL_D), ("wait",)], "cat > /dev/null")
+        add([("type", "cat > /dev/null"), ("key", ENTER), ("till", "cat"), ("wait",), ("type", rng.choice(WORDS)), ("key", ENTER),
+             ("type", rng.choice(WORDS)), ("key", ENTER), ("pause", 0.05), ("leave", "cat", [("key", CTRL_D)]), ("wait",)], "cat > /dev/null")
 
     def paged():
-        add([("type", "less /etc/services"), ("key", ENTER), ("wait", 0.2), ("key", b" "), ("pause", 0.05), ("key", b"j"), ("pause", 0.05), ("key", ENTER),
-             ("pause", 0.05), ("key", b"q"), ("wait", 0.2)], "less /etc/services")
+        add([("type", "less /etc/services"), ("key", ENTER), ("till", "less"), ("wait", 0.2), ("key", b" "), ("pause", 0.05), ("key", b"j"),
+             ("pause", 0.05), ("key", ENTER), ("pause", 0.05), ("leave", "less", [("key", b"q")]), ("wait", 0.2)], "less /etc/services")
 
     def edited():
-        add([("type", "vi /tmp/zqnone"), ("key", ENTER), ("wait", 0.3), ("type", "ihello"), ("key", ENTER), ("type", "$ ls"), ("key", ENTER), ("key", b"\x1b"),
-             ("pause", 0.1), ("type", ":q!"), ("key", ENTER), ("wait", 0.3)], "vi /tmp/zqnone")
+        add([("type", "vi /tmp/zqnone"), ("key", ENTER), ("till", "vi"), ("wait", 0.3), ("type", "ihello"), ("key", ENTER), ("type", "$ ls"),
+             ("key", ENTER), ("leave", "vi", [("key", b"\x1b"), ("wait", 0.2), ("type", ":q!"), ("key", ENTER)]), ("wait", 0.3)], "vi /tmp/zqnone")
 
     def no_newline():
         text = f"printf {rng.choice(WORDS)}"

@@ -9,6 +9,8 @@ import collections, fcntl, json, os, pathlib, pty, select, signal, struct, termi
 QUIET_S = 0.09
 # Longest wait for quiet, in seconds.
 WAIT_MAX_S = 4.0
+# Longest wait for a program to start or to end, and how often it is told to end, in seconds and times.
+TILL_MAX_S, TELLS_MAX = 3.0, 3
 # Longest session, in seconds.
 SESSION_MAX_S = 180.0
 # Most that one session may write, in bytes.
@@ -16,11 +18,14 @@ OUTPUT_MAX = 4 << 20
 
 
 class Session:
-    def __init__(self, argv, env, cwd, size, latency_s=0.0, split=False, rng=None):
+    def __init__(self, argv, env, cwd, size, latency_s=0.0, split=False, rng=None, nonce=None, told=""):
+        # What the programs at the target have in their environment, and no others.
+        self.mark = f"TOLD={told}".encode()
         self.latency, self.split, self.rng = latency_s / 2, split, rng
-        self.events, self.due = [], collections.deque()
+        self.events, self.due = [["n", 0, nonce]] if nonce else [], collections.deque()
         self.began = self.heard = time.monotonic()
         self.late = collections.deque()
+        self.watched = set()
         self.bracketed, self.tail, self.total, self.over = False, b"", 0, False
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
@@ -103,7 +108,7 @@ class Session:
 
     def busy(self):
         """Whether anything below has the processor or waits for it. On a busy machine silence alone says little."""
-        ask = [self.pid]
+        ask = [self.pid, *self.watched]
         while ask:
             pid = ask.pop()
             try:
@@ -111,13 +116,44 @@ class Session:
                 ask += map(int, pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
             except (OSError, IndexError):
                 continue
-            if state in "RD":
+            if state in "RDt":
                 return True
         return False
 
+    def runs(self, name):
+        """The number of a program of this name at the target, wherever it hangs: in tmux, behind ssh. A person sees whether it runs."""
+        for place in pathlib.Path("/proc").glob("[0-9]*"):
+            try:
+                if (place / "comm").read_text().strip() == name and self.mark in (place / "environ").read_bytes().split(b"\0"):
+                    return int(place.name)
+            except OSError:
+                continue
+        return None
+
+    def till(self, name, runs):
+        """Waits until it runs, or until it does not."""
+        until = time.monotonic() + TILL_MAX_S
+        while time.monotonic() < until and not self.over:
+            found = self.runs(name)
+            if found and runs:
+                self.watched.add(found)
+            if bool(found) == runs:
+                return True
+            self.pause(0.03)
+        return False
+
+    def leave(self, name, steps):
+        """Tells a program to end, again if it did not."""
+        for _ in range(TELLS_MAX):
+            self.play(steps)
+            if self.till(name, False):
+                return
+
     def send(self, data):
         self.events.append(["i", self.ms(), data.hex()])
-        self.due.append((time.monotonic() + self.latency, data))
+        # Quiet is what follows the last key as well.
+        self.heard = time.monotonic()
+        self.due.append((self.heard + self.latency, data))
         self.turn(time.monotonic())
 
     def type(self, text):
@@ -145,6 +181,8 @@ class Session:
                 case "size": self.size(what[0]); self.pause(0.03)
                 case "wait": self.quiet(*what)
                 case "pause": self.pause(what[0])
+                case "till": self.till(what[0], True)
+                case "leave": self.leave(*what)
 
     def close(self, path):
         self.quiet()

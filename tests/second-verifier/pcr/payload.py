@@ -121,6 +121,22 @@ def file(payload: Cbor) -> None:
     require(said, "file of which is said what cannot be, or not what must")
 
 
+def command(payload: Cbor) -> None:
+    payload.array(10)
+    source = payload.uint(4, "number that names nothing")
+    one_of_three(payload)
+    began, ended = payload.time(), payload.time()
+    told = [payload.text(limits.COMMAND_TEXT_BYTES_MAX) for _ in ("text", "other")]
+    payload.text(limits.COMMAND_CONTEXT_BYTES_MAX)
+    payload.text(limits.COMMAND_DIRECTORY_BYTES_MAX)
+    for _ in range(payload.array_length(1)):
+        payload.u32()
+    for _ in range(payload.array_length(limits.COMMAND_LABELS_MAX)):
+        payload.text(limits.COMMAND_LABEL_BYTES_MAX)
+    sound = began <= ended and (source != 4 or told == ["", ""])
+    require(sound, "command that ends before it begins, or is hidden and told")
+
+
 def marker_text(event: Event) -> str:
     """What a sound marker says."""
     payload = Cbor(event.payload)
@@ -150,10 +166,11 @@ PAYLOADS = {
     0x34: array(text, text),  # end
     0x35: digest,
     0x36: file,
+    0x37: command,
 }
 
 # Kinds that had less to say in versions 1 and 2.
 BEFORE_THREE = {0x23: notice(2)}
 
 # Kinds that came with a later version than 1.
-SINCE = {0x35: 3, 0x36: 3}
+SINCE = {0x35: 3, 0x36: 3, 0x37: 3}

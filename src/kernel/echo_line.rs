@@ -1,0 +1,230 @@
+//! One line of terminal input, and how much of it was shown.
+
+use zeroize::{Zeroize, Zeroizing};
+
+use super::echo::Verdict;
+use super::echo_keys::Other;
+use super::echo_screen::{Place, Screen};
+
+/// Letters that must stand before new ones.
+const CONTEXT: usize = 16;
+/// Of a line that begins at a known place: once so many letters were shown
+/// there, an editor may rewrite what stands before the next.
+const TRUSTED_FROM: usize = 4;
+/// Letters that may come to be shown in one go.
+const AHEAD_MAX: usize = 512;
+/// The same, where a search shows them.
+const SEARCHED_MAX: usize = 32;
+/// Letters that a line has room for at first.
+const FIRST_CAPACITY: usize = 64;
+
+/// Where a line begins on the terminal.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Start {
+    /// An answer was under way, or no prompt stood there: here, or behind what comes.
+    Perhaps(Place),
+    At(Place),
+}
+
+/// The letters behind a key that moves, completes or searches.
+#[derive(Debug)]
+struct Break {
+    at: usize,
+    key: Other,
+}
+
+/// One line that is not decided.
+#[derive(Debug)]
+pub struct Line {
+    pub number: u64,
+    pub bytes: usize,
+    /// When its Enter was typed, in session ms.
+    pub closed_at: Option<u64>,
+    /// Bytes were swallowed that may have been letters.
+    pub lost: bool,
+    /// ^C ended it, and may be shown as that.
+    pub interrupted: bool,
+    letters: Zeroizing<Vec<char>>,
+    breaks: Vec<Break>,
+    start: Option<Start>,
+    /// Letters that were shown, from the first on.
+    shown: usize,
+    /// The most that ever were.
+    most: usize,
+    /// Letters that were erased before they were shown.
+    unseen: usize,
+    /// It was shown whole after its end, from this many letters on, and output may still go on behind it.
+    loose: Option<usize>,
+}
+
+impl Line {
+    /// An empty one.
+    pub fn new(number: u64) -> Line {
+        Line {
+            number,
+            bytes: 0,
+            closed_at: None,
+            lost: false,
+            interrupted: false,
+            letters: Zeroizing::new(Vec::new()),
+            breaks: Vec::new(),
+            start: None,
+            shown: 0,
+            most: 0,
+            unseen: 0,
+            loose: None,
+        }
+    }
+
+    /// One more letter, which would be shown at `start` if it is the first.
+    pub fn letter(&mut self, letter: char, start: Start) {
+        // Erased and typed anew, it begins where it did.
+        if self.start.is_none() || (self.letters.is_empty() && !self.breaks.is_empty()) {
+            self.start = Some(start);
+        }
+        // Grows by hand: a plain `Vec` would leave copies behind that nobody wipes.
+        if self.letters.len() == self.letters.capacity() {
+            let capacity = (self.letters.capacity() * 2).max(FIRST_CAPACITY);
+            let mut larger = Zeroizing::new(Vec::with_capacity(capacity));
+            larger.extend_from_slice(&self.letters);
+            self.letters = larger;
+        }
+        self.letters.push(letter);
+    }
+
+    /// Erases the last letter; behind another key it is not known which.
+    pub fn erase(&mut self) {
+        if self.breaks.last().is_some_and(|last| last.at == self.letters.len()) {
+            return;
+        }
+        match self.letters.pop() {
+            Some(mut letter) => letter.zeroize(),
+            None => return self.breaks(Other::Moves),
+        }
+        if self.shown > self.letters.len() {
+            self.shown = self.letters.len();
+        } else {
+            self.unseen += 1;
+        }
+    }
+
+    /// What follows may stand elsewhere.
+    pub fn breaks(&mut self, key: Other) {
+        let at = self.letters.len();
+        match self.breaks.last_mut().filter(|last| last.at == at) {
+            Some(last) => last.key = last.key.max(key),
+            None => self.breaks.push(Break { at, key }),
+        }
+    }
+
+    /// Whether nothing is left of it to erase.
+    pub fn is_empty(&self) -> bool {
+        self.letters.is_empty()
+    }
+
+    /// Whether output can still change what becomes of it.
+    pub fn waits(&self) -> bool {
+        !self.all_shown() || self.is_loose() || (self.closed_at.is_some() && !self.is_whole())
+    }
+
+    /// Whether every letter was shown.
+    pub fn all_shown(&self) -> bool {
+        self.shown == self.letters.len()
+    }
+
+    /// Whether it has letters, and none was ever shown.
+    pub fn shows_nothing(&self) -> bool {
+        !self.letters.is_empty() && self.most == 0
+    }
+
+    /// Whether nothing of it is hidden. What was erased unseen counts as shown
+    /// only beside as much that was: of a password that was erased nothing was.
+    pub fn is_whole(&self) -> bool {
+        self.all_shown() && !self.lost && self.unseen <= self.most
+    }
+
+    /// Whether output may still go on behind it and prove that it was no echo.
+    pub fn is_loose(&self) -> bool {
+        self.loose.is_some()
+    }
+
+    /// Whether its echo was to be seen at once, in one place.
+    pub fn begins_at_known_place(&self) -> bool {
+        matches!(self.start, Some(Start::At(_)))
+    }
+
+    /// What becomes of it if it is decided now.
+    pub fn verdict(&self) -> Verdict {
+        let line = self.number;
+        match self.is_whole() {
+            true => Verdict::Echoed { line },
+            false => Verdict::Hidden { line },
+        }
+    }
+
+    /// Output went on where it had seemed to end: that was no echo.
+    pub fn goes_on(&mut self) {
+        if let Some(before) = self.loose.take() {
+            self.shown = before;
+        }
+    }
+
+    /// Output went elsewhere.
+    pub fn confirm(&mut self) {
+        self.loose = None;
+    }
+
+    /// Looks whether more of it stands left of the cursor.
+    pub fn look(&mut self, screen: &Screen, rests: bool) {
+        let before = self.shown;
+        let (from, to, key) = self.part();
+        let trusted = self.begins_at_known_place() && self.shown >= TRUSTED_FROM;
+        let context = match trusted {
+            true => self.shown,
+            false => self.shown.saturating_sub(CONTEXT).max(from),
+        };
+        let longest = to.min(self.shown.saturating_add(AHEAD_MAX));
+        let stands = |end: &usize| {
+            let text = self.letters.get(context..*end).unwrap_or_default();
+            screen
+                .behind(text, self.interrupted)
+                .is_some_and(|begin| match self.start {
+                    _ if self.shown > 0 || from > 0 => true,
+                    Some(Start::At(place)) => begin.place == place,
+                    Some(Start::Perhaps(_)) if key >= Some(Other::Brings) => true,
+                    Some(Start::Perhaps(place)) => begin.apart || begin.place == place,
+                    None => false,
+                })
+        };
+        let found = (self.shown + 1..=longest).rev().find(stands);
+        let searched = |end: &usize| screen.holds(self.letters.get(context..*end).unwrap_or_default());
+        let found = match key == Some(Other::Searches) && rests && found.is_none() {
+            true => (self.shown + 1..=longest.min(self.shown.saturating_add(SEARCHED_MAX)))
+                .rev()
+                .find(searched),
+            false => found,
+        };
+        if let Some(end) = found {
+            self.shown = end;
+            self.most = self.most.max(end);
+            if self.closed_at.is_some() && self.all_shown() && !self.interrupted {
+                self.loose = Some(before);
+            }
+        }
+    }
+
+    /// The letters that stand together with the next that is waited for: from where, to where, and behind which
+    /// key.
+    fn part(&self) -> (usize, usize, Option<Other>) {
+        let mut part = (0, self.letters.len(), None);
+        for found in &self.breaks {
+            if found.at <= self.shown {
+                part = (found.at, part.1, part.2.max(Some(found.key)));
+            } else {
+                part.1 = found.at.min(part.1);
+                break;
+            }
+        }
+        part
+    }
+}
