@@ -22,6 +22,7 @@ use crate::kernel::id::SessionId;
 use crate::ledger::body::Body;
 use crate::ledger::erasure::{Erasure, ErasureKind};
 use crate::ledger::{Ledger, LedgerError};
+use crate::search::{Index, SearchError};
 use crate::store::{Mark, RecordingRow, Store, StoreError};
 
 /// Who deletes when nobody asked, in leaves.
@@ -36,6 +37,8 @@ pub enum RetentionError {
     Ledger(#[from] LedgerError),
     #[error(transparent)]
     Archive(#[from] ArchiveError),
+    #[error(transparent)]
+    Search(#[from] SearchError),
     #[error("there is no recording of session {0}")]
     NotFound(SessionId),
     #[error("the recording of session {0} is not encrypted: there is no key to destroy")]
@@ -63,6 +66,8 @@ pub struct Retention {
     pub archive: Arc<dyn Archive>,
     /// Contents of files, which go with the last recording that names them.
     vault: Arc<Vault>,
+    /// What is deleted is found no more.
+    pub index: Arc<Index>,
     pub clock: Clock,
     /// How long recordings are kept; `None`: for ever.
     pub keep: Option<Duration>,
@@ -77,6 +82,7 @@ impl Retention {
         store: Arc<dyn Store>,
         ledger: Arc<Ledger>,
         vault: Arc<Vault>,
+        index: Arc<Index>,
         clock: Clock,
         keep: Option<Duration>,
     ) -> Retention {
@@ -85,6 +91,7 @@ impl Retention {
             ledger,
             archive: vault.archive(),
             vault,
+            index,
             clock,
             keep,
             turn: Mutex::default(),
@@ -142,6 +149,8 @@ impl Retention {
             self.tombstone(&name, leaf).await?;
         }
         self.vault.let_go(&name).await?;
+        self.index.forget(session).await?;
+        self.archive.remove_sidecar(&name, Sidecar::Tally).await?;
         Ok(self.archive.remove_sidecar(&name, Sidecar::Key).await?)
     }
 
@@ -198,7 +207,9 @@ impl Retention {
             self.tombstone(&name, leaf).await?;
         }
         self.vault.let_go(&name).await?;
+        // Before the mark: after a crash in between the next round comes back.
         self.archive.remove(&name).await?;
+        self.index.forget(row.session).await?;
         let mark = Mark::Expired(self.clock.now().wall_ms);
         Ok(self.store.mark_recording(row.session, &mark).await?)
     }

@@ -31,6 +31,7 @@ use crate::policies::{self, InForce};
 use crate::recorder::{Kept, Recorders, recover_all};
 use crate::registry::{LEASE_RENEW_MS, Registry};
 use crate::retention::Retention;
+use crate::search::{self, Index};
 use crate::ssh::{ALARMS_MAX, Gate, InnerHosts, Settings, Wordless, break_glass, listen};
 use crate::store::{self, Store};
 use crate::telemetry::Metrics;
@@ -350,6 +351,7 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
     let ledger = Arc::new(evidence::open(&config, &*store, keeper.clone(), clock.clone()).await?);
     let archive = Arc::new(Files::open(&layout.archive()).context("the archive")?);
     let vault = Arc::new(Vault::new(archive.clone()));
+    let index = Arc::new(Index::open(&layout.search(), clock.clone()).await?);
     let left_over = recover_all(&layout.spool(), &*keeper).await.context("the spool")?;
     let recorders = Recorders::start(
         &layout.spool(),
@@ -362,6 +364,7 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
         store.clone(),
         ledger.clone(),
         vault.clone(),
+        index.clone(),
         clock.clone(),
         config.retention.keep,
     ));
@@ -381,6 +384,11 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
     }));
     let notes = crate::anomaly::Notes::start(store.clone());
     let credentials = Arc::new(Sources::new(&config.credentials));
+    let places = search::Places {
+        archive: layout.archive(),
+        trust: layout.trust(),
+    };
+    let search = search::Keeper::start(index, store.clone(), places);
     let gate = Arc::new(Gate {
         node: config.node.clone(),
         clock: clock.clone(),
@@ -392,6 +400,7 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
         ledger: ledger.clone(),
         archive,
         vault,
+        search: search.clone(),
         trust: RwLock::new(Arc::new(authorities::trust(&authorities, &config)?)),
         settings: RwLock::new(Arc::new(settings(&config, mode))),
         policies: in_force.clone(),
@@ -453,6 +462,7 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
         journal: ledger.clone(),
         cutter: Arc::new(Cut { gate: gate.clone() }),
         retention: retention.clone(),
+        search,
         clock: clock.clone(),
         metrics,
         layout,

@@ -110,6 +110,16 @@ impl Line {
 
     /// What follows may stand elsewhere.
     pub fn breaks(&mut self, key: Other) {
+        if key == Other::Kills {
+            // What was not shown by now need not be any more.
+            let kept = self.breaks.last().map_or(0, |last| last.at).max(self.shown);
+            while self.letters.len() > kept
+                && let Some(mut letter) = self.letters.pop()
+            {
+                letter.zeroize();
+                self.unseen += 1;
+            }
+        }
         let at = self.letters.len();
         match self.breaks.last_mut().filter(|last| last.at == at) {
             Some(last) => last.key = last.key.max(key),

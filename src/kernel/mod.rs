@@ -17,6 +17,7 @@ mod echo_keys;
 mod echo_letters;
 mod echo_line;
 mod echo_screen;
+pub mod enter;
 pub mod grant;
 pub mod habit;
 pub mod hook;

@@ -159,6 +159,8 @@ impl LocalEnd {
                 }
                 Ok(())
             }
+            // The pump has made input of them.
+            Entry::Control(Up::Keys(_)) => Ok(()),
             Entry::Control(Up::Eof) => {
                 if let Some(Running {
                     input: Input::Pipe(pipe),

@@ -25,6 +25,7 @@ use crate::notify::Teller;
 use crate::policies::InForce;
 use crate::recorder::Recorders;
 use crate::registry::Registry;
+use crate::search;
 use crate::store::Store;
 use crate::telemetry::Metrics;
 
@@ -47,6 +48,7 @@ mod control;
 mod dialling;
 mod digests;
 mod doors;
+mod enters;
 mod forward;
 mod gated;
 mod goodbye;
@@ -152,6 +154,8 @@ pub struct Gate {
     pub ledger: Arc<Ledger>,
     pub archive: Arc<dyn Archive>,
     pub vault: Arc<Vault>,
+    /// Told of each recording in the archive.
+    pub search: search::Keeper,
     /// Swapped whole when an authority's key is.
     pub trust: RwLock<Arc<AdmissionTrust>>,
     /// Swapped whole by a reload; what is running keeps what it began with.

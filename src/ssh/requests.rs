@@ -10,6 +10,7 @@ use russh::{Pty, Sig};
 
 use super::answer::Answer;
 use super::channel::{Carries, Channel, Display, Down, Start, Terminal, Up};
+use super::enters;
 use super::leg::signal_name;
 use super::session::Live;
 use super::sieving;
@@ -129,6 +130,7 @@ pub async fn start(live: &Live, channel: &Channel, start: Start) -> Option<bool>
         live.control.end_now(EndReason::Backlog);
     }
     channel.transfers.permit(permit.kept());
+    enters::begin(live, channel, &permit);
     enqueue(live, channel, Up::Start(start));
     let yes = channel.answer.wait(&channel.stop).await?;
     if !yes {
@@ -188,6 +190,7 @@ fn transfers_of(live: &Live, channel: &Channel, start: &Start) -> Result<(), Den
                 code: POLICY_DENIED,
                 sentence,
                 notify: false,
+                end: false,
             });
         }
     }
@@ -233,6 +236,7 @@ pub async fn pty(live: &Live, channel: &Channel, term: &str, size: Size, modes: 
     // The recorder first: not one key may be taken for ordinary input.
     live.recorder.terminal(channel.number, cols, rows);
     channel.terminal.store(true, Ordering::Release);
+    channel.resize(cols, rows);
     // russh leaves a hole for each mode it does not know; encoded again,
     // TTY_OP_END would end the list there.
     let modes = modes
@@ -329,6 +333,7 @@ pub fn window_change(live: &Live, channel: &Channel, size: Size) {
         return;
     }
     let (cols, rows) = clamp_terminal(size.cols, size.rows);
+    channel.resize(cols, rows);
     let change = Up::WindowChange {
         cols,
         rows,

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::channel::Up;
-use super::lane::Entry;
+use super::lane::{Entry, Stream};
 use super::leg::signal_name;
 use super::local::LocalEnd;
 use super::target_channel::TargetChannel;
@@ -23,6 +25,13 @@ impl TargetEnd {
     /// # Errors
     /// When the connection is gone.
     pub async fn take(&mut self, entry: Entry<Up>) -> Result<(), russh::Error> {
+        let entry = match entry {
+            Entry::Control(Up::Keys(keys)) => Entry::Data {
+                stream: Stream::Main,
+                bytes: Bytes::from_static(keys),
+            },
+            other => other,
+        };
         match self {
             TargetEnd::Local(local) => local.take(entry).await,
             TargetEnd::Ssh(target) => match entry {
@@ -42,6 +51,7 @@ impl TargetEnd {
                     tracing::debug!(signal = %signal_name(&signal), "passing a signal on");
                     target.signal(signal).await
                 }
+                Entry::Control(Up::Keys(_)) => Ok(()),
                 Entry::Control(Up::Eof) => target.eof().await,
                 Entry::Control(Up::Close) => target.close().await,
             },

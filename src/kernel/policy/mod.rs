@@ -63,6 +63,7 @@ impl Kept {
             | Request::Agent
             | Request::X11
             | Request::Transfer(_)
+            | Request::Command(_)
             | Request::Unknown { .. } => Kept::Full,
         };
         match admitted.break_glass() {
@@ -149,6 +150,8 @@ pub struct Denial {
     pub sentence: String,
     /// To be told as an alarm: the rule carries `@notify`.
     pub notify: bool,
+    /// The session ends: the rule carries `@end`.
+    pub end: bool,
 }
 
 /// What a decision may look at beside the request.
@@ -216,6 +219,7 @@ fn denial(policies: &Policies, facts: &Facts, verdict: Verdict) -> Denial {
     let verdict = explained.verdict;
     Denial {
         notify: verdict.obligations.notify,
+        end: verdict.obligations.end,
         sentence: match (verdict.rules.is_empty(), notes.is_empty()) {
             // What to do stands in it.
             (true, _) => explained.sentence,
@@ -258,6 +262,12 @@ fn facts_of(admitted: &Admitted, request: &Request, context: &Context<'_>) -> Op
             facts.action = Action::Subsystem;
             facts.subsystem = Some(name.clone());
         }
+        Request::Command(line) => {
+            facts.action = Action::Command;
+            facts.command = Some(line.text.clone());
+            facts.place = line.place.to_owned();
+            facts.undecided = line.undecided;
+        }
         Request::Transfer(transfer) => {
             facts.action = Action::Transfer;
             facts.transfer = Some(TransferOf {
@@ -297,6 +307,7 @@ fn gate_rule(admitted: &Admitted, request: &Request, context: &Context<'_>) -> R
             code,
             sentence,
             notify: false,
+            end: false,
         })
     };
     if context.now >= admitted.until_ms() {
@@ -316,6 +327,7 @@ fn gate_rule(admitted: &Admitted, request: &Request, context: &Context<'_>) -> R
         code: "capability_missing",
         sentence: format!("the grant does not allow {capability}; ask for one with --allow {capability}"),
         notify: false,
+        end: false,
     };
     let rule = match request {
         Request::Connect => "grant.destination",
@@ -375,6 +387,8 @@ fn gate_rule(admitted: &Admitted, request: &Request, context: &Context<'_>) -> R
         }
         // The program that moves it was permitted.
         Request::Transfer(_) => "gate.transfer",
+        // So was the terminal's.
+        Request::Command(_) => "gate.command",
         Request::DirectTcpip { host, port } | Request::TcpipForward { host, port } => {
             if !is_host(host) || *port > PORT_MAX {
                 return deny(

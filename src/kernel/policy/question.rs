@@ -209,6 +209,10 @@ fn context(facts: &Facts, known: &Labels) -> Result<Vec<(String, Value)>, String
             let labels = &facts.labels | &known.of(command);
             fields.push(("command", text(command)));
             fields.push(("labels", texts(labels.iter().map(String::as_str))));
+            if facts.action == Action::Command {
+                fields.push(("place", text(&facts.place)));
+                fields.push(("undecided", Value::new_bool(facts.undecided)));
+            }
         }
         Action::Subsystem => {
             fields.extend([single_use, terminal]);
