@@ -7,6 +7,7 @@
 //! later) and re-encoded.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use crate::keeper::{Keeper, KeeperError};
 use crate::kernel::labels::Labels;
 
 mod append;
+mod blobs;
 mod bulk;
 mod commands;
 mod dirty;
@@ -247,7 +249,7 @@ impl Recorders {
         let opened_boot_ms = self.clock.now().boot_ms;
         let head = writer.head().clone();
         let open_leaf = writer.open_leaf().clone();
-        let spool = Spool::create(
+        let mut spool = Spool::create(
             &self.folder,
             writer,
             main,
@@ -256,8 +258,10 @@ impl Recorders {
             share.clone(),
             labels,
         )?;
+        spool.blobs.seal_to(recipients);
         Ok(Recorder(Arc::new(Inner {
             hidden: spool.hidden(),
+            blobs_left: AtomicU64::new(blobs::BLOBS_MAX),
             syncing: Mutex::new(()),
             clock: self.clock.clone(),
             opened_boot_ms,
@@ -292,6 +296,8 @@ pub(crate) struct Inner {
     share: Arc<Share>,
     spool: Mutex<Spool>,
     hidden: Hidden,
+    /// Runs that may still be kept in the vault.
+    blobs_left: AtomicU64,
     /// Held from taking the unsynced files until they are synced.
     syncing: Mutex<()>,
     segments_done: tokio::sync::Notify,

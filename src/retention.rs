@@ -14,6 +14,7 @@ use portcullis_recording::proof::Proof;
 use portcullis_recording::spool::recording_file;
 use tokio::sync::Mutex;
 
+use crate::archive::vault::Vault;
 use crate::archive::{Archive, ArchiveError, ArchiveName, Sidecar};
 use crate::clock::Clock;
 use crate::kernel::grant::WallMs;
@@ -63,6 +64,8 @@ pub struct Retention {
     pub store: Arc<dyn Store>,
     pub ledger: Arc<Ledger>,
     pub archive: Arc<dyn Archive>,
+    /// Contents of files, which go with the last recording that names them.
+    vault: Arc<Vault>,
     /// What is deleted is found no more.
     pub index: Arc<Index>,
     pub clock: Clock,
@@ -78,7 +81,7 @@ impl Retention {
     pub fn new(
         store: Arc<dyn Store>,
         ledger: Arc<Ledger>,
-        archive: Arc<dyn Archive>,
+        vault: Arc<Vault>,
         index: Arc<Index>,
         clock: Clock,
         keep: Option<Duration>,
@@ -86,7 +89,8 @@ impl Retention {
         Retention {
             store,
             ledger,
-            archive,
+            archive: vault.archive(),
+            vault,
             index,
             clock,
             keep,
@@ -144,6 +148,7 @@ impl Retention {
             self.store.mark_recording(session, &mark).await?;
             self.tombstone(&name, leaf).await?;
         }
+        self.vault.let_go(&name).await?;
         self.index.forget(session).await?;
         self.archive.remove_sidecar(&name, Sidecar::Tally).await?;
         Ok(self.archive.remove_sidecar(&name, Sidecar::Key).await?)
@@ -201,6 +206,7 @@ impl Retention {
             let leaf = self.note(ErasureKind::Expired, row.session, RULE, &reason).await?;
             self.tombstone(&name, leaf).await?;
         }
+        self.vault.let_go(&name).await?;
         // Before the mark: after a crash in between the next round comes back.
         self.archive.remove(&name).await?;
         self.index.forget(row.session).await?;

@@ -5,6 +5,7 @@ use portcullis_recording::{spool, statement};
 
 use super::*;
 use crate::archive::files::Files;
+use crate::archive::vault::Vault;
 use crate::ledger::testing::{Bench, recording};
 use crate::search::{Query, Recorded, Standing};
 use crate::store::sqlite::SqliteStore;
@@ -55,7 +56,14 @@ impl House {
         let clock = bench.clock.clone();
         let index = Index::open(&path("search.db"), clock.clone()).await.unwrap();
         House {
-            retention: Retention::new(store, ledger, archive, Arc::new(index), clock, keep),
+            retention: Retention::new(
+                store,
+                ledger,
+                Arc::new(Vault::new(archive)),
+                Arc::new(index),
+                clock,
+                keep,
+            ),
             bench,
         }
     }

@@ -18,6 +18,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::api::{self, Api, Cutter, Door};
 use crate::archive::files::Files;
+use crate::archive::vault::Vault;
 use crate::break_glass::BreakGlass;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -353,6 +354,7 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
     let trusted = evidence::update_trust(&config, &*keeper, &clock)?;
     let ledger = Arc::new(evidence::open(&config, &*store, keeper.clone(), clock.clone()).await?);
     let archive = Arc::new(Files::open(&layout.archive()).context("the archive")?);
+    let vault = Arc::new(Vault::new(archive.clone()));
     let index = Arc::new(Index::open(&layout.search(), clock.clone()).await?);
     let left_over = recover_all(&layout.spool(), &*keeper).await.context("the spool")?;
     let recorders = Recorders::start(
@@ -365,7 +367,7 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
     let retention = Arc::new(Retention::new(
         store.clone(),
         ledger.clone(),
-        archive.clone(),
+        vault.clone(),
         index.clone(),
         clock.clone(),
         config.retention.keep,
@@ -401,6 +403,7 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
         recorders,
         ledger: ledger.clone(),
         archive,
+        vault,
         search: search.clone(),
         trust: RwLock::new(Arc::new(authorities::trust(&authorities, &config)?)),
         settings: RwLock::new(Arc::new(settings(&config, mode))),

@@ -69,6 +69,7 @@ pub mod text;
 pub mod timeline;
 pub mod times;
 pub mod transcript;
+pub mod vault;
 pub mod verdict;
 pub mod view;
 pub mod viewer;

@@ -70,6 +70,7 @@ pub mod spool;
 pub mod sshsig;
 pub mod statement;
 pub mod trust;
+pub mod vault;
 pub mod verified;
 pub mod verify;
 pub mod writer;

@@ -35,7 +35,7 @@ impl ContentKey {
         Some(ContentKey(key))
     }
 
-    fn expand(&self, info: &[u8]) -> Zeroizing<[u8; KEY_BYTES]> {
+    pub(crate) fn expand(&self, info: &[u8]) -> Zeroizing<[u8; KEY_BYTES]> {
         let mut out = Zeroizing::new([0; KEY_BYTES]);
         // Neither can fail: the key is as long as the hash, and so is what is asked for.
         let expanded = Hkdf::<Sha256>::from_prk(self.0.as_slice()).map(|hkdf| hkdf.expand(info, out.as_mut_slice()));

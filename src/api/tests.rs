@@ -118,7 +118,7 @@ async fn world_with(stubborn: Option<SessionId>) -> World {
         retention: Arc::new(Retention::new(
             store.clone(),
             ledger,
-            archive,
+            Arc::new(crate::archive::vault::Vault::new(archive)),
             index.clone(),
             clock.clone(),
             None,

@@ -14,6 +14,7 @@ use std::str::FromStr;
 use crate::durable::DurableError;
 
 pub mod files;
+pub mod vault;
 
 /// Longest name, in bytes.
 pub const NAME_BYTES_MAX: usize = 512;
@@ -112,6 +113,8 @@ pub enum Sidecar {
     /// The ledger's leaf by which the recording or its key was deleted, proven
     /// (recording/FORMAT.md section 9.6).
     Tombstone,
+    /// Names of the blobs in the vault that it keeps there, one a line.
+    Contents,
 }
 
 impl Sidecar {
@@ -123,6 +126,7 @@ impl Sidecar {
             Sidecar::Key => "age",
             Sidecar::Tally => "tally",
             Sidecar::Tombstone => "tombstone",
+            Sidecar::Contents => "contents",
         }
     }
 }

@@ -144,7 +144,14 @@ pub fn wants(obligations: &Obligations) -> Vec<String> {
         (obligations.review, "a review afterwards"),
         (obligations.single_use, "one session only"),
         (obligations.notify, "an alarm"),
-        (obligations.forward == Some(Kept::Digest), "of forwards digests only"),
+        (
+            obligations.kept == Some(Kept::Digest),
+            "of forwards and files digests only",
+        ),
+        (
+            obligations.kept == Some(Kept::Vault),
+            "files in the vault, and digests only",
+        ),
         (obligations.record == RecordMode::Durable, "a durable recording"),
         (obligations.record == RecordMode::Encrypted, "an encrypted recording"),
     ] {

@@ -234,6 +234,7 @@ async fn export(session: &Session, id: &str, out: &Path, reason: &str) -> Result
         Some(Sidecar::Proof.extension()),
         Some(Sidecar::Signature.extension()),
         Some(Sidecar::Key.extension()),
+        Some(Sidecar::Contents.extension()),
     ] {
         let (from, to) = (beside(from, extension), beside(&out.join(name), extension));
         match evidence::copy_new(&from, &to) {

@@ -229,7 +229,7 @@ async fn from_an_empty_folder_to_a_certificate_and_its_end() {
         retention: Arc::new(Retention::new(
             store.clone(),
             ledger.clone(),
-            archive,
+            Arc::new(crate::archive::vault::Vault::new(archive)),
             index.clone(),
             clock.clone(),
             None,

@@ -18,6 +18,8 @@ pub struct Dirty {
 pub struct Unsynced {
     pub files: Vec<Arc<File>>,
     pub folders: Vec<PathBuf>,
+    /// A file system that is synced whole.
+    pub system: Option<PathBuf>,
     /// Tails that may go once the files are synced.
     pub tails: Vec<PathBuf>,
 }

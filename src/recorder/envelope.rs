@@ -6,6 +6,7 @@ use std::fmt;
 use std::io::Write;
 
 use portcullis_recording::{ContentKey, limits};
+use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::RecorderError;
@@ -60,6 +61,16 @@ impl Recipients {
     /// Whether recordings stay in clear.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// Tells those who can open what is sealed to these from others.
+    pub fn id(&self) -> [u8; 8] {
+        let mut names = self.names();
+        names.sort_unstable();
+        let hash: [u8; 32] = Sha256::digest(names.join("\n")).into();
+        let mut id = [0; 8];
+        id.iter_mut().zip(hash).for_each(|(to, from)| *to = from);
+        id
     }
 
     /// A fresh content key and the age file that holds it.

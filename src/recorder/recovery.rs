@@ -14,7 +14,7 @@ use portcullis_recording::limits::HEAD_TEXT_BYTES_MAX;
 use portcullis_recording::recover::LeftOut;
 use portcullis_recording::recover::RecoverError;
 use portcullis_recording::spool::{ENVELOPE_FILE, MAIN_FILE, RECOVERING_FILE, parse_session_name, parse_tail_file};
-use portcullis_recording::{Sealed, Why, recover};
+use portcullis_recording::{Sealed, Why, recover, vault};
 use sha2::{Digest, Sha256};
 
 use super::Finished;
@@ -220,8 +220,14 @@ fn keep_originals(folder: &Path) -> std::io::Result<()> {
     let place = place.ok_or_else(|| std::io::Error::other("too many damaged copies"))?;
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
-        // The key to the content has one place, so that it can be destroyed.
-        if entry.file_name() == ENVELOPE_FILE {
+        // The key to the content has one place, so that it can be destroyed; so have the contents of files.
+        let name = entry.file_name();
+        let content = |name: &str| {
+            [vault::OPEN_PREFIX, vault::KEPT_PREFIX]
+                .iter()
+                .any(|is| name.starts_with(is))
+        };
+        if name == ENVELOPE_FILE || name.to_str().is_some_and(content) {
             continue;
         }
         let copy = place.join(entry.file_name());

@@ -19,6 +19,7 @@ use portcullis_recording::spool::{ENVELOPE_FILE, MAIN_FILE, session_name, tail_f
 use portcullis_recording::{Event, Flood, Main, Piece, Timed, Writer};
 
 use super::append::{append_chunk, append_pieces, append_synced, append_taken};
+use super::blobs::Blobs;
 use super::bulk::{borrow, data_len, incompressible, is_of_commands};
 use super::commands::Commands;
 use super::dirty::{Dirty, Unsynced};
@@ -64,6 +65,7 @@ pub struct Spool {
     tail: Option<Arc<File>>,
     /// Tails that were closed since the last sync.
     closed: Vec<Arc<File>>,
+    pub(super) blobs: Blobs,
     /// Tails whose chunk is in the main file but not synced there.
     encoded: Vec<PathBuf>,
     /// Folders with entries that are not synced.
@@ -142,6 +144,7 @@ impl Spool {
         Ok(Spool {
             main_file: file.clone(),
             closed: Vec::new(),
+            blobs: Blobs::new(folder.clone()),
             encoded: Vec::new(),
             entries: vec![folder.clone(), spools.to_owned()],
             folder,
@@ -194,6 +197,7 @@ impl Spool {
         self.waiting = self.waiting.saturating_sub(self.jobs.len());
         self.jobs.clear();
         self.terminals.clear();
+        self.blobs.forget();
         self.unsigned_since = None;
     }
 
@@ -260,6 +264,10 @@ impl Spool {
                     data += data_len(event);
                     events.push(borrow(event));
                 }
+                Part::Content(piece) => {
+                    self.unsynced = true;
+                    self.blobs.take(channel, piece, &self.share)?;
+                }
                 // Terminal input is never clear, whoever forgot to announce the terminal.
                 Part::Typed(bytes) => self.lines(channel).typed(at_ms, bytes, &mut events)?,
                 Part::Shown(bytes) => {
@@ -305,6 +313,7 @@ impl Spool {
         }
         self.expire(at_ms, true)?;
         self.terminals.clear();
+        self.blobs.forget();
         // By a tail, whatever came before: what is read off the session goes behind its last events.
         self.end_bulk(at_ms)?;
         let events = [
@@ -536,11 +545,14 @@ impl Spool {
         let mut files = std::mem::take(&mut self.closed);
         files.extend(self.tail.clone());
         files.push(self.main_file.clone());
-        Unsynced {
+        let mut unsynced = Unsynced {
             files,
+            system: None,
             folders: std::mem::take(&mut self.entries),
             tails: std::mem::take(&mut self.encoded),
-        }
+        };
+        self.blobs.take_unsynced(&mut unsynced);
+        unsynced
     }
 
     /// Seals: INDEX, SEAL, seek table, synced.

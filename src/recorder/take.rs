@@ -4,6 +4,7 @@ use bytes::Bytes;
 use portcullis_recording::Event;
 
 use super::{Recorder, RecorderError, bulk};
+use crate::kernel::transfer::Piece;
 
 /// What is taken in one write. Nothing is taken before [`Take::done`].
 pub struct Take<'r, 'e> {
@@ -19,6 +20,8 @@ pub(crate) enum Part<'e> {
     Typed(&'e [u8]),
     /// Output of a terminal: what the echo rule looks at.
     Shown(&'e [u8]),
+    /// Content of a file, for the vault.
+    Content(Piece),
 }
 
 impl Part<'_> {
@@ -26,7 +29,7 @@ impl Part<'_> {
         match self {
             // A digest stands for payload that moves on as soon as it is taken.
             Part::Event(event) => bulk::data_len(event) > 0 || matches!(event, Event::Digest { .. }),
-            Part::Typed(_) | Part::Shown(_) => true,
+            Part::Typed(_) | Part::Shown(_) | Part::Content(_) => true,
         }
     }
 }
@@ -61,6 +64,11 @@ impl<'r, 'e> Take<'r, 'e> {
     /// Standard error.
     pub fn stderr(&mut self, bytes: &'e Bytes) {
         self.parts.push(Part::Event(Event::Stderr(bytes.as_ref().into())));
+    }
+
+    /// Content of a file, for the vault.
+    pub fn content(&mut self, piece: Piece) {
+        self.parts.push(Part::Content(piece));
     }
 
     /// Anything else.

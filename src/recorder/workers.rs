@@ -225,6 +225,12 @@ pub fn sync(inner: &Arc<Inner>) -> Result<(), RecorderError> {
         .iter()
         .try_for_each(|file| file.sync_data())
         .and_then(|()| {
+            let system = unsynced.system.iter();
+            system
+                .map(std::fs::File::open)
+                .try_for_each(|folder| Ok(rustix::fs::syncfs(folder?)?))
+        })
+        .and_then(|()| {
             unsynced
                 .folders
                 .iter()

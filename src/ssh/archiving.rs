@@ -4,6 +4,7 @@
 //! 1. The seal leaf, durable; asked again it is the same leaf.
 //! 2. The SSHSIG into the archive: over the bytes that still lie here; and
 //!    the envelope of an encrypted one, and what was counted of it.
+//!    Before that the contents of files into the vault.
 //! 3. The file into the archive; there already counts as done.
 //! 4. The proof beside it; replaced if it is there.
 //! 5. The store's row; there already counts as done.
@@ -69,6 +70,7 @@ impl Gate {
         self.sign(&name, &finished.path).await?;
         self.put_envelope(&name, finished).await?;
         self.put_tally(&name, finished).await;
+        self.vault.file(&name, &finished.folder).await?;
         self.archive.put(&name, &finished.path).await?;
         self.file(&finished.sealed, &receipt, &name, at_ms).await?;
         std::fs::remove_dir_all(&finished.folder)?;

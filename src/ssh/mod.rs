@@ -10,6 +10,7 @@ use tokio::sync::Semaphore;
 
 use crate::anomaly::Notes;
 use crate::archive::Archive;
+use crate::archive::vault::Vault;
 use crate::break_glass::BreakGlass;
 use crate::clock::Clock;
 use crate::credentials::Sources;
@@ -152,6 +153,7 @@ pub struct Gate {
     pub recorders: Arc<Recorders>,
     pub ledger: Arc<Ledger>,
     pub archive: Arc<dyn Archive>,
+    pub vault: Arc<Vault>,
     /// Told of each recording in the archive.
     pub search: search::Keeper,
     /// Swapped whole when an authority's key is.

@@ -130,8 +130,10 @@ struct Both(Arc<Live>, Arc<Channel>);
 impl Drop for Both {
     fn drop(&mut self) {
         // Files that nobody closed, before the channel is forgotten.
-        for event in self.1.transfers.end() {
-            self.0.record(self.1.number, event);
+        let mut take = self.0.recorder.take(self.1.number);
+        self.1.transfers.end(&self.0.recorder).record(&mut take);
+        if let Err(error) = take.done() {
+            self.0.control.end_now(EndReason::RecorderFailed(error.to_string()));
         }
         self.0.retire(&self.1);
     }

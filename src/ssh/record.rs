@@ -8,6 +8,7 @@ use super::channel::{Channel, Down, Up};
 use super::digests::Digests;
 use super::lane::{Entry, Stream};
 use super::session::Live;
+use super::transfers::{As, Seen};
 use crate::kernel::policy::Kept;
 use crate::kernel::transfer::Way;
 
@@ -19,7 +20,7 @@ use crate::kernel::transfer::Way;
 pub async fn record_input(live: &Live, channel: &Channel, batch: &[Entry<Up>]) -> Result<(), String> {
     let terminal = channel.is_terminal();
     let mut enter = false;
-    let mut files = Vec::new();
+    let mut files = Seen::default();
     {
         let at_ms = live.recorder.at_ms();
         let mut take = live.recorder.take(channel.number);
@@ -37,10 +38,18 @@ pub async fn record_input(live: &Live, channel: &Channel, batch: &[Entry<Up>]) -
                     take.typed(bytes);
                 }
                 Entry::Data { bytes, .. } => {
-                    take.input(bytes);
-                    channel.transfers.saw(at_ms, Way::Up, bytes, &mut files);
+                    match channel.transfers.saw(at_ms, Way::Up, bytes, &live.recorder, &mut files) {
+                        As::Digest => digests.add(Direction::ToTarget, bytes, |event| take.event(event)),
+                        full @ (As::Full | As::FullFromHere) => {
+                            let before = digests.end().into_iter().chain(full.says());
+                            before.for_each(|event| take.event(event));
+                            take.input(bytes);
+                        }
+                    }
                 }
-                Entry::Control(Up::Start(start)) if !terminal => files.extend(channel.transfers.begin(at_ms, start)),
+                Entry::Control(Up::Start(start)) if !terminal => {
+                    channel.transfers.begin(at_ms, start, &live.recorder).record(&mut take);
+                }
                 Entry::Control(Up::WindowChange {
                     cols,
                     rows,
@@ -66,7 +75,7 @@ pub async fn record_input(live: &Live, channel: &Channel, batch: &[Entry<Up>]) -
             }
         }
         digests.end().into_iter().for_each(|event| take.event(event));
-        files.into_iter().for_each(|event| take.event(event));
+        files.record(&mut take);
         take.done().map_err(|error| error.to_string())?;
     }
     if enter && live.durable() {
@@ -81,7 +90,7 @@ pub async fn record_input(live: &Live, channel: &Channel, batch: &[Entry<Up>]) -
 /// As [`record_input`].
 pub fn record_output(live: &Live, channel: &Channel, batch: &[Entry<Down>]) -> Result<(), String> {
     let terminal = channel.is_terminal();
-    let mut files = Vec::new();
+    let mut files = Seen::default();
     let at_ms = live.recorder.at_ms();
     let mut take = live.recorder.take(channel.number);
     let mut digests = Digests::default();
@@ -101,13 +110,25 @@ pub fn record_output(live: &Live, channel: &Channel, batch: &[Entry<Down>]) -> R
                 stream: Stream::Main,
                 bytes,
             } => {
-                take.output(bytes, terminal);
-                channel.transfers.saw(at_ms, Way::Down, bytes, &mut files);
+                match channel
+                    .transfers
+                    .saw(at_ms, Way::Down, bytes, &live.recorder, &mut files)
+                {
+                    As::Digest => digests.add(Direction::ToClient, bytes, |event| take.event(event)),
+                    full @ (As::Full | As::FullFromHere) => {
+                        let before = digests.end().into_iter().chain(full.says());
+                        before.for_each(|event| take.event(event));
+                        take.output(bytes, terminal);
+                    }
+                }
             }
             Entry::Data {
                 stream: Stream::Stderr,
                 bytes,
-            } => take.stderr(bytes),
+            } => {
+                digests.end().into_iter().for_each(|event| take.event(event));
+                take.stderr(bytes);
+            }
             Entry::Control(Down::ExitStatus(status)) => take.event(Event::ExitStatus(*status)),
             Entry::Control(Down::ExitSignal { name, core, message }) => take.event(Event::ExitSignal {
                 name: name.as_str().into(),
@@ -130,6 +151,6 @@ pub fn record_output(live: &Live, channel: &Channel, batch: &[Entry<Down>]) -> R
         }
     }
     digests.end().into_iter().for_each(|event| take.event(event));
-    files.into_iter().for_each(|event| take.event(event));
+    files.record(&mut take);
     take.done().map_err(|error| error.to_string())
 }

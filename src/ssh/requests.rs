@@ -129,6 +129,7 @@ pub async fn start(live: &Live, channel: &Channel, start: Start) -> Option<bool>
     {
         live.control.end_now(EndReason::Backlog);
     }
+    channel.transfers.permit(permit.kept());
     enters::begin(live, channel, &permit);
     enqueue(live, channel, Up::Start(start));
     let yes = channel.answer.wait(&channel.stop).await?;

@@ -8,8 +8,22 @@ use portcullis_recording::Event;
 use portcullis_recording::moved::{Act, Moved, Outcome, Range};
 
 use super::channel::Start;
+use crate::kernel::policy::Kept;
 use crate::kernel::transfer::limit::{Limit, Over};
-use crate::kernel::transfer::{self, Deed, Observer, Told, Way, What};
+use crate::kernel::transfer::{self, Deed, Observer, Piece, Told, Way, What, exec};
+use crate::recorder::{Recorder, Take};
+
+/// What the recording of a program says first of which it keeps digests only.
+const AS_DIGEST: &str =
+    "recorded as digests while its files are followed: how many bytes cross, and their SHA-256; standard error in full";
+/// The same, where their contents go into the vault.
+const AS_VAULT: &str = "recorded as digests while its files are followed, whose contents are in the vault: how many bytes cross, and \
+                        their SHA-256; standard error in full";
+/// Runs of bytes of files that may begin in one piece of what crosses, to be kept in the vault; where more do, all is
+/// recorded in full from there on.
+const RUNS_AT_ONCE: u64 = 64;
+/// What it says once that is over.
+const IN_FULL: &str = "recorded in full from here on: not all of it is told in files any more";
 
 /// Follows one channel, from the start of its program on.
 #[derive(Debug, Default)]
@@ -19,21 +33,75 @@ pub struct Transfers {
     observer: Mutex<Option<Observer>>,
     /// Policy is asked about each file.
     asks: AtomicBool,
+    /// What policy lets be left out of the recording of a program, if that can be followed.
+    permitted: Mutex<Kept>,
+    /// Digests are recorded of it.
+    digested: AtomicBool,
+}
+
+/// What bytes that cross tell.
+#[derive(Default)]
+pub struct Seen {
+    pub events: Vec<Event<'static>>,
+    /// What of them goes into the vault.
+    pub pieces: Vec<Piece>,
+}
+
+/// How bytes that were seen are recorded.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum As {
+    Digest,
+    Full,
+    /// They, and all that follows; up to here there were digests.
+    FullFromHere,
+}
+
+impl As {
+    /// What the recording says before such bytes.
+    pub fn says(self) -> Option<Event<'static>> {
+        (self == As::FullFromHere).then(|| Event::Marker { text: IN_FULL.into() })
+    }
 }
 
 impl Transfers {
+    /// What is to be kept of the program that starts next.
+    pub fn permit(&self, kept: Kept) {
+        *self.permitted.lock().unwrap_or_else(PoisonError::into_inner) = kept;
+    }
+
     /// A program starts: what is to be followed of it, and what is told of the
     /// one before, which the target refused.
-    pub fn begin(&self, at_ms: u64, start: &Start) -> Vec<Event<'static>> {
-        let told = self.end();
-        let observer = match start {
+    pub fn begin(&self, at_ms: u64, start: &Start, recorder: &Recorder) -> Seen {
+        let mut seen = self.end(recorder);
+        let mut observer = match start {
             Start::Shell => None,
             Start::Exec(command) => Observer::of_exec(at_ms, command),
             Start::Subsystem(name) => Observer::of_subsystem(name),
         };
         self.follows.store(observer.is_some(), Ordering::Release);
+        let says_all = match start {
+            Start::Exec(command) => exec::runs_what_it_says(command),
+            Start::Shell | Start::Subsystem(_) => true,
+        };
+        let permitted = *self.permitted.lock().unwrap_or_else(PoisonError::into_inner);
+        let digested = permitted != Kept::Full && says_all && observer.as_ref().is_some_and(Observer::tells_all);
+        self.digested.store(digested, Ordering::Release);
+        if digested {
+            seen.events.push(Event::Marker {
+                text: match permitted {
+                    Kept::Vault => AS_VAULT.into(),
+                    Kept::Digest | Kept::Full => AS_DIGEST.into(),
+                },
+            });
+        }
+        if digested
+            && permitted == Kept::Vault
+            && let Some(pool) = observer.as_mut().and_then(Observer::pool)
+        {
+            pool.keep();
+        }
         *self.lock() = observer;
-        told
+        seen
     }
 
     /// Whether policy is asked about each file.
@@ -78,27 +146,86 @@ impl Transfers {
         self.observer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Bytes that are about to cross: what they tell.
-    pub fn saw(&self, at_ms: u64, way: Way, bytes: &[u8], events: &mut Vec<Event<'static>>) {
+    /// Bytes that are about to cross: what they tell, and how they are recorded.
+    pub fn saw(&self, at_ms: u64, way: Way, bytes: &[u8], recorder: &Recorder, seen: &mut Seen) -> As {
         if !self.follows.load(Ordering::Acquire) {
-            return;
+            return As::Full;
         }
         let mut told = Vec::new();
-        if let Some(observer) = &mut *self.lock() {
-            observer.saw(at_ms, way, bytes, &mut told);
+        let mut held = self.lock();
+        let Some(observer) = &mut *held else {
+            return As::Full;
+        };
+        let waits = lending(observer, recorder, seen, |observer| {
+            observer.saw(at_ms, way, bytes, &mut told)
+        });
+        seen.events.extend(told.into_iter().map(event));
+        match (self.digested.load(Ordering::Acquire), observer.tells_all()) {
+            (false, _) => As::Full,
+            // What waits for bytes before it is not in the vault yet: it is in the recording.
+            (true, true) if waits => As::Full,
+            (true, true) => As::Digest,
+            (true, false) => {
+                self.digested.store(false, Ordering::Release);
+                if let Some(pool) = observer.pool() {
+                    pool.stop();
+                }
+                As::FullFromHere
+            }
         }
-        events.extend(told.into_iter().map(event));
     }
 
     /// The end of the channel: what was left open.
-    pub fn end(&self) -> Vec<Event<'static>> {
+    pub fn end(&self, recorder: &Recorder) -> Seen {
         self.follows.store(false, Ordering::Release);
+        self.digested.store(false, Ordering::Release);
         let observer = self.lock().take();
-        let mut told = Vec::new();
+        let (mut told, mut seen) = (Vec::new(), Seen::default());
         if let Some(mut observer) = observer {
-            observer.end(&mut told);
+            lending(&mut observer, recorder, &mut seen, |observer| observer.end(&mut told));
         }
-        told.into_iter().map(event).collect()
+        seen.events.extend(told.into_iter().map(event));
+        seen
+    }
+}
+
+/// Lets an observer look, with the right to begin some runs for the vault; whether bytes were put aside by it that
+/// are to go there.
+fn lending(observer: &mut Observer, recorder: &Recorder, seen: &mut Seen, look: impl FnOnce(&mut Observer)) -> bool {
+    let lent = match observer.pool() {
+        Some(pool) if pool.keeps() => {
+            let lent = recorder.lend_blobs(RUNS_AT_ONCE);
+            pool.allow(lent);
+            true
+        }
+        Some(_) | None => false,
+    };
+    look(observer);
+    let Some(pool) = observer.pool().filter(|_| lent) else {
+        return false;
+    };
+    recorder.take_back_blobs(pool.left());
+    seen.add(pool.pieces());
+    pool.waited()
+}
+
+impl Seen {
+    /// Adds pieces; those of one run become one.
+    fn add(&mut self, pieces: Vec<Piece>) {
+        for piece in pieces {
+            match (self.pieces.last_mut(), piece) {
+                (Some(Piece::Bytes { run, bytes }), Piece::Bytes { run: of, bytes: more }) if *run == of => {
+                    bytes.extend(more);
+                }
+                (_, piece) => self.pieces.push(piece),
+            }
+        }
+    }
+
+    /// Hands all of it to what is taken.
+    pub fn record(self, take: &mut Take<'_, '_>) {
+        self.pieces.into_iter().for_each(|piece| take.content(piece));
+        self.events.into_iter().for_each(|event| take.event(event));
     }
 }
 

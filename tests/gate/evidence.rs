@@ -11,7 +11,7 @@ use crate::support::{Bastion, Done, Running, Setup, Variant, World, run, secs};
 const CANARY: &str = "canary-7Yq2";
 
 /// Two identities, and their public halves.
-fn investigators() -> (tempfile::TempDir, [PathBuf; 2], String) {
+pub fn investigators() -> (tempfile::TempDir, [PathBuf; 2], String) {
     let dir = tempfile::tempdir().unwrap();
     let files = ["one", "two"].map(|name| dir.path().join(name));
     let recipients: Vec<String> = files
@@ -48,7 +48,7 @@ fn text(bastion: &Bastion, more: &[&str]) -> Done {
 }
 
 /// The player of this workspace, built with it.
-fn player() -> PathBuf {
+pub fn player() -> PathBuf {
     let file = crate::support::bastion::portcullis().with_file_name("portcullis-player");
     assert!(file.is_file(), "{} is missing: build the workspace", file.display());
     file

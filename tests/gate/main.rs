@@ -29,6 +29,7 @@ mod enters;
 mod evidence;
 mod faults;
 mod files;
+mod files_kept;
 mod files_policy;
 mod flow;
 mod flow_long;
@@ -48,6 +49,7 @@ mod sessions;
 mod signals;
 mod strangers;
 mod terminals;
+mod vault;
 mod via;
 
 // Hostile peers and certificates, over a raw SSH peer of our own.

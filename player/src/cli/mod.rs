@@ -16,6 +16,7 @@ use crate::source::{Cursor, Source};
 use crate::verdict::{Ask, Examined, examine};
 
 mod commands;
+mod content;
 mod export;
 mod grep;
 mod key;
@@ -65,6 +66,8 @@ enum Verb {
     Commands(commands::Commands),
     /// List the files that crossed, with their hashes, and what was done to others
     Files(moved::Files),
+    /// Take what was in a file out of the content vault, by its SHA-256 as `files` tells it
+    Content(content::Content),
     /// Print the ledger proof and what it proves
     Prove(prove::Prove),
     /// Write a copy without what others must not see, signed by the redactor
@@ -239,6 +242,7 @@ where
         Verb::Export(verb) => verb.run(),
         Verb::Commands(verb) => verb.run(json),
         Verb::Files(verb) => verb.run(json),
+        Verb::Content(verb) => verb.run(json),
         Verb::Prove(verb) => verb.run(json),
         Verb::Redact(verb) => verb.run(json),
         Verb::Key(verb) => verb.run(json),

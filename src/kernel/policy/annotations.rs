@@ -43,7 +43,15 @@ const PROVEN: &[Action] = &[
 ];
 const APPROVED: &[Action] = &[Action::Request, Action::Connect, Action::Command];
 const SESSION: &[Action] = &[Action::Request, Action::Connect];
-const RECORDED: &[Action] = &[Action::Request, Action::Connect, Action::Forward];
+const DIGESTED: &[Action] = &[Action::Forward, Action::Exec, Action::Subsystem];
+const VAULTED: &[Action] = &[Action::Exec, Action::Subsystem];
+const RECORDED: &[Action] = &[
+    Action::Request,
+    Action::Connect,
+    Action::Forward,
+    Action::Exec,
+    Action::Subsystem,
+];
 
 const KNOWN: &[Known] = &[
     known("id", On::Both, &[]),
@@ -168,7 +176,8 @@ fn fits(name: &str, permits: bool, actions: &BTreeSet<Action>) -> Result<(), Str
 /// Whether something the policy is about can be recorded in this way.
 fn recorded(value: &str, actions: &BTreeSet<Action>) -> Result<(), String> {
     let of = match value {
-        "digest" => &[Action::Forward][..],
+        "digest" => DIGESTED,
+        "vault" => VAULTED,
         "full" => RECORDED,
         _ => SESSION,
     };
@@ -207,15 +216,16 @@ fn oblige(to: &mut Obligations, name: &str, value: &str) -> Result<(), String> {
         "grace" => to.grace_ms = Some(duration::ms(value)?),
         "warn" => to.warn_ms = list(value, duration::ms)?,
         "record" => {
-            // Who demands more of the session demands all of its forwards.
-            (to.record, to.forward) = match value {
+            // Who demands more of the session demands all of what it carries.
+            (to.record, to.kept) = match value {
                 "digest" => (RecordMode::Full, Some(Kept::Digest)),
+                "vault" => (RecordMode::Full, Some(Kept::Vault)),
                 "full" => (RecordMode::Full, Some(Kept::Full)),
                 "durable" => (RecordMode::Durable, Some(Kept::Full)),
                 "encrypted" => (RecordMode::Encrypted, Some(Kept::Full)),
                 _ => {
                     return Err(format!(
-                        "`{value}` is no way to record: digest, full, durable or encrypted"
+                        "`{value}` is no way to record: digest, vault, full, durable or encrypted"
                     ));
                 }
             };

@@ -156,10 +156,10 @@ fn errors_tell_their_place_and_what_was_meant() {
             "notice or end",
         ),
         (
-            "@id(\"a\") @record(\"digest\") permit (principal, action in [Action::\"connect\", Action::\"exec\"], resource);",
+            "@id(\"a\") @record(\"digest\") permit (principal, action in [Action::\"connect\", Action::\"shell\"], resource);",
             1,
             1,
-            "`digest` does nothing for these actions, only for forward",
+            "`digest` does nothing for these actions, only for forward, exec, subsystem",
         ),
         (
             "@id(\"a\") @record(\"durable\") permit (principal, action == Action::\"forward\", resource);",

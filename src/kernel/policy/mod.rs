@@ -40,32 +40,35 @@ pub struct Permit {
 }
 
 impl Kept {
-    /// A digest is for connections to somewhere else, and only where policy says so. Whoever broke the glass, or has
-    /// somebody's agent or display, is recorded in full.
+    /// A digest is for connections to somewhere else and for programs that move files, and only where policy says so.
+    /// Whoever broke the glass, or has somebody's agent or display, is recorded in full.
     fn of(admitted: &Admitted, request: &Request, obligations: &Obligations) -> Kept {
-        let may = match request {
+        let least = match request {
             Request::DirectTcpip { .. }
             | Request::TcpipForward { .. }
             | Request::DirectStreamlocal { .. }
-            | Request::StreamlocalForward { .. } => admitted.break_glass().is_none(),
+            | Request::StreamlocalForward { .. } => match obligations.kept {
+                Some(Kept::Digest) => Kept::Digest,
+                // It has no files.
+                Some(Kept::Vault | Kept::Full) | None => Kept::Full,
+            },
+            Request::Exec { .. } | Request::Subsystem { .. } => obligations.kept.unwrap_or_default(),
             Request::Connect
             | Request::Channel
             | Request::Pty
             | Request::Env { .. }
             | Request::Shell
-            | Request::Exec { .. }
-            | Request::Subsystem { .. }
             | Request::WindowChange
             | Request::Signal { .. }
             | Request::Agent
             | Request::X11
             | Request::Transfer(_)
             | Request::Command(_)
-            | Request::Unknown { .. } => false,
+            | Request::Unknown { .. } => Kept::Full,
         };
-        match obligations.forward {
-            Some(kept) if may => kept,
-            Some(_) | None => Kept::Full,
+        match admitted.break_glass() {
+            None => least,
+            Some(_) => Kept::Full,
         }
     }
 }
@@ -88,7 +91,7 @@ impl Permit {
     pub fn used(&self) -> Option<&(Facts, Unusual)> {
         self.used.as_ref()
     }
-    /// What is recorded of what it lets through.
+    /// What is recorded of what it lets through; of a program, while it moves files and is followed.
     pub fn kept(&self) -> Kept {
         self.kept
     }

@@ -23,12 +23,15 @@ pub enum RecordMode {
 }
 
 /// What a recording keeps of what crosses a channel, from least to most.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Kept {
     /// How many bytes, and their hashes.
     Digest,
+    /// The same, and the content of files in the vault, once each.
+    Vault,
     /// Every byte.
+    #[default]
     Full,
 }
 
@@ -69,10 +72,10 @@ pub struct Obligations {
     /// `@record("full"|"durable"|"encrypted")`.
     #[serde(default)]
     pub record: RecordMode,
-    /// `@record("digest"|"full")` of a forward; nothing said: in full. Not written then: requests are approved by the
-    /// hash of what is written.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub forward: Option<Kept>,
+    /// `@record("digest"|"vault"|"full")` of a forward, or of a program that moves files; nothing said: in full. Not written then:
+    /// requests are approved by the hash of what is written. Written by the name it had when it was for forwards alone.
+    #[serde(default, rename = "forward", skip_serializing_if = "Option::is_none")]
+    pub kept: Option<Kept>,
     /// `@warn("5m,1m")`: warnings before the end, in ms, beside the configured ones.
     #[serde(default)]
     pub warn_ms: BTreeSet<u64>,
@@ -133,7 +136,7 @@ impl Obligations {
             review: self.review || other.review,
             single_use: self.single_use || other.single_use,
             record: self.record.max(other.record),
-            forward: self.forward.max(other.forward),
+            kept: self.kept.max(other.kept),
             warn_ms: self.warn_ms.union(&other.warn_ms).copied().collect(),
             end_on_change: self.end_on_change || other.end_on_change,
             grace_ms: least(self.grace_ms, other.grace_ms),

@@ -55,6 +55,18 @@ pub fn may_expand(word: &[u8]) -> bool {
     word.iter().any(|byte| b"$*?[]{}~!".contains(byte))
 }
 
+/// Whether a command line runs the system's program of its name, as far as the line says it: by its bare name or from
+/// below `/usr`, and with nothing in it that a shell replaces by what another command says.
+pub fn runs_what_it_says(command: &[u8]) -> bool {
+    let Some(first) = command.split(|byte| *byte == b' ').next() else {
+        return false;
+    };
+    let bare = !first.contains(&b'/');
+    let of_the_system = first.starts_with(b"/usr/") && !first.windows(2).any(|two| two == b"..");
+    let name = first.rsplit(|byte| *byte == b'/').next().unwrap_or(first);
+    (bare || of_the_system) && matches!(name, b"scp" | b"sftp-server") && !command.contains(&b'$')
+}
+
 /// What a command line runs, if it moves files. None: it does not, or it is
 /// more than one plain command.
 pub fn read(command: &[u8]) -> Option<Program> {
@@ -248,6 +260,26 @@ impl Stream {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_the_systems_own_programs_run_what_they_say() {
+        for (command, says) in [
+            ("scp -t /tmp/x", true),
+            ("scp -f *.log", true),
+            ("/usr/bin/scp -t .", true),
+            ("/usr/lib/openssh/sftp-server", true),
+            ("/usr/../tmp/scp -t .", false),
+            ("/tmp/scp -t .", false),
+            ("./scp -t .", false),
+            ("sudo scp -t .", false),
+            ("PATH=/tmp scp -t .", false),
+            ("scp -t \"$(sh)\"", false),
+            ("rsync --server . /srv", false),
+            ("", false),
+        ] {
+            assert_eq!(runs_what_it_says(command.as_bytes()), says, "{command}");
+        }
+    }
 
     #[test]
     fn command_lines_say_what_moves_files() {

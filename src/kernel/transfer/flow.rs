@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use sha2::{Digest, Sha256};
 
 use super::RANGES_MAX;
+use super::pool::Pool;
 
 /// How far ahead of its run a piece may be and still wait for it, in bytes.
 const AHEAD_BYTES_MAX: u64 = super::WINDOW_BYTES_MAX as u64;
@@ -37,6 +38,8 @@ struct Run {
     offset: u64,
     next: u64,
     hash: Sha256,
+    /// Its number, if its content is kept.
+    number: Option<u64>,
 }
 
 impl Run {
@@ -45,10 +48,17 @@ impl Run {
             offset,
             next: offset,
             hash: Sha256::new(),
+            number: None,
         }
     }
 
-    fn take(&mut self, bytes: &[u8]) {
+    fn take(&mut self, bytes: &[u8], pool: &mut Pool) {
+        if self.next == self.offset {
+            self.number = pool.begin();
+        }
+        if let Some(number) = self.number {
+            pool.bytes(number, bytes);
+        }
         self.hash.update(bytes);
         self.next = self.next.saturating_add(bytes.len() as u64);
     }
@@ -79,9 +89,9 @@ impl Flow {
         self.end
     }
 
-    /// Takes bytes at an offset. What must wait is taken off `spare`, bytes of
-    /// memory that all files of the channel share.
-    pub fn take(&mut self, offset: u64, bytes: &[u8], spare: &mut usize) {
+    /// Takes bytes at an offset. What must wait waits in memory that all files
+    /// of the channel share.
+    pub fn take(&mut self, offset: u64, bytes: &[u8], pool: &mut Pool) {
         if bytes.is_empty() {
             return;
         }
@@ -97,56 +107,57 @@ impl Flow {
         let ends = |(at, piece): &(&u64, &mut Vec<u8>)| at.saturating_add(piece.len() as u64);
         let overlaps = before.as_ref().is_some_and(|before| ends(before) > offset);
         if offset == next && !overlaps {
-            run.take(bytes);
-            self.catch_up(spare);
+            run.take(bytes, pool);
+            self.catch_up(pool);
             return;
         }
         let cost = bytes.len().saturating_add(PIECE_BYTES);
-        if !overlaps && offset > next && offset - next <= AHEAD_BYTES_MAX && cost <= *spare {
+        if !overlaps && offset > next && offset - next <= AHEAD_BYTES_MAX && cost <= pool.spare {
+            pool.wait();
             match before.take_if(|before| ends(before) == offset && before.1.len() < PIECE_GROWS_BYTES) {
                 Some((_, piece)) => {
-                    *spare -= bytes.len();
+                    pool.spare -= bytes.len();
                     piece.extend_from_slice(bytes);
                 }
                 None => {
-                    *spare -= cost;
+                    pool.spare -= cost;
                     self.waiting.insert(offset, bytes.to_vec());
                 }
             }
             return;
         }
-        self.flush(spare);
+        self.flush(pool);
         match &mut self.run {
-            Some(run) if run.next == offset => run.take(bytes),
+            Some(run) if run.next == offset => run.take(bytes, pool),
             Some(_) | None => {
-                self.close();
-                self.run.insert(Run::at(offset)).take(bytes);
+                self.close(pool);
+                self.run.insert(Run::at(offset)).take(bytes, pool);
             }
         }
     }
 
     /// Takes up what waited for the byte the run has come to.
-    fn catch_up(&mut self, spare: &mut usize) {
+    fn catch_up(&mut self, pool: &mut Pool) {
         let Some(run) = &mut self.run else {
             return;
         };
         while let Some(piece) = self.waiting.remove(&run.next) {
-            *spare = spare.saturating_add(piece.len().saturating_add(PIECE_BYTES));
-            run.take(&piece);
+            pool.spare = pool.spare.saturating_add(piece.len().saturating_add(PIECE_BYTES));
+            run.take(&piece, pool);
         }
     }
 
     /// Ends the wait: what waits becomes runs, the last of which stays open.
-    fn flush(&mut self, spare: &mut usize) {
+    fn flush(&mut self, pool: &mut Pool) {
         while let Some((&offset, _)) = self.waiting.first_key_value() {
-            self.close();
+            self.close(pool);
             self.run = Some(Run::at(offset));
-            self.catch_up(spare);
+            self.catch_up(pool);
         }
     }
 
     /// Ends the run.
-    fn close(&mut self) {
+    fn close(&mut self, pool: &mut Pool) {
         let Some(run) = self.run.take().filter(|run| run.next > run.offset) else {
             return;
         };
@@ -155,6 +166,9 @@ impl Flow {
             length: run.next - run.offset,
             sha256: run.hash.finalize().into(),
         };
+        if let Some(number) = run.number {
+            pool.end(number, range.sha256);
+        }
         self.runs = self.runs.saturating_add(1);
         let longest = |first: &Range| first.length <= range.length;
         if range.offset == 0 && self.from_start.as_ref().is_none_or(longest) {
@@ -172,9 +186,9 @@ impl Flow {
     }
 
     /// The end of the transfer: all that is left is runs now.
-    pub fn finish(&mut self, spare: &mut usize) -> Finished {
-        self.flush(spare);
-        self.close();
+    pub fn finish(&mut self, pool: &mut Pool) -> Finished {
+        self.flush(pool);
+        self.close(pool);
         Finished {
             ranges: std::mem::take(&mut self.done),
             from_start: self.from_start,

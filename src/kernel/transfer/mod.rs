@@ -15,6 +15,7 @@ mod flow;
 pub mod limit;
 mod open_file;
 mod packet;
+mod pool;
 mod refused;
 pub mod scp;
 pub mod sftp;
@@ -24,6 +25,7 @@ pub mod weave;
 mod wire;
 
 pub use flow::Range;
+pub use pool::{Piece, Pool};
 
 /// Longest path that is told, in bytes (Linux PATH_MAX); a longer one is cut.
 pub const PATH_BYTES_MAX: usize = 4096;
@@ -318,7 +320,26 @@ impl Observer {
     pub fn is_lost(&self) -> bool {
         match self {
             Observer::Sftp(sftp) => sftp.is_lost(),
-            Observer::Scp(_) | Observer::Stream(_) => false,
+            Observer::Scp(scp) => scp.is_lost(),
+            Observer::Stream(_) => false,
+        }
+    }
+
+    /// Whether all bytes of files that crossed so far were told of, each with its file.
+    pub fn tells_all(&self) -> bool {
+        match self {
+            Observer::Sftp(sftp) => !sftp.is_lost() && !sftp.has_strays() && !sftp.pool.overran(),
+            Observer::Scp(scp) => !scp.is_lost() && !scp.pool.overran(),
+            Observer::Stream(_) => false,
+        }
+    }
+
+    /// Where contents are kept, of what has any.
+    pub fn pool(&mut self) -> Option<&mut Pool> {
+        match self {
+            Observer::Sftp(sftp) => Some(&mut sftp.pool),
+            Observer::Scp(scp) => Some(&mut scp.pool),
+            Observer::Stream(_) => None,
         }
     }
 

@@ -4,6 +4,7 @@
 use super::flow::{Finished, Flow};
 use super::limit::Limit;
 use super::packet::{flag, status_words};
+use super::pool::Pool;
 use super::{Content, Deed, Outcome, RANGES_MAX, Range, Unknown, What};
 
 /// Every server answers a read of a plain file up to this length in full, but
@@ -129,17 +130,17 @@ impl OpenFile {
     }
 
     /// Bytes of it that go to the client.
-    pub fn read(&mut self, offset: u64, bytes: &[u8], spare: &mut usize) {
+    pub fn read(&mut self, offset: u64, bytes: &[u8], pool: &mut Pool) {
         let after = offset.saturating_add(bytes.len() as u64);
         // It has grown since.
         self.end_seen = self.end_seen.filter(|end| after <= *end);
         self.end_short = self.end_short.filter(|end| after <= *end);
-        self.down.take(offset, bytes, spare);
+        self.down.take(offset, bytes, pool);
     }
 
     /// Bytes for it that go to the target.
-    pub fn write(&mut self, offset: u64, bytes: &[u8], spare: &mut usize) {
-        self.up.take(offset, bytes, spare);
+    pub fn write(&mut self, offset: u64, bytes: &[u8], pool: &mut Pool) {
+        self.up.take(offset, bytes, pool);
         self.length = self.length.map(|length| length.max(self.up.end()));
     }
 
@@ -242,9 +243,9 @@ impl OpenFile {
 
     /// All that is told of it. `why_not`: what became of the protocol, where
     /// it is not this file that ended.
-    pub fn finish(mut self, spare: &mut usize, why_not: Option<Unknown>) -> Vec<Deed> {
+    pub fn finish(mut self, pool: &mut Pool, why_not: Option<Unknown>) -> Vec<Deed> {
         let (read, written) = (self.down.bytes(), self.up.bytes());
-        let (down, up) = (self.down.finish(spare), self.up.finish(spare));
+        let (down, up) = (self.down.finish(pool), self.up.finish(pool));
         let cut_short = why_not.or_else(|| (!self.is_over()).then_some(Unknown::LeftOpen));
         let mut deeds = Vec::new();
         if read > 0 || !self.writes() {

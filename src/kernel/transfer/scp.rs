@@ -5,7 +5,8 @@
 use std::collections::VecDeque;
 
 use super::flow::Flow;
-use super::{Content, Deed, Outcome, PATH_BYTES_MAX, Told, Unknown, WINDOW_BYTES_MAX, Way, What, clipped, words};
+use super::pool::Pool;
+use super::{Content, Deed, Outcome, PATH_BYTES_MAX, Told, Unknown, Way, What, clipped, words};
 
 /// Longest record or line of an answer, in bytes: a mode, a size and a path.
 const LINE_BYTES_MAX: usize = PATH_BYTES_MAX + 64;
@@ -70,7 +71,7 @@ pub struct Scp {
     awaited: VecDeque<Awaited>,
     answer: Vec<u8>,
     lost: bool,
-    spare: usize,
+    pub(super) pool: Pool,
 }
 
 type Lost = &'static str;
@@ -89,7 +90,7 @@ impl Scp {
             awaited: VecDeque::from([Awaited::Ready]),
             answer: Vec::new(),
             lost: false,
-            spare: WINDOW_BYTES_MAX,
+            pool: Pool::default(),
         }
     }
 
@@ -106,6 +107,11 @@ impl Scp {
                 told.push(Told::Lost(why));
             }
         }
+    }
+
+    /// Whether it is not followed any more.
+    pub fn is_lost(&self) -> bool {
+        self.lost
     }
 
     /// The channel's end.
@@ -142,7 +148,7 @@ impl Scp {
                 }
                 if let Some(moving) = &mut self.moving {
                     let at = moving.flow.end();
-                    moving.flow.take(at, first, &mut self.spare);
+                    moving.flow.take(at, first, &mut self.pool);
                 }
             }
             Sender::Mark => {
@@ -195,7 +201,8 @@ impl Scp {
             return Err("an empty record");
         };
         match kind {
-            b'T' => self.wait_for(Awaited::Record),
+            b'T' if rest.iter().all(|byte| byte.is_ascii_digit() || *byte == b' ') => self.wait_for(Awaited::Record),
+            b'T' => Err("times that cannot be read"),
             b'C' => {
                 if self.moving.is_some() {
                     return Err("a file before the one before it is answered");
@@ -229,7 +236,7 @@ impl Scp {
                 });
                 Ok(())
             }
-            b'E' => {
+            b'E' if rest.is_empty() => {
                 self.folders.pop();
                 self.wait_for(Awaited::Record)
             }
@@ -327,7 +334,7 @@ impl Scp {
 
     fn told(&mut self, mut moving: Moving, outcome: Outcome, why: Option<Unknown>) -> Told {
         let bytes = moving.flow.bytes();
-        let finished = moving.flow.finish(&mut self.spare);
+        let finished = moving.flow.finish(&mut self.pool);
         let whole = match why {
             Some(why) => Err(why),
             None => finished.of_first(moving.size).ok_or(Unknown::PartFailed),

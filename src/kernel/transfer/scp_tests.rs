@@ -185,6 +185,18 @@ fn what_goes_wrong_is_told() {
             vec![Told::Lost("a record of no known kind")],
         ),
         (
+            "what is put where times are told",
+            UP,
+            &[(DOWN, b"\0"), (UP, b"Touch /tmp/x\n")],
+            vec![Told::Lost("times that cannot be read")],
+        ),
+        (
+            "what is put behind a folder's end",
+            UP,
+            &[(DOWN, b"\0"), (UP, b"E; id\n")],
+            vec![Told::Lost("a record of no known kind")],
+        ),
+        (
             "a size that is none",
             UP,
             &[(DOWN, b"\0"), (UP, b"C0644 99999999999999999999 x\n")],

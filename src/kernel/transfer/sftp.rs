@@ -7,9 +7,10 @@ use std::collections::{BTreeMap, VecDeque};
 use super::limit::Limit;
 use super::open_file::OpenFile;
 use super::packet::{self, Answer, Attributes, Request, kind, status, status_words};
+use super::pool::Pool;
 use super::waiting::{Waiting, may_be_one, not_open, plain, within};
 use super::wire::{Frames, HANDLE_BYTES_MAX, Step};
-use super::{Content, Deed, Outcome, Told, Unknown, WINDOW_BYTES_MAX, Way, What, clipped};
+use super::{Content, Deed, Outcome, Told, Unknown, Way, What, clipped};
 
 /// Reads, writes and questions without an answer at once.
 const WAITING_MAX: usize = 4096;
@@ -49,7 +50,7 @@ enum Talk {
 }
 
 /// One SFTP channel.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Sftp {
     up: Frames,
     down: Frames,
@@ -61,34 +62,14 @@ pub struct Sftp {
     next: u32,
     writing: Option<Stretch>,
     reading: Option<Stretch>,
-    /// Bytes of memory for what comes out of order.
-    spare: usize,
+    pub(super) pool: Pool,
     /// The longest read that was answered in full, in bytes.
     full: u32,
     lengths: VecDeque<(Vec<u8>, u64)>,
+    /// Bytes crossed that belong to no file that is known.
+    strays: bool,
     /// Of requests to open a file, by their number: as many as wait at most.
     pub(super) limits: BTreeMap<u32, Limit>,
-}
-
-impl Default for Sftp {
-    fn default() -> Sftp {
-        Sftp {
-            up: Frames::default(),
-            down: Frames::default(),
-            talk: Talk::default(),
-            waiting: BTreeMap::new(),
-            waiting_named: 0,
-            handles: BTreeMap::new(),
-            files: BTreeMap::new(),
-            next: 0,
-            writing: None,
-            reading: None,
-            spare: WINDOW_BYTES_MAX,
-            full: 0,
-            lengths: VecDeque::new(),
-            limits: BTreeMap::new(),
-        }
-    }
 }
 
 /// Why the protocol is not followed any more.
@@ -113,6 +94,11 @@ impl Sftp {
     /// Whether it is not followed any more.
     pub fn is_lost(&self) -> bool {
         self.talk == Talk::Lost
+    }
+
+    /// Whether bytes crossed that belong to no file that is known.
+    pub fn has_strays(&self) -> bool {
+        self.strays
     }
 
     /// The channel's end.
@@ -151,7 +137,7 @@ impl Sftp {
             }
         }
         for file in std::mem::take(&mut self.files).into_values() {
-            told.extend(file.finish(&mut self.spare, why_not).into_iter().map(Told::Deed));
+            told.extend(file.finish(&mut self.pool, why_not).into_iter().map(Told::Deed));
         }
     }
 
@@ -160,6 +146,8 @@ impl Sftp {
         self.leave(Some(Unknown::Lost), told);
         *self = Sftp {
             talk: Talk::Lost,
+            // What is to be kept of the last files is in it.
+            pool: std::mem::take(&mut self.pool),
             ..Sftp::default()
         };
         told.push(Told::Lost(why));
@@ -179,9 +167,11 @@ impl Sftp {
                 if let Some(stretch) = &mut self.writing
                     && let Some(file) = self.files.get_mut(&stretch.file)
                 {
-                    file.write(stretch.offset, data, &mut self.spare);
+                    file.write(stretch.offset, data, &mut self.pool);
                     stretch.offset = stretch.offset.saturating_add(data.len() as u64);
                     told.extend(file.overfull(What::Upload).into_iter().map(Told::Deed));
+                } else {
+                    self.strays = true;
                 }
             }
             Step::DataEnd => self.writing = None,
@@ -203,12 +193,14 @@ impl Sftp {
                 if let Some(stretch) = &mut self.reading
                     && let Some(file) = self.files.get_mut(&stretch.file)
                 {
-                    file.read(stretch.offset, data, &mut self.spare);
+                    file.read(stretch.offset, data, &mut self.pool);
                     stretch.offset = stretch.offset.saturating_add(data.len() as u64);
                     stretch.got = stretch
                         .got
                         .saturating_add(u32::try_from(data.len()).unwrap_or(u32::MAX));
                     told.extend(file.overfull(What::Download).into_iter().map(Told::Deed));
+                } else {
+                    self.strays = true;
                 }
             }
             Step::DataEnd => {
@@ -583,7 +575,7 @@ impl Sftp {
     fn close_if_over(&mut self, number: u32, told: &mut Vec<Told>) {
         let over = self.files.get(&number).is_some_and(OpenFile::is_over);
         if let Some(file) = over.then(|| self.files.remove(&number)).flatten() {
-            told.extend(file.finish(&mut self.spare, None).into_iter().map(Told::Deed));
+            told.extend(file.finish(&mut self.pool, None).into_iter().map(Told::Deed));
         }
     }
 }
