@@ -25,6 +25,7 @@ mod tests;
 #[cfg(test)]
 mod tests_evasion;
 mod watch;
+mod work;
 
 pub use keys::Keys;
 pub use reader::Reader;
