@@ -42,6 +42,11 @@ impl Layout {
         self.root.join("store.db")
     }
 
+    /// The index over recordings, mode 0600. Neither trusted nor missed: it is made of them.
+    pub fn search(&self) -> PathBuf {
+        self.root.join("search.db")
+    }
+
     /// Live sessions' append-only files.
     pub fn spool(&self) -> PathBuf {
         self.root.join("spool")

@@ -24,6 +24,7 @@ pub mod policies;
 pub mod recorder;
 pub mod registry;
 pub mod retention;
+pub mod search;
 pub mod serve;
 pub mod ssh;
 pub mod store;

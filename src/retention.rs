@@ -21,6 +21,7 @@ use crate::kernel::id::SessionId;
 use crate::ledger::body::Body;
 use crate::ledger::erasure::{Erasure, ErasureKind};
 use crate::ledger::{Ledger, LedgerError};
+use crate::search::{Index, SearchError};
 use crate::store::{Mark, RecordingRow, Store, StoreError};
 
 /// Who deletes when nobody asked, in leaves.
@@ -35,6 +36,8 @@ pub enum RetentionError {
     Ledger(#[from] LedgerError),
     #[error(transparent)]
     Archive(#[from] ArchiveError),
+    #[error(transparent)]
+    Search(#[from] SearchError),
     #[error("there is no recording of session {0}")]
     NotFound(SessionId),
     #[error("the recording of session {0} is not encrypted: there is no key to destroy")]
@@ -60,6 +63,8 @@ pub struct Retention {
     pub store: Arc<dyn Store>,
     pub ledger: Arc<Ledger>,
     pub archive: Arc<dyn Archive>,
+    /// What is deleted is found no more.
+    pub index: Arc<Index>,
     pub clock: Clock,
     /// How long recordings are kept; `None`: for ever.
     pub keep: Option<Duration>,
@@ -74,6 +79,7 @@ impl Retention {
         store: Arc<dyn Store>,
         ledger: Arc<Ledger>,
         archive: Arc<dyn Archive>,
+        index: Arc<Index>,
         clock: Clock,
         keep: Option<Duration>,
     ) -> Retention {
@@ -81,6 +87,7 @@ impl Retention {
             store,
             ledger,
             archive,
+            index,
             clock,
             keep,
             turn: Mutex::default(),
@@ -137,6 +144,8 @@ impl Retention {
             self.store.mark_recording(session, &mark).await?;
             self.tombstone(&name, leaf).await?;
         }
+        self.index.forget(session).await?;
+        self.archive.remove_sidecar(&name, Sidecar::Tally).await?;
         Ok(self.archive.remove_sidecar(&name, Sidecar::Key).await?)
     }
 
@@ -192,7 +201,9 @@ impl Retention {
             let leaf = self.note(ErasureKind::Expired, row.session, RULE, &reason).await?;
             self.tombstone(&name, leaf).await?;
         }
+        // Before the mark: after a crash in between the next round comes back.
         self.archive.remove(&name).await?;
+        self.index.forget(row.session).await?;
         let mark = Mark::Expired(self.clock.now().wall_ms);
         Ok(self.store.mark_recording(row.session, &mark).await?)
     }

@@ -1,10 +1,12 @@
 //! Retention on the real ledger, archive and store, time in hand.
 
+use portcullis_player::entry::{Entry, Kind};
 use portcullis_recording::{spool, statement};
 
 use super::*;
 use crate::archive::files::Files;
 use crate::ledger::testing::{Bench, recording};
+use crate::search::{Query, Recorded, Standing};
 use crate::store::sqlite::SqliteStore;
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
@@ -51,14 +53,38 @@ impl House {
         archive.put_sidecar(&name(2), Sidecar::Key, b"age").await.unwrap();
         let keep = keep_days.map(|days| Duration::from_millis(days * DAY_MS));
         let clock = bench.clock.clone();
+        let index = Index::open(&path("search.db"), clock.clone()).await.unwrap();
         House {
-            retention: Retention::new(store, ledger, archive, clock, keep),
+            retention: Retention::new(store, ledger, archive, Arc::new(index), clock, keep),
             bench,
         }
     }
 
     fn later(&self, days: u64) {
         self.bench.clock.advance(days * DAY_MS);
+    }
+
+    /// Puts a recording with these words into the index.
+    async fn found(&self, session: u8, words: &str) {
+        let of = Recorded {
+            session: id(session),
+            identity: "alice".to_owned(),
+            login: "root".to_owned(),
+            target: "db1".to_owned(),
+            opened_ms: 0,
+            closed_ms: 1,
+            standing: Standing::Whole,
+            why: String::new(),
+        };
+        let entry = Entry::new(Kind::Command, 0, 1, words);
+        self.retention.index.put(&of, vec![entry]).await.unwrap();
+        assert_eq!(self.hits(words).await, 1);
+    }
+
+    async fn hits(&self, words: &str) -> usize {
+        let index = &self.retention.index;
+        let query = Query::parse(words, 0).unwrap();
+        index.page(&query, None, 10, u64::MAX).await.unwrap().hits.len()
     }
 
     async fn is_there(&self, session: u8) -> bool {
@@ -85,6 +111,8 @@ async fn what_is_old_goes_with_a_tombstone_that_anybody_can_check() {
     let house = House::new(Some(30)).await;
     house.later(30);
     assert!(house.retention.round().await.unwrap().deleted.is_empty());
+    house.found(1, "secret-words").await;
+    house.found(2, "other-words").await;
     // The seal itself is a few seconds younger than the row says.
     house.bench.clock.advance(1);
     let round = house.retention.round().await.unwrap();
@@ -94,6 +122,7 @@ async fn what_is_old_goes_with_a_tombstone_that_anybody_can_check() {
     assert_eq!(deleted, [id(1), id(2)]);
     for session in [1, 2] {
         assert!(!house.is_there(session).await);
+        assert_eq!(house.hits("words").await, 0, "what is deleted is found no more");
         let archive = &house.retention.archive;
         assert_eq!(archive.sidecar(&name(session), Sidecar::Key).await.unwrap(), None);
         assert!(archive.sidecar(&name(session), Sidecar::Proof).await.unwrap().is_some());

@@ -30,6 +30,7 @@ use crate::policies::{self, InForce};
 use crate::recorder::{Kept, Recorders, recover_all};
 use crate::registry::{LEASE_RENEW_MS, Registry};
 use crate::retention::Retention;
+use crate::search::{self, Index};
 use crate::ssh::{ALARMS_MAX, Gate, InnerHosts, Settings, Wordless, break_glass, listen};
 use crate::store::{self, Store};
 use crate::telemetry::Metrics;
@@ -311,6 +312,10 @@ fn prepare_process() {
             tracing::warn!(%error, "the limit of open files stays low");
         }
     }
+    // What is typed lies here until it was echoed or wiped: in no core file, and for no debugger of the same account.
+    if let Err(error) = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable) {
+        tracing::warn!(%error, "a crash may leave a core file");
+    }
     // Not in the helper processes of local targets: those stay single-threaded.
     if let Err(error) = tikv_jemalloc_ctl::background_thread::write(true) {
         tracing::debug!(%error, "memory goes back to the system late");
@@ -348,6 +353,7 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
     let trusted = evidence::update_trust(&config, &*keeper, &clock)?;
     let ledger = Arc::new(evidence::open(&config, &*store, keeper.clone(), clock.clone()).await?);
     let archive = Arc::new(Files::open(&layout.archive()).context("the archive")?);
+    let index = Arc::new(Index::open(&layout.search(), clock.clone()).await?);
     let left_over = recover_all(&layout.spool(), &*keeper).await.context("the spool")?;
     let recorders = Recorders::start(
         &layout.spool(),
@@ -360,6 +366,7 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
         store.clone(),
         ledger.clone(),
         archive.clone(),
+        index.clone(),
         clock.clone(),
         config.retention.keep,
     ));
@@ -379,6 +386,11 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
     }));
     let notes = crate::anomaly::Notes::start(store.clone());
     let credentials = Arc::new(Sources::new(&config.credentials));
+    let places = search::Places {
+        archive: layout.archive(),
+        trust: layout.trust(),
+    };
+    let search = search::Keeper::start(index, store.clone(), places);
     let gate = Arc::new(Gate {
         node: config.node.clone(),
         clock: clock.clone(),
@@ -389,6 +401,7 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
         recorders,
         ledger: ledger.clone(),
         archive,
+        search: search.clone(),
         trust: RwLock::new(Arc::new(authorities::trust(&authorities, &config)?)),
         settings: RwLock::new(Arc::new(settings(&config, mode))),
         policies: in_force.clone(),
@@ -450,6 +463,7 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
         journal: ledger.clone(),
         cutter: Arc::new(Cut { gate: gate.clone() }),
         retention: retention.clone(),
+        search,
         clock: clock.clone(),
         metrics,
         layout,
@@ -580,5 +594,17 @@ impl Cutter for Cut {
             }
             self.gate.registry.wait_cut(sessions, within).await
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_leaves_no_core_file() {
+        prepare_process();
+        let dumpable = rustix::process::dumpable_behavior().unwrap();
+        assert_eq!(dumpable, rustix::process::DumpableBehavior::NotDumpable);
     }
 }

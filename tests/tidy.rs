@@ -45,6 +45,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "notify",
             "policies",
             "retention",
+            "search",
             "store",
             "telemetry",
         ],
@@ -83,7 +84,11 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("policies", &["clock", "kernel"]),
     ("recorder", &["clock", "durable", "entropy", "keeper", "kernel"]),
     ("registry", &["clock", "kernel", "store"]),
-    ("retention", &["archive", "clock", "kernel", "ledger", "store"]),
+    (
+        "retention",
+        &["archive", "clock", "kernel", "ledger", "search", "store"],
+    ),
+    ("search", &["clock", "kernel", "store"]),
     (
         "ssh",
         &[
@@ -102,6 +107,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "policies",
             "recorder",
             "registry",
+            "search",
             "store",
             "telemetry",
         ],

@@ -65,12 +65,12 @@ pub fn write(about: &About, frames: &Frames, out: &mut dyn Write) -> Result<(), 
     .map_err(write_failed)
 }
 
-fn hash(text: &str) -> String {
+pub(crate) fn hash(text: &str) -> String {
     BASE64.encode(Sha256::digest(text.as_bytes()))
 }
 
 /// Text between tags or in an attribute.
-fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in plain::line(text).chars() {
         match c {

@@ -10,6 +10,8 @@
 //!        play:    timeline (pure: when) + playback --> grid (avt) --> viewer, view --> screen
 //!                 hunt, history: the same events once more, for searches and for what scrolled by
 //!        grep:    find --> watch (grid), skim (where output only scrolls) --> hits
+//!        search:  query + entry (what can be found, out of events) --> hits; the server's index is made of the same
+//!        summary: summary (who, where, what was run, moved, refused) --> text, JSON, sheet (a page)
 //!        text:    text     --> lines and remarks
 //!        export:  asciicast --> NDJSON      frames (grid) --> html --> one page
 //! ```
@@ -29,6 +31,7 @@ pub mod asciicast;
 pub mod channels;
 mod cli;
 pub mod commands;
+pub mod entry;
 pub mod envelope;
 pub mod failure;
 pub mod files;
@@ -51,13 +54,17 @@ pub mod package;
 pub mod plain;
 pub mod playback;
 pub mod prompt;
+pub mod query;
 pub mod redact;
 pub mod report;
 pub mod screen;
+pub mod screens;
 pub mod section;
 pub mod share;
+pub mod sheet;
 pub mod skim;
 pub mod source;
+pub mod summary;
 pub mod text;
 pub mod timeline;
 pub mod times;

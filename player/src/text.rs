@@ -365,6 +365,7 @@ pub fn remark(event: &Event<'_>) -> Option<(&'static str, String)> {
                 NoticeHow::Title => "as a title: ",
                 NoticeHow::Disconnect => "when disconnecting: ",
                 NoticeHow::Reply => "in the target's place: ",
+                NoticeHow::Keys => "typed at the target: ",
             };
             ("notice", format!("{how}{}", shown(bytes)))
         }

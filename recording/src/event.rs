@@ -51,6 +51,8 @@ pub enum NoticeHow {
     Disconnect,
     /// As bytes on the channel's standard output, between two packets of the protocol on it: an answer in the target's place.
     Reply,
+    /// As keys typed at the target in the client's place: a line is taken back. In none of the accounts.
+    Keys,
 }
 
 /// Byte accounts of one channel (design law 5): `from_client = to_target + withheld + undelivered_up`, and per stream
@@ -62,7 +64,7 @@ pub struct ChannelAccount {
     pub channel: u32,
     /// Bytes read from the client.
     pub from_client: u64,
-    /// Bytes written to the target.
+    /// Bytes of the client's written to the target.
     pub to_target: u64,
     /// Standard output bytes read from the target.
     pub from_target_out: u64,
@@ -155,7 +157,7 @@ pub enum Event<'a> {
         /// Stable code.
         code: Cow<'a, str>,
     },
-    /// Bytes Portcullis itself sent to the client.
+    /// Bytes Portcullis itself sent: to the client, or as keys to the target.
     Notice {
         /// The very bytes.
         bytes: Cow<'a, [u8]>,

@@ -427,6 +427,7 @@ impl NoticeHow {
             NoticeHow::Title => 1,
             NoticeHow::Disconnect => 2,
             NoticeHow::Reply => 3,
+            NoticeHow::Keys => 4,
         }
     }
 
@@ -436,6 +437,7 @@ impl NoticeHow {
             1 => Ok(NoticeHow::Title),
             2 => Ok(NoticeHow::Disconnect),
             3 if version >= Version::Three => Ok(NoticeHow::Reply),
+            4 if version >= Version::Three => Ok(NoticeHow::Keys),
             _ => Err(Malformed("unknown way of a notice")),
         }
     }

@@ -308,6 +308,7 @@ fn request_of(
         single_use: new.single_use || obligations.single_use,
         extends,
         connects: None,
+        runs: None,
         made_ms: now,
         answer_by_ms: now.saturating_add(answer_ms),
         policy_digest: yes.policy_digest(),

@@ -32,6 +32,7 @@ use crate::layout::{Layout, SOCKET_PATH_BYTES_MAX};
 use crate::notify::Teller;
 use crate::policies::InForce;
 use crate::retention::Retention;
+use crate::search::Keeper as SearchKeeper;
 use crate::store::Store;
 use crate::telemetry::Metrics;
 
@@ -59,6 +60,7 @@ mod reviews;
 mod room;
 pub mod routes;
 pub mod rules;
+mod search;
 mod state;
 mod table;
 pub mod tls;
@@ -95,7 +97,7 @@ pub struct JournalError(pub String);
 /// Where security events are written before they take effect.
 pub trait Journal: Send + Sync + 'static {
     /// Appends one event, durable when this returns, and tells its index.
-    /// Kinds used here: `target`, `identity`, `grant`, `revocation`, `replay`, `export`.
+    /// Kinds used here: `target`, `identity`, `grant`, `revocation`, `replay`, `search`, `export`.
     fn append<'a>(&'a self, kind: &'static str, body: serde_json::Value) -> Answer<'a, Result<u64, JournalError>>;
 }
 
@@ -127,6 +129,8 @@ pub struct Api {
     pub journal: Arc<dyn Journal>,
     pub cutter: Arc<dyn Cutter>,
     pub retention: Arc<Retention>,
+    /// The index over recordings.
+    pub search: SearchKeeper,
     pub clock: Clock,
     pub metrics: Arc<Metrics>,
     pub layout: Layout,

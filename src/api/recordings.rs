@@ -12,7 +12,6 @@ use super::wire::{ExpireRequest, Expired, Noted, ReadRequest, ReasonRequest, Sta
 use super::{Api, rules};
 use crate::kernel::grant::hex32;
 use crate::kernel::id::SessionId;
-use crate::kernel::policy::facts::{Action, Facts};
 use crate::retention::RetentionError;
 use crate::store::RecordingRow;
 
@@ -21,7 +20,9 @@ impl From<RetentionError> for Problem {
         let text = error.to_string();
         match error {
             RetentionError::Store(error) => error.into(),
-            RetentionError::Ledger(_) | RetentionError::Archive(_) => Problem::new(Code::Unavailable, text),
+            RetentionError::Ledger(_) | RetentionError::Archive(_) | RetentionError::Search(_) => {
+                Problem::new(Code::Unavailable, text)
+            }
             RetentionError::NotFound(_) => Problem::new(Code::NotFound, text),
             RetentionError::NotEncrypted(_)
             | RetentionError::Gone(_)
@@ -134,15 +135,7 @@ pub async fn read(
     }
     let row = api.recorded(&id).await?;
     let session = api.store.session(row.session).await?;
-    let target = match &session {
-        Some(session) => api.store.target(&session.destination.target).await?,
-        None => None,
-    };
-    let facts = Facts {
-        reason: request.reason.clone(),
-        holder: session.map(|session| session.identity.to_string()),
-        ..api.facts(&caller, Action::Replay, target.as_ref()).await?
-    };
+    let facts = api.replay_facts(&caller, session.as_ref(), &request.reason).await?;
     let yes = api.ask(facts).await?;
     Api::fresh_login(&yes, &caller)?;
     let body = serde_json::json!({

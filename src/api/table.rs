@@ -8,8 +8,11 @@ use super::routes::{May, Route};
 use super::wire::access::*;
 use super::wire::break_glass::{BreakGlassGrants, Installed, MadeReady, PrepareRequest};
 use super::wire::inventory::{Applied, Apply, Inventory};
+use super::wire::search::{Background, Found, IndexRequest, IndexView, SearchRequest};
 use super::wire::*;
-use super::{access, break_glass, collect, explain, grants, hooks, inventory, login, read, recordings, reviews, state};
+use super::{
+    access, break_glass, collect, explain, grants, hooks, inventory, login, read, recordings, reviews, search, state,
+};
 use crate::break_glass::Prepared;
 use crate::kernel::inventory::{Role, Target};
 
@@ -236,6 +239,25 @@ fn evidence() -> Vec<Route> {
         Route::new(Method::GET, "/v1/recordings", OVERSEES, get(read::recordings))
             .says("Recordings, newest first")
             .gives::<Recordings>(),
+        Route::new(
+            Method::GET,
+            "/v1/sessions/{id}/background",
+            READS,
+            get(search::background),
+        )
+        .says("What the server knows around it: grant, request, what was unusual, what was done for the first time")
+        .gives::<Background>(),
+        Route::new(Method::POST, "/v1/recordings/search", READS, post(search::search))
+            .says("Search commands, files, screens and sessions of all recordings that the caller may read")
+            .takes::<SearchRequest>()
+            .gives::<Found>(),
+        Route::new(Method::GET, "/v1/recordings/index", OVERSEES, get(search::index))
+            .says("How the index over recordings stands")
+            .gives::<IndexView>(),
+        Route::new(Method::POST, "/v1/recordings/index", ADMIN, post(search::rebuild))
+            .says("Make the index over recordings anew, from them")
+            .takes::<IndexRequest>()
+            .gives::<IndexView>(),
         Route::new(Method::POST, "/v1/recordings/expire", ADMIN, post(recordings::expire))
             .says("Delete those whose time is over")
             .takes::<ExpireRequest>()

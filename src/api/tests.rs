@@ -101,12 +101,29 @@ async fn world_with(stubborn: Option<SessionId>) -> World {
     };
     let opened = Ledger::open(&layout.ledger(), options, keeper.clone(), clock.clone()).await;
     let ledger = Arc::new(opened.unwrap());
+    let index = Arc::new(
+        crate::search::Index::open(&layout.search(), clock.clone())
+            .await
+            .unwrap(),
+    );
+    let places = crate::search::Places {
+        archive: layout.archive(),
+        trust: layout.trust(),
+    };
     let api = Api {
         store: store.clone(),
         keeper,
         journal: journal.clone(),
         cutter: Arc::new(Stubborn(stubborn)),
-        retention: Arc::new(Retention::new(store.clone(), ledger, archive, clock.clone(), None)),
+        retention: Arc::new(Retention::new(
+            store.clone(),
+            ledger,
+            archive,
+            index.clone(),
+            clock.clone(),
+            None,
+        )),
+        search: crate::search::Keeper::start(index, store.clone(), places),
         clock: clock.clone(),
         metrics: Arc::new(Metrics::new()),
         layout: layout.clone(),

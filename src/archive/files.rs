@@ -279,7 +279,7 @@ impl Archive for Files {
         let name = name.clone();
         Box::pin(self.blocking(move |files| {
             // The key first: what a crash leaves behind cannot be read.
-            for kind in [Sidecar::Key, Sidecar::Signature] {
+            for kind in [Sidecar::Key, Sidecar::Signature, Sidecar::Tally] {
                 remove_if_there(&files.path(&name.sidecar(kind)?))?;
             }
             Ok(remove_if_there(&files.path(&name))?)

@@ -107,6 +107,8 @@ pub enum Sidecar {
     Signature,
     /// The content key, encrypted (an age file).
     Key,
+    /// What the server counted of an encrypted one: labels and numbers (JSON).
+    Tally,
     /// The ledger's leaf by which the recording or its key was deleted, proven
     /// (recording/FORMAT.md section 9.6).
     Tombstone,
@@ -119,6 +121,7 @@ impl Sidecar {
             Sidecar::Proof => "proof",
             Sidecar::Signature => "sig",
             Sidecar::Key => "age",
+            Sidecar::Tally => "tally",
             Sidecar::Tombstone => "tombstone",
         }
     }
@@ -153,7 +156,7 @@ pub trait Archive: Send + Sync + 'static {
     fn open<'a>(&'a self, name: &'a ArchiveName) -> Answer<'a, File>;
     /// A sidecar's bytes, if there is one.
     fn sidecar<'a>(&'a self, of: &'a ArchiveName, kind: Sidecar) -> Answer<'a, Option<Vec<u8>>>;
-    /// Deletes a recording with its key and signature, durably; what is gone
+    /// Deletes a recording with its key, signature and tally, durably; what is gone
     /// already is no error. Proof and tombstone stay: they tell of it.
     fn remove<'a>(&'a self, name: &'a ArchiveName) -> Answer<'a, ()>;
     /// Deletes one sidecar, durably; gone already is no error.

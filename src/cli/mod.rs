@@ -39,10 +39,12 @@ mod request;
 mod requests;
 mod review;
 mod revoke;
+mod search;
 mod serve;
 mod session;
 mod sessions;
 mod ssh_config;
+mod summary;
 mod target;
 mod trust;
 mod witness;
@@ -153,7 +155,7 @@ pub enum Command {
     Revoke(revoke::RevokeArgs),
     /// List sessions, newest first, or show one
     Sessions(sessions::SessionsArgs),
-    /// List recordings, or play, export, hold, shred or delete them
+    /// List recordings, or search, play, export, hold, shred or delete them
     Recordings {
         #[command(subcommand)]
         command: Option<recordings::RecordingsCommand>,
@@ -240,6 +242,9 @@ pub fn run(cli: Cli) -> Result<ExitCode, CliError> {
         Command::Recordings {
             command: Some(recordings::RecordingsCommand::Play { id, reason, args }),
         } => return recordings::play(&cli.common, id, reason, args),
+        Command::Recordings {
+            command: Some(recordings::RecordingsCommand::Search(args)),
+        } if args.plays() => return search::play(&cli.common, args),
         _ => {}
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()

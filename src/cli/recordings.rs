@@ -7,7 +7,9 @@ use std::process::ExitCode;
 use clap::Subcommand;
 
 use super::exit::{CliError, Exit};
+use super::search::{self, SearchArgs};
 use super::sessions::path_piece;
+use super::summary::{self, ReportArgs, SummaryArgs};
 use super::{Common, Session, evidence, output, player};
 use crate::api::wire::{
     ExpireRequest, Expired, Noted, Purpose, ReadRequest, ReasonRequest, RecordingView, Recordings, Statements,
@@ -19,6 +21,18 @@ use crate::archive::Sidecar;
 pub enum RecordingsCommand {
     /// List recordings, newest first
     List,
+    /// Search commands, files, screens and sessions of all of them; stays in the ledger
+    Search(SearchArgs),
+    /// How the index that searches go by stands, or make it anew
+    Index {
+        /// Read every recording again, and wait for it
+        #[arg(long)]
+        rebuild: bool,
+    },
+    /// One session on one page: who, where, why, what was run, moved, refused and hidden; stays in the ledger
+    Summary(SummaryArgs),
+    /// All sessions under one grant on one page, as a vendor's visit; stays in the ledger
+    Report(ReportArgs),
     /// Replay one in this terminal; stays in the ledger
     Play {
         /// Its session's id, or enough of its start
@@ -78,6 +92,10 @@ pub async fn run(common: &Common, command: Option<&RecordingsCommand>) -> Result
     let session = Session::new(common)?;
     match command {
         None | Some(RecordingsCommand::List) => list(&session).await,
+        Some(RecordingsCommand::Search(args)) => search::run(&session, args).await,
+        Some(RecordingsCommand::Index { rebuild }) => search::index(&session, *rebuild).await,
+        Some(RecordingsCommand::Summary(args)) => summary::one(&session, args).await,
+        Some(RecordingsCommand::Report(args)) => summary::report(&session, args).await,
         // The player takes the terminal over, see `play`.
         Some(RecordingsCommand::Play { .. }) => Ok(Exit::Ok),
         Some(RecordingsCommand::Export { id, out, reason }) => export(&session, id, out, reason).await,

@@ -147,11 +147,15 @@ fn text(output: &output::Output, request: &RequestView) -> String {
     lines.push(("from", list(request.sources.iter().map(ToString::to_string).collect())));
     lines.extend(request.begins.iter().map(|begins| ("begins", output.time(begins))));
     lines.extend(request.public_key.iter().map(|key| ("key", fingerprint(key))));
+    lines.extend(request.connects.iter().map(|grant| match request.runs {
+        Some(_) => ("a command waits, under", grant.to_string()),
+        None => ("a connection waits, under", grant.to_string()),
+    }));
     lines.extend(
         request
-            .connects
+            .runs
             .iter()
-            .map(|grant| ("a connection waits, under", grant.to_string())),
+            .map(|command| ("command", command.escape_debug().to_string())),
     );
     lines.extend(request.extends.iter().map(|grant| ("prolongs", grant.to_string())));
     if request.single_use {

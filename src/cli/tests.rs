@@ -212,6 +212,15 @@ async fn from_an_empty_folder_to_a_certificate_and_its_end() {
     let store = Arc::new(SqliteStore::open(&layout.store()).await.unwrap());
     let ledger = Arc::new(ledger);
     let archive = Arc::new(crate::archive::files::Files::open(&layout.archive()).unwrap());
+    let index = Arc::new(
+        crate::search::Index::open(&layout.search(), clock.clone())
+            .await
+            .unwrap(),
+    );
+    let places = crate::search::Places {
+        archive: layout.archive(),
+        trust: layout.trust(),
+    };
     let api = Api {
         store: store.clone(),
         keeper,
@@ -221,9 +230,11 @@ async fn from_an_empty_folder_to_a_certificate_and_its_end() {
             store.clone(),
             ledger.clone(),
             archive,
+            index.clone(),
             clock.clone(),
             None,
         )),
+        search: crate::search::Keeper::start(index, store.clone(), places),
         clock: clock.clone(),
         metrics: Arc::new(Metrics::new()),
         layout: layout.clone(),

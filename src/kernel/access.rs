@@ -56,6 +56,9 @@ pub struct AccessRequest {
     /// collected by it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connects: Option<GrantId>,
+    /// It asks for a yes to this one command in a session under that grant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runs: Option<String>,
     pub made_ms: WallMs,
     /// From this ms on it takes no answer.
     pub answer_by_ms: WallMs,
@@ -360,6 +363,7 @@ mod tests {
             single_use: false,
             extends: None,
             connects: None,
+            runs: None,
             made_ms: NOW,
             answer_by_ms: NOW + 1000,
             policy_digest: [0; 32],

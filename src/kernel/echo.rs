@@ -32,6 +32,10 @@ pub const LINE_BYTES_MAX: usize = 16 * 1024;
 pub const ECHO_WAIT_MS: u64 = 10_000;
 /// From a key to the next that may belong to another line, in ms: before, an echo may be under way.
 const PART_AFTER_MS: u64 = 300;
+const ESCAPE: u8 = 0x1b;
+/// Looks at one piece of output, and lines that one looks for: what is hostile costs no more.
+const LOOKS_MAX: usize = 1024;
+const LOOKED_AT_MAX: usize = 8;
 
 /// What became of a line.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -142,23 +146,22 @@ impl EchoGate {
             self.screen.skim(output);
             return verdicts;
         }
-        // Something was drawn since the last look.
-        let mut news = false;
+        let mut run = None;
+        let mut looks = 0;
         for &byte in output {
-            if news && self.screen.ends_run(byte) {
+            if let Some(next) = self.screen.run(byte)
+                && run.replace(next).is_some_and(|before| before != next || byte == ESCAPE)
+                && looks < LOOKS_MAX
+            {
                 self.look(false);
-                news = false;
+                looks += 1;
             }
             match self.screen.draw(byte) {
                 Drawn::Nothing => {}
-                Drawn::Letter => {
-                    self.lines.iter_mut().for_each(Line::goes_on);
-                    news = true;
-                }
+                Drawn::Letter => self.lines.iter_mut().for_each(Line::goes_on),
                 Drawn::Wrapped => {
                     self.lines.iter_mut().for_each(Line::goes_on);
                     self.look(false);
-                    news = false;
                 }
                 Drawn::Return => self.confirm(&mut verdicts),
                 Drawn::Feed => self.next_row(&mut verdicts),
@@ -175,7 +178,12 @@ impl EchoGate {
 
     /// What stands left of the cursor now; `rests`: the output ends here.
     fn look(&mut self, rests: bool) {
-        for line in self.lines.iter_mut().filter(|line| !line.all_shown()) {
+        for line in self
+            .lines
+            .iter_mut()
+            .filter(|line| !line.all_shown())
+            .take(LOOKED_AT_MAX)
+        {
             line.look(&self.screen, rests);
         }
     }

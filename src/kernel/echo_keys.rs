@@ -23,8 +23,10 @@ pub enum Key {
 /// A key that no terminal shows, by what comes of it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Other {
-    /// It moves or erases.
+    /// It moves.
     Moves,
+    /// It erases more than one letter.
+    Kills,
     /// It may bring text that was not typed: completion, an earlier line.
     Brings,
     /// It looks for what follows, which then stands in the midst of a row.
@@ -126,6 +128,8 @@ impl Keys {
             0x12 | 0x13 => Some(Key::Other(Other::Searches)),
             // Tab, ^N, ^P and ^Y.
             0x09 | 0x0e | 0x10 | 0x19 => Some(Key::Other(Other::Brings)),
+            // ^U and ^W.
+            0x15 | 0x17 => Some(Key::Other(Other::Kills)),
             0x00..=0x1f => Some(Key::Other(Other::Moves)),
         };
         (self.letters.give_up().map(Key::Letter), key)

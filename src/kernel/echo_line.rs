@@ -110,6 +110,16 @@ impl Line {
 
     /// What follows may stand elsewhere.
     pub fn breaks(&mut self, key: Other) {
+        if key == Other::Kills {
+            // What was not shown by now need not be any more.
+            let kept = self.breaks.last().map_or(0, |last| last.at).max(self.shown);
+            while self.letters.len() > kept
+                && let Some(mut letter) = self.letters.pop()
+            {
+                letter.zeroize();
+                self.unseen += 1;
+            }
+        }
         let at = self.letters.len();
         match self.breaks.last_mut().filter(|last| last.at == at) {
             Some(last) => last.key = last.key.max(key),
@@ -198,7 +208,9 @@ impl Line {
         };
         let found = (self.shown + 1..=longest).rev().find(stands);
         let searched = |end: &usize| screen.holds(self.letters.get(context..*end).unwrap_or_default());
-        let found = match key == Some(Other::Searches) && rests && found.is_none() {
+        // Once it is known for shown, a key that follows may have taken the cursor away again.
+        let anywhere = key == Some(Other::Searches) || (trusted && key.is_some());
+        let found = match anywhere && rests && found.is_none() {
             true => (self.shown + 1..=longest.min(self.shown.saturating_add(SEARCHED_MAX)))
                 .rev()
                 .find(searched),
@@ -207,7 +219,9 @@ impl Line {
         if let Some(end) = found {
             self.shown = end;
             self.most = self.most.max(end);
-            if self.closed_at.is_some() && self.all_shown() && !self.interrupted {
+            let brings = |last: &Break| last.at == end && last.key >= Other::Brings;
+            let goes_on = self.interrupted || self.breaks.last().is_some_and(brings);
+            if self.closed_at.is_some() && self.all_shown() && !goes_on {
                 self.loose = Some(before);
             }
         }

@@ -54,6 +54,15 @@ pub enum Drawn {
     LeftFullScreen,
 }
 
+/// Bytes of output that go on with each other: the cursor rests between runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Run {
+    Letters,
+    /// Backspaces.
+    Back,
+    Other,
+}
+
 /// A place on the terminal, as long as its row is remembered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Place {
@@ -177,9 +186,14 @@ impl Screen {
         }
     }
 
-    /// Whether this byte comes behind the last letter of a run.
-    pub fn ends_run(&self, byte: u8) -> bool {
-        self.state == State::Ground && byte < 0x20
+    /// What this byte goes on with; none inside of a sequence.
+    pub fn run(&self, byte: u8) -> Option<Run> {
+        match (self.state, byte) {
+            (State::Ground, 0x08) => Some(Run::Back),
+            (State::Ground, 0x00..=0x1f | 0x7f) => Some(Run::Other),
+            (State::Ground, _) => Some(Run::Letters),
+            (State::Escape | State::Charset | State::Control | State::Text, _) => None,
+        }
     }
 
     /// Where the text begins that stands left of the cursor, or of a `^C` there
@@ -187,10 +201,11 @@ impl Screen {
     pub fn behind(&self, text: &[char], interrupted: bool) -> Option<Begin> {
         let mut row = self.here()?;
         let mut column = self.column;
-        if interrupted && let Some(left) = column.checked_sub(INTERRUPT.len()) {
-            if row.cells.get(left..column) == Some(&INTERRUPT) {
-                column = left;
-            }
+        if interrupted
+            && let Some(left) = column.checked_sub(INTERRUPT.len())
+            && row.cells.get(left..column) == Some(&INTERRUPT)
+        {
+            column = left;
         }
         for letter in text.iter().rev() {
             loop {

@@ -461,6 +461,38 @@ fn ordinary_typing_is_released() {
             &[Typed(b"\x1b[A"), Typed(b" x\r"), Shown(b"echo y"), Shown(b" x\r\n")],
         ),
         (
+            "completed as it was entered",
+            &[
+                Typed(b"cat ho"),
+                Shown(b"cat h"),
+                Typed(b"\t\r"),
+                Shown(b"o"),
+                Shown(b"stname \r\n"),
+            ],
+        ),
+        (
+            "killed before it was shown",
+            &[
+                Typed(b"echo ab"),
+                Shown(b"echo a"),
+                Typed(b"\x17"),
+                Shown(b"\x08\x1b[K"),
+                Typed(b"c\r"),
+                Shown(b"c\r\n"),
+            ],
+        ),
+        (
+            "inserted, and to the end in one go",
+            &[
+                Typed(b"eho x"),
+                Shown(b"eho x"),
+                Typed(b"\x01\x1b[Cc\x05y"),
+                Shown(b"\x1b[5D\x1b[Ccho x\x1b[4D\x1b[4Cy"),
+                Typed(b"\r"),
+                Shown(b"\r\n"),
+            ],
+        ),
+        (
             "interrupted",
             &[
                 Typed(b"ec"),

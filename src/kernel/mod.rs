@@ -7,6 +7,7 @@
 
 pub mod access;
 pub mod admit;
+pub mod amount;
 pub mod break_glass;
 pub mod command;
 pub mod credential;
@@ -16,6 +17,7 @@ mod echo_keys;
 mod echo_letters;
 mod echo_line;
 mod echo_screen;
+pub mod enter;
 pub mod grant;
 pub mod habit;
 pub mod hook;

@@ -39,6 +39,8 @@ pub enum Request {
     },
     /// To do something to a file of the target, over a protocol that is followed.
     Transfer(Transfer),
+    /// To run one line of a terminal.
+    Command(Line),
     WindowChange,
     Signal {
         name: String,
@@ -82,6 +84,17 @@ pub struct Transfer {
     pub plain: bool,
 }
 
+/// One line of a terminal, as far as it could be read.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Line {
+    /// As it stood on the screen; lines of one command are joined by `\n`.
+    pub text: String,
+    /// Who reads it: a word such as `shell`.
+    pub place: &'static str,
+    /// It could not be read for certain.
+    pub undecided: bool,
+}
+
 impl Request {
     /// The policy action's name.
     pub fn action(&self) -> &'static str {
@@ -94,6 +107,7 @@ impl Request {
             Request::Exec { .. } => "exec",
             Request::Subsystem { .. } => "subsystem",
             Request::Transfer(_) => "transfer",
+            Request::Command(_) => "command",
             Request::WindowChange => "window-change",
             Request::Signal { .. } => "signal",
             Request::DirectTcpip { .. } | Request::DirectStreamlocal { .. } => "forward",

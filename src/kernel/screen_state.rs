@@ -32,6 +32,7 @@ pub struct ScreenState {
     state: State,
     csi: Vec<u8>,
     alternate: bool,
+    pastes: bool,
 }
 
 impl Default for ScreenState {
@@ -40,6 +41,7 @@ impl Default for ScreenState {
             state: State::Ground,
             csi: Vec::new(),
             alternate: false,
+            pastes: false,
         }
     }
 }
@@ -60,6 +62,11 @@ impl ScreenState {
     /// A full-screen program has the alternate screen.
     pub fn is_alternate(&self) -> bool {
         self.alternate
+    }
+
+    /// The program wants to be told where a paste begins and ends (DECSET 2004).
+    pub fn is_told_of_pastes(&self) -> bool {
+        self.pastes
     }
 
     fn step(&mut self, byte: u8) {
@@ -93,7 +100,7 @@ impl ScreenState {
             },
             (State::Escape, 0x20..=0x2f) => State::EscapeIntermediate,
             (State::Escape, b'c') => {
-                self.alternate = false;
+                (self.alternate, self.pastes) = (false, false);
                 State::Ground
             }
             (State::Escape, _) => State::Ground,
@@ -112,11 +119,17 @@ impl ScreenState {
         };
     }
 
-    /// DECSET/DECRST 47, 1047 and 1049 switch to and from the alternate screen.
+    /// DECSET/DECRST 47, 1047 and 1049 switch to and from the alternate screen, 2004 brackets around pastes on and off.
     fn finish_csi(&mut self, last: u8) {
         let Some(modes) = self.csi.strip_prefix(b"?") else {
             return;
         };
+        let pastes = modes.split(|byte| *byte == b';').any(|mode| mode == b"2004");
+        match last {
+            b'h' if pastes => self.pastes = true,
+            b'l' if pastes => self.pastes = false,
+            _ => {}
+        }
         let switches = modes
             .split(|byte| *byte == b';')
             .any(|mode| matches!(mode, b"47" | b"1047" | b"1049"));

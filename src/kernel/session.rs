@@ -30,6 +30,10 @@ pub enum EndReason {
     Backlog,
     /// The peer broke the protocol or a bound.
     Protocol(String),
+    /// A command was refused, and how: by a rule that ends the session then, or where its line cannot be taken back.
+    Command(String),
+    /// Lines were run that the terminal did not show, and this rule ends the session then.
+    HiddenCommand(String),
     /// Policies changed, and this rule of theirs refuses what runs.
     Policy(String),
 }
@@ -50,6 +54,8 @@ impl EndReason {
             EndReason::LeaseLost => "lease_lost",
             EndReason::Backlog => "backlog",
             EndReason::Protocol(_) => "protocol",
+            EndReason::Command(_) => "command_refused",
+            EndReason::HiddenCommand(_) => "hidden_command",
             EndReason::Policy(_) => "policy_changed",
         }
     }
@@ -72,6 +78,10 @@ impl EndReason {
             EndReason::LeaseLost => "the gate cannot check grants any more".into(),
             EndReason::Backlog => "too much output was waiting for a reader that stopped".into(),
             EndReason::Protocol(why) => format!("protocol error: {why}"),
+            EndReason::Command(how) => how.clone(),
+            EndReason::HiddenCommand(rule) => {
+                format!("lines were run that the terminal did not show, and rule {rule} ends the session then")
+            }
             EndReason::Policy(rule) => format!("the policies changed, and rule {rule} does not allow this session"),
         }
     }
@@ -89,6 +99,8 @@ impl EndReason {
             | EndReason::LeaseLost
             | EndReason::Backlog
             | EndReason::Protocol(_)
+            | EndReason::Command(_)
+            | EndReason::HiddenCommand(_)
             | EndReason::Policy(_) => true,
         }
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use avt::{ScreenKind, Terminal};
 use portcullis_recording::command::{Command, Confidence, Source};
-use portcullis_recording::event::Direction;
+use portcullis_recording::event::{Direction, NoticeHow};
 use portcullis_recording::limits::{
     COMMAND_CONTEXT_BYTES_MAX, COMMAND_DIRECTORY_BYTES_MAX, COMMAND_LABEL_BYTES_MAX, COMMAND_LABELS_MAX,
     COMMAND_TEXT_BYTES_MAX,
@@ -155,6 +155,16 @@ impl Commands {
                 };
                 if let Some((reader, terminal)) = self.readers.get_mut(&channel).zip(terminals.terminal(channel)) {
                     reader.typed(at_ms, keys, terminal);
+                }
+            }
+            // The gate's own keys take a line back.
+            Event::Notice {
+                bytes,
+                how: NoticeHow::Keys,
+            } => {
+                show(self, terminals);
+                if let Some((reader, terminal)) = self.readers.get_mut(&channel).zip(terminals.terminal(channel)) {
+                    reader.typed(at_ms, Keys::Clear(bytes), terminal);
                 }
             }
             Event::Marker { text } => {

@@ -254,9 +254,7 @@ impl Spool {
                         lines.expire(at_ms, true, &mut events);
                         *self.ended_terminals.entry(channel).or_default() += 1;
                     }
-                    if let Event::Resize { cols, rows, .. } = event
-                        && let Some(lines) = self.terminals.get_mut(&channel)
-                    {
+                    if let (Event::Resize { cols, rows, .. }, Some(lines)) = (event, self.terminals.get_mut(&channel)) {
                         lines.sized(*cols, *rows);
                     }
                     data += data_len(event);

@@ -4,7 +4,7 @@
 use std::fs::File;
 
 use portcullis_recording::command::{Command, Confidence, Source};
-use portcullis_recording::event::Party;
+use portcullis_recording::event::{NoticeHow, Party};
 use portcullis_recording::{Timed, Unverified};
 
 use super::tests::Bench;
@@ -366,4 +366,29 @@ async fn a_reader_that_fails_costs_no_recording_and_says_so() {
         _ => None,
     });
     assert_eq!(said.count(), 1);
+}
+
+/// A line that policy refused: its Enter did not cross, and the gate took it back.
+#[tokio::test]
+async fn a_line_that_was_taken_back_was_not_run() {
+    let bench = Bench::new().await;
+    bench.terminal();
+    bench.runs("id", PROMPT);
+    bench.types("reboot", true);
+    bench.says(
+        1,
+        Event::Notice {
+            bytes: b"\x15".into(),
+            how: NoticeHow::Keys,
+        },
+    );
+    bench.shown("\x08 \x08".repeat(6).as_bytes());
+    bench.runs("uptime", PROMPT);
+    let (events, _) = bench.ends().await;
+    let told: Vec<(String, String)> = commands(&events)
+        .into_iter()
+        .map(|(_, command)| (command.text.into_owned(), command.other.into_owned()))
+        .collect();
+    let plain = |text: &str| (text.to_owned(), String::new());
+    assert_eq!(told, [plain("id"), plain("uptime")]);
 }

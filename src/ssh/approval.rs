@@ -1,5 +1,5 @@
-//! Approval while connecting: a rule over `connect` wants somebody's yes to
-//! this one connection, and the client waits for it.
+//! Approval while somebody waits: a rule over `connect` wants another's yes to
+//! this one connection, or one over `command` to this one command.
 //!
 //! The request is the connection's own: only the one that made it goes in by
 //! its answer, and one that leaves takes it back.
@@ -16,6 +16,9 @@ use crate::kernel::access::{AccessRequest, RequestRow, RequestState};
 use crate::kernel::admit::Admitted;
 use crate::kernel::grant::{NotLive, WallMs};
 use crate::kernel::id::{GroupName, RequestId};
+use crate::kernel::policy::engine::Policies;
+use crate::kernel::policy::facts::Facts;
+use crate::kernel::policy::obligations::Obligations;
 use crate::store::{Page, RequestFilter};
 
 /// How long a connection waits for its answer at most, in ms.
@@ -48,13 +51,36 @@ impl Approved {
         self.approvals >= wanted.approvals && wanted.approvers.is_subset(&self.approvers)
     }
 
-    /// For the recording.
-    pub fn sentence(&self) -> String {
-        format!("connect approved by {} (request {})", self.by.join(", "), self.request)
+    /// For the recording; `what` it is a yes to.
+    pub fn sentence(&self, what: &str) -> String {
+        format!("{what} approved by {} (request {})", self.by.join(", "), self.request)
     }
 }
 
-/// A connection that waits for its answer.
+/// What somebody's yes is asked for.
+pub struct Wanted<'a> {
+    pub facts: &'a Facts,
+    /// Who asked for the grant, if somebody did.
+    pub sponsor: Option<&'a str>,
+    pub policies: &'a Policies,
+    pub obligations: &'a Obligations,
+    /// One command of a session; none: a connection.
+    pub command: Option<String>,
+}
+
+impl<'a> From<&'a Considered> for Wanted<'a> {
+    fn from(considered: &'a Considered) -> Wanted<'a> {
+        Wanted {
+            facts: considered.facts(),
+            sponsor: considered.sponsor(),
+            policies: &considered.policies,
+            obligations: considered.permit.obligations(),
+            command: None,
+        }
+    }
+}
+
+/// A connection, or a command, that waits for its answer.
 pub struct Waiting {
     gate: Arc<Gate>,
     request: AccessRequest,
@@ -74,7 +100,7 @@ impl Waiting {
     ///
     /// # Errors
     /// Why it cannot be asked for.
-    pub async fn ask(gate: &Arc<Gate>, admitted: &Admitted, considered: &Considered) -> Result<Waiting, NotOpened> {
+    pub async fn ask(gate: &Arc<Gate>, admitted: &Admitted, wanted: Wanted<'_>) -> Result<Waiting, NotOpened> {
         let away = |error: crate::store::StoreError| refused("store_unavailable", error.to_string());
         let now = gate.clock.now().wall_ms;
         let filter = RequestFilter {
@@ -92,19 +118,17 @@ impl Waiting {
         if asked.iter().filter(counts).count() >= ASKED_MAX {
             return Err(refused(
                 "approval_too_many",
-                format!(
-                    "{ASKED_MAX} connections of yours wait for an approval, or asked for one this minute: try later"
-                ),
+                format!("{ASKED_MAX} requests of yours wait for an approval, or asked for one this minute: try later"),
             ));
         }
-        let obligations = considered.permit.obligations().clone();
-        let source = considered.facts().source.and_then(|peer| peer.to_string().parse().ok());
+        let obligations = wanted.obligations.clone();
+        let source = wanted.facts.source.and_then(|peer| peer.to_string().parse().ok());
         let wait_ms = obligations.answer_ms.unwrap_or(WAIT_MS_MAX).min(WAIT_MS_MAX);
         let request = AccessRequest {
             id: RequestId(crate::entropy::id()),
             identity: admitted.identity().clone(),
             // Who asked for the grant does not answer either.
-            requested_by: considered.sponsor().unwrap_or(admitted.identity().as_str()).to_owned(),
+            requested_by: wanted.sponsor.unwrap_or(admitted.identity().as_str()).to_owned(),
             destination: admitted.destination().clone(),
             capabilities: admitted.capabilities().clone(),
             // Where it comes from is part of what is answered.
@@ -117,19 +141,20 @@ impl Waiting {
             single_use: true,
             extends: None,
             connects: Some(admitted.grant()),
+            runs: wanted.command,
             made_ms: now,
             answer_by_ms: now.saturating_add(wait_ms).min(admitted.until_ms()),
-            policy_digest: considered.policies.digest(),
+            policy_digest: wanted.policies.digest(),
             obligations,
         };
-        let row = RequestRow::new(request, considered.facts().clone());
+        let row = RequestRow::new(request, wanted.facts.clone());
         let told = serde_json::to_value(&row.request).unwrap_or_default();
         let noted = gate.ledger.append_event("request", told.clone()).await;
         noted.map_err(|error| refused("ledger_unavailable", format!("the ledger does not answer: {error}")))?;
         bounded(gate.store.add_request(&row)).await.map_err(away)?;
         let id = row.request.id;
         tracing::info!(request = %id, identity = %admitted.identity(), destination = %admitted.destination(),
-            "a connection waits for approval");
+            "somebody waits for approval");
         let data = serde_json::json!({ "approve": format!("portcullis approve {id}"), "request": told });
         gate.teller.tell("request.pending", &data);
         Ok(Waiting {
@@ -179,7 +204,7 @@ impl Waiting {
                 approvers: row.request.obligations.approvers.clone(),
             }),
             RequestState::Denied => Err(denied(&row)),
-            RequestState::Expired => Err(refused("approval_expired", "nobody approved this connection in time")),
+            RequestState::Expired => Err(refused("approval_expired", "nobody approved it in time")),
             RequestState::Withdrawn => Err(refused("approval_withdrawn", "the request for approval was withdrawn")),
             RequestState::Revoked => Err(refused("revoked", "the approval was revoked")),
         };
@@ -244,7 +269,7 @@ fn denied(row: &RequestRow) -> NotOpened {
         .answers
         .last()
         .map_or_else(String::new, |given| format!(" by {}: {}", given.by, given.why));
-    refused("approval_denied", format!("this connection was denied{said}"))
+    refused("approval_denied", format!("it was denied{said}"))
 }
 
 /// Certificates whose clients were offered words and took none (OpenSSH's

@@ -3,7 +3,7 @@
 //!
 //! 1. The seal leaf, durable; asked again it is the same leaf.
 //! 2. The SSHSIG into the archive: over the bytes that still lie here; and
-//!    the envelope of an encrypted one.
+//!    the envelope of an encrypted one, and what was counted of it.
 //! 3. The file into the archive; there already counts as done.
 //! 4. The proof beside it; replaced if it is there.
 //! 5. The store's row; there already counts as done.
@@ -68,6 +68,7 @@ impl Gate {
         let name: ArchiveName = recording_file(&session.0).parse()?;
         self.sign(&name, &finished.path).await?;
         self.put_envelope(&name, finished).await?;
+        self.put_tally(&name, finished).await;
         self.archive.put(&name, &finished.path).await?;
         self.file(&finished.sealed, &receipt, &name, at_ms).await?;
         std::fs::remove_dir_all(&finished.folder)?;
@@ -138,6 +139,22 @@ impl Gate {
         }
     }
 
+    /// Step 2, of an encrypted recording: what searches and summaries here
+    /// may know of it. The recording does not wait for it.
+    async fn put_tally(&self, name: &ArchiveName, finished: &Finished) {
+        let Some(tally) = finished
+            .tally
+            .as_ref()
+            .filter(|_| finished.sealed.head().is_encrypted())
+        else {
+            return;
+        };
+        let text = serde_json::to_vec(tally).unwrap_or_default();
+        if let Err(error) = self.archive.put_sidecar(name, Sidecar::Tally, &text).await {
+            tracing::warn!(%name, %error, "what was counted of a recording is not kept: no label finds it");
+        }
+    }
+
     /// Steps 4 and 5.
     async fn file(
         &self,
@@ -165,7 +182,10 @@ impl Gate {
             shredded_ms: None,
         };
         match bounded(self.store.add_recording(&row)).await {
-            Ok(()) | Err(StoreError::Exists(_)) => Ok(()),
+            Ok(()) | Err(StoreError::Exists(_)) => {
+                self.search.archived(row.session);
+                Ok(())
+            }
             Err(error) => Err(error.into()),
         }
     }

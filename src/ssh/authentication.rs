@@ -311,7 +311,7 @@ impl Authentication {
     async fn ask(&mut self, admitted: Box<Admitted>) -> Result<String, String> {
         let considered = consider(&self.gate, &admitted, self.peer).await;
         let considered = considered.map_err(|refused| refused.why.sentence)?;
-        let waiting = Waiting::ask(&self.gate, &admitted, &considered).await;
+        let waiting = Waiting::ask(&self.gate, &admitted, (&considered).into()).await;
         let waiting = waiting.map_err(|refused| refused.sentence)?;
         let sentence = waiting.sentence();
         self.asks = Asks::Waits(admitted, Box::new(waiting));

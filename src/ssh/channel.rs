@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use super::answer::Answer;
 use super::budget::Budget;
 use super::control::Control;
+use super::enters::Guard;
 use super::gated::Kill;
 use super::hook::Hooked;
 use super::lane::{Lane, LaneError, Stream};
@@ -88,6 +89,8 @@ pub enum Up {
         px_height: u32,
     },
     Signal(Sig),
+    /// Keys of our own.
+    Keys(&'static [u8]),
     Eof,
     Close,
 }
@@ -110,6 +113,8 @@ pub enum Down {
     Banner(String),
     /// A line of ours for the terminal, when it can take one.
     Notice(String),
+    /// Words of ours for the terminal, at once and as they are.
+    Told(String),
     /// A refusal in words, at once, and then the answer to the request.
     Refused(String),
     /// An answer in the target's place, between two of its packets.
@@ -174,6 +179,12 @@ pub struct Channel {
     pub hook_moved: Notify,
     /// The shell is asked for with the hook.
     pub hook_set: Notify,
+    /// Columns and rows of its terminal, as last asked for.
+    pub size: Mutex<(u32, u32)>,
+    /// Holds the Enters of its terminal, where policy has something to say to them.
+    pub guard: OnceLock<Guard>,
+    /// What a held Enter waits for may have come.
+    pub guard_moved: Notify,
 }
 
 impl Channel {
@@ -199,6 +210,9 @@ impl Channel {
             hook: OnceLock::new(),
             hook_moved: Notify::new(),
             hook_set: Notify::new(),
+            size: Mutex::new((80, 24)),
+            guard: OnceLock::new(),
+            guard_moved: Notify::new(),
         }
     }
 
@@ -215,6 +229,11 @@ impl Channel {
     /// flag a channel, and another request came behind it.
     pub fn reply_lost(&self) -> bool {
         self.asked.load(Ordering::SeqCst) != self.start_asked.load(Ordering::SeqCst)
+    }
+
+    /// Its terminal has this size now.
+    pub fn resize(&self, cols: u32, rows: u32) {
+        *self.size.lock().unwrap_or_else(PoisonError::into_inner) = (cols, rows);
     }
 
     /// What the terminal shows, as far as it matters for writing into it.

@@ -208,7 +208,9 @@ fn is_programs(entry: &Entry<Down>) -> bool {
             | Down::XonXoff(_)
             | Down::Lost(_)
             | Down::Close => true,
-            Down::Reply(_) | Down::Banner(_) | Down::Notice(_) | Down::Refused(_) | Down::Answer(_) => false,
+            Down::Reply(_) | Down::Banner(_) | Down::Notice(_) | Down::Told(_) | Down::Refused(_) | Down::Answer(_) => {
+                false
+            }
         },
     }
 }
@@ -343,9 +345,13 @@ async fn plainly(live: &Arc<Live>, channel: &Arc<Channel>, opening: Vec<Up>) -> 
         Up::Pty(terminal, _) => Up::Pty(terminal, Arc::default()),
         Up::Agent(_) => Up::Agent(Arc::new(Answer::default())),
         Up::X11(display, _) => Up::X11(display, Arc::default()),
-        other @ (Up::Env { .. } | Up::Start(_) | Up::WindowChange { .. } | Up::Signal(_) | Up::Eof | Up::Close) => {
-            other
-        }
+        other @ (Up::Env { .. }
+        | Up::Start(_)
+        | Up::WindowChange { .. }
+        | Up::Signal(_)
+        | Up::Keys(_)
+        | Up::Eof
+        | Up::Close) => other,
     });
     for asked in opening.chain([Up::Start(Start::Shell)]) {
         let taken = channel.stop.guard(target.take(Entry::Control(asked))).await;

@@ -159,6 +159,7 @@ impl LocalEnd {
                 }
                 Ok(())
             }
+            Entry::Control(Up::Keys(keys)) => self.type_in(keys).await,
             Entry::Control(Up::Eof) => {
                 if let Some(Running {
                     input: Input::Pipe(pipe),

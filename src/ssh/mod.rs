@@ -24,6 +24,7 @@ use crate::notify::Teller;
 use crate::policies::InForce;
 use crate::recorder::Recorders;
 use crate::registry::Registry;
+use crate::search;
 use crate::store::Store;
 use crate::telemetry::Metrics;
 
@@ -46,6 +47,7 @@ mod control;
 mod dialling;
 mod digests;
 mod doors;
+mod enters;
 mod forward;
 mod gated;
 mod goodbye;
@@ -150,6 +152,8 @@ pub struct Gate {
     pub recorders: Arc<Recorders>,
     pub ledger: Arc<Ledger>,
     pub archive: Arc<dyn Archive>,
+    /// Told of each recording in the archive.
+    pub search: search::Keeper,
     /// Swapped whole when an authority's key is.
     pub trust: RwLock<Arc<AdmissionTrust>>,
     /// Swapped whole by a reload; what is running keeps what it began with.

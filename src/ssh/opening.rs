@@ -211,12 +211,13 @@ async fn open(
             // Asked again from the start: it may have taken minutes.
             Some(_) | None => {
                 progress.send_replace(Progress::Waits);
-                let waiting = Waiting::ask(&gate, &admitted, &considered).await?;
+                let waiting = Waiting::ask(&gate, &admitted, (&considered).into()).await?;
                 let answer = kill.guard(waiting.wait()).await;
                 approved = Some(answer.unwrap_or_else(|| Err(refused("client_lost", "the client left".into())))?);
             }
         }
     };
+    let sponsor = considered.sponsor().map(str::to_owned);
     let Considered {
         now,
         target,
@@ -328,6 +329,7 @@ async fn open(
         target,
         hops,
         facts,
+        sponsor,
         held_to,
         history,
     };
@@ -336,7 +338,7 @@ async fn open(
         destination = %live.admitted.destination(), source = %peer, "session opened");
     live.note_use(&permit);
     if let Some(approved) = &approved {
-        let text = approved.sentence();
+        let text = approved.sentence("connect");
         live.record(0, Event::Marker { text: text.into() });
     }
     live.gate.metrics.sessions.inc();

@@ -16,6 +16,7 @@ use russh::{ChannelWriteHalf, Sig};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::channel::{Carries, Channel, Down, Up, count};
+use super::enters::{self, Enters};
 use super::hook::{self, at, unhook};
 use super::lane::{Entry, Stream};
 use super::record::{record_input, record_output};
@@ -141,14 +142,16 @@ async fn up(live: &Arc<Live>, channel: &Arc<Channel>, mut target: TargetEnd) {
     let mut batch = Vec::new();
     let mut resizes = Resizes::default();
     let mut sieving = Sieving::default();
+    let mut enters = Enters::default();
     // What a shell is asked for with, in case it is asked for again.
     let mut opening = Vec::new();
     'pumping: loop {
         let popped = channel.stop.guard(async {
             tokio::select! {
                 biased;
-                popped = channel.up.pop(BATCH_BYTES, &mut batch) => popped,
+                popped = channel.up.pop(BATCH_BYTES, &mut batch), if enters.has_room() => popped,
                 () = resizes.due() => Ok(true),
+                () = enters.due(live, channel) => Ok(true),
             }
         });
         match popped.await {
@@ -160,6 +163,10 @@ async fn up(live: &Arc<Live>, channel: &Arc<Channel>, mut target: TargetEnd) {
             }
         }
         resizes.thin(&mut batch);
+        if !enters.sift(live, channel, &mut batch) {
+            undelivered_up(channel, batch.drain(..));
+            break;
+        }
         if batch.is_empty() {
             continue;
         }
@@ -219,8 +226,9 @@ async fn up(live: &Arc<Live>, channel: &Arc<Channel>, mut target: TargetEnd) {
             }
         }
     }
-    // What was not a whole request yet.
+    // What was not a whole request yet, or waited for its Enter.
     count(&channel.account.undelivered_up, sieving.held());
+    count(&channel.account.undelivered_up, enters.held());
     // Boxed: a pump's memory is not sized by its last step.
     Box::pin(target.leave(live.control.stop.fired())).await;
 }
@@ -276,6 +284,7 @@ async fn down(live: &Arc<Live>, channel: &Arc<Channel>, client: &ClientEnd) {
             live.control.end_now(EndReason::RecorderFailed(error));
             break;
         }
+        enters::saw(live, channel, &batch);
         if !unhook(live, channel, &mut batch) {
             undelivered_down(channel, batch.drain(..));
             break;
@@ -326,7 +335,7 @@ async fn down(live: &Arc<Live>, channel: &Arc<Channel>, client: &ClientEnd) {
                     channel.stop.fire();
                     break 'pumping;
                 }
-                Entry::Control(Down::Banner(lines)) => say(live, channel, client, lines).await,
+                Entry::Control(Down::Banner(lines) | Down::Told(lines)) => say(live, channel, client, lines).await,
                 Entry::Control(Down::Notice(text)) => waiting_notice = Some(text),
                 Entry::Control(Down::Refused(text)) => {
                     say(live, channel, client, format!("portcullis: {text}\r\n")).await;
@@ -476,7 +485,13 @@ async fn pass_control(client: &ClientEnd, control: Down) {
         Down::XonXoff(client_can_do) => {
             client.handle.xon_xoff_request(id, client_can_do).await.ok();
         }
-        Down::Banner(_) | Down::Notice(_) | Down::Refused(_) | Down::Answer(_) | Down::Lost(_) | Down::Close => {}
+        Down::Banner(_)
+        | Down::Notice(_)
+        | Down::Told(_)
+        | Down::Refused(_)
+        | Down::Answer(_)
+        | Down::Lost(_)
+        | Down::Close => {}
     }
 }
 

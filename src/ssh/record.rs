@@ -2,7 +2,7 @@
 //! batch, before any of it goes on (law 1).
 
 use portcullis_recording::Event;
-use portcullis_recording::event::{Direction, Party};
+use portcullis_recording::event::{Direction, NoticeHow, Party};
 
 use super::channel::{Channel, Down, Up};
 use super::digests::Digests;
@@ -51,6 +51,10 @@ pub async fn record_input(live: &Live, channel: &Channel, batch: &[Entry<Up>]) -
                     rows: *rows,
                     px_width: *px_width,
                     px_height: *px_height,
+                }),
+                Entry::Control(Up::Keys(keys)) => take.event(Event::Notice {
+                    bytes: (*keys).into(),
+                    how: NoticeHow::Keys,
                 }),
                 Entry::Control(Up::Eof) => take.event(Event::Eof {
                     direction: Direction::ToTarget,
@@ -120,8 +124,9 @@ pub fn record_output(live: &Live, channel: &Channel, batch: &[Entry<Down>]) -> R
             Entry::Control(Down::XonXoff(client_can_do)) => take.event(Event::Marker {
                 text: format!("flow control by the client: {client_can_do}").into(),
             }),
-            Entry::Control(Down::Reply(_) | Down::Banner(_) | Down::Notice(_) | Down::Refused(_) | Down::Answer(_)) => {
-            }
+            Entry::Control(
+                Down::Reply(_) | Down::Banner(_) | Down::Notice(_) | Down::Told(_) | Down::Refused(_) | Down::Answer(_),
+            ) => {}
         }
     }
     digests.end().into_iter().for_each(|event| take.event(event));

@@ -10,12 +10,13 @@ use russh::{Pty, Sig};
 
 use super::answer::Answer;
 use super::channel::{Carries, Channel, Display, Down, Start, Terminal, Up};
+use super::enters;
 use super::leg::signal_name;
 use super::session::Live;
 use super::sieving;
 use crate::clock::tick;
 use crate::kernel::hook::{self, Nonce};
-use crate::kernel::policy::Denial;
+use crate::kernel::policy::{Denial, POLICY_DENIED};
 use crate::kernel::remark::Remark;
 use crate::kernel::request::{ENV_COUNT_MAX, ENV_VALUE_BYTES_MAX, EXEC_BYTES_MAX, Request, clamp_terminal};
 use crate::kernel::session::EndReason;
@@ -128,6 +129,7 @@ pub async fn start(live: &Live, channel: &Channel, start: Start) -> Option<bool>
     {
         live.control.end_now(EndReason::Backlog);
     }
+    enters::begin(live, channel, &permit);
     enqueue(live, channel, Up::Start(start));
     let yes = channel.answer.wait(&channel.stop).await?;
     if !yes {
@@ -169,7 +171,27 @@ fn transfers_of(live: &Live, channel: &Channel, start: &Start) -> Result<(), Den
     let wishes = exec::read(command).map(|program| program.wishes()).unwrap_or_default();
     for wish in wishes {
         let plain = wish.is_plain() && !exec::may_expand(&wish.path);
-        sieving::ask(live, channel, &wish, plain)?;
+        let permit = sieving::ask(live, channel, &wish, plain)?;
+        if let Some(limit) = sieving::limit_of(&permit) {
+            let sentence = format!(
+                "it bounds each file at {} bytes, which only SFTP can keep: use sftp, or scp without -O",
+                limit.bytes
+            );
+            let decision = Event::Decision {
+                action: "transfer".into(),
+                allowed: false,
+                rule: limit.rule.clone().into(),
+                code: POLICY_DENIED.into(),
+            };
+            live.record(channel.number, decision);
+            return Err(Denial {
+                rule: limit.rule,
+                code: POLICY_DENIED,
+                sentence,
+                notify: false,
+                end: false,
+            });
+        }
     }
     Ok(())
 }
@@ -213,6 +235,7 @@ pub async fn pty(live: &Live, channel: &Channel, term: &str, size: Size, modes: 
     // The recorder first: not one key may be taken for ordinary input.
     live.recorder.terminal(channel.number, cols, rows);
     channel.terminal.store(true, Ordering::Release);
+    channel.resize(cols, rows);
     // russh leaves a hole for each mode it does not know; encoded again,
     // TTY_OP_END would end the list there.
     let modes = modes
@@ -309,6 +332,7 @@ pub fn window_change(live: &Live, channel: &Channel, size: Size) {
         return;
     }
     let (cols, rows) = clamp_terminal(size.cols, size.rows);
+    channel.resize(cols, rows);
     let change = Up::WindowChange {
         cols,
         rows,

@@ -67,6 +67,8 @@ pub struct Live {
     pub(super) client: OnceLock<ClientSide>,
     /// What policy knows of the session, whatever is asked in it.
     facts: Facts,
+    /// Who asked for its grant, if somebody did.
+    pub(super) sponsor: Option<String>,
     /// What the policies that let it in demand.
     held_to: Obligations,
     patience: Patience,
@@ -111,6 +113,7 @@ pub struct Opened {
     pub target: Target,
     pub hops: Vec<Target>,
     pub facts: Facts,
+    pub sponsor: Option<String>,
     pub held_to: Obligations,
     pub history: History,
 }
@@ -135,6 +138,7 @@ impl Live {
             target: opened.target,
             hops: opened.hops,
             facts: opened.facts,
+            sponsor: opened.sponsor,
             held_to: opened.held_to,
             patience: Patience::default(),
             history: opened.history,
@@ -211,6 +215,7 @@ impl Live {
                 code: "session_over",
                 sentence: self.reason().sentence(),
                 notify: false,
+                end: false,
             });
         }
         self.record(
@@ -230,6 +235,7 @@ impl Live {
                 code: "disabled",
                 sentence: "who holds this grant, or where it leads, is disabled".into(),
                 notify: false,
+                end: false,
             });
         };
         let facts = Facts {
@@ -252,9 +258,9 @@ impl Live {
                 history: &self.history,
             },
         );
-        // What moves files was noted when it started; each file says no more of habits.
+        // What moves files or reads lines was noted when it started; each of them says no more of habits.
         if let Ok(permit) = &decision
-            && !matches!(permit.request(), Request::Transfer(_))
+            && !matches!(permit.request(), Request::Transfer(_) | Request::Command(_))
         {
             self.note_use(permit);
         }
@@ -287,9 +293,21 @@ impl Live {
                 code: "recorder_failed",
                 sentence: "the session cannot be recorded any more".into(),
                 notify: false,
+                end: false,
             });
         }
         decision
+    }
+
+    /// What policy knows of it, whatever is asked in it.
+    pub(super) fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    /// Whether policy has anything to say to the lines of its terminals.
+    pub(super) fn asks_about_commands(&self) -> bool {
+        let facts = self.gate.fresh(self.facts.clone());
+        facts.is_none_or(|facts| self.gate.policies().ask_about_commands(&facts))
     }
 
     /// Writes down what a permitted request used, and what was unusual about it.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::channel::Up;
 use super::lane::Entry;
 use super::leg::signal_name;
@@ -42,6 +44,7 @@ impl TargetEnd {
                     tracing::debug!(signal = %signal_name(&signal), "passing a signal on");
                     target.signal(signal).await
                 }
+                Entry::Control(Up::Keys(keys)) => target.data(Bytes::from_static(keys)).await,
                 Entry::Control(Up::Eof) => target.eof().await,
                 Entry::Control(Up::Close) => target.close().await,
             },

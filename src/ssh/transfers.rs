@@ -8,6 +8,7 @@ use portcullis_recording::Event;
 use portcullis_recording::moved::{Act, Moved, Outcome, Range};
 
 use super::channel::Start;
+use crate::kernel::transfer::limit::{Limit, Over};
 use crate::kernel::transfer::{self, Deed, Observer, Told, Way, What};
 
 /// Follows one channel, from the start of its program on.
@@ -53,11 +54,24 @@ impl Transfers {
     }
 
     /// A request that did not go on: what it would have done.
-    pub fn refused(&self, id: u32, rule: &str) -> Option<Event<'static>> {
-        self.lock()
-            .as_mut()
-            .and_then(|observer| observer.refused(id, rule))
-            .map(event)
+    pub fn refused(&self, id: u32, rule: &str) -> Vec<Event<'static>> {
+        let mut told = Vec::new();
+        if let Some(observer) = &mut *self.lock() {
+            observer.refused(id, rule, &mut told);
+        }
+        told.into_iter().map(event).collect()
+    }
+
+    /// Of the file that this request opens no more may cross than this.
+    pub fn limit(&self, id: u32, limit: Limit) {
+        if let Some(observer) = &mut *self.lock() {
+            observer.limit(id, limit);
+        }
+    }
+
+    /// Why a read or a write may not go on, if it may not.
+    pub fn over(&self, id: u32) -> Option<Over> {
+        self.lock().as_ref().and_then(|observer| observer.over(id))
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Observer>> {

@@ -169,6 +169,7 @@ fn request(number: u8, approvals: u32) -> RequestRow {
         single_use: false,
         extends: None,
         connects: None,
+        runs: None,
         made_ms: NOW + u64::from(number),
         answer_by_ms: NOW + HOUR,
         policy_digest: [4; 32],

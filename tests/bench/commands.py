@@ -23,6 +23,8 @@ HISTORIES = ("python", "node", "sqlite", "redis")
 METHODS = ("ours", "keystrokes", "row", "between")
 # Most lines of one command.
 LINES_MAX = 4
+# Output that the cost of reading is measured with, and how much of it follows a command, in bytes.
+COST_BYTES, BURST_BYTES = 8_000_000, 20_000
 # Sessions at a time.
 AT_ONCE = 8
 
@@ -267,6 +269,25 @@ def goal_of(name):
     return GOALS.get(word[0])
 
 
+def cost(feed, folder):
+    """What reading costs: a session in bursts, a command before each, and one flood."""
+    listing = subprocess.run(["ls", "-lR", "/usr/share", "/usr/lib"], capture_output=True).stdout.replace(b"\n", b"\r\n")[:COST_BYTES]
+    text = b"".join(path.read_bytes() for path in sorted(pathlib.Path(__file__).parents[2].glob("src/**/*.rs"))).replace(b"\n", b"\r\n")[:COST_BYTES]
+    for name, data, burst in (("bursts of listings", listing, BURST_BYTES), ("bursts of source text", text, BURST_BYTES), ("a flood of listings", listing, len(listing))):
+        events, at = [["r", 0, 80, 24]], 0
+        for start in range(0, len(data), burst):
+            at += 1000
+            events += [["o", at, b"\r\nroot@db1:~# ".hex()], ["i", at + 100, b"cat x".hex()], ["o", at + 110, b"cat x".hex()], ["i", at + 200, b"\r".hex()]]
+            piece = b"\r\n" + data[start:start + burst]
+            events += [["o", at + 210 + part // 65536, piece[part:part + 4096].hex()] for part in range(0, len(piece), 4096)]
+        path = folder / "cost"
+        path.write_text("".join(json.dumps(event) + "\n" for event in events))
+        fed = subprocess.run([feed], input=f"{path}\n", capture_output=True, text=True, check=True)
+        answer = json.loads(fed.stdout)
+        found = sum("text" in one for one in answer["ours"])
+        print(f"{name}: {answer['ms'] * 1e6 / len(data):.0f} ms a MB with the emulator, {len(data) / 1e6:.0f} MB, {found} commands")
+
+
 def main():
     parser = argparse.ArgumentParser(prog="tests/bench/run commands", description=__doc__.split("\n\n")[0])
     parser.add_argument("--feed", required=True, help=argparse.SUPPRESS)
@@ -298,6 +319,7 @@ def main():
             bench.servers.close()
     print(f"{len(ran)} sessions in {time.monotonic() - began:.0f} s, seed {args.seed}", file=sys.stderr)
     report(ran, args.feed, args.failures)
+    cost(args.feed, folder)
     if not args.keep:
         shutil.rmtree(folder)
 

@@ -20,8 +20,12 @@ when { context.transfer.direction == "download" && context.transfer.path like "*
 "#;
 
 fn world() -> World {
+    world_of(RULES)
+}
+
+fn world_of(rules: &str) -> World {
     let mut bastion = Setup::new().make();
-    std::fs::write(bastion.state().join("policies/files.cedar"), RULES).unwrap();
+    std::fs::write(bastion.state().join("policies/files.cedar"), rules).unwrap();
     bastion.serve();
     let sshd = Sshd::start(&bastion, Variant::default());
     bastion.add_host("db1", &sshd);
@@ -179,4 +183,90 @@ fn what_hides_its_files_ends_where_a_rule_is_about_files() {
     record.assert_balanced();
     assert_eq!(record.accounts()[0].to_target, 0);
     assert!(record.end().1.contains("a rule is about files"), "{:?}", record.end());
+}
+
+/// How much of one file may cross in the tests of it, in bytes.
+const MAX_BYTES: usize = 64 * 1024;
+
+fn bounded() -> World {
+    world_of(
+        r#"@id("small") @max_file("64KiB") permit (principal, action == Action::"transfer", resource);
+        @id("no-credentials") forbid (principal, action == Action::"transfer", resource)
+        when { context.transfer.labels.contains("credential") };"#,
+    )
+}
+
+#[test]
+fn what_goes_past_the_bound_of_a_file_is_refused() {
+    let world = bounded();
+    let (here, there) = (world.bastion.dir().join("here"), world.sshd.folder().join("there"));
+    std::fs::create_dir_all(&here).unwrap();
+    std::fs::create_dir_all(&there).unwrap();
+    let bytes = Pattern::new(1).bytes(9_000_000);
+    for (name, length) in [("most", MAX_BYTES), ("more", MAX_BYTES + 1), ("large", bytes.len())] {
+        std::fs::write(here.join(name), &bytes[..length]).unwrap();
+        std::fs::write(there.join(name), &bytes[..length]).unwrap();
+    }
+    let (here, there) = (here.display(), there.display());
+    let batch = format!(
+        "put {here}/most {there}/up.most\n-put {here}/more {there}/up.more\n-put {here}/large {there}/up.large\n\
+         get {there}/most {here}/down.most\n-get {there}/large {here}/down.large\n"
+    );
+    let mut sftp = world.client().sftp();
+    let done = finish(sftp.args(["-b", "-", "gate"]), batch.as_bytes(), secs(60)).ok();
+    assert_eq!(done.err().matches("ermission denied").count(), 3, "{}", done.err());
+    let length = |path: String| std::fs::metadata(path).map_or(0, |file| file.len() as usize);
+    assert!(std::fs::read(format!("{there}/up.most")).unwrap() == bytes[..MAX_BYTES]);
+    assert!(std::fs::read(format!("{here}/down.most")).unwrap() == bytes[..MAX_BYTES]);
+    assert!(length(format!("{there}/up.more")) <= MAX_BYTES && length(format!("{there}/up.large")) <= MAX_BYTES);
+    assert!(length(format!("{here}/down.large")) < bytes.len());
+    let record = world.bastion.only_record();
+    record.assert_sealed();
+    record.assert_balanced();
+    assert_eq!(
+        refused(&record),
+        [
+            (Act::Download, "large".into()),
+            (Act::Upload, "up.large".into()),
+            (Act::Upload, "up.more".into())
+        ]
+    );
+    for deed in moved(&record).iter().filter(|moved| moved.outcome == Outcome::Refused) {
+        assert_eq!((deed.words.as_ref(), deed.whole), ("small", None));
+    }
+}
+
+#[test]
+fn a_protocol_that_cannot_keep_a_bound_is_refused_under_one() {
+    let world = bounded();
+    let small = world.sshd.folder().join("small");
+    std::fs::write(&small, b"small").unwrap();
+    let back = world.bastion.dir().join("back");
+    let remote = format!("gate:{}", small.display());
+    let mut scp = world.client().scp();
+    let done = run(scp.args(["-O", "-q", &remote, back.to_str().unwrap()]), secs(30));
+    assert_ne!(done.code(), 0);
+    assert!(done.err().contains("only SFTP can keep"), "{}", done.err());
+    let mut scp = world.client().scp();
+    run(scp.args(["-s", "-q", &remote, back.to_str().unwrap()]), secs(30)).ok();
+    assert_eq!(std::fs::read(back).unwrap(), b"small");
+    for record in world.bastion.records(2) {
+        record.assert_sealed();
+        record.assert_balanced();
+    }
+}
+
+#[test]
+fn rules_read_the_labels_of_a_path() {
+    let world = bounded();
+    let shadow = world.sshd.folder().join("etc/shadow");
+    std::fs::create_dir_all(shadow.parent().unwrap()).unwrap();
+    std::fs::write(&shadow, b"root:*").unwrap();
+    let back = world.bastion.dir().join("back");
+    let remote = format!("gate:{}", shadow.display());
+    let mut scp = world.client().scp();
+    let done = run(scp.args(["-s", "-q", &remote, back.to_str().unwrap()]), secs(30));
+    assert!(done.err().contains("ermission denied"), "{}", done.err());
+    assert!(!back.exists());
+    assert_eq!(decided(&world.bastion.only_record(), false), ["no-credentials"]);
 }

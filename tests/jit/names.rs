@@ -136,6 +136,7 @@ pub fn request(number: usize, ask: &Ask) -> AccessRequest {
         single_use: ask.once,
         extends: None,
         connects: None,
+        runs: None,
         made_ms: ask.made,
         answer_by_ms: ask.answer_by,
         policy_digest: [0; 32],

@@ -23,6 +23,8 @@ mod moved;
 mod play;
 mod prove;
 mod redact;
+mod search;
+mod summary;
 mod text;
 mod verify;
 
@@ -53,6 +55,10 @@ enum Verb {
     Text(text::Text),
     /// Search screens, input and events of recordings, in files and folders
     Grep(grep::Grep),
+    /// Search commands, files, screens and sessions by words, phrases, patterns, who, where and when
+    Search(search::Search),
+    /// One session on one page: who, where, what was run, moved, refused and hidden
+    Summary(summary::SummaryArgs),
     /// Write an asciicast, text, or a page that plays in a browser
     Export(export::Export),
     /// List the commands that were run, as the protocol, the shell or the screen told them
@@ -228,6 +234,8 @@ where
         Verb::Play(verb) => verb.run(json),
         Verb::Text(verb) => verb.run(json),
         Verb::Grep(verb) => verb.run(json),
+        Verb::Search(verb) => verb.run(json),
+        Verb::Summary(verb) => verb.run(json),
         Verb::Export(verb) => verb.run(),
         Verb::Commands(verb) => verb.run(json),
         Verb::Files(verb) => verb.run(json),

@@ -155,7 +155,7 @@ impl Redact {
 }
 
 /// What the redactor signs as the time.
-fn now_wall_ms() -> u64 {
+pub(super) fn now_wall_ms() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }

@@ -40,13 +40,16 @@ pub fn vectors() -> Vec<Vector> {
     const CODE: &[u8] = b"\x64lost";
     const NO_RANGES: &[u8] = &[0x80];
     let mut all = Vec::new();
-    let reply = [0x82, 0x41, b'x', 3];
-    let mut notice = |name, version, expect| {
-        let file = Forger::in_version(version, 1).content(&rows(&[(NOTICE, &reply)]), 1).build();
+    let mut notice = |name, how, version, expect| {
+        let file = Forger::in_version(version, 1).content(&rows(&[(NOTICE, &[0x82, 0x41, b'x', how])]), 1).build();
         all.push(Vector::file(name, file, PLAIN, None, expect));
     };
-    notice("notice_in_the_targets_place", Version::Three, "SEALED");
-    notice("notice_in_the_targets_place_in_version_1", Version::One, "INVALID content: event: malformed payload of kind 0x23: unknown way of a notice");
+    const WAY: &str = "INVALID content: event: malformed payload of kind 0x23: unknown way of a notice";
+    notice("notice_in_the_targets_place", 3, Version::Three, "SEALED");
+    notice("notice_in_the_targets_place_in_version_1", 3, Version::One, WAY);
+    notice("notice_of_keys", 4, Version::Three, "SEALED");
+    notice("notice_of_keys_in_version_1", 4, Version::One, WAY);
+    notice("notice_of_an_unknown_way", 5, Version::Three, WAY);
     let mut add = |name, version, payload: &[u8], expect| {
         let file = Forger::in_version(version, 1).content(&rows(&[(FILE, payload)]), 1).build();
         all.push(Vector::file(name, file, PLAIN, None, expect));

@@ -279,6 +279,8 @@ pub struct RequestView {
     pub extends: Option<GrantId>,
     /// A connection under this grant waits for the answer.
     pub connects: Option<GrantId>,
+    /// What waits for it is this one command in a session.
+    pub runs: Option<String>,
     pub made: String,
     pub answer_by: String,
     pub obligations: Obligations,
@@ -315,6 +317,7 @@ impl RequestView {
             single_use: request.single_use,
             extends: request.extends,
             connects: request.connects,
+            runs: request.runs.clone(),
             made: rfc3339(request.made_ms),
             answer_by: rfc3339(request.answer_by_ms),
             obligations: request.obligations.clone(),

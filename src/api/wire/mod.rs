@@ -46,6 +46,7 @@ macro_rules! envelope {
 pub mod access;
 pub mod break_glass;
 pub mod inventory;
+pub mod search;
 
 envelope! { /// `GET /v1/targets`.
 Targets { targets: Vec<Target> } }

@@ -52,7 +52,7 @@ pub struct Found {
 /// A line that was left and may be drawn further, as far as its keys do not tell it.
 #[derive(Debug)]
 pub struct Growing {
-    pub prompt: String,
+    pub prompt: Prompt,
     pub text: String,
     /// Where it begins in the text of its command, in bytes.
     pub from: usize,
@@ -63,7 +63,7 @@ pub struct Growing {
 impl Growing {
     pub fn of(sent: &Sent, prompt: &Prompt, text: &str, from: usize, top: usize) -> Option<Growing> {
         sent.typed.text().is_none().then(|| Growing {
-            prompt: prompt.text.clone(),
+            prompt: prompt.clone(),
             text: text.to_owned(),
             from,
             top,
@@ -116,7 +116,7 @@ impl Look<'_> {
 
     /// Whether a line at this prompt goes on with the open command: it stands
     /// right below it.
-    fn goes_on(&self, prompt: &str) -> bool {
+    pub fn goes_on(&self, prompt: &str) -> bool {
         let Some(open) = self.open else { return false };
         if !prompt::goes_on(prompt, open.prompt) {
             return false;
@@ -193,7 +193,7 @@ impl Look<'_> {
     }
 
     /// A line that was edited over many rows: from the row with the prompt to here.
-    fn many_rows(&self, prompt: &Prompt) -> Option<String> {
+    pub fn many_rows(&self, prompt: &Prompt) -> Option<String> {
         let line = self.line;
         let mut below = line.text.clone();
         let mut top = line.top;
@@ -336,17 +336,13 @@ impl Look<'_> {
     /// What the line has grown to that was left before all of it was drawn.
     pub fn grown(&self, growing: &Growing) -> Option<String> {
         let near = self.line.top == growing.top || self.line.top + 1 == growing.top;
-        let prompt = Prompt {
-            text: growing.prompt.clone(),
-            right: None,
-        };
-        let now = behind(&prompt, self.line).filter(|_| near && !prompt.text.is_empty())?;
+        let now = behind(&growing.prompt, self.line).filter(|_| near && !growing.prompt.text.is_empty())?;
         (now.len() > growing.text.len() && now.starts_with(&growing.text)).then_some(now)
     }
 }
 
 /// What stands behind a prompt, without what is at the right edge.
-fn behind(prompt: &Prompt, line: &Logical) -> Option<String> {
+pub fn behind(prompt: &Prompt, line: &Logical) -> Option<String> {
     let text = without_right(prompt, line).unwrap_or_else(|| line.text.clone());
     match text.strip_prefix(prompt.text.as_str()) {
         Some(rest) => Some(rest.to_owned()),

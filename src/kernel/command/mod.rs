@@ -17,6 +17,7 @@ mod grid;
 mod hook;
 mod hooked;
 mod keys;
+mod live;
 mod prompt;
 mod reader;
 mod refused;
@@ -27,7 +28,8 @@ mod tests_evasion;
 mod watch;
 mod work;
 
-pub use keys::Keys;
+pub use keys::{Keys, Pressed, Typed};
+pub use live::Line;
 pub use reader::Reader;
 
 /// Longest text of one command, in bytes; the rest is cut off.

@@ -224,6 +224,18 @@ impl Prompts {
             .next()
     }
 
+    /// The shortest prompt at which lines are read and that this one begins
+    /// with: whoever prints a longer one takes nothing away from a line by it.
+    pub fn shortest(&self, line: &str) -> Option<(usize, &Prompt)> {
+        let settled = self
+            .known
+            .iter()
+            .filter(|known| !known.prompt.text.is_empty() && known.settled());
+        settled
+            .filter_map(|known| Some((known.at_start(line)?, &known.prompt)))
+            .min_by_key(|(len, _)| *len)
+    }
+
     /// Whether a prompt with this text is known.
     pub fn knows(&self, text: &str) -> bool {
         self.find(text).is_some()
@@ -243,6 +255,11 @@ impl Prompts {
             text: prompt.text.clone(),
             right: prompt.right.clone().or_else(known),
         }
+    }
+
+    /// Who shows the prompt with this text.
+    pub fn place(&self, text: &str) -> Context {
+        self.find(text).map_or(Context::Program, |known| known.context.clone())
     }
 
     fn find(&self, text: &str) -> Option<&Known> {

@@ -21,6 +21,8 @@ const LOOKS_MAX: u32 = 20_000;
 /// Without output for so long, a prompt waits for a person, in ms. What was
 /// typed ahead follows its prompt at once.
 const REST_MS: u64 = 30;
+/// Within so long a terminal far away shows what was typed, in ms.
+const ECHO_MS: u64 = 300;
 /// After so long, what looks like a prompt is one, even if it is not known, in ms.
 const LONG_REST_MS: u64 = 500;
 /// Rows that may follow before all of a line is drawn.
@@ -34,9 +36,10 @@ const FINDINGS_MAX: usize = 4096;
 #[derive(Debug)]
 pub(super) struct Typing {
     /// What stood before the cursor at the first key; nothing if an earlier line was still on its way.
-    prompt: Option<Prompt>,
+    pub(super) prompt: Option<Prompt>,
     typed: Typed,
-    /// When its last key was typed, in session ms.
+    /// When its first key was typed, and its last, in session ms.
+    began_ms: u64,
     at_ms: u64,
     /// Rows moved on by at its first key, and at its last.
     rows: u64,
@@ -48,12 +51,12 @@ pub(super) struct Typing {
 pub(super) struct Open {
     pub(super) command: Command,
     /// Number and text of its prompt.
-    prompt_id: u64,
-    prompt: String,
+    pub(super) prompt_id: u64,
+    pub(super) prompt: String,
     /// What the keys alone make of it.
     typed: Option<String>,
     /// The last of its lines, as it stood on the screen.
-    line: String,
+    pub(super) line: String,
     /// Rows moved on by when it was sent.
     rows: u64,
     /// The hook told it.
@@ -67,7 +70,7 @@ pub(super) struct Open {
 #[derive(Debug, Default)]
 pub struct Reader {
     hook: Hook,
-    prompts: Prompts,
+    pub(super) prompts: Prompts,
     pub(super) typing: Option<Typing>,
     pub(super) sent: VecDeque<Sent>,
     pub(super) open: Option<Open>,
@@ -191,6 +194,11 @@ impl Reader {
         std::mem::take(&mut self.findings)
     }
 
+    /// A control string is open: what is shown is not drawn.
+    pub fn in_string(&self) -> bool {
+        self.hook.in_string()
+    }
+
     fn feed(&mut self, output: &str, terminal: &mut Terminal) {
         if !self.waits() {
             // Nothing is waited for: the emulator alone, at its own speed.
@@ -222,7 +230,7 @@ impl Reader {
 
     /// Sees to it that a line is being typed, and where it began.
     fn anchor(&mut self, at_ms: u64, terminal: &Terminal) {
-        let mut began = false;
+        let (mut began, mut right) = (false, None);
         match &self.typing {
             Some(typing) if typing.rows_seen == self.rows || typing.typed.is_pasting() => return,
             Some(_) => {
@@ -241,6 +249,7 @@ impl Reader {
                 }
                 // What it began with shows nothing at the prompt, as the key of a search does.
                 began = !typing.typed.is_empty();
+                right = typing.prompt.take().and_then(|prompt| prompt.right);
             }
             None => {}
         }
@@ -263,7 +272,7 @@ impl Reader {
         }
         let prompt = self.sent.is_empty().then_some(Prompt {
             text: line.before_cursor,
-            right: line.right,
+            right: line.right.or(right),
         });
         let mut typed = Typed::default();
         if began {
@@ -272,6 +281,7 @@ impl Reader {
         self.typing = Some(Typing {
             prompt,
             typed,
+            began_ms: at_ms,
             at_ms,
             rows: self.rows,
             rows_seen: self.rows,
@@ -282,7 +292,10 @@ impl Reader {
         let Some(typing) = self.typing.take() else { return };
         let row = terminal.cursor().row;
         let prompt = typing.prompt.as_ref().map(|prompt| prompt.text.trim_end());
-        let bare = prompt.is_some_and(|prompt| grid::at_cursor(terminal).before_cursor.trim_end() == prompt);
+        // An echo takes its time: a line that was just begun says nothing yet.
+        let typed_ms = at_ms.saturating_sub(typing.began_ms);
+        let due = typed_ms == 0 || typed_ms >= ECHO_MS;
+        let bare = due && prompt.is_some_and(|prompt| grid::at_cursor(terminal).before_cursor.trim_end() == prompt);
         self.sent.push_back(Sent {
             at_ms,
             prompt: typing.prompt,
@@ -364,9 +377,10 @@ impl Reader {
         if !self.alternate {
             self.consumed(line);
         }
-        let Some(front) = self.sent.front_mut() else { return };
-        front.looks = front.looks.saturating_add(1);
-        if front.looks > LOOKS_MAX {
+        for sent in self.sent.iter_mut().take(ABREAST_MAX) {
+            sent.looks = sent.looks.saturating_add(1);
+        }
+        if self.sent.front().is_some_and(|front| front.looks > LOOKS_MAX) {
             return self.give_up();
         }
         for sent in self.sent.iter_mut().take(ABREAST_MAX) {

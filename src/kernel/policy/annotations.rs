@@ -4,8 +4,9 @@
 use std::collections::BTreeSet;
 
 use super::facts::Action;
-use super::obligations::{Kept, Obligations, RecordMode};
+use super::obligations::{Kept, Obligations, OnHidden, RecordMode};
 use crate::kernel::access::ANSWERS_MAX;
+use crate::kernel::amount;
 use crate::kernel::duration;
 use crate::kernel::id::GroupName;
 use crate::kernel::nearest::nearest;
@@ -20,10 +21,16 @@ const LIST_MAX: usize = 8;
 /// Where an annotation means something.
 struct Known {
     name: &'static str,
-    /// On a `forbid` as well.
-    forbid: bool,
+    on: On,
     /// For these actions; none: for all.
     actions: &'static [Action],
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum On {
+    Permit,
+    Forbid,
+    Both,
 }
 
 const ENTRY: &[Action] = &[Action::Request, Action::Issue];
@@ -34,29 +41,35 @@ const PROVEN: &[Action] = &[
     Action::Replay,
     Action::Revoke,
 ];
+const APPROVED: &[Action] = &[Action::Request, Action::Connect, Action::Command];
 const SESSION: &[Action] = &[Action::Request, Action::Connect];
 const RECORDED: &[Action] = &[Action::Request, Action::Connect, Action::Forward];
 
 const KNOWN: &[Known] = &[
-    known("id", true, &[]),
-    known("note", true, &[]),
-    known("approvals", false, SESSION),
-    known("approvers", false, SESSION),
-    known("answer_within", false, SESSION),
-    known("max", false, ENTRY),
-    known("single_use", false, ENTRY),
-    known("step_up", false, PROVEN),
-    known("review", false, SESSION),
-    known("record", false, RECORDED),
-    known("warn", false, SESSION),
-    known("end_on_change", true, &[Action::Connect]),
-    known("grace", true, &[Action::Connect]),
-    known("notify", true, &[]),
-    known("hook", false, &[Action::Shell]),
+    known("id", On::Both, &[]),
+    known("note", On::Both, &[]),
+    known("approvals", On::Permit, APPROVED),
+    known("approvers", On::Permit, APPROVED),
+    known("answer_within", On::Permit, APPROVED),
+    known("max", On::Permit, ENTRY),
+    known("single_use", On::Permit, ENTRY),
+    known("step_up", On::Permit, PROVEN),
+    known("review", On::Permit, SESSION),
+    known("record", On::Permit, RECORDED),
+    known("warn", On::Permit, SESSION),
+    known("end_on_change", On::Both, &[Action::Connect]),
+    known("grace", On::Both, &[Action::Connect]),
+    known("notify", On::Both, &[]),
+    known("hook", On::Permit, &[Action::Shell]),
+    known("max_file", On::Permit, &[Action::Transfer]),
+    known("hidden_command", On::Permit, &[Action::Shell]),
+    known("notice", On::Permit, &[Action::Command]),
+    known("reason", On::Permit, &[Action::Command]),
+    known("end", On::Forbid, &[Action::Command]),
 ];
 
-const fn known(name: &'static str, forbid: bool, actions: &'static [Action]) -> Known {
-    Known { name, forbid, actions }
+const fn known(name: &'static str, on: On, actions: &'static [Action]) -> Known {
+    Known { name, on, actions }
 }
 
 /// What the annotations of one policy say.
@@ -133,8 +146,14 @@ fn fits(name: &str, permits: bool, actions: &BTreeSet<Action>) -> Result<(), Str
             ),
         });
     };
-    if !permits && !known.forbid {
-        return Err("on a forbid it does nothing; put it on the permit that it is to bind".to_owned());
+    match known.on {
+        On::Permit if !permits => {
+            return Err("on a forbid it does nothing; put it on the permit that it is to bind".to_owned());
+        }
+        On::Forbid if permits => {
+            return Err("on a permit it does nothing; put it on the forbid that it is to sharpen".to_owned());
+        }
+        On::Permit | On::Forbid | On::Both => {}
     }
     if !known.actions.is_empty() && !known.actions.iter().any(|action| actions.contains(action)) {
         let names: Vec<&str> = known.actions.iter().map(|action| action.as_str()).collect();
@@ -206,6 +225,17 @@ fn oblige(to: &mut Obligations, name: &str, value: &str) -> Result<(), String> {
         "end_on_change" => to.end_on_change = switch(value)?,
         "notify" => to.notify = switch(value)?,
         "hook" => to.hook = switch(value)?,
+        "max_file" => to.max_file_bytes = Some(amount::bytes(value)?),
+        "hidden_command" => {
+            to.hidden_command = Some(match value {
+                "notice" => OnHidden::Notice,
+                "end" => OnHidden::End,
+                _ => return Err(format!("`{value}` is not what can come of it: notice or end")),
+            });
+        }
+        "notice" => to.notice = [line(value)?].into(),
+        "reason" => to.reason = [line(value)?].into(),
+        "end" => to.end = switch(value)?,
         _ => return Err("it demands nothing".to_owned()),
     }
     Ok(())
@@ -239,6 +269,14 @@ fn identifier(value: &str) -> Result<String, String> {
         false => Err(format!(
             "letters, digits and -_./ only, 1 to {ID_BYTES_MAX} of them: it stands in log lines and recordings"
         )),
+    }
+}
+
+/// A text that is shown to somebody at a terminal.
+fn line(value: &str) -> Result<String, String> {
+    match value.is_empty() {
+        true => Err("it says nothing; write in the brackets what is to be shown".to_owned()),
+        false => text(value),
     }
 }
 

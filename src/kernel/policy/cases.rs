@@ -127,6 +127,10 @@ struct Said {
     /// Beside those that its text has.
     #[serde(default)]
     command_labels: BTreeSet<String>,
+    #[serde(default = "shell")]
+    place: String,
+    #[serde(default)]
+    undecided: bool,
     subsystem: Option<String>,
     forward: Option<ForwardTo>,
     transfer: Option<TransferOf>,
@@ -136,6 +140,10 @@ struct Said {
 
 fn person() -> IdentityKind {
     IdentityKind::Person
+}
+
+fn shell() -> String {
+    "shell".to_owned()
 }
 
 fn root() -> String {
@@ -279,6 +287,8 @@ fn facts(said: Said) -> Result<Facts, String> {
         holder: said.holder,
         command: said.command,
         labels: said.command_labels,
+        place: said.place,
+        undecided: said.undecided,
         subsystem: said.subsystem,
         forward: said.forward,
         transfer: said.transfer,

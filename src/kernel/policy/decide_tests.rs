@@ -75,6 +75,7 @@ fn gate_and_policies_must_both_say_yes() {
         code: "policy_denied",
         sentence: "no dumps from here".into(),
         notify: true,
+        end: false,
     };
     assert_eq!(denial, wanted);
     assert!(ask(&holder, forbid, exec("uptime")).is_ok());

@@ -98,6 +98,37 @@ impl Policies {
         self.rules.values().any(names)
     }
 
+    /// The first of these rules that demands something at an Enter.
+    pub fn demanding<'a>(&self, rules: &'a [String]) -> Option<&'a str> {
+        let demands = |id: &&String| self.rules.get(*id).is_some_and(|rule| rule.obligations.at_enter());
+        rules.iter().find(demands).map(String::as_str)
+    }
+
+    /// Whether a rule that names the action `command` could say anything but
+    /// a plain yes to whom these facts are of: then each Enter is asked about.
+    pub fn ask_about_commands(&self, facts: &Facts) -> bool {
+        let facts = Facts {
+            action: Action::Command,
+            ..facts.clone()
+        };
+        let Ok(question) = self.names.question(&facts, &self.labels) else {
+            return true;
+        };
+        let candidates = self.candidates(Action::Command, &question);
+        let fitting = candidates.into_iter().flat_map(PolicySet::policies);
+        let rules = fitting.filter_map(|policy| self.rules.get::<str>(policy.id().as_ref()));
+        let naming: Vec<&Rule> = rules.filter(|rule| rule.actions.len() < Action::ALL.len()).collect();
+        let plain =
+            |rule: &&Rule| rule.permits && !rule.policy.has_non_scope_constraint() && !rule.obligations.at_enter();
+        let says_more = |rule: &&Rule| !rule.permits || rule.obligations.at_enter();
+        let named = self
+            .rules
+            .values()
+            .any(|rule| rule.actions.contains(&Action::Command) && rule.actions.len() < Action::ALL.len());
+        // Where nothing permits for certain, what nothing permits is refused.
+        naming.iter().any(says_more) || (named && !naming.iter().any(plain))
+    }
+
     /// Reads, validates and sorts the policies of these files (name, text). A
     /// file called [`LABELS_FILE`] replaces the built-in labels of commands.
     ///

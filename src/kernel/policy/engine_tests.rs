@@ -126,6 +126,36 @@ fn errors_tell_their_place_and_what_was_meant() {
             "only for request",
         ),
         (
+            "@id(\"a\") @end permit (principal, action == Action::\"command\", resource);",
+            1,
+            1,
+            "on a permit",
+        ),
+        (
+            "@id(\"a\") @notice(\"x\") permit (principal, action == Action::\"exec\", resource);",
+            1,
+            1,
+            "only for command",
+        ),
+        (
+            "@id(\"a\") @notice permit (principal, action == Action::\"command\", resource);",
+            1,
+            1,
+            "it says nothing",
+        ),
+        (
+            "@id(\"a\") @step_up(\"1m\") permit (principal, action == Action::\"command\", resource);",
+            1,
+            1,
+            "it does nothing for these actions",
+        ),
+        (
+            "@id(\"a\") @hidden_command(\"later\") permit (principal, action == Action::\"shell\", resource);",
+            1,
+            1,
+            "notice or end",
+        ),
+        (
             "@id(\"a\") @record(\"digest\") permit (principal, action in [Action::\"connect\", Action::\"exec\"], resource);",
             1,
             1,
@@ -458,4 +488,67 @@ fn the_default_policies() {
         );
     }
     assert!(!with(Replay, Person, &[Role::Admin], &holder("bob")).allowed);
+}
+
+#[test]
+fn lines_are_asked_about_where_a_rule_could_say_more_than_yes() {
+    let plain = "@id(\"yes\") permit (principal, action in [Action::\"shell\", Action::\"command\"], resource);";
+    let rule = |effect: &str, scope: &str| format!("{plain} @id(\"r\") {effect} ({scope});");
+    let about = "principal, action == Action::\"command\", resource";
+    for (text, asks) in [
+        (plain.to_owned(), false),
+        (rule("forbid", about), true),
+        (
+            rule(
+                "forbid",
+                "principal, action == Action::\"command\", resource in Label::\"env=test\"",
+            ),
+            false,
+        ),
+        (
+            rule(
+                "forbid",
+                "principal in Kind::\"vendor\", action == Action::\"command\", resource",
+            ),
+            false,
+        ),
+        // Over every action: it does not name this one.
+        (rule("forbid", "principal, action, resource"), false),
+        (rule("permit", about), false),
+        (rule("@notice(\"look\") permit", about), true),
+        (rule("@approvals(\"1\") permit", about), true),
+        // Nothing permits for certain.
+        (
+            "@id(\"r\") permit (principal, action == Action::\"command\", resource) when { context.undecided };"
+                .to_owned(),
+            true,
+        ),
+        (
+            "@id(\"r\") permit (principal, action == Action::\"command\", resource in Label::\"env=test\");".to_owned(),
+            true,
+        ),
+        // Nothing is about it at all.
+        (
+            "@id(\"r\") permit (principal, action == Action::\"shell\", resource);".to_owned(),
+            false,
+        ),
+    ] {
+        let policies = load(&text).unwrap();
+        // Whatever was asked last.
+        assert_eq!(policies.ask_about_commands(&facts(Action::Shell)), asks, "{text}");
+    }
+}
+
+#[test]
+fn what_demands_something_at_an_enter_is_named() {
+    let text = "@id(\"a\") permit (principal, action == Action::\"command\", resource);
+        @id(\"b\") @reason(\"why?\") permit (principal, action == Action::\"command\", resource);";
+    let policies = load(text).unwrap();
+    let verdict = policies.decide(&facts(Action::Command));
+    assert_eq!(
+        (verdict.allowed, verdict.rules.as_slice()),
+        (true, ["a".to_owned(), "b".to_owned()].as_slice())
+    );
+    assert_eq!(policies.demanding(&verdict.rules), Some("b"));
+    assert_eq!(policies.demanding(&["a".to_owned()]), None);
 }

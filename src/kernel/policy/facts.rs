@@ -248,6 +248,12 @@ pub struct Facts {
     /// The command's labels, such as `destructive`.
     #[serde(default)]
     pub labels: BTreeSet<String>,
+    /// Who reads the line (command): `shell`, `repl`, `program`, …
+    #[serde(default)]
+    pub place: String,
+    /// The line could not be read off the terminal for certain (command).
+    #[serde(default)]
+    pub undecided: bool,
     #[serde(default)]
     pub subsystem: Option<String>,
     #[serde(default)]
@@ -292,6 +298,8 @@ impl Facts {
             holder: None,
             command: None,
             labels: BTreeSet::new(),
+            place: String::new(),
+            undecided: false,
             subsystem: None,
             forward: None,
             transfer: None,

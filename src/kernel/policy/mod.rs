@@ -60,6 +60,7 @@ impl Kept {
             | Request::Agent
             | Request::X11
             | Request::Transfer(_)
+            | Request::Command(_)
             | Request::Unknown { .. } => false,
         };
         match obligations.forward {
@@ -146,6 +147,8 @@ pub struct Denial {
     pub sentence: String,
     /// To be told as an alarm: the rule carries `@notify`.
     pub notify: bool,
+    /// The session ends: the rule carries `@end`.
+    pub end: bool,
 }
 
 /// What a decision may look at beside the request.
@@ -202,6 +205,8 @@ pub fn decide(admitted: &Admitted, request: Request, context: &Context<'_>) -> R
     }
 }
 
+/// Code of a no that the policies said.
+pub const POLICY_DENIED: &str = "policy_denied";
 /// Rule of a no that no policy made: nothing permits it.
 pub const NOTHING_PERMITS: &str = "policy.none";
 
@@ -211,6 +216,7 @@ fn denial(policies: &Policies, facts: &Facts, verdict: Verdict) -> Denial {
     let verdict = explained.verdict;
     Denial {
         notify: verdict.obligations.notify,
+        end: verdict.obligations.end,
         sentence: match (verdict.rules.is_empty(), notes.is_empty()) {
             // What to do stands in it.
             (true, _) => explained.sentence,
@@ -222,7 +228,7 @@ fn denial(policies: &Policies, facts: &Facts, verdict: Verdict) -> Denial {
             .into_iter()
             .next()
             .unwrap_or_else(|| NOTHING_PERMITS.to_owned()),
-        code: "policy_denied",
+        code: POLICY_DENIED,
     }
 }
 
@@ -252,6 +258,12 @@ fn facts_of(admitted: &Admitted, request: &Request, context: &Context<'_>) -> Op
         Request::Subsystem { name } => {
             facts.action = Action::Subsystem;
             facts.subsystem = Some(name.clone());
+        }
+        Request::Command(line) => {
+            facts.action = Action::Command;
+            facts.command = Some(line.text.clone());
+            facts.place = line.place.to_owned();
+            facts.undecided = line.undecided;
         }
         Request::Transfer(transfer) => {
             facts.action = Action::Transfer;
@@ -292,6 +304,7 @@ fn gate_rule(admitted: &Admitted, request: &Request, context: &Context<'_>) -> R
             code,
             sentence,
             notify: false,
+            end: false,
         })
     };
     if context.now >= admitted.until_ms() {
@@ -311,6 +324,7 @@ fn gate_rule(admitted: &Admitted, request: &Request, context: &Context<'_>) -> R
         code: "capability_missing",
         sentence: format!("the grant does not allow {capability}; ask for one with --allow {capability}"),
         notify: false,
+        end: false,
     };
     let rule = match request {
         Request::Connect => "grant.destination",
@@ -370,6 +384,8 @@ fn gate_rule(admitted: &Admitted, request: &Request, context: &Context<'_>) -> R
         }
         // The program that moves it was permitted.
         Request::Transfer(_) => "gate.transfer",
+        // So was the terminal's.
+        Request::Command(_) => "gate.command",
         Request::DirectTcpip { host, port } | Request::TcpipForward { host, port } => {
             if !is_host(host) || *port > PORT_MAX {
                 return deny(

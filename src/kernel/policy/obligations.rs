@@ -32,6 +32,16 @@ pub enum Kept {
     Full,
 }
 
+/// What becomes of a session in which lines are run that the terminal does not show, from least to most.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OnHidden {
+    /// It is told: to the user, and as an alarm.
+    Notice,
+    /// It ends.
+    End,
+}
+
 /// What the determining policies demand.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct Obligations {
@@ -78,9 +88,35 @@ pub struct Obligations {
     /// `@hook`: the shell is started so that it says what it runs (`kernel::hook`). Not written where it is not said, as above.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub hook: bool,
+    /// `@max_file("100MiB")` of a transfer: of one file no more may cross each way, in bytes. Not written where it is not
+    /// said, as above.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_file_bytes: Option<u64>,
+    /// `@hidden_command("notice"|"end")` of a shell. Not written where it is not said, as all below.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hidden_command: Option<OnHidden>,
+    /// `@notice("…")` of a command in a terminal: lines that its user is shown before it runs.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub notice: BTreeSet<String>,
+    /// `@reason("…")`: what its user is asked before it runs.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub reason: BTreeSet<String>,
+    /// `@end`: a command that is refused ends its session.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub end: bool,
 }
 
 impl Obligations {
+    /// Whether they demand anything at an Enter in a terminal.
+    pub fn at_enter(&self) -> bool {
+        self.asks() || !self.notice.is_empty() || !self.reason.is_empty()
+    }
+
+    /// Whether somebody else has to say yes.
+    pub fn asks(&self) -> bool {
+        self.approvals > 0 || !self.approvers.is_empty()
+    }
+
     /// Both: commutative, associative, idempotent, never looser than either.
     #[must_use]
     pub fn meet(&self, other: &Obligations) -> Obligations {
@@ -103,6 +139,11 @@ impl Obligations {
             grace_ms: least(self.grace_ms, other.grace_ms),
             notify: self.notify || other.notify,
             hook: self.hook || other.hook,
+            max_file_bytes: least(self.max_file_bytes, other.max_file_bytes),
+            hidden_command: self.hidden_command.max(other.hidden_command),
+            notice: self.notice.union(&other.notice).cloned().collect(),
+            reason: self.reason.union(&other.reason).cloned().collect(),
+            end: self.end || other.end,
         }
     }
 }

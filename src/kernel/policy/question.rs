@@ -209,6 +209,10 @@ fn context(facts: &Facts, known: &Labels) -> Result<Vec<(String, Value)>, String
             let labels = &facts.labels | &known.of(command);
             fields.push(("command", text(command)));
             fields.push(("labels", texts(labels.iter().map(String::as_str))));
+            if facts.action == Action::Command {
+                fields.push(("place", text(&facts.place)));
+                fields.push(("undecided", Value::new_bool(facts.undecided)));
+            }
         }
         Action::Subsystem => {
             fields.extend([single_use, terminal]);
@@ -217,12 +221,15 @@ fn context(facts: &Facts, known: &Labels) -> Result<Vec<(String, Value)>, String
         Action::Transfer => {
             fields.extend([single_use, terminal]);
             let transfer = facts.transfer.as_ref();
+            let of = |of: fn(&TransferOf) -> &String| known.of(transfer.map_or("", |transfer| of(transfer)));
+            let labels = &of(|transfer| &transfer.path) | &of(|transfer| &transfer.other);
             let said = |of: fn(&TransferOf) -> &String| text(transfer.map_or("", |transfer| of(transfer)));
             let transfer = record([
                 ("direction", said(|transfer| &transfer.direction)),
                 ("what", said(|transfer| &transfer.what)),
                 ("path", said(|transfer| &transfer.path)),
                 ("other", said(|transfer| &transfer.other)),
+                ("labels", texts(labels.iter().map(String::as_str))),
                 (
                     "plain",
                     Value::new_bool(transfer.is_some_and(|transfer| transfer.plain)),

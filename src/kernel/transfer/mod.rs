@@ -12,8 +12,10 @@
 
 pub mod exec;
 mod flow;
+pub mod limit;
 mod open_file;
 mod packet;
+mod refused;
 pub mod scp;
 pub mod sftp;
 pub mod sieve;
@@ -321,9 +323,25 @@ impl Observer {
     }
 
     /// A request of SFTP that did not go on to the target.
-    pub fn refused(&mut self, id: u32, rule: &str) -> Option<Told> {
+    pub fn refused(&mut self, id: u32, rule: &str, told: &mut Vec<Told>) {
         match self {
-            Observer::Sftp(sftp) => sftp.refused(id, rule).map(Told::Deed),
+            Observer::Sftp(sftp) => sftp.refused(id, rule, told),
+            Observer::Scp(_) | Observer::Stream(_) => {}
+        }
+    }
+
+    /// Of the file that this request of SFTP opens no more may cross than this.
+    pub fn limit(&mut self, id: u32, limit: limit::Limit) {
+        match self {
+            Observer::Sftp(sftp) => sftp.limit(id, limit),
+            Observer::Scp(_) | Observer::Stream(_) => {}
+        }
+    }
+
+    /// Why a read or a write over SFTP may not go on, if it may not.
+    pub fn over(&self, id: u32) -> Option<limit::Over> {
+        match self {
+            Observer::Sftp(sftp) => sftp.over(id),
             Observer::Scp(_) | Observer::Stream(_) => None,
         }
     }

@@ -2,6 +2,7 @@
 //! that is the whole of it.
 
 use super::flow::{Finished, Flow};
+use super::limit::Limit;
 use super::packet::{flag, status_words};
 use super::{Content, Deed, Outcome, RANGES_MAX, Range, Unknown, What};
 
@@ -36,6 +37,12 @@ pub struct OpenFile {
     spoiled: Option<Unknown>,
     read_failed: Option<u32>,
     write_failed: Option<u32>,
+    /// How much of it may cross.
+    limit: Option<Limit>,
+    /// Bytes asked for by reads without an answer.
+    reading: u64,
+    /// The rule that a part of it was refused by.
+    refused: Option<String>,
 }
 
 impl OpenFile {
@@ -60,7 +67,47 @@ impl OpenFile {
             spoiled: (flags & flag::APPEND != 0).then_some(Unknown::Appended),
             read_failed: None,
             write_failed: None,
+            limit: None,
+            reading: 0,
+            refused: None,
         }
+    }
+
+    /// No more of it may cross than this.
+    pub fn limit(&mut self, limit: Limit) {
+        self.limit = Some(limit);
+    }
+
+    /// What may cross of it.
+    pub fn limited(&self) -> Option<&Limit> {
+        self.limit.as_ref()
+    }
+
+    /// A read of so many bytes is asked for; whether more than may would cross by it.
+    pub fn reads_over(&mut self, length: u32) -> bool {
+        self.reading = self.reading.saturating_add(length.into());
+        let (crossed, coming) = (self.down.bytes(), self.reading);
+        self.limit
+            .as_ref()
+            .is_some_and(|limit| limit.ends_reads(crossed, coming))
+    }
+
+    /// Such a read was answered, or refused.
+    pub fn read_over(&mut self, length: u32) {
+        self.reading = self.reading.saturating_sub(length.into());
+    }
+
+    /// Whether more than may would cross by a write of `[offset, offset + length)`.
+    pub fn writes_over(&self, offset: u64, length: u32) -> bool {
+        let crossed = self.up.bytes();
+        self.limit
+            .as_ref()
+            .is_some_and(|limit| limit.ends_writes(crossed, offset, length))
+    }
+
+    /// A read or a write of it did not go on.
+    pub fn refused(&mut self, rule: &str) {
+        self.refused.get_or_insert_with(|| rule.to_owned());
     }
 
     pub fn path(&self) -> &[u8] {
@@ -217,7 +264,7 @@ impl OpenFile {
         let end = self.end_seen.or(self.end_short);
         let stated = self.stated.filter(|length| *length > 0);
         match end.or(stated).and_then(|end| down.of_first(end)) {
-            _ if self.read_failed.is_some() => Err(Unknown::PartFailed),
+            _ if self.read_failed.is_some() || self.refused.is_some() => Err(Unknown::PartFailed),
             _ if written => Err(Unknown::ChangedMeanwhile),
             Some(whole) if cut_short != Some(Unknown::Lost) => Ok(whole),
             Some(_) | None => Err(cut_short.unwrap_or(match (down.runs, down.starts()) {
@@ -231,7 +278,7 @@ impl OpenFile {
 
     fn whole_written(&self, up: &Finished, cut_short: Option<Unknown>) -> Result<[u8; 32], Unknown> {
         let closed_well = self.closed.is_none_or(|status| status == 0);
-        if self.write_failed.is_some() || !closed_well {
+        if self.write_failed.is_some() || self.refused.is_some() || !closed_well {
             return Err(Unknown::PartFailed);
         }
         if let Some(why) = cut_short.or(self.spoiled) {
@@ -262,6 +309,7 @@ impl OpenFile {
     ) {
         let close_failed = self.closed.filter(|status| *status != 0);
         let outcome = match (failed.or(close_failed), self.is_over()) {
+            _ if self.refused.is_some() => Outcome::Refused(self.refused.clone().unwrap_or_default()),
             (Some(status), _) => Outcome::Failed(status_words(status)),
             (None, true) => Outcome::Done,
             (None, false) => Outcome::Unfinished,

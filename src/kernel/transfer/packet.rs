@@ -14,11 +14,14 @@ pub mod kind {
     pub const SETSTAT: u8 = 9;
     pub const FSETSTAT: u8 = 10;
     pub const OPENDIR: u8 = 11;
+    pub const READDIR: u8 = 12;
     pub const REMOVE: u8 = 13;
     pub const MKDIR: u8 = 14;
     pub const RMDIR: u8 = 15;
+    pub const REALPATH: u8 = 16;
     pub const STAT: u8 = 17;
     pub const RENAME: u8 = 18;
+    pub const READLINK: u8 = 19;
     pub const SYMLINK: u8 = 20;
     pub const STATUS: u8 = 101;
     pub const HANDLE: u8 = 102;
@@ -150,6 +153,8 @@ pub enum Request<'a> {
     },
     /// Changes no file and moves none.
     Other,
+    /// A kind or an extension of which nobody here knows what it does.
+    Unknown,
 }
 
 /// What a server answers.
@@ -274,12 +279,25 @@ pub fn request(packet: &[u8]) -> Option<(u32, Request<'_>)> {
         }
         kind::EXTENDED => extended(&mut cursor)?,
         kind::INIT | kind::VERSION | kind::ANSWERS.. => return None,
-        _ => Request::Other,
+        kind::READDIR | kind::REALPATH | kind::READLINK => Request::Other,
+        _ => Request::Unknown,
     };
     Some((id, request))
 }
 
-/// OpenSSH's extensions that change a file; those that only ask are `Other`.
+/// Extensions that only ask, or only flush: OpenSSH's PROTOCOL section 4, and
+/// draft-ietf-secsh-filexfer-extensions-00 (home-directory).
+const QUESTIONS: &[&[u8]] = &[
+    b"statvfs@openssh.com",
+    b"fstatvfs@openssh.com",
+    b"fsync@openssh.com",
+    b"limits@openssh.com",
+    b"expand-path@openssh.com",
+    b"users-groups-by-id@openssh.com",
+    b"home-directory",
+];
+
+/// OpenSSH's extensions that change a file, and those that only ask.
 fn extended<'a>(cursor: &mut Cursor<'a>) -> Option<Request<'a>> {
     Some(match cursor.string()? {
         b"posix-rename@openssh.com" => Request::Rename {
@@ -303,7 +321,8 @@ fn extended<'a>(cursor: &mut Cursor<'a>) -> Option<Request<'a>> {
                 to: cursor.string()?,
             }
         }
-        _ => Request::Other,
+        name if QUESTIONS.contains(&name) => Request::Other,
+        _ => Request::Unknown,
     })
 }
 

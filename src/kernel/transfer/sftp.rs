@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use super::limit::Limit;
 use super::open_file::OpenFile;
 use super::packet::{self, Answer, Attributes, Request, kind, status, status_words};
 use super::waiting::{Waiting, may_be_one, not_open, plain, within};
@@ -53,10 +54,10 @@ pub struct Sftp {
     up: Frames,
     down: Frames,
     talk: Talk,
-    waiting: BTreeMap<u32, Waiting>,
-    waiting_named: usize,
+    pub(super) waiting: BTreeMap<u32, Waiting>,
+    pub(super) waiting_named: usize,
     handles: BTreeMap<Vec<u8>, Held>,
-    files: BTreeMap<u32, OpenFile>,
+    pub(super) files: BTreeMap<u32, OpenFile>,
     next: u32,
     writing: Option<Stretch>,
     reading: Option<Stretch>,
@@ -65,6 +66,8 @@ pub struct Sftp {
     /// The longest read that was answered in full, in bytes.
     full: u32,
     lengths: VecDeque<(Vec<u8>, u64)>,
+    /// Of requests to open a file, by their number: as many as wait at most.
+    pub(super) limits: BTreeMap<u32, Limit>,
 }
 
 impl Default for Sftp {
@@ -83,6 +86,7 @@ impl Default for Sftp {
             spare: WINDOW_BYTES_MAX,
             full: 0,
             lengths: VecDeque::new(),
+            limits: BTreeMap::new(),
         }
     }
 }
@@ -111,27 +115,6 @@ impl Sftp {
         self.talk == Talk::Lost
     }
 
-    /// A request that did not go on to the target: what it would have done.
-    pub fn refused(&mut self, id: u32, rule: &str) -> Option<Deed> {
-        let waiting = self.waiting.remove(&id)?;
-        if waiting.is_named() {
-            self.waiting_named = self.waiting_named.saturating_sub(1);
-        }
-        let outcome = Outcome::Refused(rule.to_owned());
-        match waiting {
-            Waiting::Open { path, flags, at_ms } => Some(not_open(path, flags, at_ms, outcome)),
-            Waiting::Deed(deed) => Some(Deed { outcome, ..deed }),
-            Waiting::Read { .. }
-            | Waiting::Write { .. }
-            | Waiting::Close { .. }
-            | Waiting::FStat { .. }
-            | Waiting::Resize { .. }
-            | Waiting::Stat { .. }
-            | Waiting::OpenDir { .. }
-            | Waiting::Nothing => None,
-        }
-    }
-
     /// The channel's end.
     pub fn end(&mut self, told: &mut Vec<Told>) {
         self.leave(None, told);
@@ -155,6 +138,7 @@ impl Sftp {
                 | Waiting::Resize { .. }
                 | Waiting::Stat { .. }
                 | Waiting::OpenDir { .. }
+                | Waiting::Stranger
                 | Waiting::Nothing => {}
             }
         }
@@ -294,23 +278,25 @@ impl Sftp {
                         file: number,
                         offset,
                         length,
+                        over: file.reads_over(length),
                     }
                 }
-                None => Waiting::Nothing,
+                None => Waiting::Stranger,
             },
             Request::Write { handle, offset, length } => match self.file(handle) {
                 Some((number, file)) => {
                     within(offset, length)?;
                     file.asked();
+                    let over = file.writes_over(offset, length);
                     self.writing = Some(Stretch {
                         file: number,
                         offset,
                         got: 0,
                         asked: length,
                     });
-                    Waiting::Write { file: number }
+                    Waiting::Write { file: number, over }
                 }
-                None => Waiting::Nothing,
+                None => Waiting::Stranger,
             },
             Request::Stat { path } => Waiting::Stat { path: clipped(path) },
             Request::FStat { handle } => match self.file(handle) {
@@ -342,7 +328,7 @@ impl Sftp {
                 });
                 changes(What::Copy, &from, &to.unwrap_or_default())
             }
-            Request::Other => Waiting::Nothing,
+            Request::Other | Request::Unknown => Waiting::Nothing,
         })
     }
 
@@ -403,19 +389,34 @@ impl Sftp {
         }
         let (id, answer) = packet::answer(packet).ok_or("an answer that cannot be read")?;
         let waiting = self.waiting.remove(&id).ok_or("an answer that nobody waits for")?;
+        let limit = self.limits.remove(&id);
         if waiting.is_named() {
             self.waiting_named = self.waiting_named.saturating_sub(1);
         }
-        self.settle(waiting, answer, told)
+        self.settle(waiting, answer, limit, told)
     }
 
     /// What an answer means for what was asked.
-    fn settle(&mut self, waiting: Waiting, answer: Answer<'_>, told: &mut Vec<Told>) -> Result<(), Lost> {
+    fn settle(
+        &mut self,
+        waiting: Waiting,
+        answer: Answer<'_>,
+        limit: Option<Limit>,
+        told: &mut Vec<Told>,
+    ) -> Result<(), Lost> {
         const OTHERWISE: Lost = "an answer to another question";
         match (waiting, answer) {
-            (Waiting::Read { file, offset, length }, Answer::Data { length: got }) => {
+            (
+                Waiting::Read {
+                    file, offset, length, ..
+                },
+                Answer::Data { length: got },
+            ) => {
                 if got > length {
                     return Err("more bytes than were asked for");
+                }
+                if let Some(open) = self.files.get_mut(&file) {
+                    open.read_over(length);
                 }
                 self.reading = Some(Stretch {
                     file,
@@ -424,8 +425,14 @@ impl Sftp {
                     asked: length,
                 });
             }
-            (Waiting::Read { file, offset, .. }, Answer::Status(code)) => {
+            (
+                Waiting::Read {
+                    file, offset, length, ..
+                },
+                Answer::Status(code),
+            ) => {
                 if let Some(open) = self.files.get_mut(&file) {
+                    open.read_over(length);
                     match code {
                         status::EOF => open.ended(offset),
                         code => open.read_failed(code),
@@ -433,7 +440,7 @@ impl Sftp {
                 }
                 self.answered(file, told);
             }
-            (Waiting::Write { file }, Answer::Status(code)) => {
+            (Waiting::Write { file, .. }, Answer::Status(code)) => {
                 if let Some(open) = self.files.get_mut(&file).filter(|_| code != status::OK) {
                     open.write_failed(code);
                 }
@@ -460,7 +467,10 @@ impl Sftp {
             (Waiting::FStat { file }, Answer::Status(_)) => self.answered(file, told),
             (Waiting::Stat { path }, Answer::Attributes(attributes)) => self.remember(path, attributes),
             (Waiting::Open { path, flags, at_ms }, Answer::Handle(handle)) => {
-                self.opened(path, flags, at_ms, handle, told)?;
+                let number = self.opened(path, flags, at_ms, handle, told)?;
+                if let (Some(limit), Some(open)) = (limit, number.and_then(|number| self.files.get_mut(&number))) {
+                    open.limit(limit);
+                }
             }
             (Waiting::OpenDir { path, at_ms }, Answer::Handle(handle)) => {
                 self.hold(handle, Held::Folder { path, at_ms })?;
@@ -481,8 +491,11 @@ impl Sftp {
                 ..deed
             })),
             // A no to what changes nothing.
-            (Waiting::Stat { .. } | Waiting::Nothing, Answer::Status(_))
-            | (Waiting::Nothing, Answer::Handle(_) | Answer::Data { .. } | Answer::Attributes(_) | Answer::Other) => {}
+            (Waiting::Stat { .. } | Waiting::Stranger | Waiting::Nothing, Answer::Status(_))
+            | (
+                Waiting::Stranger | Waiting::Nothing,
+                Answer::Handle(_) | Answer::Data { .. } | Answer::Attributes(_) | Answer::Other,
+            ) => {}
             (
                 Waiting::Read { .. }
                 | Waiting::Write { .. }
@@ -506,14 +519,14 @@ impl Sftp {
         at_ms: u64,
         handle: &[u8],
         told: &mut Vec<Told>,
-    ) -> Result<(), Lost> {
+    ) -> Result<Option<u32>, Lost> {
         if self.handles.len() >= OPEN_MAX || self.files.len() >= OPEN_MAX {
             let content = Content::none(Unknown::TooManyOpen);
             told.push(Told::Deed(Deed {
                 content: Some(content),
                 ..not_open(path, flags, at_ms, Outcome::Unfinished)
             }));
-            return Ok(());
+            return Ok(None);
         }
         let stated = self
             .lengths
@@ -527,7 +540,8 @@ impl Sftp {
         let number = self.next;
         self.next = self.next.checked_add(1).ok_or("more files than are numbered")?;
         self.files.insert(number, file);
-        self.hold(handle, Held::File(number))
+        self.hold(handle, Held::File(number))?;
+        Ok(Some(number))
     }
 
     fn hold(&mut self, handle: &[u8], held: Held) -> Result<(), Lost> {
@@ -559,7 +573,7 @@ impl Sftp {
     }
 
     /// A request about an open file was answered.
-    fn answered(&mut self, number: u32, told: &mut Vec<Told>) {
+    pub(super) fn answered(&mut self, number: u32, told: &mut Vec<Told>) {
         if let Some(file) = self.files.get_mut(&number) {
             file.answered();
         }

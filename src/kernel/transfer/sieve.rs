@@ -1,28 +1,41 @@
 //! What a client sends over SFTP, cut into what passes and what is asked about
-//! first: requests that open a file or change one by its path. Whoever writes
-//! to an open file was asked when it was opened.
-
-use std::borrow::Cow;
+//! first: requests that open a file or change one by its path. Whoever reads or
+//! writes an open file was asked when it was opened; how much of it may cross
+//! can have a bound.
 
 use super::packet::{self, Request, flag, kind};
 use super::wire::{Frames, Malformed, Step};
 use super::{What, Wish};
 
 /// SSH_FX_PERMISSION_DENIED (draft-ietf-secsh-filexfer-02 section 7).
-const PERMISSION_DENIED: u32 = 3;
+pub const PERMISSION_DENIED: u32 = 3;
+/// SSH_FX_OP_UNSUPPORTED.
+pub const OP_UNSUPPORTED: u32 = 8;
 /// Longest sentence of an answer, in bytes.
 const SENTENCE_BYTES_MAX: usize = 512;
 
 /// A piece of the stream.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Cut<'i> {
-    Pass(Cow<'i, [u8]>),
+    Pass(Vec<u8>),
     /// A whole request, and what it would do.
     Ask {
         id: u32,
         packet: Vec<u8>,
         wishes: Vec<Wish>,
     },
+    /// A read of an open file, or the head of a write to one.
+    Use {
+        id: u32,
+        head: Vec<u8>,
+    },
+    /// A request of which nobody knows what it does to files.
+    Unknown {
+        id: u32,
+        packet: Vec<u8>,
+    },
+    /// What follows the head that came last.
+    Body(&'i [u8]),
 }
 
 /// The client's side of one channel.
@@ -43,7 +56,7 @@ impl Sieve {
             match self.frames.step(&mut input)? {
                 Step::Hungry => return Ok(cuts),
                 Step::Packet => self.packet(&mut cuts)?,
-                Step::Data(bytes) | Step::Passed(bytes) => cuts.push(Cut::Pass(bytes.into())),
+                Step::Data(bytes) | Step::Passed(bytes) => cuts.push(Cut::Body(bytes)),
                 Step::DataEnd => {}
             }
         }
@@ -59,10 +72,20 @@ impl Sieve {
         if !self.begun {
             packet::version(self.frames.packet(), kind::INIT).ok_or("a first packet that is no INIT")?;
             self.begun = true;
-            cuts.push(Cut::Pass(raw.to_vec().into()));
+            cuts.push(Cut::Pass(raw.to_vec()));
             return Ok(());
         }
         let (id, request) = packet::request(self.frames.packet()).ok_or("a request that cannot be read")?;
+        if let Request::Read { .. } | Request::Write { .. } = request {
+            let head = raw.to_vec();
+            cuts.push(Cut::Use { id, head });
+            return Ok(());
+        }
+        if request == Request::Unknown {
+            let packet = raw.to_vec();
+            cuts.push(Cut::Unknown { id, packet });
+            return Ok(());
+        }
         let wishes = wishes(request);
         if !wishes.is_empty() {
             let packet = raw.to_vec();
@@ -71,8 +94,10 @@ impl Sieve {
         }
         match cuts.last_mut() {
             // Small requests go on together.
-            Some(Cut::Pass(Cow::Owned(before))) => before.extend_from_slice(raw),
-            Some(Cut::Pass(Cow::Borrowed(_)) | Cut::Ask { .. }) | None => cuts.push(Cut::Pass(raw.to_vec().into())),
+            Some(Cut::Pass(before)) => before.extend_from_slice(raw),
+            Some(Cut::Ask { .. } | Cut::Use { .. } | Cut::Unknown { .. } | Cut::Body(_)) | None => {
+                cuts.push(Cut::Pass(raw.to_vec()))
+            }
         }
         Ok(())
     }
@@ -110,17 +135,18 @@ fn wishes(request: Request<'_>) -> Vec<Wish> {
         | Request::FStat { .. }
         | Request::FSetStat { .. }
         | Request::Copy { .. }
-        | Request::Other => Vec::new(),
+        | Request::Other
+        | Request::Unknown => Vec::new(),
     }
 }
 
-/// The answer to a request that is refused: a STATUS with the sentence in it.
-pub fn refusal(id: u32, sentence: &str) -> Vec<u8> {
+/// The answer to a request that is refused: a STATUS of this code with the sentence in it.
+pub fn refusal(id: u32, code: u32, sentence: &str) -> Vec<u8> {
     let most = sentence.floor_char_boundary(SENTENCE_BYTES_MAX);
     let said = sentence.get(..most).unwrap_or_default().as_bytes();
     let mut packet = vec![kind::STATUS];
     packet.extend(id.to_be_bytes());
-    packet.extend(PERMISSION_DENIED.to_be_bytes());
+    packet.extend(code.to_be_bytes());
     for text in [said, b"en"] {
         packet.extend(u32::try_from(text.len()).unwrap_or_default().to_be_bytes());
         packet.extend(text);
@@ -147,6 +173,9 @@ mod tests {
                         asked.push(id);
                         passed.extend(packet);
                     }
+                    Cut::Use { head, .. } => passed.extend(head),
+                    Cut::Unknown { id, .. } => panic!("{id} is known"),
+                    Cut::Body(bytes) => passed.extend_from_slice(bytes),
                 }
             }
         }
@@ -178,6 +207,28 @@ mod tests {
             assert!(passed == stream, "cut {cut}");
             assert_eq!(asked, [1, 6, 8]);
         }
+    }
+
+    #[test]
+    fn a_request_that_nobody_knows_is_told_apart() {
+        let extended = |id, name: &[u8]| Packet::of(kind::EXTENDED, id).string(name).string(b"/x").bytes();
+        let init = vec![0, 0, 0, 5, kind::INIT, 0, 0, 0, 3];
+        // LINK of version 6, and an extension of mod_sftp.
+        let link = Packet::of(21, 2).string(b"/x").string(b"/y").bytes();
+        let stream = [
+            init,
+            extended(1, b"copy-file"),
+            link,
+            extended(3, b"statvfs@openssh.com"),
+        ]
+        .concat();
+        let mut sieve = Sieve::default();
+        let cuts = sieve.cut(&stream).unwrap();
+        let unknown = cuts.iter().filter_map(|cut| match cut {
+            Cut::Unknown { id, .. } => Some(*id),
+            Cut::Pass(_) | Cut::Ask { .. } | Cut::Use { .. } | Cut::Body(_) => None,
+        });
+        assert_eq!(unknown.collect::<Vec<_>>(), [1, 2]);
     }
 
     #[test]
@@ -222,7 +273,7 @@ mod tests {
 
     #[test]
     fn a_refusal_is_an_answer() {
-        let refusal = refusal(7, "refused by rule r: not here");
+        let refusal = refusal(7, PERMISSION_DENIED, "refused by rule r: not here");
         assert_eq!(packet::answer(&refusal[4..]), Some((7, packet::Answer::Status(3))));
     }
 

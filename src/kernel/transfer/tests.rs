@@ -457,3 +457,56 @@ fn what_waits_is_bounded_and_ranges_are_told_in_parts() {
     assert_eq!(covered, 80_000);
     assert_eq!(transfers(&told).len(), 1);
 }
+
+#[test]
+fn reads_and_writes_past_a_bound_and_of_unknown_handles_may_not_go_on() {
+    let limit = || limit::Limit {
+        bytes: 100,
+        rule: "small".to_owned(),
+    };
+    let over = |id| Some(limit::Over::Limit(limit())).filter(|_: &limit::Over| id);
+    let mut told = Vec::new();
+    let mut sftp = sftp::Sftp::default();
+    let answer = |kind_of: u8, id: u32| Packet::of(kind_of, id);
+    sftp.saw(0, Way::Up, &[0, 0, 0, 5, kind::INIT, 0, 0, 0, 3], &mut told);
+    // Asked before anybody knows its handle.
+    let guessed = Packet::of(kind::WRITE, 9).string(b"h").u64(0).string(b"x").bytes();
+    sftp.saw(0, Way::Up, &guessed, &mut told);
+    assert_eq!(sftp.over(9), Some(limit::Over::Stranger));
+    sftp.refused(9, "gate.transfer", &mut told);
+    sftp.saw(0, Way::Down, &[0, 0, 0, 5, kind::VERSION, 0, 0, 0, 3], &mut told);
+    let open = Packet::of(kind::OPEN, 1).string(b"/x").u32(NEW | READ).u32(0).bytes();
+    sftp.saw(0, Way::Up, &open, &mut told);
+    sftp.limit(1, limit());
+    sftp.saw(0, Way::Down, &answer(kind::HANDLE, 1).string(b"h").bytes(), &mut told);
+    let write = |id, offset, length: usize| {
+        Packet::of(kind::WRITE, id)
+            .string(b"h")
+            .u64(offset)
+            .string(&vec![7; length])
+            .bytes()
+    };
+    for (id, offset, length, is_over) in [(2, 0, 60, false), (3, 60, 41, true)] {
+        sftp.saw(0, Way::Up, &write(id, offset, length), &mut told);
+        assert_eq!(sftp.over(id), over(is_over), "{id}");
+    }
+    sftp.refused(3, "small", &mut told);
+    sftp.saw(
+        0,
+        Way::Down,
+        &answer(kind::STATUS, 2).u32(0).string(b"").string(b"").bytes(),
+        &mut told,
+    );
+    sftp.saw(0, Way::Up, &Packet::of(kind::CLOSE, 4).string(b"h").bytes(), &mut told);
+    sftp.saw(
+        0,
+        Way::Down,
+        &answer(kind::STATUS, 4).u32(0).string(b"").string(b"").bytes(),
+        &mut told,
+    );
+    let [deed] = transfers(&told)[..] else {
+        panic!("{told:?}");
+    };
+    assert_eq!(deed.outcome, Outcome::Refused("small".to_owned()));
+    assert_eq!(deed.content.as_ref().unwrap().whole, Err(Unknown::PartFailed));
+}

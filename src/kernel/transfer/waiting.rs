@@ -11,10 +11,15 @@ pub enum Waiting {
         file: u32,
         offset: u64,
         length: u32,
+        /// More of the file would cross by it than may.
+        over: bool,
     },
     Write {
         file: u32,
+        over: bool,
     },
+    /// A read or a write of a handle that is not followed.
+    Stranger,
     Close {
         file: u32,
     },
@@ -53,6 +58,7 @@ impl Waiting {
             | Waiting::Close { .. }
             | Waiting::FStat { .. }
             | Waiting::Resize { .. }
+            | Waiting::Stranger
             | Waiting::Nothing => false,
         }
     }

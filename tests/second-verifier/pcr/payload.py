@@ -152,7 +152,7 @@ PAYLOADS = {
     0x20: array(text, text),  # channel-open
     0x21: array(text, Cbor.bytes, text),  # request
     0x22: array(text, Cbor.bool, text, text),  # decision
-    0x23: notice(3),
+    0x23: notice(4),
     0x24: array(one_of_three, Cbor.uint, text),  # withheld
     0x25: array(one_of_three, Cbor.uint),  # undelivered
     0x26: array(one_of_three),  # eof

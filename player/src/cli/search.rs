@@ -1,0 +1,198 @@
+//! `search`: the words of the server's search over files, for whoever holds the keys to them.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::redact::now_wall_ms;
+use super::{Keys, finish, opened, put, put_json, say, stdout};
+use crate::entry::{Entries, Entry};
+use crate::failure::{Exit, Failure};
+use crate::files::find_recordings;
+use crate::keyring::Keyring;
+use crate::plain;
+use crate::query::{Query, Whose};
+use crate::times;
+use crate::verdict::{Ask, SCHEMA, examine};
+
+/// Hits told of one recording; beyond that it is said that there are more.
+const HITS_MAX: usize = 10_000;
+
+/// `search QUERY FILE...`.
+#[derive(Args, Debug)]
+#[command(after_help = AFTER_HELP)]
+pub struct Search {
+    /// What to look for, see below
+    query: String,
+    /// Recordings, or folders with recordings in them
+    #[arg(value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
+    /// Node, ledger and witness keys to trust (portcullis trust export)
+    #[arg(long, value_name = "FILE")]
+    trust: Option<PathBuf>,
+    #[command(flatten)]
+    keys: Keys,
+    /// Also search what nobody trusted vouches for, as far as it is readable
+    #[arg(long)]
+    unverified: bool,
+}
+
+const AFTER_HELP: &str = "\
+A query is words (in any case; restart* also its longer forms), \"phrases\", /patterns/ without blanks, and
+user:NAME target:NAME label:NAME kind:command|file|screen|session status:N status:failed
+after:TIME before:TIME, with TIME as 2026-01-31, 2026-01-31T12:00:00Z, 12h or 7d (ago). All of them have to hold.
+`grep` takes one pattern and more of the recording. Exit codes are those of `grep`.";
+
+/// A hit as `--json` prints it.
+#[derive(Serialize)]
+struct Row<'r> {
+    schema: u32,
+    file: &'r str,
+    session: &'r str,
+    verdict: &'r str,
+    identity: &'r str,
+    destination: &'r str,
+    at: String,
+    #[serde(flatten)]
+    entry: &'r Entry,
+}
+
+/// What came of one file.
+struct Searched {
+    verdict: String,
+    session: String,
+    identity: String,
+    destination: String,
+    opened_wall_ms: u64,
+    hits: Vec<Entry>,
+    more: bool,
+    fault: Option<Failure>,
+}
+
+impl Search {
+    pub fn run(&self, json: bool) -> Result<Exit, Failure> {
+        let query = Query::parse(&self.query, now_wall_ms()).map_err(|why| {
+            Failure::new(Exit::Usage, format!("the query: {why}"))
+                .hint("words, \"phrases\", /patterns/, user:NAME, after:2026-01-31: see `search --help`")
+        })?;
+        let keyring = self.keys.keyring()?;
+        let (files, _) = find_recordings(&self.files)?;
+        let mut out = stdout();
+        let (mut found, mut worst) = (false, None);
+        for file in &files {
+            let name = plain::line(&file.display().to_string());
+            let mut fail = |failure: &Failure| {
+                say(&format!("{name}: {}", failure.message));
+                if !failure.hint.is_empty() {
+                    say(&format!("  {}", failure.hint));
+                }
+                worst = Some(match worst {
+                    Some(Exit::Invalid) => Exit::Invalid,
+                    Some(_) | None => failure.exit,
+                });
+            };
+            match self.search(file, &query, &keyring) {
+                Err(failure) => fail(&failure),
+                Ok(searched) => {
+                    found |= !searched.hits.is_empty();
+                    print(&mut out, json, &name, &searched)?;
+                    if let Some(failure) = &searched.fault {
+                        fail(failure);
+                    }
+                }
+            }
+        }
+        finish(out)?;
+        Ok(match worst {
+            Some(exit) => exit,
+            None if found => Exit::Ok,
+            None => Exit::Failed,
+        })
+    }
+
+    fn search(&self, file: &Path, query: &Query, keyring: &Arc<Keyring>) -> Result<Searched, Failure> {
+        let examined = examine(&Ask {
+            file: file.to_owned(),
+            trust: self.trust.clone(),
+            keyring: Arc::clone(keyring),
+            ..Ask::default()
+        })?;
+        let head = examined.head.clone().unwrap_or_default();
+        let mut opened = opened(examined, self.unverified)?;
+        let whose = Whose::of(&head);
+        let mut searched = Searched {
+            verdict: opened.standing,
+            session: opened.session_id,
+            identity: plain::line(&head.identity),
+            destination: plain::line(&format!("{}@{}", head.login, head.target)),
+            opened_wall_ms: opened.opened_wall_ms,
+            hits: Vec::new(),
+            more: false,
+            fault: None,
+        };
+        if !query.fits(&whose) {
+            return Ok(searched);
+        }
+        let (hits, more) = (&mut searched.hits, &mut searched.more);
+        let mut keep = |entry: Entry| match query.matches(&whose, &entry) {
+            true if hits.len() < HITS_MAX => hits.push(entry),
+            true => *more = true,
+            false => {}
+        };
+        let mut entries = Entries::new(query.wants_screens());
+        loop {
+            match opened.cursor.next_event() {
+                Ok(Some(timed)) => entries.take(&timed, &mut keep),
+                Ok(None) => break,
+                Err(fault) => {
+                    searched.fault = Some(fault.into());
+                    break;
+                }
+            }
+        }
+        entries.finish(&head, "", &mut keep);
+        searched.hits.sort_by_key(|hit| hit.at_ms);
+        Ok(searched)
+    }
+}
+
+fn print(out: &mut dyn Write, json: bool, name: &str, searched: &Searched) -> Result<(), Failure> {
+    if searched.verdict.starts_with("UNVERIFIED") && !searched.hits.is_empty() {
+        say(&format!("{name}: {}", searched.verdict));
+    }
+    for entry in &searched.hits {
+        let at = times::utc(searched.opened_wall_ms.saturating_add(entry.at_ms));
+        if json {
+            let row = Row {
+                schema: SCHEMA,
+                file: name,
+                session: &searched.session,
+                verdict: &searched.verdict,
+                identity: &searched.identity,
+                destination: &searched.destination,
+                at,
+                entry,
+            };
+            put_json(out, &row)?;
+            continue;
+        }
+        put(
+            out,
+            &format!(
+                "{name}:{} {at} {} {} {}: {}",
+                times::exact(entry.at_ms),
+                searched.identity,
+                searched.destination,
+                entry.kind.word(),
+                entry.text
+            ),
+        )?;
+    }
+    if searched.more {
+        say(&format!("{name}: more than {HITS_MAX} hits; the rest is not shown"));
+    }
+    Ok(())
+}

@@ -1,0 +1,246 @@
+//! `search` and `summary`: what a search finds in files, also encrypted ones, and a session on one page.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests")]
+
+mod support;
+
+use portcullis_recording::Event;
+use portcullis_recording::command::{Command, Confidence, Source};
+use portcullis_recording::moved::{Act, Moved, Outcome};
+use support::locked::{CONTENT_KEY, envelope};
+use support::*;
+
+const TRUST: [&str; 2] = ["--trust", "trust.toml"];
+
+fn command(began_ms: u64, text: &'static str, status: Option<u32>, labels: &[&'static str]) -> Command<'static> {
+    Command {
+        source: Source::Screen,
+        confidence: Confidence::High,
+        began_ms,
+        ended_ms: began_ms + 10,
+        text: text.into(),
+        other: "".into(),
+        context: "shell".into(),
+        directory: "/srv".into(),
+        status,
+        labels: labels.iter().map(|label| (*label).into()).collect(),
+    }
+}
+
+/// A shell in which something was run, an exec that no event of its own tells, one that was refused, and files.
+fn worked() -> Vec<Vec<Row>> {
+    let mut chunks = shell();
+    let run = |began, text, status, labels: &[&'static str]| {
+        let event = Event::Command(Box::new(command(began, text, status, labels)));
+        (1_000, 1, event)
+    };
+    let refused = |channel| {
+        let event = Event::Decision {
+            action: "exec".into(),
+            allowed: false,
+            rule: "no-exec".into(),
+            code: "denied".into(),
+        };
+        (61_500, channel, event)
+    };
+    chunks[0].extend([
+        run(
+            500,
+            "systemctl restart nginx\nsystemctl status nginx",
+            Some(1),
+            &["service"],
+        ),
+        run(
+            800,
+            "rm -rf /srv/old </td><script>\u{1b}]0;x\u{7}",
+            None,
+            &["destructive"],
+        ),
+    ]);
+    chunks[0].push((
+        1_001,
+        1,
+        Event::Command(Box::new(Command {
+            source: Source::Hidden,
+            text: "".into(),
+            ..command(900, "", None, &[])
+        })),
+    ));
+    chunks[0].push((
+        1_002,
+        1,
+        Event::HiddenInput {
+            line: 3,
+            len_class: 4,
+            blob: vec![0; 2 + 16 + 16].into(),
+        },
+    ));
+    let exec = chunks[1].len() - 1;
+    chunks[1].splice(
+        exec..exec,
+        [
+            request(63_600, 2, "exec", b"cat /etc/shadow"),
+            (63_601, 2, Event::ExitStatus(0)),
+            request(63_602, 3, "exec", b"mkfs /dev/sda"),
+        ],
+    );
+    let mut late = refused(3);
+    late.0 = 63_603;
+    let moved = Moved {
+        outcome: Outcome::Done,
+        bytes: 5,
+        whole: Some([7; 32]),
+        began_ms: 63_000,
+        ..Moved::plain(Act::Upload, b"/tmp/tool".as_slice().into())
+    };
+    let other = Moved {
+        outcome: Outcome::Refused,
+        words: "no-changes".into(),
+        ..Moved::plain(Act::Remove, b"/etc/passwd".as_slice().into())
+    };
+    let at = chunks[1].len() - 1;
+    chunks[1].splice(
+        at..at,
+        [
+            late,
+            (63_700, 4, Event::File(Box::new(moved))),
+            (63_800, 4, Event::File(Box::new(other))),
+        ],
+    );
+    chunks
+}
+
+fn desk() -> Desk {
+    let here = Desk::new();
+    std::fs::create_dir(here.path("in")).unwrap();
+    here.sealed("in/a.pcr", &worked());
+    here.sealed(
+        "in/b.pcr",
+        &[vec![size(0, 40, 10), out(5, "restart nginx by hand\r\n")]],
+    );
+    let recipients = [here.identity("mia").to_public()];
+    here.locked("in/c.pcr", &worked(), &envelope(&CONTENT_KEY, &recipients));
+    here
+}
+
+/// File, moment, kind of each hit.
+fn found(here: &Desk, args: &[&str]) -> Vec<String> {
+    let ran = here.run(&[&["--json", "search"], args, &TRUST].concat());
+    let rows = ran.out.lines().map(|line| {
+        let row: serde_json::Value = serde_json::from_str(line).expect("a line of JSON");
+        assert_eq!(row["schema"], 1);
+        format!(
+            "{} {} {}",
+            row["file"].as_str().unwrap(),
+            row["at_ms"],
+            row["kind"].as_str().unwrap()
+        )
+    });
+    rows.collect()
+}
+
+#[test]
+fn the_same_words_over_many_files_opened_with_a_key() {
+    let here = desk();
+    for (query, hits) in [
+        ("restart nginx", &["in/a.pcr 500 command", "in/b.pcr 5 screen"][..]),
+        ("kind:command status:1", &["in/a.pcr 500 command"]),
+        ("label:destructive kind:command", &["in/a.pcr 800 command"]),
+        ("shadow", &["in/a.pcr 63600 command"]),
+        // Refused, it was not run.
+        ("mkfs", &[]),
+        ("/tmp/tool kind:file", &["in/a.pcr 63000 file"]),
+        ("kind:session exec", &["in/a.pcr 0 session"]),
+        (
+            "kind:session 203.0.113.17 before:2026-10-01",
+            &["in/a.pcr 0 session", "in/b.pcr 0 session"],
+        ),
+        ("nginx target:db2", &[]),
+        ("nginx target:db1.prod.example kind:command", &["in/a.pcr 500 command"]),
+        ("nginx after:2026-09-22", &[]),
+    ] {
+        assert_eq!(found(&here, &[query, "in"]), hits, "{query}");
+    }
+    let opened = found(&here, &["kind:command nginx", "in", "--identity", "mia"]);
+    assert_eq!(opened, ["in/a.pcr 500 command", "in/c.pcr 500 command"]);
+}
+
+#[test]
+fn exit_codes_and_words_that_are_safe_to_show() {
+    let here = desk();
+    let ran = here.run(&["search", "rm", "in/a.pcr", TRUST[0], TRUST[1]]);
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    assert!(ran.out.starts_with("in/a.pcr:0:00:00.800 2026-"), "{}", ran.out);
+    assert!(
+        !ran.out.contains('\u{1b}') && ran.out.contains("rm -rf /srv/old"),
+        "{:?}",
+        ran.out
+    );
+    assert_eq!(
+        here.run(&["search", "nowhere", "in/a.pcr", TRUST[0], TRUST[1]]).code,
+        Some(1)
+    );
+    // One that is locked is told, and does not hide the others.
+    let ran = here.run(&["search", "rm", "in", TRUST[0], TRUST[1]]);
+    assert_eq!(ran.code, Some(12), "{}", ran.err);
+    assert!(
+        ran.err.contains("encrypted") && ran.out.contains("in/a.pcr"),
+        "{}",
+        ran.err
+    );
+    let ran = here.run(&["search", "kind:nothing", "in/a.pcr"]);
+    assert_eq!(ran.code, Some(2), "{}", ran.err);
+    // Nobody vouches for it.
+    assert_eq!(here.run(&["search", "rm", "in/a.pcr"]).code, Some(12));
+}
+
+#[test]
+fn a_session_on_one_page() {
+    let here = desk();
+    let ran = here.run(&["summary", "in/a.pcr", TRUST[0], TRUST[1]]);
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    for part in [
+        "verdict       SEALED",
+        "where         root@db1.prod.example by node bastion-1",
+        "commands      3: 1 exact, 2 high, 0 medium; 1 failed",
+        "labels        destructive 1, service 1",
+        "files         1 up (5 bytes), 0 down (0 bytes), 0 changed, 0 failed, 1 refused",
+        "denials       1",
+        "hidden input  1 lines not shown, 1 times run unseen",
+        "1: shell, with a terminal",
+        "1 command is labelled destructive",
+        "  0:01:03.600  [2]  cat /etc/shadow  (exec, exact, protocol, status 0)",
+        "exec refused by no-exec (denied)",
+        "upload /tmp/tool, 5 bytes, SHA-256 0707",
+    ] {
+        assert!(ran.out.contains(part), "{part}: {}", ran.out);
+    }
+    assert!(!ran.out.contains(['\u{1b}', '\u{7}']), "{:?}", ran.out);
+    let ran = here.run(&["--json", "summary", "in/c.pcr", "--identity", "mia", TRUST[0], TRUST[1]]);
+    let summary: serde_json::Value = serde_json::from_str(&ran.out).expect("JSON");
+    assert_eq!(
+        (&summary["schema"], &summary["commands"]["total"]),
+        (&1.into(), &3.into())
+    );
+    assert_eq!(summary["commands"]["list"][0]["status"], 1);
+    assert_eq!(summary["known"], serde_json::Value::Null);
+    // Locked, or nobody's word: nothing of it.
+    assert_eq!(here.run(&["summary", "in/c.pcr", TRUST[0], TRUST[1]]).code, Some(12));
+    assert_eq!(here.run(&["summary", "in/a.pcr"]).code, Some(12));
+}
+
+#[test]
+fn a_page_without_a_script_in_which_nothing_of_the_recording_is_markup() {
+    let here = desk();
+    let args = ["summary", "in/a.pcr", "--html", "page.html", TRUST[0], TRUST[1]];
+    assert_eq!(here.run(&args).code, Some(0));
+    let page = std::fs::read_to_string(here.path("page.html")).unwrap();
+    assert!(
+        page.contains("default-src 'none'") && !page.to_lowercase().contains("<script"),
+        "{page}"
+    );
+    assert!(page.contains("&lt;/td&gt;&lt;script&gt;"), "{page}");
+    assert!(!page.contains(['\u{1b}', '\u{7}']));
+    // It is not written over.
+    assert_eq!(here.run(&args).code, Some(1));
+}

@@ -1,0 +1,190 @@
+//! The line at the cursor as it stands now, for who has to decide about it
+//! before it is sent.
+
+use avt::{ScreenKind, Terminal};
+
+use super::estimate::{Above, Look, behind};
+use super::grid::{self, Logical};
+use super::prompt::{self, Prompt, Prompts};
+use super::reader::{Open, Reader};
+use super::{COMMAND_BYTES_MAX, Context};
+
+/// What bash shows in a prompt's place while history is searched (readline, `reverse-search-history`).
+const SEARCHES: &[&str] = &["-search)`", "-search) `"];
+
+/// The line at the cursor.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Line {
+    /// What stands behind its prompt, and before it the lines that it goes on with.
+    pub text: String,
+    /// What stands before that on the row.
+    pub prompt: String,
+    /// Who reads it, as far as the prompt tells.
+    pub place: Context,
+    /// It stands at the prompt of a shell or its kin: a known one, or one that looks like it.
+    pub at_prompt: bool,
+    /// That prompt came back before.
+    pub known: bool,
+    /// The keys alone tell the line, and it is they that stand before the cursor.
+    pub as_typed: bool,
+}
+
+/// What a reader knows that a line is read by.
+struct Standing<'r> {
+    prompts: &'r Prompts,
+    /// The command that may go on, its text and who reads it.
+    open: Option<(Above<'r>, &'r str, Context)>,
+    /// What stood before the cursor at the line's first key.
+    first: Option<&'r Prompt>,
+}
+
+impl Reader {
+    /// The line at the cursor as it stands now; `typed` is what the keys alone make of it.
+    pub fn line(&self, terminal: &Terminal, typed: Option<&str>) -> Line {
+        let standing = Standing {
+            prompts: &self.prompts,
+            open: self.open.as_ref().map(|open| {
+                let Open {
+                    command, prompt, line, ..
+                } = open;
+                let place = self.prompts.context(open.prompt_id);
+                (Above { prompt, line }, command.text.as_str(), place)
+            }),
+            first: self.typing.as_ref().and_then(|typing| typing.prompt.as_ref()),
+        };
+        standing.line(terminal, typed)
+    }
+}
+
+impl Standing<'_> {
+    /// Reads the line; `typed` is what the keys alone make of it.
+    fn line(&self, terminal: &Terminal, typed: Option<&str>) -> Line {
+        let line = grid::at_cursor(terminal);
+        let look = Look {
+            prompts: self.prompts,
+            open: self.open.as_ref().map(|(above, ..)| *above),
+            line: &line,
+            terminal,
+            alternate: terminal.active_screen_kind() == ScreenKind::Alternate,
+        };
+        if let Some(text) = searched(&line.text) {
+            return Line {
+                text: text.to_owned(),
+                prompt: String::new(),
+                place: Context::Shell,
+                at_prompt: true,
+                known: false,
+                as_typed: false,
+            };
+        }
+        let last = typed.map(|typed| typed.rsplit('\n').next().unwrap_or(typed));
+        let Some((prompt, end, known)) = self.prompt(&line, last) else {
+            let many = || self.first.and_then(|first| look.many_rows(first));
+            let as_typed = last.is_some_and(|last| ends_alike(&line.before_cursor, last));
+            let text = match typed.filter(|_| as_typed) {
+                Some(typed) => typed.to_owned(),
+                None => many().unwrap_or_else(|| line.text.clone()),
+            };
+            // Typed ahead, before any prompt was known: what the line was put behind may be one.
+            let before = before(&line, last);
+            let prompt = before.filter(|before| prompt::looks_like_one(before));
+            return self.bounded(Line {
+                text,
+                at_prompt: prompt.is_some(),
+                prompt: prompt.unwrap_or_default().to_owned(),
+                place: Context::Program,
+                known: false,
+                as_typed,
+            });
+        };
+        let before = line.before_cursor.get(end..).unwrap_or_default();
+        let as_typed = last.is_some_and(|last| alike(before, last));
+        let shown = match as_typed {
+            // What stands behind the cursor is a suggestion.
+            true => before.trim_end().to_owned(),
+            false => behind(&prompt, &line).unwrap_or_else(|| line.text.clone()),
+        };
+        let goes_on = look.goes_on(&prompt.text);
+        let (text, place) = match &self.open {
+            Some((_, above, place)) if goes_on => (format!("{above}\n{shown}"), place.clone()),
+            Some(_) | None => match typed.filter(|typed| as_typed && typed.contains('\n')) {
+                Some(typed) => (typed.to_owned(), self.place(&prompt, known)),
+                None => (shown, self.place(&prompt, known)),
+            },
+        };
+        self.bounded(Line {
+            text,
+            at_prompt: known || goes_on || prompt::looks_like_one(&prompt.text),
+            prompt: prompt.text,
+            place,
+            known,
+            as_typed,
+        })
+    }
+
+    /// The prompt that the line stands at, where it ends, and whether it is a
+    /// known one. A known one goes before what stood there at the first key: a
+    /// shell may have filled its line by itself.
+    fn prompt(&self, line: &Logical, last: Option<&str>) -> Option<(Prompt, usize, bool)> {
+        if let Some((len, known)) = self.prompts.shortest(&line.before_cursor) {
+            let text = line.before_cursor.get(..len).unwrap_or_default().to_owned();
+            let right = known.right.clone();
+            return Some((Prompt { text, right }, len, true));
+        }
+        let before = before(line, last);
+        // The terminal had echoed what was typed ahead, and the prompt came behind it.
+        if let Some(before) = before
+            && let Some(at) = self.prompts.at_end(before)
+            && let Some(text) = before.get(at..)
+            && self.prompts.is_established(text)
+        {
+            let (text, right) = (text.to_owned(), None);
+            return Some((Prompt { text, right }, before.len(), true));
+        }
+        let first = self.first.filter(|first| line.before_cursor.starts_with(&first.text))?;
+        let bare = first.text.is_empty() && before.is_some_and(|before| !before.is_empty());
+        (!bare).then(|| (first.clone(), first.text.len(), false))
+    }
+
+    fn place(&self, prompt: &Prompt, known: bool) -> Context {
+        match known {
+            true => self.prompts.place(&prompt.text),
+            // Nothing has been read yet: it is what the session began with.
+            false if self.prompts.accept_nothing() && prompt::looks_like_one(&prompt.text) => Context::Shell,
+            false => Context::Program,
+        }
+    }
+
+    fn bounded(&self, mut line: Line) -> Line {
+        line.text.truncate(line.text.floor_char_boundary(COMMAND_BYTES_MAX));
+        line
+    }
+}
+
+/// What stands before the keys, if it is they that stand before the cursor.
+fn before<'l>(line: &'l Logical, last: Option<&str>) -> Option<&'l str> {
+    let last = last.filter(|last| !last.is_empty())?;
+    line.before_cursor.strip_suffix(last)
+}
+
+/// The line that a search of bash's history has found.
+fn searched(row: &str) -> Option<&str> {
+    let within = row.strip_prefix('(')?;
+    SEARCHES.iter().find(|search| within.contains(**search))?;
+    within.split_once("': ").map(|(_, found)| found)
+}
+
+/// The same as far as a screen shows keys for certain: signs of ASCII.
+fn alike(shown: &str, typed: &str) -> bool {
+    signs(shown).eq(signs(typed))
+}
+
+fn ends_alike(shown: &str, typed: &str) -> bool {
+    let typed: Vec<char> = signs(typed).collect();
+    let shown: Vec<char> = signs(shown).collect();
+    shown.ends_with(&typed)
+}
+
+fn signs(text: &str) -> impl Iterator<Item = char> {
+    text.chars().filter(char::is_ascii_graphic)
+}

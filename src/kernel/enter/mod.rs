@@ -1,0 +1,488 @@
+//! An Enter in a terminal waits until its line can be read off the screen, and
+//! policy has been asked about it.
+//!
+//! What policy is given stood on the screen, so that no secret gets there: the
+//! keys only say when all of a line is shown. A line of which nothing is
+//! echoed, where no prompt stands, is an answer that nobody is to read: it goes
+//! on. What is not shown in time goes to policy as far as it is, as `undecided`.
+
+mod keys;
+mod reason;
+#[cfg(test)]
+mod tests;
+
+use avt::Terminal;
+
+pub use self::keys::{Key, Scanner};
+pub use self::reason::{Answer, REASON_BYTES_MAX, Reason};
+use super::command::{self, Context, Finding, Keys, Pressed, Reader, Typed};
+use super::screen_state::ScreenState;
+
+/// How long the keys of a line may take to be shown, in ms.
+pub const HOLD_MS: u64 = 300;
+/// After so long without output, what was drawn is drawn, in ms.
+const REST_MS: u64 = 30;
+/// Keys of one line that are kept until it is sent, in bytes.
+const LINE_BYTES_MAX: usize = command::COMMAND_BYTES_MAX;
+/// Largest grid that is emulated; a larger terminal is read as this one.
+const COLS_MAX: u32 = 500;
+const ROWS_MAX: u32 = 200;
+
+/// A line that policy is to be asked about.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Line {
+    /// As it stood on the screen.
+    pub text: String,
+    /// A word such as `shell`.
+    pub place: &'static str,
+    /// It could not be read for certain.
+    pub undecided: bool,
+    /// It stands at a prompt, where ^U takes it back.
+    pub at_prompt: bool,
+    /// That prompt, as text.
+    pub prompt: String,
+    /// It is one of several that are run as one.
+    pub several: bool,
+    /// Part of a paste that is not shown before its end: its text is for
+    /// policy, and nobody writes it down.
+    pub unshown: bool,
+}
+
+/// What becomes of typed bytes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Next {
+    /// So many of them go on.
+    Pass(usize),
+    /// None, until something is shown or this time comes, in session ms.
+    Wait(u64),
+    /// The first of them sends this line. [`Holder::sent`] or [`Holder::kept`] says what became of it.
+    Ask(Line),
+}
+
+/// The line being typed.
+#[derive(Default)]
+struct Typing {
+    keys: Vec<u8>,
+    typed: Typed,
+    /// Where a bracketed paste began in the keys.
+    paste: usize,
+    /// Signs that an echo would show.
+    signs: usize,
+    too_long: bool,
+    /// When its first key went on, in session ms, and pieces of output before.
+    began: Option<(u64, u64)>,
+    /// Pieces of output before its last key went on.
+    last: u64,
+    /// Its program may have begun it by itself.
+    brought: bool,
+}
+
+/// Holds the Enters of one terminal.
+pub struct Holder {
+    terminal: Terminal,
+    reader: Reader,
+    screen: ScreenState,
+    torn: Vec<u8>,
+    scanner: Scanner,
+    typing: Typing,
+    /// Pieces of output, ever, and when the last one came, in session ms.
+    shown: u64,
+    shown_ms: u64,
+    /// Since when an Enter waits, in session ms.
+    held: Option<u64>,
+    /// A line is being taken back: since when, and pieces of output before.
+    taken_back: Option<(u64, u64)>,
+    /// A line that was sent at a prompt and of which nothing was shown.
+    unshown: Option<Unshown>,
+    ran_hidden: bool,
+}
+
+/// A line that was sent and not shown; what comes behind it may show it yet.
+struct Unshown {
+    typed: String,
+    after: String,
+}
+
+impl Holder {
+    /// For a terminal of this size; none: there is no such terminal.
+    pub fn new(cols: u32, rows: u32) -> Option<Holder> {
+        let (cols, rows) = clamp(cols, rows);
+        Some(Holder {
+            terminal: Terminal::new(cols, rows).ok()?,
+            reader: Reader::default(),
+            screen: ScreenState::default(),
+            torn: Vec::new(),
+            scanner: Scanner::default(),
+            typing: Typing::default(),
+            shown: 0,
+            shown_ms: 0,
+            held: None,
+            taken_back: None,
+            unshown: None,
+            ran_hidden: false,
+        })
+    }
+
+    /// The terminal has another size.
+    pub fn resize(&mut self, cols: u32, rows: u32) {
+        let (cols, rows) = clamp(cols, rows);
+        self.terminal.resize(cols, rows);
+    }
+
+    /// Takes output of the target.
+    pub fn shown(&mut self, at_ms: u64, output: &[u8]) {
+        self.shown = self.shown.saturating_add(1);
+        self.shown_ms = at_ms;
+        self.screen.advance(output);
+        let text = decode(&mut self.torn, output);
+        self.reader.shown(at_ms, &text, &mut self.terminal);
+        let row = self.unshown.as_mut().and_then(|unshown| unshown.row(&text));
+        if let Some(shows) = row {
+            self.unshown = None;
+            self.ran_hidden |= !shows;
+        }
+    }
+
+    /// Whether lines were run that the terminal did not show, since the last time.
+    pub fn ran_hidden(&mut self) -> bool {
+        let hidden = |finding: &Finding| matches!(finding, Finding::HiddenCommand { .. });
+        let found = self.reader.take().iter().any(hidden);
+        std::mem::take(&mut self.ran_hidden) || found
+    }
+
+    /// What becomes of these keys, the first that have not gone on yet.
+    pub fn next(&mut self, at_ms: u64, keys: &[u8]) -> Next {
+        let mut scanner = self.scanner.clone();
+        let empty = self.typing.keys.is_empty();
+        let mut kinds = keys.iter().enumerate();
+        let enter = kinds.find_map(|(at, byte)| match scanner.take(*byte, empty && at == 0) {
+            Key::Other => None,
+            key @ (Key::Enter | Key::EnterAndNext | Key::Flush) => Some((at, key)),
+        });
+        match enter {
+            None => {
+                self.press(at_ms, keys);
+                Next::Pass(keys.len())
+            }
+            Some((0, key)) => self.enter(at_ms, key, keys.first().copied().unwrap_or_default()),
+            Some((at, _)) => {
+                self.press(at_ms, keys.get(..at).unwrap_or_default());
+                Next::Pass(at)
+            }
+        }
+    }
+
+    /// Keys that go on at once.
+    fn press(&mut self, at_ms: u64, keys: &[u8]) {
+        // Sees to it that the reader knows where the line began.
+        self.anchor(at_ms);
+        for byte in keys {
+            self.scanner.take(*byte, self.typing.keys.is_empty());
+            let pasted = self.typing.typed.is_pasting();
+            let pressed = self.typing.typed.press(*byte);
+            self.keep(*byte);
+            if self.typing.typed.is_pasting() && !pasted {
+                self.typing.paste = self.typing.keys.len();
+            }
+            match pressed {
+                Pressed::Cancelled => self.begin_again(at_ms),
+                // What ends a line in a paste does not end this one.
+                Pressed::More | Pressed::Enter | Pressed::End => {}
+            }
+        }
+        self.typing.began.get_or_insert((at_ms, self.shown));
+        self.typing.last = self.shown;
+    }
+
+    fn keep(&mut self, byte: u8) {
+        if self.typing.keys.len() < LINE_BYTES_MAX {
+            self.typing.keys.push(byte);
+        } else {
+            self.typing.too_long = true;
+        }
+        if byte > b' ' && byte != 0x7f {
+            self.typing.signs = self.typing.signs.saturating_add(1);
+        }
+    }
+
+    fn anchor(&mut self, at_ms: u64) {
+        let nothing = Keys::Hidden { bytes: 0, ends: false };
+        self.reader.typed(at_ms, nothing, &self.terminal);
+    }
+
+    /// ^C: the line is given up.
+    fn begin_again(&mut self, at_ms: u64) {
+        let keys = std::mem::take(&mut self.typing).keys;
+        self.reader.typed(at_ms, Keys::Clear(&keys), &self.terminal);
+    }
+
+    fn enter(&mut self, at_ms: u64, key: Key, byte: u8) -> Next {
+        let since = *self.held.get_or_insert(at_ms);
+        self.anchor(at_ms);
+        let typing = &self.typing;
+        let typed = typing.typed.text();
+        let line = self.reader.line(&self.terminal, typed.as_deref());
+        if self.screen.is_alternate() && !line.known {
+            // A program that has the whole screen.
+            return self.passed(at_ms, false);
+        }
+        if typing.typed.is_pasting() && self.screen.is_told_of_pastes() {
+            return match key {
+                Key::Enter => Next::Ask(self.pasted(&line)),
+                // Text like any other.
+                Key::Other | Key::EnterAndNext | Key::Flush => {
+                    self.press(at_ms, &[byte]);
+                    self.held = None;
+                    Next::Pass(1)
+                }
+            };
+        }
+        let late = at_ms.saturating_sub(since) >= HOLD_MS;
+        let answered = self.shown > typing.last;
+        let rested = answered && at_ms.saturating_sub(self.shown_ms) >= REST_MS;
+        let silent = typing.began.is_some_and(|(_, shown)| shown == self.shown);
+        let swallowed = self.reader.in_string() || !self.screen.is_ground();
+        if typing.signs > 0 && silent && !line.at_prompt && !swallowed {
+            let began = typing.began.map_or(since, |(began, _)| began);
+            return match at_ms.saturating_sub(began) >= HOLD_MS {
+                true => self.passed(at_ms, true),
+                false => Next::Wait(began.saturating_add(HOLD_MS)),
+            };
+        }
+        if typing.signs > 0 && !line.at_prompt && is_stars(&line.text) {
+            return self.passed(at_ms, true);
+        }
+        let nothing = typing.keys.is_empty() && line.text.trim().is_empty();
+        let certain = match typed {
+            Some(_) if typing.keys.is_empty() => rested || nothing && answered && !typing.brought && line.known,
+            Some(_) if !typing.typed.was_pasted() => line.as_typed && !silent,
+            Some(_) | None => rested,
+        };
+        match certain || late {
+            true if nothing && (certain || !typing.brought) => self.passed(at_ms, false),
+            true => Next::Ask(self.line(line, !certain)),
+            false => {
+                let end = since.saturating_add(HOLD_MS);
+                let rest = self.shown_ms.saturating_add(REST_MS);
+                Next::Wait(if answered && rest > at_ms { end.min(rest) } else { end })
+            }
+        }
+    }
+
+    fn line(&self, line: command::Line, undecided: bool) -> Line {
+        let place = place(&line.place);
+        let whole = line.text.trim_end();
+        let text = whole.replace("\\\n", "");
+        Line {
+            several: whole.contains('\n'),
+            undecided: undecided || self.typing.too_long || (place != "repl" && names_another(&text)),
+            text,
+            place,
+            at_prompt: line.at_prompt,
+            prompt: line.prompt,
+            unshown: false,
+        }
+    }
+
+    /// The last line of a paste so far. An editor shows none of it before its
+    /// end; should none read it, each line of it is run.
+    fn pasted(&self, line: &command::Line) -> Line {
+        let pasted = self.typing.keys.get(self.typing.paste..).unwrap_or_default();
+        let last = pasted.rsplit(|byte| matches!(byte, b'\r' | b'\n')).next();
+        Line {
+            text: String::from_utf8_lossy(last.unwrap_or_default()).trim_end().to_owned(),
+            place: place(&line.place),
+            undecided: self.typing.too_long,
+            several: true,
+            at_prompt: line.at_prompt,
+            prompt: line.prompt.clone(),
+            unshown: true,
+        }
+    }
+
+    /// The Enter that was asked about goes on. `enter` is it.
+    pub fn sent(&mut self, at_ms: u64, enter: u8) {
+        let told = self.typing.typed.is_pasting() && self.screen.is_told_of_pastes();
+        if told || enter == 0x04 {
+            self.held = None;
+            return self.press(at_ms, &[enter]);
+        }
+        self.send(at_ms, enter, false);
+    }
+
+    /// One that nobody is asked about.
+    fn passed(&mut self, at_ms: u64, hidden: bool) -> Next {
+        self.send(at_ms, b'\r', hidden);
+        Next::Pass(1)
+    }
+
+    fn send(&mut self, at_ms: u64, enter: u8, hidden: bool) {
+        self.held = None;
+        self.scanner = Scanner::default();
+        let at_prompt = self.reader.line(&self.terminal, None).known;
+        let mut typing = std::mem::take(&mut self.typing);
+        let nothing_shown = typing.signs > 0 && typing.began.is_some_and(|(_, shown)| shown == self.shown);
+        self.unshown = None;
+        match hidden || nothing_shown {
+            // What runs at a prompt is looked for in what comes of it.
+            true if at_prompt && typing.typed.text().is_some() => {
+                let typed = typing.typed.text().unwrap_or_default();
+                self.unshown = Some(Unshown {
+                    typed,
+                    after: String::new(),
+                });
+            }
+            true => {
+                let bytes = typing.keys.len().saturating_add(1);
+                self.reader
+                    .typed(at_ms, Keys::Hidden { bytes, ends: true }, &self.terminal);
+            }
+            false => {
+                typing.keys.push(b'\r');
+                self.reader.typed(at_ms, Keys::Clear(&typing.keys), &self.terminal);
+            }
+        }
+        self.typing.last = self.shown;
+        self.typing.brought = !matches!(enter, b'\r' | b'\n');
+    }
+
+    /// The Enter that was asked about is kept back, and its line taken back by
+    /// the keys that this answers with (^U, or ^C behind several lines): none
+    /// where that would not be understood.
+    pub fn kept(&mut self, at_ms: u64, line: &Line) -> &'static [u8] {
+        self.held = None;
+        if !line.at_prompt {
+            return b"";
+        }
+        let pasting = self.typing.typed.is_pasting();
+        let mut keys = std::mem::take(&mut self.typing).keys;
+        // ^U takes back one line; what has several is given up as a whole.
+        let sent: &'static [u8] = match (pasting, line.several) {
+            (true, _) => b"\x1b[201~\x03",
+            (false, true) => b"\x03",
+            (false, false) => b"\x15",
+        };
+        keys.extend(sent.last());
+        self.reader.typed(at_ms, Keys::Clear(&keys), &self.terminal);
+        self.typing.last = self.shown;
+        self.typing.brought = true;
+        self.scanner = Scanner::default();
+        self.taken_back = Some((at_ms, self.shown));
+        sent
+    }
+
+    /// The line of an Enter that was kept back, once it stands at a prompt.
+    pub fn came_to_prompt(&mut self, at_ms: u64) -> Option<Line> {
+        let typed = self.typing.typed.text();
+        let line = self.reader.line(&self.terminal, typed.as_deref());
+        let rested = at_ms.saturating_sub(self.shown_ms) >= REST_MS;
+        (line.at_prompt && rested && !self.screen.is_alternate()).then(|| self.line(line, false))
+    }
+
+    /// When that is to be looked at again, in session ms.
+    pub fn rests_at(&self) -> u64 {
+        self.shown_ms.saturating_add(REST_MS)
+    }
+
+    /// Whether a line that was taken back is gone from the screen, as far as
+    /// it ever will be; if not, when to ask again, in session ms.
+    ///
+    /// # Errors
+    /// That time.
+    pub fn is_taken_back(&mut self, at_ms: u64) -> Result<(), u64> {
+        let Some((since, shown)) = self.taken_back else {
+            return Ok(());
+        };
+        let end = since.saturating_add(HOLD_MS);
+        let rest = self.shown_ms.saturating_add(REST_MS);
+        let answered = self.shown > shown;
+        if at_ms >= end || answered && at_ms >= rest {
+            self.taken_back = None;
+            return Ok(());
+        }
+        Err(if answered { end.min(rest) } else { end })
+    }
+}
+
+impl Unshown {
+    /// Takes output; whether the first row of it shows the line, once that row is whole.
+    fn row(&mut self, output: &str) -> Option<bool> {
+        let room = LINE_BYTES_MAX.saturating_sub(self.after.len());
+        self.after
+            .push_str(output.get(..output.floor_char_boundary(room)).unwrap_or_default());
+        let row = match self.after.split_once('\n') {
+            Some((row, _)) => row,
+            None if self.after.len().saturating_add(4) >= LINE_BYTES_MAX => self.after.as_str(),
+            None => return None,
+        };
+        // Drawn with colours, or more than once, it is still all there in its order.
+        let mut shown = row.chars();
+        let signs = self.typed.chars().filter(char::is_ascii_graphic);
+        Some(signs.into_iter().all(|sign| shown.any(|other| other == sign)))
+    }
+}
+
+fn clamp(cols: u32, rows: u32) -> (usize, usize) {
+    (cols.clamp(1, COLS_MAX) as usize, rows.clamp(1, ROWS_MAX) as usize)
+}
+
+fn place(context: &Context) -> &'static str {
+    match context {
+        Context::Shell => "shell",
+        Context::Nested => "nested",
+        Context::Elevated => "elevated",
+        Context::Repl(_) => "repl",
+        Context::Pane => "pane",
+        Context::Program => "program",
+    }
+}
+
+/// One sign for each key, as some programs show for a password.
+fn is_stars(text: &str) -> bool {
+    let tail = text.rsplit([' ', ':']).next().unwrap_or_default();
+    !tail.is_empty() && tail.chars().all(|sign| matches!(sign, '*' | '•' | '●'))
+}
+
+/// Whether a shell puts another line in this one's place before it runs it:
+/// `!!`, `!$`, `^old^new` (bash, HISTORY EXPANSION; zsh's is the same).
+fn names_another(text: &str) -> bool {
+    if text.starts_with('^') {
+        return true;
+    }
+    let mut signs = text.chars().peekable();
+    let (mut quoted, mut before) = (false, ' ');
+    while let Some(sign) = signs.next() {
+        match sign {
+            '\\' if !quoted => drop(signs.next()),
+            '\'' => quoted = !quoted,
+            '!' if !quoted && !matches!(before, '$' | '{') => {
+                let plain = |next: &char| next.is_whitespace() || matches!(next, '=' | '(' | '"' | ';' | '&' | '|');
+                if signs.peek().is_some_and(|next| !plain(next)) {
+                    return true;
+                }
+            }
+            _ => {}
+        }
+        before = sign;
+    }
+    false
+}
+
+/// UTF-8 with replacement characters; a character torn between two pieces is put together again.
+fn decode(torn: &mut Vec<u8>, bytes: &[u8]) -> String {
+    let mut all = std::mem::take(torn);
+    all.extend_from_slice(bytes);
+    let mut text = String::with_capacity(all.len());
+    let mut chunks = all.utf8_chunks().peekable();
+    while let Some(chunk) = chunks.next() {
+        text.push_str(chunk.valid());
+        let invalid = chunk.invalid();
+        let unfinished = std::str::from_utf8(invalid).is_err_and(|error| error.error_len().is_none());
+        match chunks.peek().is_none() && unfinished {
+            true => torn.extend_from_slice(invalid),
+            false if invalid.is_empty() => {}
+            false => text.push('\u{fffd}'),
+        }
+    }
+    text
+}

@@ -1,0 +1,79 @@
+//! What somebody did for the first time in a session, as far as the index
+//! remembers: labels and programs of commands that no earlier recording of the
+//! same identity has.
+
+use std::collections::BTreeSet;
+
+use sqlx::Row as _;
+
+use super::{Index, SearchError, facets};
+use crate::kernel::id::SessionId;
+
+/// Different labels and programs of one session that are looked at.
+const FACETS_MAX: usize = 1_000;
+
+/// What was done for the first time.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Firsts {
+    /// How many earlier recordings of the identity the index holds: with few
+    /// of them nearly everything is a first.
+    pub earlier: u64,
+    pub labels: Vec<String>,
+    pub programs: Vec<String>,
+}
+
+impl Index {
+    /// What a session did for the first time; nothing if it is not in the index.
+    ///
+    /// # Errors
+    /// The file's.
+    pub async fn firsts(&self, session: SessionId) -> Result<Firsts, SearchError> {
+        let mut on = self.reader.acquire().await?;
+        let found = sqlx::query("SELECT identity, opened_ms, first, last FROM recording WHERE session = $1")
+            .bind(session.to_string())
+            .fetch_optional(&mut *on)
+            .await?;
+        let Some(found) = found else {
+            return Ok(Firsts::default());
+        };
+        let (identity, opened_ms): (String, i64) = (found.try_get(0)?, found.try_get(1)?);
+        let (first, last): (i64, i64) = (found.try_get(2)?, found.try_get(3)?);
+        let earlier: i64 = sqlx::query("SELECT count(*) FROM recording WHERE identity = $1 AND opened_ms < $2")
+            .bind(&identity)
+            .bind(opened_ms)
+            .fetch_one(&mut *on)
+            .await?
+            .try_get(0)?;
+        let rows = sqlx::query("SELECT DISTINCT facets FROM entry WHERE id >= $1 AND id < $2 AND kind <> 'screen'")
+            .bind(first)
+            .bind(last)
+            .fetch_all(&mut *on)
+            .await?;
+        let mut used = BTreeSet::new();
+        for row in &rows {
+            let facets: &str = row.try_get(0)?;
+            let some = facets.split(' ').filter(|facet| facet.starts_with(['l', 'p']));
+            used.extend(some.map(str::to_owned));
+        }
+        let mut firsts = Firsts {
+            earlier: u64::try_from(earlier).unwrap_or(0),
+            ..Firsts::default()
+        };
+        for facet in used.into_iter().take(FACETS_MAX) {
+            let before = sqlx::query(
+                "SELECT 1 FROM words CROSS JOIN entry e ON e.id = words.rowid CROSS JOIN recording r ON r.id = e.recording
+                 WHERE words MATCH $1 AND r.opened_ms < $2 ORDER BY words.rowid LIMIT 1",
+            )
+            .bind(format!("facets : (\"{}\" AND \"{facet}\")", facets::user(&identity)))
+            .bind(opened_ms)
+            .fetch_optional(&mut *on)
+            .await?;
+            match (before, facets::name(&facet)) {
+                (None, Some(('l', name))) => firsts.labels.push(name),
+                (None, Some((_, name))) => firsts.programs.push(name),
+                (None, None) | (Some(_), _) => {}
+            }
+        }
+        Ok(firsts)
+    }
+}

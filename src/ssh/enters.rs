@@ -1,0 +1,614 @@
+//! Puts each line of a terminal before policy at its Enter, where a rule could
+//! have something to say to it. Bytes behind a held Enter wait here, and then
+//! in the lane, whose sender is held back: nothing is dropped.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use portcullis_recording::Event;
+use portcullis_recording::event::Direction;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use super::approval::{Approved, Waiting, Wanted};
+use super::channel::{Channel, Down, Up, count};
+use super::lane::{Entry, Stream};
+use super::opening::NotOpened;
+use super::session::Live;
+use crate::kernel::enter::{Answer, Holder, Line, Next, Reason};
+use crate::kernel::policy::obligations::{Obligations, OnHidden};
+use crate::kernel::policy::{Denial, Permit};
+use crate::kernel::request::{self, Request};
+use crate::kernel::session::EndReason;
+
+/// How long a refused line may take to come to a prompt, where it can be taken back, in ms.
+const PROMPT_WAIT_MS: u64 = 5_000;
+/// Bytes that wait here behind a held Enter; more wait in the lane.
+const HELD_BYTES_MAX: usize = 64 * 1024;
+/// What ends a paste (xterm, bracketed paste).
+const PASTE_ENDS: &[u8] = b"\x1b[201~";
+
+/// Holds the Enters of one terminal. The pump of either direction uses it.
+pub struct Guard {
+    holder: Mutex<Holder>,
+    /// Policy is asked about each line.
+    asks: bool,
+    /// What comes of lines that the terminal did not show, and by which rule.
+    hidden: Option<(OnHidden, String)>,
+}
+
+impl Guard {
+    fn holder(&self) -> MutexGuard<'_, Holder> {
+        self.holder.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A program was permitted on a terminal: whether its Enters are held.
+pub fn begin(live: &Live, channel: &Channel, permit: &Permit) {
+    if !channel.is_terminal() {
+        return;
+    }
+    let asks = live.asks_about_commands();
+    let hidden = permit.obligations().hidden_command;
+    if !asks && hidden.is_none() {
+        return;
+    }
+    let (cols, rows) = *channel.size.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(holder) = Holder::new(cols, rows) else {
+        let why = "its terminal cannot be read, and a rule is about what is typed there";
+        return live.control.end_now(EndReason::Protocol(why.to_owned()));
+    };
+    channel.guard.get_or_init(|| Guard {
+        holder: Mutex::new(holder),
+        asks,
+        hidden: hidden.map(|hidden| (hidden, permit.rule().to_owned())),
+    });
+}
+
+/// Output of the target, which may be what an Enter waits for.
+pub fn saw(live: &Live, channel: &Channel, batch: &[Entry<Down>]) {
+    let Some(guard) = channel.guard.get() else { return };
+    let at_ms = live.recorder.at_ms();
+    let mut holder = guard.holder();
+    for entry in batch {
+        match entry {
+            Entry::Data {
+                stream: Stream::Main,
+                bytes,
+            } => holder.shown(at_ms, bytes),
+            Entry::Data {
+                stream: Stream::Stderr, ..
+            }
+            | Entry::Control(_) => {}
+        }
+    }
+    let ran_hidden = holder.ran_hidden();
+    drop(holder);
+    channel.guard_moved.notify_one();
+    if let Some((comes, rule)) = guard.hidden.as_ref().filter(|_| ran_hidden) {
+        ran(live, channel, *comes, rule);
+    }
+}
+
+/// Lines were run that the terminal did not show.
+fn ran(live: &Live, channel: &Channel, comes: OnHidden, rule: &str) {
+    let text = format!("lines were run that the terminal did not show; rule {rule} is about that");
+    live.record(channel.number, Event::Marker { text: text.into() });
+    live.gate.notify(serde_json::json!({
+        "session": live.id, "identity": live.admitted.identity(), "destination": live.admitted.destination(),
+        "action": "hidden_command", "allowed": comes == OnHidden::Notice, "rule": rule,
+    }));
+    match comes {
+        OnHidden::Notice => {
+            let text = "commands that the terminal does not show are told to others".to_owned();
+            tell(live, channel, Down::Notice(text));
+        }
+        OnHidden::End => live.control.end_now(EndReason::HiddenCommand(rule.to_owned())),
+    }
+}
+
+/// An Enter that policy was asked about, and that has not gone on.
+struct Held {
+    key: u8,
+    line: Line,
+    rule: String,
+    obligations: Obligations,
+}
+
+/// What the first waiting bytes wait for.
+#[derive(Default)]
+enum Phase {
+    /// Their own Enter.
+    #[default]
+    Open,
+    /// A refused line to come to a prompt, before it can be taken back; by then.
+    Refused(String, u64),
+    /// A refused line to go from the screen, before this is told.
+    TakingBack(String),
+    /// A reason, typed here.
+    Asking(Held, Reason),
+    /// Somebody's yes.
+    Waiting(Held, Wait),
+}
+
+/// Somebody is asked. Dropped, the request is taken back.
+struct Wait {
+    task: JoinHandle<()>,
+    answer: oneshot::Receiver<Result<Approved, NotOpened>>,
+}
+
+impl Drop for Wait {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Until when nothing goes on, unless something comes meanwhile.
+#[derive(Clone, Copy)]
+enum Until {
+    /// In session ms.
+    Ms(u64),
+    Moved,
+}
+
+/// What a pump holds back of one channel.
+#[derive(Default)]
+pub struct Enters {
+    queue: VecDeque<Entry<Up>>,
+    bytes: usize,
+    phase: Phase,
+    /// The rest of a paste is dropped: so much of its end was seen.
+    dropping: Option<usize>,
+    until: Option<Until>,
+}
+
+impl Enters {
+    /// Bytes that have not gone on.
+    pub fn held(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether more may be taken out of the lane.
+    pub fn has_room(&self) -> bool {
+        self.bytes < HELD_BYTES_MAX
+    }
+
+    /// Resolves when what waits is to be looked at again; never while nothing does.
+    pub async fn due(&self, live: &Live, channel: &Channel) {
+        match self.until {
+            None => std::future::pending().await,
+            Some(Until::Moved) => channel.guard_moved.notified().await,
+            Some(Until::Ms(until)) => {
+                let left = Duration::from_millis(until.saturating_sub(live.recorder.at_ms()));
+                // Whichever comes first.
+                tokio::time::timeout(left, channel.guard_moved.notified()).await.ok();
+            }
+        }
+    }
+
+    /// Leaves in `batch`, which is not recorded yet, what goes on now. Whether
+    /// anything may go on at all.
+    pub fn sift(&mut self, live: &Arc<Live>, channel: &Arc<Channel>, batch: &mut Vec<Entry<Up>>) -> bool {
+        let Some(guard) = channel.guard.get() else {
+            return true;
+        };
+        for entry in batch.drain(..) {
+            self.bytes += data_bytes(&entry);
+            self.queue.push_back(entry);
+        }
+        self.until = None;
+        while self.until.is_none() && !channel.stop.fired() {
+            let more = match std::mem::take(&mut self.phase) {
+                Phase::Open => self.open(live, channel, guard, batch),
+                Phase::Refused(said, until) => self.refused(live, guard, batch, (said, until)),
+                Phase::TakingBack(said) => self.taking_back(live, channel, guard, said),
+                Phase::Asking(held, reason) => self.asking(live, channel, guard, batch, (held, reason)),
+                Phase::Waiting(held, wait) => self.waiting(live, channel, guard, batch, (held, wait)),
+            };
+            if !more {
+                break;
+            }
+        }
+        !live.control.stop.fired()
+    }
+
+    /// Passes the first entry on, or a part of it; whether there may be more to do.
+    fn open(&mut self, live: &Arc<Live>, channel: &Arc<Channel>, guard: &Guard, batch: &mut Vec<Entry<Up>>) -> bool {
+        let Some(first) = self.queue.front_mut() else {
+            return false;
+        };
+        let Entry::Data { stream, bytes } = first else {
+            if let Entry::Control(Up::WindowChange { cols, rows, .. }) = first {
+                guard.holder().resize(*cols, *rows);
+            }
+            batch.extend(self.queue.pop_front());
+            return true;
+        };
+        if bytes.is_empty() {
+            self.queue.pop_front();
+            return true;
+        }
+        if let Some(seen) = self.dropping {
+            let (dropped, seen) = paste_end(bytes, seen);
+            self.dropping = seen;
+            bytes.advance(dropped);
+            self.withhold(live, channel, dropped, "the rest of a refused paste");
+            return true;
+        }
+        let at_ms = live.recorder.at_ms();
+        let next = guard.holder().next(at_ms, bytes);
+        match next {
+            Next::Pass(keys) => {
+                let (stream, bytes) = (*stream, bytes.split_to(keys.min(bytes.len())));
+                self.bytes = self.bytes.saturating_sub(bytes.len());
+                batch.push(Entry::Data { stream, bytes });
+            }
+            Next::Wait(until) => self.until = Some(Until::Ms(until)),
+            Next::Ask(line) => {
+                let key = bytes.get_u8();
+                self.ask(live, channel, guard, batch, (line, key));
+            }
+        }
+        true
+    }
+
+    fn ask(
+        &mut self,
+        live: &Arc<Live>,
+        channel: &Arc<Channel>,
+        guard: &Guard,
+        batch: &mut Vec<Entry<Up>>,
+        (line, key): (Line, u8),
+    ) {
+        let held = |rule: &str, obligations: &Obligations| Held {
+            key,
+            line: line.clone(),
+            rule: rule.to_owned(),
+            obligations: obligations.clone(),
+        };
+        if !guard.asks {
+            return self.goes_on(live, guard, batch, &held("", &Obligations::default()));
+        }
+        let asked = Request::Command(request::Line {
+            text: line.text.clone(),
+            place: line.place,
+            undecided: line.undecided,
+        });
+        // What is not shown yet is not written down.
+        let (detail, want) = match (line.unshown, line.undecided) {
+            (true, _) => ("", "a line of a paste"),
+            (false, true) => (line.text.as_str(), "undecided"),
+            (false, false) => (line.text.as_str(), line.place),
+        };
+        match live.decide(channel.number, asked, detail.as_bytes(), want) {
+            Err(denial) => self.refuse(
+                live,
+                channel,
+                guard,
+                batch,
+                (&held(&denial.rule, &Obligations::default()), &denial),
+            ),
+            // The whole of it is asked about at its own Enter.
+            Ok(permit) if line.unshown => self.goes_on(live, guard, batch, &held(permit.rule(), permit.obligations())),
+            Ok(permit) => {
+                let policies = live.gate.policies();
+                let rule = policies.demanding(permit.rules()).unwrap_or(permit.rule());
+                let held = held(rule, permit.obligations());
+                for notice in &held.obligations.notice {
+                    tell(live, channel, Down::Told(format!("\r\nportcullis: {notice}")));
+                }
+                self.demand(live, channel, guard, batch, held);
+            }
+        }
+    }
+
+    /// What a yes still demands, one thing after the other.
+    fn demand(
+        &mut self,
+        live: &Arc<Live>,
+        channel: &Arc<Channel>,
+        guard: &Guard,
+        batch: &mut Vec<Entry<Up>>,
+        mut held: Held,
+    ) {
+        if let Some(asked) = held.obligations.reason.pop_first() {
+            let text = format!("\r\nportcullis: {asked} (Enter sends it, ^C takes the command back)\r\nreason: ");
+            tell(live, channel, Down::Told(text));
+            self.phase = Phase::Asking(held, Reason::default());
+        } else if held.obligations.asks() {
+            let wait = wait_for(live, channel, &held);
+            self.phase = Phase::Waiting(held, wait);
+        } else {
+            self.goes_on(live, guard, batch, &held);
+        }
+    }
+
+    fn goes_on(&mut self, live: &Live, guard: &Guard, batch: &mut Vec<Entry<Up>>, held: &Held) {
+        guard.holder().sent(live.recorder.at_ms(), held.key);
+        self.bytes = self.bytes.saturating_sub(1);
+        batch.push(Entry::Data {
+            stream: Stream::Main,
+            bytes: Bytes::copy_from_slice(&[held.key]),
+        });
+    }
+
+    /// Keeps the Enter back. Its line is taken back at a prompt; where that
+    /// would not be understood, or a rule says so, the session ends.
+    fn refuse(
+        &mut self,
+        live: &Live,
+        channel: &Channel,
+        guard: &Guard,
+        batch: &mut Vec<Entry<Up>>,
+        (held, denial): (&Held, &Denial),
+    ) {
+        let said = format!("refused by rule {}: {}", denial.rule, denial.sentence);
+        self.withhold(live, channel, 1, &denial.rule);
+        if denial.end {
+            return live.control.end_now(EndReason::Command(said));
+        }
+        self.dropping = held.line.unshown.then_some(0);
+        if held.line.at_prompt {
+            return self.clear(live, guard, batch, (&held.line, &said));
+        }
+        let until = live.recorder.at_ms().saturating_add(PROMPT_WAIT_MS);
+        self.phase = Phase::Refused(said, until);
+    }
+
+    /// A line that was typed ahead comes to the prompt of who would have run
+    /// it; one that nobody takes back ends the session.
+    fn refused(
+        &mut self,
+        live: &Live,
+        guard: &Guard,
+        batch: &mut Vec<Entry<Up>>,
+        (said, until): (String, u64),
+    ) -> bool {
+        let at_ms = live.recorder.at_ms();
+        let (came, rests_at) = {
+            let mut holder = guard.holder();
+            (holder.came_to_prompt(at_ms), holder.rests_at())
+        };
+        if let Some(came) = came {
+            self.clear(live, guard, batch, (&came, &said));
+        } else if at_ms >= until {
+            let why = format!("{said}; no prompt is known there, where the line could be taken back");
+            live.control.end_now(EndReason::Command(why));
+        } else {
+            self.until = Some(Until::Ms(if rests_at > at_ms { rests_at.min(until) } else { until }));
+            self.phase = Phase::Refused(said, until);
+        }
+        true
+    }
+
+    /// Takes a line back at its prompt.
+    fn clear(&mut self, live: &Live, guard: &Guard, batch: &mut Vec<Entry<Up>>, (line, said): (&Line, &str)) {
+        let keys = guard.holder().kept(live.recorder.at_ms(), line);
+        batch.push(Entry::Control(Up::Keys(keys)));
+        let prompt = &line.prompt;
+        self.phase = Phase::TakingBack(format!("\r\nportcullis: {said}\r\n{prompt}"));
+    }
+
+    fn taking_back(&mut self, live: &Live, channel: &Channel, guard: &Guard, said: String) -> bool {
+        match guard.holder().is_taken_back(live.recorder.at_ms()) {
+            Ok(()) => tell(live, channel, Down::Told(said)),
+            Err(until) => {
+                self.until = Some(Until::Ms(until));
+                self.phase = Phase::TakingBack(said);
+            }
+        }
+        true
+    }
+
+    /// Keys typed here are the reason's.
+    fn asking(
+        &mut self,
+        live: &Arc<Live>,
+        channel: &Arc<Channel>,
+        guard: &Guard,
+        batch: &mut Vec<Entry<Up>>,
+        (held, mut reason): (Held, Reason),
+    ) -> bool {
+        let Some(Entry::Data { bytes, .. }) = self.queue.front_mut() else {
+            let passes = self.pass_resize(guard, batch);
+            self.phase = Phase::Asking(held, reason);
+            return passes;
+        };
+        let (taken, echo, answer) = reason.typed(bytes);
+        bytes.advance(taken.min(bytes.len()));
+        if bytes.is_empty() {
+            self.queue.pop_front();
+        }
+        self.withhold(live, channel, taken, "a reason, typed at the gate");
+        if !echo.is_empty() {
+            tell(live, channel, Down::Told(echo));
+        }
+        match answer {
+            Answer::More => self.phase = Phase::Asking(held, reason),
+            Answer::Given(text) => {
+                let text = format!("reason for the command, asked for by rule {}: {text}", held.rule);
+                live.record(channel.number, Event::Marker { text: text.into() });
+                self.demand(live, channel, guard, batch, held);
+            }
+            Answer::Refused => self.take_back(live, channel, guard, batch, (&held, "no reason was given")),
+        }
+        true
+    }
+
+    /// Whether the answer is there; ^C takes the question back.
+    fn waiting(
+        &mut self,
+        live: &Arc<Live>,
+        channel: &Arc<Channel>,
+        guard: &Guard,
+        batch: &mut Vec<Entry<Up>>,
+        (held, mut wait): (Held, Wait),
+    ) -> bool {
+        if self.drop_to_cancel(live, channel) {
+            self.take_back(live, channel, guard, batch, (&held, "you took it back"));
+            return true;
+        }
+        match wait.answer.try_recv() {
+            Ok(Ok(approved)) => {
+                let text = approved.sentence("command");
+                live.record(channel.number, Event::Marker { text: text.into() });
+                self.goes_on(live, guard, batch, &held);
+            }
+            Ok(Err(why)) => self.take_back(live, channel, guard, batch, (&held, &why.sentence)),
+            Err(oneshot::error::TryRecvError::Closed) => {
+                self.take_back(live, channel, guard, batch, (&held, "nobody could be asked"));
+            }
+            Err(oneshot::error::TryRecvError::Empty) => {
+                self.until = Some(Until::Moved);
+                self.phase = Phase::Waiting(held, wait);
+            }
+        }
+        true
+    }
+
+    /// A yes whose demand was not met.
+    fn take_back(
+        &mut self,
+        live: &Live,
+        channel: &Channel,
+        guard: &Guard,
+        batch: &mut Vec<Entry<Up>>,
+        (held, why): (&Held, &str),
+    ) {
+        live.record(
+            channel.number,
+            Event::Decision {
+                action: "command".into(),
+                allowed: false,
+                rule: held.rule.as_str().into(),
+                code: "demand_not_met".into(),
+            },
+        );
+        let denial = Denial {
+            rule: held.rule.clone(),
+            code: "demand_not_met",
+            sentence: why.to_owned(),
+            notify: false,
+            end: false,
+        };
+        self.refuse(live, channel, guard, batch, (held, &denial));
+    }
+
+    /// The first entry, if it is a new size: it need not wait for anything.
+    fn pass_resize(&mut self, guard: &Guard, batch: &mut Vec<Entry<Up>>) -> bool {
+        let Some(Entry::Control(Up::WindowChange { cols, rows, .. })) = self.queue.front() else {
+            self.until = Some(Until::Moved);
+            return true;
+        };
+        guard.holder().resize(*cols, *rows);
+        batch.extend(self.queue.pop_front());
+        true
+    }
+
+    /// What was typed before a ^C and the ^C itself go nowhere; whether there is one.
+    fn drop_to_cancel(&mut self, live: &Live, channel: &Channel) -> bool {
+        let cancels = |entry: &Entry<Up>| matches!(entry, Entry::Data { bytes, .. } if bytes.contains(&0x03));
+        let Some(at) = self.queue.iter().position(cancels) else {
+            return false;
+        };
+        let before: usize = self.queue.drain(..at).map(|entry| data_bytes(&entry)).sum();
+        let mut dropped = before;
+        if let Some(Entry::Data { bytes, .. }) = self.queue.front_mut() {
+            let upto = bytes.iter().position(|byte| *byte == 0x03).map_or(0, |at| at + 1);
+            bytes.advance(upto);
+            dropped += upto;
+        }
+        self.withhold(live, channel, dropped, "typed before a command was taken back");
+        true
+    }
+
+    /// Books bytes that stay here.
+    fn withhold(&mut self, live: &Live, channel: &Channel, bytes: usize, why: &str) {
+        self.bytes = self.bytes.saturating_sub(bytes);
+        if bytes == 0 {
+            return;
+        }
+        let event = Event::Withheld {
+            direction: Direction::ToTarget,
+            bytes: bytes as u64,
+            why: why.into(),
+        };
+        let counter = match live.record(channel.number, event) {
+            true => &channel.account.withheld,
+            false => &channel.account.undelivered_up,
+        };
+        count(counter, bytes);
+    }
+}
+
+/// Asks for somebody's yes to a command, in a task of its own.
+fn wait_for(live: &Arc<Live>, channel: &Arc<Channel>, held: &Held) -> Wait {
+    let (give, answer) = oneshot::channel();
+    let (live, channel) = (live.clone(), channel.clone());
+    let (obligations, command) = (held.obligations.clone(), held.line.text.clone());
+    let task = tokio::spawn(async move {
+        let answered = async {
+            let policies = live.gate.policies();
+            let wanted = Wanted {
+                facts: live.facts(),
+                sponsor: live.sponsor.as_deref(),
+                policies: &policies,
+                obligations: &obligations,
+                command: Some(command),
+            };
+            let waiting = Waiting::ask(&live.gate, &live.admitted, wanted).await?;
+            let text = format!("\r\nportcullis: {} (^C takes the command back)", waiting.sentence());
+            tell(&live, &channel, Down::Told(text));
+            waiting.wait().await
+        };
+        give.send(answered.await).ok();
+        channel.guard_moved.notify_one();
+    });
+    Wait { task, answer }
+}
+
+/// Words of ours, in order with what the target says.
+fn tell(live: &Live, channel: &Channel, said: Down) {
+    if channel.down.control(said).is_err() {
+        channel.overran(&live.control);
+    }
+}
+
+/// How many of these bytes belong to a paste whose end was seen so far, and how
+/// far its end is seen then; none: it is over.
+fn paste_end(bytes: &[u8], seen: usize) -> (usize, Option<usize>) {
+    let mut seen = seen;
+    for (at, byte) in bytes.iter().enumerate() {
+        seen = match PASTE_ENDS.get(seen) == Some(byte) {
+            true => seen + 1,
+            false => usize::from(PASTE_ENDS.first() == Some(byte)),
+        };
+        if seen == PASTE_ENDS.len() {
+            return (at + 1, None);
+        }
+    }
+    (bytes.len(), Some(seen))
+}
+
+fn data_bytes(entry: &Entry<Up>) -> usize {
+    match entry {
+        Entry::Data { bytes, .. } => bytes.len(),
+        Entry::Control(_) => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_paste_is_found_wherever_it_is_torn() {
+        assert_eq!(paste_end(b"a\x1b[201~b", 0), (7, None));
+        let (_, seen) = paste_end(b"a\x1b[2", 0);
+        assert_eq!(paste_end(b"01~b", seen.unwrap()), (3, None));
+        assert_eq!(paste_end(b"\x1b\x1b[201~", 0), (7, None));
+        assert_eq!(paste_end(b"x", 3), (1, Some(0)));
+    }
+}
