@@ -26,6 +26,7 @@ mod tests;
 #[cfg(test)]
 mod tests_evasion;
 mod watch;
+mod work;
 
 pub use keys::{Keys, Pressed, Typed};
 pub use live::Line;

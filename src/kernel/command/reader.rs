@@ -11,6 +11,7 @@ use super::hook::Hook;
 use super::keys::{Keys, Pressed, Typed};
 use super::prompt::{self, Prompt, Prompts};
 use super::watch::Watch;
+use super::work::Work;
 use super::{COMMAND_BYTES_MAX, Command, Confidence, Context, Finding, Source};
 
 /// Lines sent and not yet seen on the screen; the oldest is given up past it.
@@ -90,6 +91,7 @@ pub struct Reader {
     /// Whether the hooked shell runs a command; not known before it said so.
     pub(super) running: Option<bool>,
     findings: Vec<Finding>,
+    work: Work,
 }
 
 impl Reader {
@@ -149,6 +151,7 @@ impl Reader {
     /// Feeds output to the terminal and reads what it does there.
     pub fn shown(&mut self, at_ms: u64, output: &str, terminal: &mut Terminal) {
         let mut start = 0;
+        self.work.earn(output.len());
         self.shown = self.shown.saturating_add(1);
         if std::mem::take(&mut self.unclosed) {
             self.feed("\u{18}", terminal);
@@ -313,6 +316,19 @@ impl Reader {
     /// Whether a line was sent and not seen yet, or not to its end.
     pub(super) fn waits(&self) -> bool {
         !self.sent.is_empty() || self.growing.is_some()
+    }
+
+    /// Whether a line that is left may be held against those that were sent;
+    /// they are given up if not.
+    pub(super) fn affords(&mut self, line: &Logical, terminal: &Terminal) -> bool {
+        let cells = (line.bottom + 1).saturating_sub(line.top) * terminal.size().0;
+        let looks = self.sent.len().min(ABREAST_MAX) + 1;
+        let affords = self.work.spend(cells.saturating_mul(looks));
+        if !affords {
+            self.growing = None;
+            self.give_up_all();
+        }
+        affords
     }
 
     /// Output moved the cursor to the next row.

@@ -500,6 +500,30 @@ fn a_line_that_the_history_did_not_take() {
 }
 
 #[test]
+fn output_that_makes_looks_long_costs_its_own_lines() {
+    let mut person = Person::new(500, 200);
+    person.shows("root@db1:~# ").runs("id", "root@db1:~# ");
+    // One line over the whole screen, in which the cursor goes down and up.
+    for at in 0..64 {
+        person.presses_at_once(&format!("cmd {at}\r"));
+    }
+    person.shows(&"x".repeat(500 * 199));
+    assert!(person.reader.waits());
+    let moves = "\x1b[H\x1b[B".repeat(500);
+    person.shows(&moves);
+    assert!(!person.reader.waits());
+    // What is usual goes on behind it.
+    person
+        .shows("\x1b[2J\x1b[Hroot@db1:~# ")
+        .runs("pwd", "/root\r\nroot@db1:~# ");
+    let texts = person.texts();
+    assert_eq!(
+        (texts.first().unwrap().as_str(), texts.last().unwrap().as_str()),
+        ("id", "pwd")
+    );
+}
+
+#[test]
 fn nothing_grows_without_end() {
     let mut person = shell();
     for _ in 0..10_000 {

@@ -64,9 +64,10 @@ impl Observer for Watch<'_> {
         if (leaves || moves) && self.reader.waits() {
             self.reader.look_at_screen(terminal);
             let line = grid::at(terminal, cursor.row, returned.unwrap_or(cursor));
-            match leaves {
-                true => self.reader.left(&line, terminal),
-                false => self.left = Some((cursor.row, line)),
+            match (self.reader.affords(&line, terminal), leaves) {
+                (true, true) => self.reader.left(&line, terminal),
+                (true, false) => self.left = Some((cursor.row, line)),
+                (false, _) => {}
             }
         }
         if let Function::Su(rows) = function {
