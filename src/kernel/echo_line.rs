@@ -196,15 +196,17 @@ impl Line {
         let longest = to.min(self.shown.saturating_add(AHEAD_MAX));
         let stands = |end: &usize| {
             let text = self.letters.get(context..*end).unwrap_or_default();
-            screen
-                .behind(text, self.interrupted)
-                .is_some_and(|begin| match self.start {
-                    _ if self.shown > 0 || from > 0 => true,
-                    Some(Start::At(place)) => begin.place == place,
-                    Some(Start::Perhaps(_)) if key >= Some(Other::Brings) => true,
-                    Some(Start::Perhaps(place)) => begin.apart || begin.place == place,
-                    None => false,
-                })
+            let goes_on = self.shown > 0 || from > 0;
+            screen.behind(text, self.interrupted).is_some_and(|begin| {
+                goes_on
+                    || match self.start {
+                        Some(Start::At(place)) => begin.place == place,
+                        Some(Start::Perhaps(place)) => {
+                            key >= Some(Other::Brings) || begin.apart || begin.place == place
+                        }
+                        None => false,
+                    }
+            })
         };
         let found = (self.shown + 1..=longest).rev().find(stands);
         let searched = |end: &usize| screen.holds(self.letters.get(context..*end).unwrap_or_default());

@@ -1,5 +1,3 @@
-//! What the screen behind the echo rule shows, and what bounds it.
-
 use super::*;
 
 fn shows(output: &str, text: &str) -> bool {

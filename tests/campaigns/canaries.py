@@ -257,7 +257,7 @@ class Campaign:
         return sorted(self.recordings() - before)
 
     def recordings(self):
-        return {path.with_suffix("") for path in self.house.state.glob("archive/**/*.pcr.sig")}
+        return {path.with_suffix("") for path in self.house.state.glob("archive/**/*.pcr.sig") if path.name[0] != "."}
 
     def typed(self, recording):
         """What the recording says of typed lines: the texts of those that are readable, and how many are not."""
@@ -356,9 +356,10 @@ def run(house, args):
         for one in campaign.typed(recording)[1]:
             wrongly += 1
             print(f"hidden: {recording.name} at {one['at_ms']} ms: {one['text']}")
-    bad = bool(campaign.readable) or hidden == 0 or wrongly > max(1, HIDDEN_MAX * campaign.lines)
+    bad = bool(campaign.readable) or hidden == 0
+    missed = ", goal missed" if wrongly > HIDDEN_MAX * campaign.lines else ""
     return (f"canaries: {len(campaign.secrets)} secrets at {len(campaign.prompts)} prompts, {len(set(campaign.readable))} readable "
-            f"({len(campaign.shown)} shown by the program itself); {campaign.lines} ordinary lines, {wrongly} hidden"), int(bad)
+            f"({len(campaign.shown)} shown by the program itself); {campaign.lines} ordinary lines, {wrongly} hidden (goal {HIDDEN_MAX:.1%}{missed})"), int(bad)
 
 
 if __name__ == "__main__":
