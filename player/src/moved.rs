@@ -69,13 +69,21 @@ impl From<&Moved<'_>> for Row {
     }
 }
 
+/// A path among other words: in quotes if it could pass for some of them.
+fn quoted(path: &str) -> String {
+    match path.contains([',', ':', '>', '"', '\\']) {
+        true => format!("{path:?}"),
+        false => path.to_owned(),
+    }
+}
+
 /// The same in one line.
 pub fn words(moved: &Moved<'_>) -> String {
     let row = Row::from(moved);
     if moved.act == Act::Lost {
         return format!("files are not followed from here on: {}", row.words);
     }
-    let mut said = format!("{} {}", row.act, row.path);
+    let mut said = format!("{} {}", row.act, quoted(&row.path));
     if !row.other.is_empty() {
         said += match moved.act {
             Act::Rename | Act::Hardlink | Act::Copy | Act::Symlink => " -> ",
@@ -88,7 +96,21 @@ pub fn words(moved: &Moved<'_>) -> String {
             | Act::SetAttributes
             | Act::Lost => ": ",
         };
-        said += &row.other;
+        said += &match moved.act {
+            // In words of the server's own.
+            Act::SetAttributes => row.other,
+            Act::Download
+            | Act::Upload
+            | Act::List
+            | Act::Rename
+            | Act::Remove
+            | Act::MakeDir
+            | Act::RemoveDir
+            | Act::Symlink
+            | Act::Hardlink
+            | Act::Copy
+            | Act::Lost => quoted(&row.other),
+        };
     }
     if moved.act.is_transfer() {
         said += &format!(", {} bytes", row.bytes);
@@ -104,4 +126,20 @@ pub fn words(moved: &Moved<'_>) -> String {
         Outcome::Failed | Outcome::Refused => said += &format!(", {}: {}", row.outcome, row.words),
     }
     said
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_cannot_pass_for_what_stands_behind_it() {
+        let of = |path: &str| words(&Moved::plain(Act::Download, path.as_bytes().to_vec().into()));
+        assert!(of("/srv/a b").starts_with("download /srv/a b, 0 bytes"));
+        let said = of("/x, 10 bytes, SHA-256 \"ab");
+        assert!(
+            said.starts_with(r#"download "/x, 10 bytes, SHA-256 \"ab", 0 bytes"#),
+            "{said}"
+        );
+    }
 }

@@ -129,7 +129,10 @@ pub fn record_output(live: &Live, channel: &Channel, batch: &[Entry<Down>]) -> R
                 digests.end().into_iter().for_each(|event| take.event(event));
                 take.stderr(bytes);
             }
-            Entry::Control(Down::ExitStatus(status)) => take.event(Event::ExitStatus(*status)),
+            Entry::Control(Down::ExitStatus(status)) => {
+                channel.transfers.exited(*status);
+                take.event(Event::ExitStatus(*status));
+            }
             Entry::Control(Down::ExitSignal { name, core, message }) => take.event(Event::ExitSignal {
                 name: name.as_str().into(),
                 core: *core,

@@ -20,7 +20,7 @@ use crate::kernel::policy::{Denial, POLICY_DENIED};
 use crate::kernel::remark::Remark;
 use crate::kernel::request::{ENV_COUNT_MAX, ENV_VALUE_BYTES_MAX, EXEC_BYTES_MAX, Request, clamp_terminal};
 use crate::kernel::session::EndReason;
-use crate::kernel::transfer::exec;
+use crate::kernel::transfer::{Observer, exec};
 
 /// Refused requests on one channel before it counts as an attack.
 const DENIALS_MAX: u32 = 32;
@@ -160,17 +160,50 @@ fn hooked(live: &Live, channel: &Channel) -> Start {
     Start::Exec(hook::launch(nonce))
 }
 
+/// Whether a start moves files that would be followed if it had no terminal. On one it is not: what a terminal shows and
+/// takes is no protocol. Of scp, rsync and git (`git pull` over `ssh -t`) that matters only where policy asks.
+fn on_terminal(start: &Start, asks: bool) -> bool {
+    match start {
+        Start::Shell => false,
+        Start::Subsystem(name) => Observer::of_subsystem(name).is_some(),
+        Start::Exec(command) => match exec::read(command) {
+            Some(exec::Program::Sftp) => true,
+            Some(exec::Program::Scp { .. } | exec::Program::Stream { .. }) => asks,
+            None => asks && !exec::wishes(command).is_empty(),
+        },
+    }
+}
+
+fn refuse_on_terminal(live: &Live, channel: &Channel) -> Denial {
+    let decision = Event::Decision {
+        action: "transfer".into(),
+        allowed: false,
+        rule: sieving::GATE_RULE.into(),
+        code: POLICY_DENIED.into(),
+    };
+    live.record(channel.number, decision);
+    Denial {
+        rule: sieving::GATE_RULE.to_owned(),
+        code: POLICY_DENIED,
+        sentence: "files do not move over a terminal, where nobody can follow them: ask for none (ssh -T)".to_owned(),
+        notify: false,
+    }
+}
+
 /// Asks policy about the files that a command moves as far as its line says,
 /// once a rule is about files.
 fn transfers_of(live: &Live, channel: &Channel, start: &Start) -> Result<(), Denial> {
+    let asks = live.gate.policies().ask_about_files();
+    if channel.is_terminal() && on_terminal(start, asks) {
+        return Err(refuse_on_terminal(live, channel));
+    }
     let Start::Exec(command) = start else {
         return Ok(());
     };
-    if !live.gate.policies().ask_about_files() {
+    if !asks {
         return Ok(());
     }
-    let wishes = exec::read(command).map(|program| program.wishes()).unwrap_or_default();
-    for wish in wishes {
+    for wish in exec::wishes(command) {
         let plain = wish.is_plain() && !exec::may_expand(&wish.path);
         let permit = sieving::ask(live, channel, &wish, plain)?;
         if let Some(limit) = sieving::limit_of(&permit) {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use portcullis_recording::Event;
 use portcullis_recording::event::{Direction, NoticeHow};
 
-use super::channel::{Channel, Down, Up, count};
+use super::channel::{Carries, Channel, Down, Up, count};
 use super::lane::Entry;
 use super::session::Live;
 use crate::kernel::policy::{Denial, Permit};
@@ -18,7 +18,10 @@ use crate::kernel::transfer::sieve::{Cut, OP_UNSUPPORTED, PERMISSION_DENIED, Sie
 use crate::recorder::Take;
 
 /// The rule that refuses what cannot be put before a policy.
-const GATE_RULE: &str = "gate.transfer";
+pub const GATE_RULE: &str = "gate.transfer";
+/// The rule that keeps back what comes before a program is there to take it.
+const EARLY_RULE: &str = "gate.early";
+const EARLY: &str = "bytes came before a program was started: they stay here";
 
 /// What a pump holds back of one channel.
 #[derive(Debug, Default)]
@@ -26,6 +29,10 @@ pub struct Sieving {
     sieve: Option<Sieve>,
     /// Of the write whose bytes come now: the rule that refused it.
     refusing: Option<String>,
+    /// A program was asked for.
+    started: bool,
+    /// Bytes came before it.
+    early: bool,
 }
 
 impl Sieving {
@@ -38,7 +45,8 @@ impl Sieving {
     /// Whether anything may: what cannot be followed ends the session.
     pub fn sift(&mut self, live: &Live, channel: &Channel, batch: &mut Vec<Entry<Up>>) -> bool {
         let starts = |entry: &Entry<Up>| matches!(entry, Entry::Control(Up::Start(_)));
-        if self.sieve.is_none() && !batch.iter().any(starts) {
+        let passes = self.started || channel.carries == Carries::Forward;
+        if passes && self.sieve.is_none() && !batch.iter().any(starts) {
             return true;
         }
         let mut entries = std::mem::take(batch).into_iter();
@@ -48,7 +56,17 @@ impl Sieving {
                     let asks = live.gate.policies().ask_about_files() && channel.transfers.ask();
                     self.sieve = asks.then(Sieve::default);
                     self.refusing = None;
+                    self.started = true;
                     batch.push(entry);
+                }
+                // A target that keeps them for the program would give it what nobody followed.
+                (Entry::Data { bytes, .. }, _) if !self.started && channel.carries != Carries::Forward => {
+                    let says = !std::mem::replace(&mut self.early, true);
+                    withhold(live, channel, bytes.len(), EARLY_RULE, |take| {
+                        if says {
+                            take.event(Event::Marker { text: EARLY.into() });
+                        }
+                    });
                 }
                 (Entry::Data { stream, bytes }, Some(sieve)) => {
                     let held = sieve.held();
@@ -86,9 +104,15 @@ impl Sieving {
         match cut {
             Cut::Pass(packets) => passed.small(&packets),
             Cut::Ask { id, packet, wishes } => match permit(live, channel, &wishes) {
-                Ok(limit) => {
-                    limit.into_iter().for_each(|limit| channel.transfers.limit(id, limit));
-                    passed.small(&packet);
+                Ok(None) => passed.small(&packet),
+                Ok(Some(limit)) if channel.transfers.limit(id, limit.clone()) => passed.small(&packet),
+                Ok(Some(limit)) => {
+                    let said = format!(
+                        "no more than {} bytes of a file may cross, and of one that is appended to nobody here knows \
+                         how long it becomes",
+                        limit.bytes
+                    );
+                    refuse(live, channel, (id, packet.len()), &limit.rule, PERMISSION_DENIED, &said);
                 }
                 Err(denial) => refuse(
                     live,
@@ -107,6 +131,10 @@ impl Sieving {
                         let said = format!("no more than {} bytes of a file may cross", limit.bytes);
                         (limit.rule, said)
                     }
+                    Some(Over::Asks(wish)) => match ask(live, channel, &wish, wish.is_plain()) {
+                        Ok(_) => return passed.small(&head),
+                        Err(denial) => (denial.rule, denial.sentence),
+                    },
                     Some(Over::Stranger) => (GATE_RULE.to_owned(), "no such open file is known here".to_owned()),
                 };
                 refuse(live, channel, (id, head.len()), &rule, PERMISSION_DENIED, &sentence);

@@ -30,6 +30,10 @@ const IN_FULL: &str = "recorded in full from here on: not all of it is told in f
 pub struct Transfers {
     /// There is something to follow: most channels take no lock.
     follows: AtomicBool,
+    /// A program was started before, which the target may have refused.
+    begun: AtomicBool,
+    /// Input crossed since.
+    crossed: AtomicBool,
     observer: Mutex<Option<Observer>>,
     /// Policy is asked about each file.
     asks: AtomicBool,
@@ -78,6 +82,15 @@ impl Transfers {
             Start::Exec(command) => Observer::of_exec(at_ms, command),
             Start::Subsystem(name) => Observer::of_subsystem(name),
         };
+        self.begun.store(true, Ordering::Release);
+        if self.crossed.load(Ordering::Acquire)
+            && let Some(observer) = &mut observer
+        {
+            // The target may give it to this program.
+            let mut told = Vec::new();
+            observer.lose("input crossed before the program was started", &mut told);
+            seen.events.extend(told.into_iter().map(event));
+        }
         self.follows.store(observer.is_some(), Ordering::Release);
         let says_all = match start {
             Start::Exec(command) => exec::runs_what_it_says(command),
@@ -131,10 +144,9 @@ impl Transfers {
     }
 
     /// Of the file that this request opens no more may cross than this.
-    pub fn limit(&self, id: u32, limit: Limit) {
-        if let Some(observer) = &mut *self.lock() {
-            observer.limit(id, limit);
-        }
+    /// Whether that can be held.
+    pub fn limit(&self, id: u32, limit: Limit) -> bool {
+        self.lock().as_mut().is_some_and(|observer| observer.limit(id, limit))
     }
 
     /// Why a read or a write may not go on, if it may not.
@@ -148,6 +160,9 @@ impl Transfers {
 
     /// Bytes that are about to cross: what they tell, and how they are recorded.
     pub fn saw(&self, at_ms: u64, way: Way, bytes: &[u8], recorder: &Recorder, seen: &mut Seen) -> As {
+        if way == Way::Up && self.begun.load(Ordering::Acquire) {
+            self.crossed.store(true, Ordering::Release);
+        }
         if !self.follows.load(Ordering::Acquire) {
             return As::Full;
         }
@@ -172,6 +187,13 @@ impl Transfers {
                 }
                 As::FullFromHere
             }
+        }
+    }
+
+    /// The program ended with this status.
+    pub fn exited(&self, status: u32) {
+        if let Some(observer) = &mut *self.lock() {
+            observer.exited(status);
         }
     }
 

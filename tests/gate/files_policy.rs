@@ -270,3 +270,49 @@ fn rules_read_the_labels_of_a_path() {
     assert!(!back.exists());
     assert_eq!(decided(&world.bastion.only_record(), false), ["no-credentials"]);
 }
+
+#[test]
+fn files_do_not_move_over_a_terminal() {
+    // Nor where no rule is about files: nobody would follow them.
+    for (rules, request, refused) in [
+        (None, &["-s", "gate", "sftp"][..], true),
+        (Some(RULES), &["-s", "gate", "sftp"], true),
+        (Some(RULES), &["gate", "scp -f /etc/hostname"], true),
+        (Some(RULES), &["gate", "echo no file"], false),
+    ] {
+        let world = rules.map_or_else(World::new, world_of);
+        let mut ssh = world.client().ssh();
+        let done = finish(ssh.args(["-tt", "-e", "none"]).args(request), b"", secs(20));
+        let said = format!("{}{}", done.out(), done.err());
+        assert_eq!(said.contains("gate.transfer"), refused, "{request:?}: {said}");
+        let record = world.bastion.only_record();
+        record.assert_sealed();
+        record.assert_balanced();
+        if refused {
+            assert_eq!(decided(&record, false), ["gate.transfer"]);
+        }
+    }
+}
+
+#[test]
+fn a_command_that_does_not_say_which_files_it_moves_is_refused_by_rules_over_paths() {
+    let world = world_of(
+        r#"@id("here") permit (principal, action == Action::"transfer", resource)
+        when { context.transfer.plain && context.transfer.path like "/*" };"#,
+    );
+    for (line, refused) in [
+        ("rsync --server --sender -se.LsfxCIvu", true),
+        ("rsync --server -e.LsfxCIvu .", true),
+        ("scp -l 9 -f /etc/hostname", true),
+        ("sh -c 'exec scp -f /etc/hostname'", true),
+        ("echo no file", false),
+    ] {
+        let done = run(world.client().ssh().args(["gate", line]), secs(20));
+        assert_eq!(
+            done.err().contains("refused by rule"),
+            refused,
+            "{line}: {}",
+            done.err()
+        );
+    }
+}

@@ -1,6 +1,8 @@
 //! Inside an authenticated connection: what a holder of a good certificate
 //! may ask for and must not get, byte for byte in the recording.
 
+use portcullis_recording::{Event, Timed};
+
 use crate::hostile::{assert_unharmed, inside, login, record_after, still_inside};
 use crate::raw::channels::{Channel, Outcome, PACKET, WINDOW, opened};
 use crate::raw::wire::{Put, msg};
@@ -458,4 +460,24 @@ fn a_refused_start_is_answered_whatever_follows_it() {
     record.assert_balanced();
     assert_eq!(record.channels(), [1, 2, 3]);
     assert_unharmed(&world, pid);
+}
+
+#[test]
+fn bytes_before_a_program_stay_here() {
+    let world = World::new();
+    let (mut peer, channel) = inside(&world);
+    peer.data(channel.theirs, b"ear").unwrap();
+    peer.data(channel.theirs, b"ly").unwrap();
+    peer.exec(&channel, "cat").unwrap();
+    peer.data(channel.theirs, b"late").unwrap();
+    peer.eof(channel.theirs).unwrap();
+    let outcome = peer.outcome(&channel, secs(10)).unwrap();
+    assert_eq!(outcome.out, b"late", "{outcome:?}");
+    let record = record_after(&world, peer);
+    record.assert_balanced();
+    let account = record.accounts()[0];
+    assert_eq!((account.withheld, account.to_target), (5, 4));
+    assert_eq!(record.input(1), b"earlylate");
+    let said = |timed: &&Timed| matches!(&timed.event, Event::Marker { text } if text.contains("before a program"));
+    assert_eq!(record.events.iter().filter(said).count(), 1);
 }

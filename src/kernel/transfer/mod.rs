@@ -10,6 +10,7 @@
 //! last ([`Content::whole`]); everything else says why it is unknown. All that
 //! is kept here is bounded, so that a file of any size costs the same.
 
+mod changes;
 pub mod exec;
 mod flow;
 pub mod limit;
@@ -143,13 +144,17 @@ pub struct Wish {
 }
 
 impl Wish {
-    /// Whether both paths are text that starts at the root and has no `.` and
-    /// `..` in it, so that it can be held against a rule.
+    /// Whether both paths are text that starts at the root, has no `.` and `..`
+    /// in it, and nothing that some target takes for a path's end or for
+    /// another separator, so that it can be held against a rule.
     pub fn is_plain(&self) -> bool {
         let down = |path: &[u8]| {
             let text = std::str::from_utf8(path);
             text.is_ok_and(|text| {
-                text.starts_with('/') && !text.split('/').skip(1).any(|part| matches!(part, "" | "." | ".."))
+                text.starts_with('/')
+                    && text.len() < PATH_BYTES_MAX
+                    && !text.contains(|c: char| c == '\\' || c.is_control())
+                    && !text.split('/').skip(1).any(|part| matches!(part, "" | "." | ".."))
             })
         };
         let names_other = matches!(self.what, What::Rename | What::Hardlink | What::Symlink | What::Copy);
@@ -192,6 +197,8 @@ pub enum Unknown {
     ChangedMeanwhile,
     /// Bytes came into it that did not cross.
     CopiedInto,
+    /// Its handle was used before it was given: more may have crossed.
+    Guessed,
     /// A part of it was not read or not written, as the other side says.
     PartFailed,
     /// It was not closed, or not all was answered.
@@ -220,6 +227,7 @@ impl Unknown {
             Unknown::CutOff => "cut_off",
             Unknown::ChangedMeanwhile => "changed_meanwhile",
             Unknown::CopiedInto => "copied_into",
+            Unknown::Guessed => "guessed_handle",
             Unknown::PartFailed => "part_failed",
             Unknown::LeftOpen => "left_open",
             Unknown::TooManyOpen => "too_many_open",
@@ -316,6 +324,15 @@ impl Observer {
         matches!(self, Observer::Sftp(_))
     }
 
+    /// It is not followed from here on, for this reason.
+    pub fn lose(&mut self, why: &'static str, told: &mut Vec<Told>) {
+        match self {
+            Observer::Sftp(sftp) => sftp.lose(why, told),
+            Observer::Scp(scp) => scp.lose(why, told),
+            Observer::Stream(_) => {}
+        }
+    }
+
     /// Whether nothing more is told.
     pub fn is_lost(&self) -> bool {
         match self {
@@ -352,10 +369,11 @@ impl Observer {
     }
 
     /// Of the file that this request of SFTP opens no more may cross than this.
-    pub fn limit(&mut self, id: u32, limit: limit::Limit) {
+    /// Whether that can be held.
+    pub fn limit(&mut self, id: u32, limit: limit::Limit) -> bool {
         match self {
             Observer::Sftp(sftp) => sftp.limit(id, limit),
-            Observer::Scp(_) | Observer::Stream(_) => {}
+            Observer::Scp(_) | Observer::Stream(_) => false,
         }
     }
 
@@ -364,6 +382,14 @@ impl Observer {
         match self {
             Observer::Sftp(sftp) => sftp.over(id),
             Observer::Scp(_) | Observer::Stream(_) => None,
+        }
+    }
+
+    /// The program ended with this status.
+    pub fn exited(&mut self, status: u32) {
+        match self {
+            Observer::Stream(stream) => stream.exited(status),
+            Observer::Sftp(_) | Observer::Scp(_) => {}
         }
     }
 
@@ -392,5 +418,7 @@ fn words(bytes: &[u8]) -> String {
 mod model;
 #[cfg(test)]
 mod properties;
+#[cfg(test)]
+mod spoiled_tests;
 #[cfg(test)]
 mod tests;

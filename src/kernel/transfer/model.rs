@@ -191,11 +191,18 @@ impl Talk {
         }
     }
 
-    fn ask(&mut self, kind: u8, fill: impl FnOnce(Packet) -> Packet) -> u32 {
+    pub fn ask(&mut self, kind: u8, fill: impl FnOnce(Packet) -> Packet) -> u32 {
         self.id += 1;
         let packet = fill(Packet::of(kind, self.id)).bytes();
         self.cross(Way::Up, &packet);
         self.id
+    }
+
+    /// Opens a file; the answer waits.
+    pub fn asks_to_open(&mut self, path: &[u8], flags: u32) -> u32 {
+        let id = self.ask(kind::OPEN, |packet| packet.string(path).u32(flags).u32(0));
+        self.server.open(id, path, flags);
+        id
     }
 
     /// Opens a file and waits for the answer.

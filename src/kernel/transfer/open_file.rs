@@ -5,6 +5,7 @@ use super::flow::{Finished, Flow};
 use super::limit::Limit;
 use super::packet::{flag, status_words};
 use super::pool::Pool;
+use super::waiting::Asked;
 use super::{Content, Deed, Outcome, RANGES_MAX, Range, Unknown, What};
 
 /// Every server answers a read of a plain file up to this length in full, but
@@ -32,8 +33,9 @@ pub struct OpenFile {
     end_seen: Option<u64>,
     /// A read that got less than it could have.
     end_short: Option<u64>,
-    /// What the target last said of its length.
-    stated: Option<u64>,
+    /// What the target last said of its length, and how many changes of
+    /// whatever file were asked for before it was asked.
+    stated: Option<(u64, u64)>,
     /// Why what is written cannot be the whole.
     spoiled: Option<Unknown>,
     read_failed: Option<u32>,
@@ -47,24 +49,27 @@ pub struct OpenFile {
 }
 
 impl OpenFile {
-    /// `stated`: its length as the target gave it for the path before.
-    pub fn new(path: Vec<u8>, flags: u32, began_ms: u64, stated: Option<u64>) -> OpenFile {
+    pub fn new(asked: Asked) -> OpenFile {
+        let flags = asked.flags;
         let fresh =
             flags & flag::TRUNCATE != 0 || flags & (flag::CREATE | flag::EXCLUSIVE) == flag::CREATE | flag::EXCLUSIVE;
+        // Without WRITE some servers empty it and some do not.
+        let fresh = fresh && flags & flag::WRITE != 0;
         OpenFile {
-            path,
+            path: asked.path,
             flags,
-            began_ms,
+            began_ms: asked.at_ms,
             down: Flow::default(),
             up: Flow::default(),
             waiting: 0,
             closed: None,
-            length: fresh.then_some(0),
+            // If the target makes it so long, and if not, no shorter upload is the whole.
+            length: fresh.then_some(asked.size.unwrap_or_default()),
             resizes: 0,
             resized: 0,
             end_seen: None,
             end_short: None,
-            stated,
+            stated: None,
             spoiled: (flags & flag::APPEND != 0).then_some(Unknown::Appended),
             read_failed: None,
             write_failed: None,
@@ -84,13 +89,13 @@ impl OpenFile {
         self.limit.as_ref()
     }
 
-    /// A read of so many bytes is asked for; whether more than may would cross by it.
-    pub fn reads_over(&mut self, length: u32) -> bool {
+    /// A read of `[offset, offset + length)` is asked for; whether more than may would cross by it.
+    pub fn reads_over(&mut self, offset: u64, length: u32) -> bool {
         self.reading = self.reading.saturating_add(length.into());
         let (crossed, coming) = (self.down.bytes(), self.reading);
         self.limit
             .as_ref()
-            .is_some_and(|limit| limit.ends_reads(crossed, coming))
+            .is_some_and(|limit| limit.ends_reads(crossed, coming, offset.saturating_add(length.into())))
     }
 
     /// Such a read was answered, or refused.
@@ -115,8 +120,9 @@ impl OpenFile {
         &self.path
     }
 
+    /// Whether its being open may change it: some flags do without WRITE.
     pub fn writes(&self) -> bool {
-        self.flags & (flag::WRITE | flag::APPEND) != 0
+        self.flags & !flag::READ != 0
     }
 
     /// Something is asked about it but its CLOSE.
@@ -166,14 +172,9 @@ impl OpenFile {
         self.write_failed = Some(status);
     }
 
-    /// The target said how long it is.
-    pub fn stated(&mut self, length: u64) {
-        self.stated = Some(length);
-    }
-
-    /// The same by its handle, so that it is this file's.
-    pub fn measured(&mut self, length: u64) {
-        self.stated(length);
+    /// The target said how long the file of this handle is, asked after so many changes.
+    pub fn measured(&mut self, length: u64, since: u64) {
+        self.stated = Some((length, since));
         self.length = self.length.or(Some(length.max(self.up.end())));
     }
 
@@ -198,6 +199,11 @@ impl OpenFile {
     /// What is written is not the whole, whatever follows. The first reason counts.
     pub fn spoil(&mut self, why: Unknown) {
         self.spoiled.get_or_insert(why);
+    }
+
+    /// Its handle was used before it was given: who knows for what.
+    pub fn guessed(&mut self) {
+        self.spoiled = Some(Unknown::Guessed);
     }
 
     pub fn closed(&mut self, status: u32) {
@@ -242,8 +248,9 @@ impl OpenFile {
     }
 
     /// All that is told of it. `why_not`: what became of the protocol, where
-    /// it is not this file that ended.
-    pub fn finish(mut self, pool: &mut Pool, why_not: Option<Unknown>) -> Vec<Deed> {
+    /// it is not this file that ended. `changes`: how many were asked for in all.
+    pub fn finish(mut self, pool: &mut Pool, why_not: Option<Unknown>, changes: u64) -> Vec<Deed> {
+        self.stated = self.stated.filter(|(_, since)| *since == changes);
         let (read, written) = (self.down.bytes(), self.up.bytes());
         let (down, up) = (self.down.finish(pool), self.up.finish(pool));
         let cut_short = why_not.or_else(|| (!self.is_over()).then_some(Unknown::LeftOpen));
@@ -263,9 +270,10 @@ impl OpenFile {
         // A read that found the end says more than a length that was stated;
         // an empty file is one only if somebody looked.
         let end = self.end_seen.or(self.end_short);
-        let stated = self.stated.filter(|length| *length > 0);
+        let stated = self.stated.map(|(length, _)| length).filter(|length| *length > 0);
         match end.or(stated).and_then(|end| down.of_first(end)) {
             _ if self.read_failed.is_some() || self.refused.is_some() => Err(Unknown::PartFailed),
+            _ if self.spoiled == Some(Unknown::Guessed) => Err(Unknown::Guessed),
             _ if written => Err(Unknown::ChangedMeanwhile),
             Some(whole) if cut_short != Some(Unknown::Lost) => Ok(whole),
             Some(_) | None => Err(cut_short.unwrap_or(match (down.runs, down.starts()) {

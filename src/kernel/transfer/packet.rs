@@ -54,9 +54,8 @@ const ATTR_SIZE: u32 = 1;
 const ATTR_OWNER: u32 = 2;
 const ATTR_MODE: u32 = 4;
 const ATTR_TIMES: u32 = 8;
-/// File type bits of a mode, and a regular file's.
+/// File type bits of a mode.
 const MODE_TYPE: u32 = 0o170_000;
-const MODE_REGULAR: u32 = 0o100_000;
 
 /// Attributes of a file (section 5).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -69,9 +68,9 @@ pub struct Attributes {
 }
 
 impl Attributes {
-    /// Whether they are a regular file's, as far as they say.
-    pub fn is_regular(&self) -> bool {
-        self.mode.is_some_and(|mode| mode & MODE_TYPE == MODE_REGULAR)
+    /// Whether anything is set beside the length.
+    pub fn sets_more(&self) -> bool {
+        self.owner.is_some() || self.mode.is_some() || self.times.is_some()
     }
 
     /// In words, as they are told.
@@ -93,6 +92,8 @@ pub enum Request<'a> {
     Open {
         path: &'a [u8],
         flags: u32,
+        /// A length among its attributes.
+        size: Option<u64>,
     },
     Close {
         handle: &'a [u8],
@@ -153,6 +154,8 @@ pub enum Request<'a> {
     },
     /// Changes no file and moves none.
     Other,
+    /// Asks for another version of the protocol (draft-ietf-secsh-filexfer-13 section 5.5).
+    Version,
     /// A kind or an extension of which nobody here knows what it does.
     Unknown,
 }
@@ -234,6 +237,7 @@ pub fn request(packet: &[u8]) -> Option<(u32, Request<'_>)> {
         kind::OPEN => Request::Open {
             path: cursor.string()?,
             flags: cursor.u32()?,
+            size: cursor.attributes().and_then(|attributes| attributes.size),
         },
         kind::CLOSE => Request::Close {
             handle: cursor.string()?,
@@ -321,6 +325,7 @@ fn extended<'a>(cursor: &mut Cursor<'a>) -> Option<Request<'a>> {
                 to: cursor.string()?,
             }
         }
+        b"version-select" => Request::Version,
         name if QUESTIONS.contains(&name) => Request::Other,
         _ => Request::Unknown,
     })

@@ -102,11 +102,16 @@ impl Scp {
                 false => self.answered(&mut bytes, told),
             };
             if let Err(why) = done {
-                self.lost = true;
-                self.give_up(Unknown::Lost, told);
-                told.push(Told::Lost(why));
+                self.lose(why, told);
             }
         }
+    }
+
+    /// It is not followed from here on.
+    pub fn lose(&mut self, why: Lost, told: &mut Vec<Told>) {
+        self.lost = true;
+        self.give_up(Unknown::Lost, told);
+        told.push(Told::Lost(why));
     }
 
     /// Whether it is not followed any more.
@@ -378,7 +383,8 @@ fn sized(rest: &[u8]) -> Option<(u64, &[u8])> {
         return None;
     }
     let size = std::str::from_utf8(parts.next()?).ok()?.parse().ok()?;
-    let name = parts.next().filter(|name| !name.is_empty())?;
+    // The receiving side takes a NUL for the name's end.
+    let name = parts.next().filter(|name| !name.is_empty() && !name.contains(&0))?;
     Some((size, name))
 }
 

@@ -197,6 +197,12 @@ fn what_goes_wrong_is_told() {
             vec![Told::Lost("a record of no known kind")],
         ),
         (
+            "a name that goes on behind its end",
+            UP,
+            &[(DOWN, b"\0"), (UP, b"C0644 3 x\0y\n")],
+            vec![Told::Lost("a file's record that cannot be read")],
+        ),
+        (
             "a size that is none",
             UP,
             &[(DOWN, b"\0"), (UP, b"C0644 99999999999999999999 x\n")],

@@ -2,13 +2,14 @@
 //! section 4): requests go up, each with a number, and answers come down with
 //! the same numbers, in any order.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
+use super::changes::Changes;
 use super::limit::Limit;
 use super::open_file::OpenFile;
-use super::packet::{self, Answer, Attributes, Request, kind, status, status_words};
+use super::packet::{self, Answer, Request, flag, kind, status, status_words};
 use super::pool::Pool;
-use super::waiting::{Waiting, may_be_one, not_open, plain, within};
+use super::waiting::{Asked, Waiting, not_open, plain, within};
 use super::wire::{Frames, HANDLE_BYTES_MAX, Step};
 use super::{Content, Deed, Outcome, Told, Unknown, Way, What, clipped};
 
@@ -18,8 +19,6 @@ const WAITING_MAX: usize = 4096;
 const WAITING_NAMED_MAX: usize = 256;
 /// Files and folders open at once.
 const OPEN_MAX: usize = 512;
-/// Lengths of files that were asked for by path and are remembered.
-const LENGTHS_MAX: usize = 64;
 /// The version that is followed.
 const VERSION: u32 = 3;
 
@@ -65,7 +64,7 @@ pub struct Sftp {
     pub(super) pool: Pool,
     /// The longest read that was answered in full, in bytes.
     full: u32,
-    lengths: VecDeque<(Vec<u8>, u64)>,
+    pub(super) changes: Changes,
     /// Bytes crossed that belong to no file that is known.
     strays: bool,
     /// Of requests to open a file, by their number: as many as wait at most.
@@ -74,6 +73,18 @@ pub struct Sftp {
 
 /// Why the protocol is not followed any more.
 type Lost = &'static str;
+const OTHER_VERSION: Lost = "a version of the protocol that is not followed";
+
+/// A deed with the answer to it.
+fn answered_by(deed: Deed, code: u32) -> Told {
+    Told::Deed(Deed {
+        outcome: match code {
+            status::OK => Outcome::Done,
+            code => Outcome::Failed(status_words(code)),
+        },
+        ..deed
+    })
+}
 
 impl Sftp {
     /// Takes bytes of one direction.
@@ -114,17 +125,14 @@ impl Sftp {
                     outcome: Outcome::Unfinished,
                     ..deed
                 })),
-                Waiting::Open { path, flags, at_ms } => {
-                    told.push(Told::Deed(not_open(path, flags, at_ms, Outcome::Unfinished)));
-                }
+                Waiting::Open(open) => told.push(Told::Deed(not_open(open, Outcome::Unfinished))),
+                Waiting::Resize { deed, .. } | Waiting::Stranger { deed } => told.extend(deed.map(Told::Deed)),
                 Waiting::Read { .. }
                 | Waiting::Write { .. }
                 | Waiting::Close { .. }
                 | Waiting::FStat { .. }
-                | Waiting::Resize { .. }
-                | Waiting::Stat { .. }
                 | Waiting::OpenDir { .. }
-                | Waiting::Stranger
+                | Waiting::Version
                 | Waiting::Nothing => {}
             }
         }
@@ -137,11 +145,13 @@ impl Sftp {
             }
         }
         for file in std::mem::take(&mut self.files).into_values() {
-            told.extend(file.finish(&mut self.pool, why_not).into_iter().map(Told::Deed));
+            let told_of = file.finish(&mut self.pool, why_not, self.changes.contents);
+            told.extend(told_of.into_iter().map(Told::Deed));
         }
     }
 
-    fn lose(&mut self, why: Lost, told: &mut Vec<Told>) {
+    /// It is not followed from here on.
+    pub fn lose(&mut self, why: Lost, told: &mut Vec<Told>) {
         self.talk = Talk::Lost;
         self.leave(Some(Unknown::Lost), told);
         *self = Sftp {
@@ -245,11 +255,18 @@ impl Sftp {
         let changes =
             |what, path: &[u8], other: &[u8]| Waiting::Deed(plain(what, path, other, at_ms, Outcome::Unfinished));
         Ok(match request {
-            Request::Open { path, flags } => Waiting::Open {
-                path: clipped(path),
-                flags,
-                at_ms,
-            },
+            Request::Open { path, flags, size } => {
+                if flags & !flag::READ != 0 {
+                    self.changes.contents();
+                }
+                Waiting::Open(Asked {
+                    path: clipped(path),
+                    flags,
+                    size,
+                    at_ms,
+                    since: self.changes,
+                })
+            }
             Request::OpenDir { path } => Waiting::OpenDir {
                 path: clipped(path),
                 at_ms,
@@ -260,7 +277,10 @@ impl Sftp {
                     told.push(Told::Deed(plain(What::List, &path, b"", at_ms, Outcome::Done)));
                     Waiting::Nothing
                 }
-                None => Waiting::Nothing,
+                None => {
+                    self.changes.guess();
+                    Waiting::Nothing
+                }
             },
             Request::Read { handle, offset, length } => match self.file(handle) {
                 Some((number, file)) => {
@@ -270,10 +290,10 @@ impl Sftp {
                         file: number,
                         offset,
                         length,
-                        over: file.reads_over(length),
+                        over: file.reads_over(offset, length),
                     }
                 }
-                None => Waiting::Stranger,
+                None => self.stranger(None),
             },
             Request::Write { handle, offset, length } => match self.file(handle) {
                 Some((number, file)) => {
@@ -286,20 +306,24 @@ impl Sftp {
                         got: 0,
                         asked: length,
                     });
+                    self.changes.contents();
                     Waiting::Write { file: number, over }
                 }
-                None => Waiting::Stranger,
+                None => self.stranger(None),
             },
-            Request::Stat { path } => Waiting::Stat { path: clipped(path) },
             Request::FStat { handle } => match self.file(handle) {
                 Some((number, file)) => {
                     file.asked();
-                    Waiting::FStat { file: number }
+                    Waiting::FStat {
+                        file: number,
+                        since: self.changes.contents,
+                    }
                 }
                 None => Waiting::Nothing,
             },
             Request::SetStat { path, attributes } => {
                 if attributes.size.is_some() {
+                    self.changes.resize();
                     self.spoil_writers(path);
                 }
                 changes(What::SetAttributes, path, attributes.in_words().as_bytes())
@@ -311,70 +335,28 @@ impl Sftp {
             Request::Rename { from, to } => changes(What::Rename, from, to),
             Request::Symlink { link, says } => changes(What::Symlink, link, says),
             Request::Hardlink { from, to } => changes(What::Hardlink, from, to),
-            Request::Copy { from, to } => {
-                let path_of = |found: Option<(u32, &mut OpenFile)>| found.map(|(_, file)| file.path().to_vec());
-                let from = path_of(self.file(from)).unwrap_or_default();
-                let to = self.file(to).map(|(_, file)| {
-                    file.spoil(Unknown::CopiedInto);
-                    file.path().to_vec()
-                });
-                changes(What::Copy, &from, &to.unwrap_or_default())
+            Request::Copy { from, to } => self.copy(at_ms, from, to),
+            Request::Unknown => {
+                self.spoil_all();
+                Waiting::Nothing
             }
-            Request::Other | Request::Unknown => Waiting::Nothing,
+            Request::Version => Waiting::Version,
+            Request::Stat { .. } | Request::Other => Waiting::Nothing,
         })
     }
 
-    fn set_by_handle(&mut self, at_ms: u64, handle: &[u8], attributes: Attributes) -> Waiting {
-        let Some((number, file)) = self.file(handle) else {
-            return Waiting::Nothing;
-        };
-        match attributes.size {
-            // scp ends an upload so; what else it sets is no secret of the bytes.
-            Some(length) => {
-                file.asked();
-                Waiting::Resize {
-                    file: number,
-                    length,
-                    number: file.resizing(length),
-                }
-            }
-            None => {
-                let path = file.path().to_vec();
-                Waiting::Deed(plain(
-                    What::SetAttributes,
-                    &path,
-                    attributes.in_words().as_bytes(),
-                    at_ms,
-                    Outcome::Unfinished,
-                ))
-            }
-        }
-    }
-
-    fn file(&mut self, handle: &[u8]) -> Option<(u32, &mut OpenFile)> {
+    pub(super) fn file(&mut self, handle: &[u8]) -> Option<(u32, &mut OpenFile)> {
         match self.handles.get(handle)? {
             Held::File(number) => Some((*number, self.files.get_mut(number)?)),
             Held::Folder { .. } => None,
         }
     }
 
-    /// Somebody changes a file by its path that is being written by its handle.
-    fn spoil_writers(&mut self, path: &[u8]) -> bool {
-        let mut any = false;
-        for file in self.files.values_mut() {
-            if file.writes() && may_be_one(file.path(), path) {
-                file.spoil(Unknown::ChangedMeanwhile);
-                any = true;
-            }
-        }
-        any
-    }
-
     fn hear(&mut self, packet: &[u8], told: &mut Vec<Told>) -> Result<(), Lost> {
         if self.talk != Talk::Agreed {
             let version = packet::version(packet, kind::VERSION).ok_or("a first answer that is no VERSION")?;
             if self.talk == Talk::Nothing || version > VERSION {
-                return Err("a version of the protocol that is not followed");
+                return Err(OTHER_VERSION);
             }
             self.talk = Talk::Agreed;
             return Ok(());
@@ -444,22 +426,37 @@ impl Sftp {
                 }
                 self.close_if_over(file, told);
             }
-            (Waiting::FStat { file }, Answer::Attributes(attributes)) => {
+            (Waiting::FStat { file, since }, Answer::Attributes(attributes)) => {
                 if let (Some(open), Some(length)) = (self.files.get_mut(&file), attributes.size) {
-                    open.measured(length);
+                    open.measured(length, since);
                 }
                 self.answered(file, told);
             }
-            (Waiting::Resize { file, length, number }, Answer::Status(code)) => {
-                if let Some(open) = self.files.get_mut(&file).filter(|_| code == status::OK) {
-                    open.resized(length, number);
+            (
+                Waiting::Resize {
+                    file,
+                    length,
+                    number,
+                    deed,
+                },
+                Answer::Status(code),
+            ) => {
+                match self.files.get_mut(&file) {
+                    Some(open) if code == status::OK => open.resized(length, number),
+                    // It may have been cut, and only what was asked beside that failed.
+                    Some(open) => open.spoil(Unknown::ChangedMeanwhile),
+                    None => {}
                 }
+                told.extend(deed.map(|deed| answered_by(deed, code)));
                 self.answered(file, told);
             }
-            (Waiting::FStat { file }, Answer::Status(_)) => self.answered(file, told),
-            (Waiting::Stat { path }, Answer::Attributes(attributes)) => self.remember(path, attributes),
-            (Waiting::Open { path, flags, at_ms }, Answer::Handle(handle)) => {
-                let number = self.opened(path, flags, at_ms, handle, told)?;
+            (Waiting::Stranger { deed }, Answer::Status(code)) => {
+                told.extend(deed.map(|deed| answered_by(deed, code)));
+            }
+            (Waiting::Version, Answer::Status(status::OK)) => return Err(OTHER_VERSION),
+            (Waiting::FStat { file, .. }, Answer::Status(_)) => self.answered(file, told),
+            (Waiting::Open(open), Answer::Handle(handle)) => {
+                let number = self.opened(open, handle, told)?;
                 if let (Some(limit), Some(open)) = (limit, number.and_then(|number| self.files.get_mut(&number))) {
                     open.limit(limit);
                 }
@@ -467,25 +464,19 @@ impl Sftp {
             (Waiting::OpenDir { path, at_ms }, Answer::Handle(handle)) => {
                 self.hold(handle, Held::Folder { path, at_ms })?;
             }
-            (Waiting::Open { path, flags, at_ms }, Answer::Status(code)) => {
+            (Waiting::Open(open), Answer::Status(code)) => {
                 let failed = Outcome::Failed(status_words(code));
-                told.push(Told::Deed(not_open(path, flags, at_ms, failed)));
+                told.push(Told::Deed(not_open(open, failed)));
             }
             (Waiting::OpenDir { path, at_ms }, Answer::Status(code)) => {
                 let failed = Outcome::Failed(status_words(code));
                 told.push(Told::Deed(plain(What::List, &path, b"", at_ms, failed)));
             }
-            (Waiting::Deed(deed), Answer::Status(code)) => told.push(Told::Deed(Deed {
-                outcome: match code {
-                    status::OK => Outcome::Done,
-                    code => Outcome::Failed(status_words(code)),
-                },
-                ..deed
-            })),
+            (Waiting::Deed(deed), Answer::Status(code)) => told.push(answered_by(deed, code)),
             // A no to what changes nothing.
-            (Waiting::Stat { .. } | Waiting::Stranger | Waiting::Nothing, Answer::Status(_))
+            (Waiting::Version | Waiting::Nothing, Answer::Status(_))
             | (
-                Waiting::Stranger | Waiting::Nothing,
+                Waiting::Stranger { .. } | Waiting::Nothing,
                 Answer::Handle(_) | Answer::Data { .. } | Answer::Attributes(_) | Answer::Other,
             ) => {}
             (
@@ -494,9 +485,9 @@ impl Sftp {
                 | Waiting::Close { .. }
                 | Waiting::FStat { .. }
                 | Waiting::Resize { .. }
-                | Waiting::Stat { .. }
-                | Waiting::Open { .. }
+                | Waiting::Open(_)
                 | Waiting::OpenDir { .. }
+                | Waiting::Version
                 | Waiting::Deed(_),
                 Answer::Handle(_) | Answer::Data { .. } | Answer::Attributes(_) | Answer::Other,
             ) => return Err(OTHERWISE),
@@ -504,30 +495,24 @@ impl Sftp {
         Ok(())
     }
 
-    fn opened(
-        &mut self,
-        path: Vec<u8>,
-        flags: u32,
-        at_ms: u64,
-        handle: &[u8],
-        told: &mut Vec<Told>,
-    ) -> Result<Option<u32>, Lost> {
+    fn opened(&mut self, asked: Asked, handle: &[u8], told: &mut Vec<Told>) -> Result<Option<u32>, Lost> {
+        // Also by one that is too many to be followed.
+        let shared = asked.writes() && self.spoil_writers(&asked.path);
         if self.handles.len() >= OPEN_MAX || self.files.len() >= OPEN_MAX {
             let content = Content::none(Unknown::TooManyOpen);
             told.push(Told::Deed(Deed {
                 content: Some(content),
-                ..not_open(path, flags, at_ms, Outcome::Unfinished)
+                ..not_open(asked, Outcome::Unfinished)
             }));
             return Ok(None);
         }
-        let stated = self
-            .lengths
-            .iter()
-            .find(|(of, _)| *of == path)
-            .map(|(_, length)| *length);
-        let mut file = OpenFile::new(path, flags, at_ms, stated);
-        if file.writes() && self.spoil_writers(file.path()) {
+        let since = asked.since;
+        let mut file = OpenFile::new(asked);
+        if shared || since.resizes != self.changes.resizes {
             file.spoil(Unknown::ChangedMeanwhile);
+        }
+        if since.guesses != self.changes.guesses {
+            file.guessed();
         }
         let number = self.next;
         self.next = self.next.checked_add(1).ok_or("more files than are numbered")?;
@@ -551,19 +536,6 @@ impl Sftp {
         }
     }
 
-    /// The length of a plain file by its path: for one that is open, or opened next.
-    fn remember(&mut self, path: Vec<u8>, attributes: Attributes) {
-        let Some(length) = attributes.size.filter(|_| attributes.is_regular()) else {
-            return;
-        };
-        for file in self.files.values_mut().filter(|file| file.path() == path) {
-            file.stated(length);
-        }
-        self.lengths.retain(|(of, _)| *of != path);
-        self.lengths.push_front((path, length));
-        self.lengths.truncate(LENGTHS_MAX);
-    }
-
     /// A request about an open file was answered.
     pub(super) fn answered(&mut self, number: u32, told: &mut Vec<Told>) {
         if let Some(file) = self.files.get_mut(&number) {
@@ -575,7 +547,8 @@ impl Sftp {
     fn close_if_over(&mut self, number: u32, told: &mut Vec<Told>) {
         let over = self.files.get(&number).is_some_and(OpenFile::is_over);
         if let Some(file) = over.then(|| self.files.remove(&number)).flatten() {
-            told.extend(file.finish(&mut self.pool, None).into_iter().map(Told::Deed));
+            let told_of = file.finish(&mut self.pool, None, self.changes.contents);
+            told.extend(told_of.into_iter().map(Told::Deed));
         }
     }
 }

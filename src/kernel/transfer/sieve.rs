@@ -24,7 +24,7 @@ pub enum Cut<'i> {
         packet: Vec<u8>,
         wishes: Vec<Wish>,
     },
-    /// A read of an open file, or the head of a write to one.
+    /// A request about an open file, or the head of a write to one.
     Use {
         id: u32,
         head: Vec<u8>,
@@ -76,12 +76,13 @@ impl Sieve {
             return Ok(());
         }
         let (id, request) = packet::request(self.frames.packet()).ok_or("a request that cannot be read")?;
-        if let Request::Read { .. } | Request::Write { .. } = request {
+        if let Request::Read { .. } | Request::Write { .. } | Request::FSetStat { .. } | Request::Copy { .. } = request
+        {
             let head = raw.to_vec();
             cuts.push(Cut::Use { id, head });
             return Ok(());
         }
-        if request == Request::Unknown {
+        if let Request::Unknown | Request::Version = request {
             let packet = raw.to_vec();
             cuts.push(Cut::Unknown { id, packet });
             return Ok(());
@@ -111,7 +112,7 @@ fn wishes(request: Request<'_>) -> Vec<Wish> {
         other: other.to_vec(),
     };
     match request {
-        Request::Open { path, flags } => {
+        Request::Open { path, flags, .. } => {
             let writes = flags & !flag::READ != 0;
             let reads = flags & flag::READ != 0 || !writes;
             let both = [(reads, What::Download), (writes, What::Upload)];
@@ -136,6 +137,7 @@ fn wishes(request: Request<'_>) -> Vec<Wish> {
         | Request::FSetStat { .. }
         | Request::Copy { .. }
         | Request::Other
+        | Request::Version
         | Request::Unknown => Vec::new(),
     }
 }
@@ -234,7 +236,8 @@ mod tests {
     #[test]
     fn an_open_is_asked_for_each_way_it_may_go() {
         let open = |flags| {
-            wishes(Request::Open { path: b"/x", flags })
+            let (path, size) = (b"/x", None);
+            wishes(Request::Open { path, flags, size })
                 .iter()
                 .map(|wish| wish.what)
                 .collect::<Vec<_>>()
@@ -266,6 +269,9 @@ mod tests {
             b"/srv/",
             b"/\xff",
             b"",
+            b"/srv\\..\\a",
+            b"/srv/a\0b",
+            b"/srv/a\nb",
         ] {
             assert!(!plain(path, b"/b") && !plain(b"/b", path), "{path:?}");
         }
