@@ -187,6 +187,7 @@ fn refuse_on_terminal(live: &Live, channel: &Channel) -> Denial {
         code: POLICY_DENIED,
         sentence: "files do not move over a terminal, where nobody can follow them: ask for none (ssh -T)".to_owned(),
         notify: false,
+        end: false,
     }
 }
 
