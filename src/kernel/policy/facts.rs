@@ -259,7 +259,7 @@ pub struct Facts {
     pub subsystem: Option<String>,
     #[serde(default)]
     pub forward: Option<ForwardTo>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transfer: Option<TransferOf>,
     /// Whether the channel has a terminal.
     #[serde(default)]

@@ -274,7 +274,7 @@ impl OpenFile {
         match end.or(stated).and_then(|end| down.of_first(end)) {
             _ if self.read_failed.is_some() || self.refused.is_some() => Err(Unknown::PartFailed),
             _ if self.spoiled == Some(Unknown::Guessed) => Err(Unknown::Guessed),
-            _ if written => Err(Unknown::ChangedMeanwhile),
+            _ if written || self.resizes > 0 => Err(Unknown::ChangedMeanwhile),
             Some(whole) if cut_short != Some(Unknown::Lost) => Ok(whole),
             Some(_) | None => Err(cut_short.unwrap_or(match (down.runs, down.starts()) {
                 (0, _) => Unknown::NotMoved,
