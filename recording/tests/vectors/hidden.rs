@@ -37,7 +37,7 @@ pub fn vectors() -> Vec<Vector> {
     add("hidden_line", Version::Three, &sound, "SEALED");
     add("hidden_line_wiped", Version::Three, &hidden_line(10, 0), "SEALED");
     add("hidden_line_as_long_as_there_may_be", Version::Three, &hidden_line(256, 8192), "SEALED");
-    add("hidden_line_in_version_2", Version::Two, &sound, "INVALID content: event: unknown kind 0x38");
+    add("hidden_line_in_version_1", Version::One, &sound, "INVALID content: event: unknown kind 0x38");
     add("hidden_line_behind_a_long_prompt", Version::Three, &hidden_line(257, 0), LONG);
     add("hidden_line_in_a_long_envelope", Version::Three, &hidden_line(0, 8193), LONG);
     add("hidden_line_with_something_behind_it", Version::Three, &[&sound[..], &[0]].concat(), "INVALID content: event: malformed payload of kind 0x38: bytes after the last CBOR item");
