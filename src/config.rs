@@ -188,6 +188,8 @@ pub struct Recording {
     pub overflow_bytes_max: u64,
     /// Whom recordings are encrypted to; to nobody: in clear.
     pub recipients: Recipients,
+    /// To whom the keys of lines that are not echoed are wrapped; to nobody: they are wiped.
+    pub hidden_recipients: Recipients,
 }
 
 /// What becomes of recordings later.

@@ -136,6 +136,8 @@ pub struct Recorders {
     workers: Workers,
     /// Whom recordings from now on are encrypted to.
     recipients: Mutex<Recipients>,
+    /// To whom keys of hidden lines are wrapped from now on.
+    wrap_to: Mutex<Arc<Recipients>>,
 }
 
 impl Recorders {
@@ -164,12 +166,18 @@ impl Recorders {
             clock,
             reserve,
             recipients: Mutex::default(),
+            wrap_to: Mutex::default(),
         }))
     }
 
     /// Encrypts recordings from now on to these; to nobody: in clear.
     pub fn encrypt_to(&self, recipients: Recipients) {
         *self.recipients.lock().unwrap_or_else(PoisonError::into_inner) = recipients;
+    }
+
+    /// Wraps the keys of hidden lines from now on to these before they are wiped; to nobody: they are wiped.
+    pub fn wrap_hidden_to(&self, recipients: Recipients) {
+        *self.wrap_to.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(recipients);
     }
 
     /// Whether recordings are encrypted, from now on.
@@ -234,6 +242,7 @@ impl Recorders {
         head.clamp();
         let recipients = self.recipients.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let entropy = Box::new(|bytes: &mut [u8; 32]| crate::entropy::fill(bytes));
+        let wrap_to = self.wrap_to.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let (unopened, envelope) = match recipients.is_empty() {
             true => (Writer::prepare(head, entropy)?, None),
             false => {
@@ -257,6 +266,7 @@ impl Recorders {
             envelope.as_deref(),
             share.clone(),
             labels,
+            wrap_to,
         )?;
         spool.blobs.seal_to(recipients);
         Ok(Recorder(Arc::new(Inner {

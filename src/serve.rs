@@ -194,6 +194,9 @@ impl Running {
         };
         self.gate.set_trust(trust);
         self.gate.recorders.encrypt_to(new.recording.recipients.clone());
+        self.gate
+            .recorders
+            .wrap_hidden_to(new.recording.hidden_recipients.clone());
         self.gate.credentials.put(&new.credentials);
         self.gate.set_settings(settings(&new, self.mode));
         self.gate.policies.put_place(place(&new));
@@ -364,6 +367,7 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
         Kept::of(config.recording.spool_reserve_bytes, config.break_glass.is_some()),
     )?;
     recorders.encrypt_to(config.recording.recipients.clone());
+    recorders.wrap_hidden_to(config.recording.hidden_recipients.clone());
     let retention = Arc::new(Retention::new(
         store.clone(),
         ledger.clone(),

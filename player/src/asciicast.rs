@@ -86,7 +86,7 @@ pub fn write(cursor: &mut Cursor, export: &Export, out: &mut dyn Write) -> Resul
                 sheet.line(last_ms, "o", &errs.push(bytes))?;
             }
             Event::Input(bytes) if export.input => sheet.line(last_ms, "i", &ins.push(bytes))?,
-            Event::HiddenInput { .. } if !export.input => {}
+            Event::HiddenInput { .. } | Event::HiddenLine { .. } if !export.input => {}
             Event::Resize { cols, rows, .. } => {
                 let now = sheet.clamp(*cols, *rows);
                 if now != sized {

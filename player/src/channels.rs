@@ -94,6 +94,7 @@ impl Channels {
             | Event::SealedInput { .. }
             | Event::LineKey { .. }
             | Event::HiddenInput { .. }
+            | Event::HiddenLine { .. }
             | Event::Decision { .. }
             | Event::Notice { .. }
             | Event::Withheld { .. }

@@ -263,6 +263,7 @@ impl Playback {
             | Event::SealedInput { .. }
             | Event::LineKey { .. }
             | Event::HiddenInput { .. }
+            | Event::HiddenLine { .. }
             | Event::ChannelOpen { .. }
             | Event::Request { .. }
             | Event::Decision { .. }

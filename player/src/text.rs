@@ -342,6 +342,8 @@ pub fn remark(event: &Event<'_>) -> Option<(&'static str, String)> {
                 1u64 << (*len_class).min(63)
             ),
         ),
+        Event::HiddenLine { prompt, .. } if prompt.is_empty() => return None,
+        Event::HiddenLine { prompt, .. } => ("hidden input", format!("typed behind `{}`", shown(prompt.as_bytes()))),
         Event::ChannelOpen { kind, detail } => ("channel", shown(format!("{kind} {detail}").as_bytes())),
         Event::Request { kind, detail, .. } => {
             let kind = plain::bytes(kind.as_bytes(), 64);

@@ -244,6 +244,15 @@ pub enum Event<'a> {
     File(Box<Moved<'a>>),
     /// A command that was run, as it was read: an index, not evidence.
     Command(Box<Command<'a>>),
+    /// More about a line that was not echoed, right before its HiddenInput.
+    HiddenLine {
+        /// Number of the line.
+        line: u64,
+        /// What stood before its first key on the screen; hostile.
+        prompt: Cow<'a, str>,
+        /// An age file with the line's key; empty: the key was wiped.
+        envelope: Cow<'a, [u8]>,
+    },
 }
 
 /// Kind bytes (FORMAT.md section 5.1).
@@ -298,6 +307,8 @@ pub mod kind {
     pub const FILE: u8 = 0x36;
     /// Command.
     pub const COMMAND: u8 = 0x37;
+    /// HiddenLine.
+    pub const HIDDEN_LINE: u8 = 0x38;
     /// Sealed row: only in tail files of encrypted recordings, never an event.
     pub const SEALED_ROW: u8 = 0x7E;
     /// CHECK record: only in tail files, never an event.
@@ -311,7 +322,7 @@ pub mod kind {
 /// The version that brought a kind of event.
 pub(crate) fn since(kind: u8) -> Version {
     match kind {
-        kind::DIGEST | kind::FILE | kind::COMMAND => Version::Three,
+        kind::DIGEST | kind::FILE | kind::COMMAND | kind::HIDDEN_LINE => Version::Three,
         _ => Version::One,
     }
 }
@@ -345,6 +356,7 @@ impl Event<'_> {
             Event::Digest { .. } => kind::DIGEST,
             Event::File(_) => kind::FILE,
             Event::Command(_) => kind::COMMAND,
+            Event::HiddenLine { .. } => kind::HIDDEN_LINE,
         }
     }
 
@@ -381,6 +393,11 @@ impl Event<'_> {
                 ciphertext: blob(ciphertext),
             },
             Event::LineKey { line, key } => Event::LineKey { line, key },
+            Event::HiddenLine { line, prompt, envelope } => Event::HiddenLine {
+                line,
+                prompt: text(prompt),
+                envelope: blob(envelope),
+            },
             Event::HiddenInput {
                 line,
                 len_class,

@@ -52,6 +52,10 @@ pub const COMMAND_DIRECTORY_BYTES_MAX: usize = 4096;
 pub const COMMAND_LABELS_MAX: usize = 32;
 /// Bytes of a command's label.
 pub const COMMAND_LABEL_BYTES_MAX: usize = 64;
+/// Bytes of what stood before a hidden line.
+pub const HIDDEN_PROMPT_BYTES_MAX: usize = 256;
+/// Bytes of the age file with a hidden line's key.
+pub const HIDDEN_ENVELOPE_BYTES_MAX: usize = 8192;
 /// Bytes of a keyframe's terminal dump.
 pub const KEYFRAME_DUMP_BYTES_MAX: usize = 512 << 10;
 /// Channels listed in one Accounts event.

@@ -60,6 +60,11 @@ impl LineCipher {
         self.line
     }
 
+    /// Its key, for whoever wraps it to a recipient before it is wiped.
+    pub fn key(&self) -> &[u8; 32] {
+        &self.key
+    }
+
     /// Bytes sealed so far.
     pub fn len(&self) -> usize {
         self.plain.len()

@@ -8,7 +8,7 @@ use crate::event::{ChannelAccount, Direction, Event, NoticeHow, Party, kind, sin
 use crate::head::Version;
 use crate::limits::{
     ACCOUNTS_CHANNELS_MAX, DIGEST_BYTES_MAX, EVENT_PAYLOAD_BYTES_MAX, EVENT_TEXT_BYTES_MAX, HIDDEN_CLASS_MAX,
-    HIDDEN_CLASS_MIN, KEYFRAME_DUMP_BYTES_MAX, LINE_SEALS_MAX,
+    HIDDEN_CLASS_MIN, HIDDEN_ENVELOPE_BYTES_MAX, HIDDEN_PROMPT_BYTES_MAX, KEYFRAME_DUMP_BYTES_MAX, LINE_SEALS_MAX,
 };
 use crate::line;
 use crate::moved::Moved;
@@ -81,6 +81,9 @@ impl<'a> Event<'a> {
             }
             Event::HiddenInput { line, len_class, blob } => {
                 w.array(3).uint(*line).uint(u64::from(*len_class)).bytes(blob);
+            }
+            Event::HiddenLine { line, prompt, envelope } => {
+                w.array(3).uint(*line).text(prompt).bytes(envelope);
             }
             Event::ChannelOpen { kind, detail } => {
                 w.array(2).text(kind).text(detail);
@@ -223,6 +226,14 @@ fn structured<'a>(version: Version, kind: u8, r: &mut Reader<'a>) -> Result<Opti
                 line,
                 len_class,
                 blob: blob.into(),
+            }
+        }
+        kind::HIDDEN_LINE => {
+            r.array(3)?;
+            Event::HiddenLine {
+                line: r.uint()?,
+                prompt: r.text(HIDDEN_PROMPT_BYTES_MAX)?.into(),
+                envelope: r.bytes(HIDDEN_ENVELOPE_BYTES_MAX)?.into(),
             }
         }
         kind::CHANNEL_OPEN => {

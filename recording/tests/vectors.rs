@@ -18,6 +18,8 @@ mod encrypted;
 mod files;
 #[path = "vectors/finished.rs"]
 mod finished;
+#[path = "vectors/hidden.rs"]
+mod hidden;
 #[path = "vectors/redacted.rs"]
 mod redacted;
 #[path = "vectors/trusted.rs"]
@@ -85,6 +87,7 @@ fn vectors() -> Vec<Vector> {
         digests::vectors(),
         files::vectors(),
         commands::vectors(),
+        hidden::vectors(),
     ]
     .into_iter()
     .flatten()

@@ -275,6 +275,12 @@ pub const KEYS: &[Key] = &[
         "Investigators' public keys (\"age1...\", two or more): recordings are encrypted to them, and this server cannot read them; none: in clear",
     ),
     key(
+        "recording",
+        "hidden_recipients",
+        "[]",
+        "Public keys (\"age1...\", two or more) of those who may read, after something went wrong, what was typed and not echoed: passwords are among it; none: it is wiped",
+    ),
+    key(
         "retention",
         "keep_days",
         "0",

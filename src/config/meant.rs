@@ -317,6 +317,8 @@ impl Meaning<'_> {
             overflow_bytes_max: mib("recording.overflow_max_mib", said.overflow_max_mib, 1024, 1)?,
             recipients: Recipients::parse(said.recipients.as_deref().unwrap_or_default())
                 .map_err(|why| self.bad("recording.recipients", why))?,
+            hidden_recipients: Recipients::parse(said.hidden_recipients.as_deref().unwrap_or_default())
+                .map_err(|why| self.bad("recording.hidden_recipients", why))?,
         })
     }
 

@@ -94,6 +94,7 @@ pub(super) struct SaidRecording {
     pub(super) spool_reserve_mib: Option<u64>,
     pub(super) overflow_max_mib: Option<u64>,
     pub(super) recipients: Option<Vec<String>>,
+    pub(super) hidden_recipients: Option<Vec<String>>,
 }
 
 #[derive(Deserialize, Default)]

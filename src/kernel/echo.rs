@@ -33,6 +33,8 @@ pub const ECHO_WAIT_MS: u64 = 10_000;
 /// From a key to the next that may belong to another line, in ms: before, an echo may be under way.
 const PART_AFTER_MS: u64 = 300;
 const ESCAPE: u8 = 0x1b;
+/// Longest prompt that is told, in characters.
+const PROMPT_CHARS_MAX: usize = 60;
 /// Looks at one piece of output, and lines that one looks for: what is hostile costs no more.
 const LOOKS_MAX: usize = 1024;
 const LOOKED_AT_MAX: usize = 8;
@@ -85,6 +87,11 @@ impl EchoGate {
     /// The terminal's size, in columns and rows.
     pub fn sized(&mut self, columns: u32, rows: u32) {
         self.screen.sized(columns, rows);
+    }
+
+    /// What stands before the cursor now: before a line, its prompt.
+    pub fn prompt(&self) -> String {
+        self.screen.before(PROMPT_CHARS_MAX)
     }
 
     /// Takes typed bytes. Answers with the lines they belong to, and with

@@ -231,6 +231,15 @@ impl Screen {
         })
     }
 
+    /// What stands left of the cursor in its row: a prompt, if it waits for a line. At most so many characters of its end.
+    pub fn before(&self, most: usize) -> String {
+        let cells = self.here().map_or(&[][..], |row| row.cells.as_slice());
+        let left = cells.get(..self.column).unwrap_or(cells);
+        let from = left.len().saturating_sub(most);
+        let letters = left.iter().skip(from).copied().filter(|cell| *cell != FILLER);
+        letters.collect::<String>().trim().to_owned()
+    }
+
     /// Whether the text stands somewhere in a row that is remembered.
     pub fn holds(&self, text: &[char]) -> bool {
         let letters = |row: &Row| -> Vec<char> { row.cells.iter().copied().filter(|cell| *cell != FILLER).collect() };

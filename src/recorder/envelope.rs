@@ -78,18 +78,26 @@ impl Recipients {
     /// # Errors
     /// When it cannot be encrypted.
     pub(super) fn seal(&self) -> Result<(ContentKey, Vec<u8>), RecorderError> {
-        let failed = |why: String| RecorderError::Key(format!("the content key is not sealed: {why}"));
         let mut key = Zeroizing::new([0; 32]);
         crate::entropy::fill(key.as_mut_slice());
+        Ok((ContentKey::new(*key), self.wrap(&key)?))
+    }
+
+    /// The age file that holds this key.
+    ///
+    /// # Errors
+    /// When it cannot be encrypted.
+    pub(super) fn wrap(&self, key: &[u8; 32]) -> Result<Vec<u8>, RecorderError> {
+        let failed = |why: String| RecorderError::Key(format!("a key is not wrapped: {why}"));
         let recipients = self.0.iter().map(|one| one as &dyn age::Recipient);
         let to = age::Encryptor::with_recipients(recipients).map_err(|why| failed(why.to_string()))?;
         let mut file = Vec::new();
         let mut writing = to.wrap_output(&mut file).map_err(|why| failed(why.to_string()))?;
-        writing.write_all(&*key).map_err(|why| failed(why.to_string()))?;
+        writing.write_all(key).map_err(|why| failed(why.to_string()))?;
         writing.finish().map_err(|why| failed(why.to_string()))?;
         match file.len() > limits::ENVELOPE_BYTES_MAX {
             true => Err(failed("too many recipients".to_owned())),
-            false => Ok((ContentKey::new(*key), file)),
+            false => Ok(file),
         }
     }
 }

@@ -1,13 +1,13 @@
 //! Terminal input: a fresh key per line, released or wiped by the echo.
 
 use std::collections::HashMap;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 use portcullis_recording::{Event, LineCipher};
 use zeroize::Zeroizing;
 
-use super::RecorderError;
 use super::spool::Hidden;
+use super::{Recipients, RecorderError};
 use crate::kernel::echo::{ECHO_WAIT_MS, EchoGate, Piece, Verdict};
 
 /// Line numbers of one channel start here times its number, so that two
@@ -17,23 +17,32 @@ const LINES_PER_CHANNEL: u64 = 1 << 40;
 /// And this much further for each terminal the channel has had before.
 const LINES_PER_TERMINAL: u64 = 1 << 28;
 
+/// Hidden lines of one terminal whose keys are wrapped: each costs the session's path some 0.1 ms a recipient. The keys of
+/// those behind are wiped.
+const WRAPPED_MAX: u32 = 1024;
+
 /// The undecided lines of one terminal channel.
 pub struct Lines {
     channel: u32,
     gate: EchoGate,
     ciphers: HashMap<u64, Undecided>,
     hidden: Hidden,
+    /// To whom keys of hidden lines are wrapped; to nobody: they are wiped.
+    wrap_to: Arc<Recipients>,
+    wrapped: u32,
 }
 
 struct Undecided {
     cipher: LineCipher,
+    /// What stood before its first key.
+    prompt: String,
     /// When its Enter was typed, in session ms.
     ended_ms: Option<u64>,
 }
 
 impl Lines {
     /// `earlier` terminals have ended on this channel.
-    pub fn new(channel: u32, earlier: u32, hidden: Hidden) -> Lines {
+    pub fn new(channel: u32, earlier: u32, hidden: Hidden, wrap_to: Arc<Recipients>) -> Lines {
         let first = u64::from(channel)
             .saturating_mul(LINES_PER_CHANNEL)
             .saturating_add(u64::from(earlier).saturating_mul(LINES_PER_TERMINAL));
@@ -42,6 +51,8 @@ impl Lines {
             gate: EchoGate::starting_at(first),
             ciphers: HashMap::new(),
             hidden,
+            wrap_to,
+            wrapped: 0,
         }
     }
 
@@ -65,6 +76,7 @@ impl Lines {
     /// Turns typed bytes into sealed pieces, with the releases they decide.
     pub fn typed(&mut self, at_ms: u64, input: &[u8], events: &mut Vec<Event<'_>>) -> Result<(), RecorderError> {
         let (pieces, verdicts) = self.gate.typed(at_ms, input);
+        let prompt = self.gate.prompt();
         let mut rest = input;
         for Piece { line, bytes, ends } in pieces {
             let (piece, after) = rest.split_at_checked(bytes).unwrap_or((rest, &[]));
@@ -74,6 +86,7 @@ impl Lines {
                 crate::entropy::fill(key.as_mut_slice());
                 Undecided {
                     cipher: LineCipher::new(line, *key),
+                    prompt: prompt.clone(),
                     ended_ms: None,
                 }
             });
@@ -102,6 +115,19 @@ impl Lines {
         self.settle(verdicts, events);
     }
 
+    /// The envelope of a line that is hidden now; empty if its key is to be wiped.
+    fn wrapped(&mut self, cipher: &LineCipher) -> Vec<u8> {
+        if self.wrap_to.is_empty() || self.wrapped >= WRAPPED_MAX {
+            return Vec::new();
+        }
+        self.wrapped += 1;
+        let wrapped = self.wrap_to.wrap(cipher.key());
+        wrapped.unwrap_or_else(|error| {
+            tracing::error!(%error, "the key of a hidden line is wiped and not wrapped");
+            Vec::new()
+        })
+    }
+
     fn settle(&mut self, verdicts: Vec<Verdict>, events: &mut Vec<Event<'_>>) {
         for verdict in verdicts {
             match verdict {
@@ -111,7 +137,15 @@ impl Lines {
                     }
                 }
                 Verdict::Hidden { line } => {
-                    if let Some(Undecided { cipher, .. }) = self.ciphers.remove(&line) {
+                    if let Some(Undecided { cipher, prompt, .. }) = self.ciphers.remove(&line) {
+                        let envelope = self.wrapped(&cipher);
+                        if !envelope.is_empty() || !prompt.is_empty() {
+                            events.push(Event::HiddenLine {
+                                line,
+                                prompt: prompt.into(),
+                                envelope: envelope.into(),
+                            });
+                        }
                         let mut hidden = self.hidden.lock().unwrap_or_else(PoisonError::into_inner);
                         let bytes = hidden.entry(self.channel).or_default();
                         *bytes = bytes.saturating_add(cipher.len() as u64);

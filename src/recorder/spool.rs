@@ -28,7 +28,7 @@ use super::lines::Lines;
 use super::reserve::Share;
 use super::screens::Screens;
 use super::tally::Tally;
-use super::{Finished, Part, RecorderError, SEGMENT_MS_MAX, pace};
+use super::{Finished, Part, Recipients, RecorderError, SEGMENT_MS_MAX, pace};
 use crate::kernel::labels::Labels;
 
 /// Data taken at once from which on it goes straight into the main file, in bytes.
@@ -75,6 +75,8 @@ pub struct Spool {
     /// How often a channel's terminal has ended: line numbers are never used twice.
     ended_terminals: BTreeMap<u32, u32>,
     hidden: Hidden,
+    /// To whom keys of hidden lines are wrapped.
+    wrap_to: Arc<Recipients>,
     /// The accounts and the end are in: nothing more is taken.
     ended: bool,
     jobs: VecDeque<Job>,
@@ -122,6 +124,7 @@ impl Spool {
         envelope: Option<&[u8]>,
         share: Arc<Share>,
         labels: Arc<Labels>,
+        wrap_to: Arc<Recipients>,
     ) -> Result<Spool, RecorderError> {
         let folder = spools.join(session_name(&writer.head().session_id));
         std::fs::DirBuilder::new()
@@ -161,6 +164,7 @@ impl Spool {
             terminals: BTreeMap::new(),
             ended_terminals: BTreeMap::new(),
             hidden: Hidden::default(),
+            wrap_to,
             ended: false,
             jobs: VecDeque::new(),
             aside: Vec::new(),
@@ -228,7 +232,7 @@ impl Spool {
         let earlier = self.ended_terminals.get(&channel).copied().unwrap_or(0);
         self.terminals
             .entry(channel)
-            .or_insert_with(|| Lines::new(channel, earlier, self.hidden.clone()))
+            .or_insert_with(|| Lines::new(channel, earlier, self.hidden.clone(), self.wrap_to.clone()))
     }
 
     pub fn hidden(&self) -> Hidden {

@@ -221,6 +221,7 @@ pub async fn note_config(ledger: &Ledger, config: &Config) -> Result<Option<Entr
     let body = serde_json::json!({
         "sha256": hex32::encode(&config.sha256),
         "recipients": config.recording.recipients.names(),
+        "hidden_recipients": config.recording.hidden_recipients.names(),
     });
     ledger.append_change("config", body).await
 }

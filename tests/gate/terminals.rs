@@ -162,6 +162,51 @@ fn a_password_is_nowhere_and_a_command_is_readable() {
     assert!(find(&letters, PASSWORD.as_bytes()).is_none());
 }
 
+/// What was not echoed opens to those who were named for it, and to nobody else.
+#[test]
+fn a_hidden_line_opens_to_whom_its_key_was_wrapped() {
+    const PASSWORD: &str = "staple-battery-9053";
+    let (_dir, files, recipients) = crate::evidence::investigators();
+    let world = World::with(
+        Setup::new().set("recording.hidden_recipients", &recipients),
+        Variant::default(),
+    );
+    let mut ssh = world.client().ssh();
+    ssh.args(["-tt", "gate", "bash --norc --noprofile -i"]);
+    let mut terminal = Terminal::start(&ssh, 80, 24);
+    terminal.expect("# ", secs(20));
+    terminal.line("read -r -s -p 'Password: ' PW; echo; echo length ${#PW}");
+    terminal.expect("Password: ", secs(20));
+    terminal.line(PASSWORD);
+    terminal.expect(&format!("length {}", PASSWORD.len()), secs(20));
+    terminal.line("exit");
+    terminal.finish(secs(20));
+    let record = world.bastion.only_record();
+    record.assert_sealed();
+    nowhere(&world, PASSWORD);
+    let file = world.bastion.archived().remove(0);
+    let trust = world.bastion.state().join("trust.toml");
+    let hidden = |identity: Option<&std::path::Path>| {
+        let mut player = std::process::Command::new(crate::evidence::player());
+        player.args(["hidden", "--trust"]).arg(&trust).arg(&file);
+        identity.into_iter().for_each(|identity| {
+            player.arg("--identity").arg(identity);
+        });
+        crate::support::run(&mut player, secs(30)).ok().out().to_owned()
+    };
+    let locked = hidden(None);
+    assert!(
+        locked.contains("behind `Password:`") && locked.contains("locked"),
+        "{locked}"
+    );
+    for identity in &files {
+        let read = hidden(Some(identity));
+        assert!(read.contains(&format!("`{PASSWORD}`")), "{read}");
+    }
+    let (_other_dir, others, _) = crate::evidence::investigators();
+    assert!(!hidden(Some(&others[0])).contains(PASSWORD));
+}
+
 /// No file of the state folder holds the word.
 #[track_caller]
 fn nowhere(world: &World, word: &str) {

@@ -19,6 +19,7 @@ mod commands;
 mod content;
 mod export;
 mod grep;
+mod hidden;
 mod key;
 mod moved;
 mod play;
@@ -64,6 +65,8 @@ enum Verb {
     Export(export::Export),
     /// List the commands that were run, as the protocol, the shell or the screen told them
     Commands(commands::Commands),
+    /// List the lines that were typed and not echoed; with the key of whom they were wrapped to, what they said
+    Hidden(hidden::HiddenArgs),
     /// List the files that crossed, with their hashes, and what was done to others
     Files(moved::Files),
     /// Take what was in a file out of the content vault, by its SHA-256 as `files` tells it
@@ -241,6 +244,7 @@ where
         Verb::Summary(verb) => verb.run(json),
         Verb::Export(verb) => verb.run(),
         Verb::Commands(verb) => verb.run(json),
+        Verb::Hidden(verb) => verb.run(json),
         Verb::Files(verb) => verb.run(json),
         Verb::Content(verb) => verb.run(json),
         Verb::Prove(verb) => verb.run(json),

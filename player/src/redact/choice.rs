@@ -67,7 +67,9 @@ impl Choice {
         }
         self.concerns(timed.channel, timed.at_ms, timed.at_ms)
             && match timed.event {
-                Event::Input(_) | Event::SealedInput { .. } | Event::HiddenInput { .. } => true,
+                Event::Input(_) | Event::SealedInput { .. } | Event::HiddenInput { .. } | Event::HiddenLine { .. } => {
+                    true
+                }
                 Event::Output(_) | Event::Stderr(_) | Event::Request { .. } | Event::File(_) => !region.input,
                 Event::Resize { .. }
                 | Event::LineKey { .. }

@@ -198,6 +198,7 @@ impl<'c> Rebuild<'c> {
             | Event::SealedInput { .. }
             | Event::LineKey { .. }
             | Event::HiddenInput { .. }
+            | Event::HiddenLine { .. }
             | Event::Undelivered { .. }
             | Event::Eof { .. }
             | Event::ExitStatus(_)

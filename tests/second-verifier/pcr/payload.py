@@ -137,6 +137,13 @@ def command(payload: Cbor) -> None:
     require(sound, "command that ends before it begins, or is hidden and told")
 
 
+def hidden_line(payload: Cbor) -> None:
+    payload.array(3)
+    payload.uint()
+    payload.text(limits.HIDDEN_PROMPT_BYTES_MAX)
+    require(len(payload.bytes()) <= limits.HIDDEN_ENVELOPE_BYTES_MAX, "CBOR string over its bound")
+
+
 def marker_text(event: Event) -> str:
     """What a sound marker says."""
     payload = Cbor(event.payload)
@@ -167,10 +174,11 @@ PAYLOADS = {
     0x35: digest,
     0x36: file,
     0x37: command,
+    0x38: hidden_line,
 }
 
 # Kinds that had less to say in versions 1 and 2.
 BEFORE_THREE = {0x23: notice(2)}
 
 # Kinds that came with a later version than 1.
-SINCE = {0x35: 3, 0x36: 3, 0x37: 3}
+SINCE = {0x35: 3, 0x36: 3, 0x37: 3, 0x38: 3}
