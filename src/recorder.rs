@@ -266,8 +266,8 @@ impl Recorders {
             envelope.as_deref(),
             share.clone(),
             labels,
-            wrap_to,
         )?;
+        spool.wrap_hidden_to(wrap_to);
         spool.blobs.seal_to(recipients);
         Ok(Recorder(Arc::new(Inner {
             hidden: spool.hidden(),

@@ -124,7 +124,6 @@ impl Spool {
         envelope: Option<&[u8]>,
         share: Arc<Share>,
         labels: Arc<Labels>,
-        wrap_to: Arc<Recipients>,
     ) -> Result<Spool, RecorderError> {
         let folder = spools.join(session_name(&writer.head().session_id));
         std::fs::DirBuilder::new()
@@ -164,7 +163,7 @@ impl Spool {
             terminals: BTreeMap::new(),
             ended_terminals: BTreeMap::new(),
             hidden: Hidden::default(),
-            wrap_to,
+            wrap_to: Arc::default(),
             ended: false,
             jobs: VecDeque::new(),
             aside: Vec::new(),
@@ -233,6 +232,11 @@ impl Spool {
         self.terminals
             .entry(channel)
             .or_insert_with(|| Lines::new(channel, earlier, self.hidden.clone(), self.wrap_to.clone()))
+    }
+
+    /// Wraps the keys of hidden lines to these; before any line is typed.
+    pub fn wrap_hidden_to(&mut self, recipients: Arc<Recipients>) {
+        self.wrap_to = recipients;
     }
 
     pub fn hidden(&self) -> Hidden {
