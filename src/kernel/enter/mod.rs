@@ -10,6 +10,8 @@ mod keys;
 mod reason;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_evasion;
 
 use avt::Terminal;
 
@@ -93,10 +95,11 @@ impl Typing {
     /// Whether a paste may not be what it seems: a key in it or before it may have ended it.
     fn is_doubtful(&self) -> bool {
         // What begins one is as long as what ends it.
-        let before = self.paste.saturating_sub(PasteEnd::BYTES);
-        let own = self.keys.get(..before).into_iter().chain(self.keys.get(self.paste..));
+        let before = self.keys.get(..self.paste.saturating_sub(PasteEnd::BYTES)).unwrap_or_default();
+        let within = self.keys.get(self.paste..).unwrap_or_default();
+        let edits = |byte: &u8| byte.is_ascii_control() && !matches!(byte, 0x7f | 0x08);
         let control = |byte: &u8| byte.is_ascii_control() && !matches!(byte, b'\t' | b'\r' | b'\n');
-        self.too_long || own.flatten().any(control)
+        self.too_long || before.iter().any(edits) || within.iter().any(control)
     }
 }
 
