@@ -508,7 +508,9 @@ impl Enters {
     /// anything; whether there may be more to do.
     fn pass_control(&mut self, guard: &Guard, batch: &mut Vec<Entry<Up>>) -> bool {
         match self.queue.front() {
-            Some(first) if !ends_input(first) => batch.extend(self.queue.pop_front().inspect(|entry| resize(guard, entry))),
+            Some(first) if !ends_input(first) => {
+                batch.extend(self.queue.pop_front().inspect(|entry| resize(guard, entry)))
+            }
             Some(_) | None => self.until = Some(Until::Moved),
         }
         true
@@ -517,30 +519,18 @@ impl Enters {
     /// What was typed before a ^C and the ^C itself go nowhere; whether there
     /// is one. Requests go on: they wait for nobody's yes.
     fn drop_to_cancel(&mut self, live: &Live, channel: &Channel, guard: &Guard, batch: &mut Vec<Entry<Up>>) -> bool {
-        let (mut kept, mut dropped, mut cancelled, mut ended) = (VecDeque::new(), 0, false, false);
-        for mut entry in self.queue.drain(..) {
-            ended |= ends_input(&entry);
-            match &mut entry {
-                Entry::Control(_) if !ended => {
-                    resize(guard, &entry);
-                    batch.push(entry);
-                    continue;
-                }
-                Entry::Data { bytes, .. } if !cancelled && !ended => {
-                    if let Some(at) = bytes.iter().position(|byte| *byte == 0x03) {
-                        cancelled = true;
-                        dropped += kept.drain(..).map(|entry| data_bytes(&entry)).sum::<usize>();
-                        bytes.advance(at + 1);
-                        dropped += at + 1;
-                    }
-                }
-                Entry::Data { .. } | Entry::Control(_) => {}
-            }
-            kept.push_back(entry);
+        let from = batch.len();
+        let dropped = cancel(&mut self.queue, batch);
+        for entry in batch.iter().skip(from) {
+            resize(guard, entry);
         }
-        self.queue = kept;
-        self.withhold(live, channel, dropped, "typed before a command was taken back");
-        cancelled
+        self.withhold(
+            live,
+            channel,
+            dropped.unwrap_or_default(),
+            "typed before a command was taken back",
+        );
+        dropped.is_some()
     }
 
     /// Books bytes that stay here.
@@ -611,5 +601,73 @@ fn ends_input(entry: &Entry<Up>) -> bool {
 fn resize(guard: &Guard, entry: &Entry<Up>) {
     if let Entry::Control(Up::WindowChange { cols, rows, .. }) = entry {
         guard.holder().resize(*cols, *rows);
+    }
+}
+
+/// Takes requests out of a queue, and bytes up to a ^C; how many bytes those
+/// are, if there is one. Nothing overtakes the end of input.
+fn cancel(queue: &mut VecDeque<Entry<Up>>, requests: &mut Vec<Entry<Up>>) -> Option<usize> {
+    let (mut kept, mut dropped, mut ended) = (VecDeque::new(), None, false);
+    for mut entry in queue.drain(..) {
+        ended |= ends_input(&entry);
+        match &mut entry {
+            Entry::Control(_) if !ended => {
+                requests.push(entry);
+                continue;
+            }
+            Entry::Data { bytes, .. } if !ended && dropped.is_none() => {
+                if let Some(at) = bytes.iter().position(|byte| *byte == 0x03) {
+                    let before: usize = kept.drain(..).map(|entry| data_bytes(&entry)).sum();
+                    bytes.advance(at + 1);
+                    dropped = Some(before + at + 1);
+                }
+            }
+            Entry::Data { .. } | Entry::Control(_) => {}
+        }
+        kept.push_back(entry);
+    }
+    *queue = kept;
+    dropped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn typed(keys: &'static str) -> Entry<Up> {
+        Entry::Data {
+            stream: Stream::Main,
+            bytes: Bytes::from_static(keys.as_bytes()),
+        }
+    }
+
+    #[test]
+    fn requests_take_room_too() {
+        let mut enters = Enters::default();
+        assert!(enters.has_room());
+        let requests = std::iter::repeat_with(|| Entry::Control(Up::Keys(b"")));
+        enters.queue.extend(requests.take(HELD_ENTRIES_MAX));
+        assert!(!enters.has_room());
+    }
+
+    #[test]
+    fn requests_do_not_wait_behind_what_is_typed() {
+        let request = || Entry::Control(Up::Keys(b"x"));
+        let mut queue = VecDeque::from([typed("ab"), request(), typed("c\x03d\x03"), request(), typed("e")]);
+        let mut requests = Vec::new();
+        assert_eq!(cancel(&mut queue, &mut requests), Some(4));
+        assert_eq!(requests.len(), 2);
+        assert_eq!(queue.iter().map(data_bytes).sum::<usize>(), 3, "d, ^C and e");
+        // Without a ^C nothing is dropped.
+        let mut queue = VecDeque::from([
+            typed("ab"),
+            request(),
+            Entry::Control(Up::Eof),
+            request(),
+            typed("\x03"),
+        ]);
+        let mut requests = Vec::new();
+        assert_eq!(cancel(&mut queue, &mut requests), None);
+        assert_eq!((requests.len(), queue.len()), (1, 4));
     }
 }

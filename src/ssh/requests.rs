@@ -459,10 +459,22 @@ mod tests {
 
     #[test]
     fn modes_that_disguise_an_enter_are_known() {
-        for (mode, value) in [(Pty::ISTRIP, 1), (Pty::VINTR, 255), (Pty::VKILL, 255), (Pty::VEOL, 120), (Pty::VEOL2, 59)] {
+        for (mode, value) in [
+            (Pty::ISTRIP, 1),
+            (Pty::VINTR, 255),
+            (Pty::VKILL, 255),
+            (Pty::VEOL, 120),
+            (Pty::VEOL2, 59),
+        ] {
             assert!(disguises(mode, value), "{mode:?}");
         }
-        for (mode, value) in [(Pty::ISTRIP, 0), (Pty::VINTR, 3), (Pty::VKILL, 21), (Pty::VEOL, 255), (Pty::ICRNL, 1)] {
+        for (mode, value) in [
+            (Pty::ISTRIP, 0),
+            (Pty::VINTR, 3),
+            (Pty::VKILL, 21),
+            (Pty::VEOL, 255),
+            (Pty::ICRNL, 1),
+        ] {
             assert!(!disguises(mode, value), "{mode:?}");
         }
     }

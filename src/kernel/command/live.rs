@@ -132,10 +132,12 @@ impl Standing<'_> {
         let goes_on = look.goes_on(&prompt.text);
         let (text, place) = match &self.open {
             Some((_, above, place)) if goes_on => (format!("{above}\n{shown}"), place.clone()),
-            Some(_) | None => match typed.filter(|typed| as_typed && typed.contains('\n') && stands(typed, line, terminal)) {
-                Some(typed) => (typed.to_owned(), self.place(&prompt, known)),
-                None => (shown, self.place(&prompt, known)),
-            },
+            Some(_) | None => {
+                match typed.filter(|typed| as_typed && typed.contains('\n') && stands(typed, line, terminal)) {
+                    Some(typed) => (typed.to_owned(), self.place(&prompt, known)),
+                    None => (shown, self.place(&prompt, known)),
+                }
+            }
         };
         self.bounded(Line {
             text,

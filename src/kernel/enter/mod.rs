@@ -95,7 +95,10 @@ impl Typing {
     /// Whether a paste may not be what it seems: a key in it or before it may have ended it.
     fn is_doubtful(&self) -> bool {
         // What begins one is as long as what ends it.
-        let before = self.keys.get(..self.paste.saturating_sub(PasteEnd::BYTES)).unwrap_or_default();
+        let before = self
+            .keys
+            .get(..self.paste.saturating_sub(PasteEnd::BYTES))
+            .unwrap_or_default();
         let within = self.keys.get(self.paste..).unwrap_or_default();
         let edits = |byte: &u8| byte.is_ascii_control() && !matches!(byte, 0x7f | 0x08);
         let control = |byte: &u8| byte.is_ascii_control() && !matches!(byte, b'\t' | b'\r' | b'\n');

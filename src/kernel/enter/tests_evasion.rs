@@ -67,7 +67,10 @@ fn keys_that_should_give_a_line_up_are_not_believed() {
     desk.shows("^C\r\n").shows(PROMPT).waits(50);
     assert_eq!(desk.keys("\r"), Next::Pass(0));
     // A line that the shell brings back with its cursor before it (zsh, push-line).
-    desk.shows("\r\n").shows(PROMPT).shows("reboot\x08\x08\x08\x08\x08\x08").waits(50);
+    desk.shows("\r\n")
+        .shows(PROMPT)
+        .shows("reboot\x08\x08\x08\x08\x08\x08")
+        .waits(50);
     assert_eq!(desk.asked("\r"), read("reboot"));
 }
 
