@@ -14,9 +14,11 @@ use tokio::task::JoinHandle;
 
 use super::approval::{Approved, Waiting, Wanted};
 use super::channel::{Channel, Down, Up, count};
+use super::enters_queue::{cancel, data_bytes, ends_input};
 use super::lane::{Entry, Stream};
 use super::opening::NotOpened;
 use super::session::Live;
+use crate::kernel::command::PasteEnd;
 use crate::kernel::enter::{Answer, Holder, Line, Next, Reason};
 use crate::kernel::policy::obligations::{Obligations, OnHidden};
 use crate::kernel::policy::{Denial, Permit};
@@ -27,8 +29,10 @@ use crate::kernel::session::EndReason;
 const PROMPT_WAIT_MS: u64 = 5_000;
 /// Bytes that wait here behind a held Enter; more wait in the lane.
 const HELD_BYTES_MAX: usize = 64 * 1024;
-/// What ends a paste (xterm, bracketed paste).
-const PASTE_ENDS: &[u8] = b"\x1b[201~";
+/// Pieces of data and requests that wait here; more wait in the lane.
+const HELD_ENTRIES_MAX: usize = 4096;
+/// Enters that are looked at before others have their turn: the recorder, and other sessions.
+const ENTERS_AT_ONCE: usize = 32;
 
 /// Holds the Enters of one terminal. The pump of either direction uses it.
 pub struct Guard {
@@ -160,7 +164,7 @@ pub struct Enters {
     bytes: usize,
     phase: Phase,
     /// The rest of a paste is dropped: so much of its end was seen.
-    dropping: Option<usize>,
+    dropping: Option<PasteEnd>,
     until: Option<Until>,
 }
 
@@ -172,7 +176,7 @@ impl Enters {
 
     /// Whether more may be taken out of the lane.
     pub fn has_room(&self) -> bool {
-        self.bytes < HELD_BYTES_MAX
+        self.bytes < HELD_BYTES_MAX && self.queue.len() < HELD_ENTRIES_MAX
     }
 
     /// Resolves when what waits is to be looked at again; never while nothing does.
@@ -199,7 +203,14 @@ impl Enters {
             self.queue.push_back(entry);
         }
         self.until = None;
+        // Before each Enter go the keys of its line.
+        let mut left = ENTERS_AT_ONCE.saturating_mul(2);
         while self.until.is_none() && !channel.stop.fired() {
+            if left == 0 {
+                self.until = Some(Until::Ms(live.recorder.at_ms()));
+                break;
+            }
+            left = left.saturating_sub(1);
             let more = match std::mem::take(&mut self.phase) {
                 Phase::Open => self.open(live, channel, guard, batch),
                 Phase::Refused(said, until) => self.refused(live, guard, batch, (said, until)),
@@ -220,9 +231,7 @@ impl Enters {
             return false;
         };
         let Entry::Data { stream, bytes } = first else {
-            if let Entry::Control(Up::WindowChange { cols, rows, .. }) = first {
-                guard.holder().resize(*cols, *rows);
-            }
+            resize(guard, first);
             batch.extend(self.queue.pop_front());
             return true;
         };
@@ -230,9 +239,9 @@ impl Enters {
             self.queue.pop_front();
             return true;
         }
-        if let Some(seen) = self.dropping {
-            let (dropped, seen) = paste_end(bytes, seen);
-            self.dropping = seen;
+        if let Some(mut end) = self.dropping {
+            let (dropped, over) = end.within(bytes);
+            self.dropping = (!over).then_some(end);
             bytes.advance(dropped);
             self.withhold(live, channel, dropped, "the rest of a refused paste");
             return true;
@@ -349,7 +358,7 @@ impl Enters {
         if denial.end {
             return live.control.end_now(EndReason::Command(said));
         }
-        self.dropping = held.line.unshown.then_some(0);
+        self.dropping = held.line.unshown.then(PasteEnd::default);
         if held.line.at_prompt {
             return self.clear(live, guard, batch, (&held.line, &said));
         }
@@ -412,7 +421,7 @@ impl Enters {
         (held, mut reason): (Held, Reason),
     ) -> bool {
         let Some(Entry::Data { bytes, .. }) = self.queue.front_mut() else {
-            let passes = self.pass_resize(guard, batch);
+            let passes = self.pass_control(guard, batch);
             self.phase = Phase::Asking(held, reason);
             return passes;
         };
@@ -446,7 +455,7 @@ impl Enters {
         batch: &mut Vec<Entry<Up>>,
         (held, mut wait): (Held, Wait),
     ) -> bool {
-        if self.drop_to_cancel(live, channel) {
+        if self.drop_to_cancel(live, channel, guard, batch) {
             self.take_back(live, channel, guard, batch, (&held, "you took it back"));
             return true;
         }
@@ -496,32 +505,33 @@ impl Enters {
         self.refuse(live, channel, guard, batch, (held, &denial));
     }
 
-    /// The first entry, if it is a new size: it need not wait for anything.
-    fn pass_resize(&mut self, guard: &Guard, batch: &mut Vec<Entry<Up>>) -> bool {
-        let Some(Entry::Control(Up::WindowChange { cols, rows, .. })) = self.queue.front() else {
-            self.until = Some(Until::Moved);
-            return true;
-        };
-        guard.holder().resize(*cols, *rows);
-        batch.extend(self.queue.pop_front());
+    /// Passes the first entry on, if it is a request that need not wait for
+    /// anything; whether there may be more to do.
+    fn pass_control(&mut self, guard: &Guard, batch: &mut Vec<Entry<Up>>) -> bool {
+        match self.queue.front() {
+            Some(first) if !ends_input(first) => {
+                batch.extend(self.queue.pop_front().inspect(|entry| resize(guard, entry)))
+            }
+            Some(_) | None => self.until = Some(Until::Moved),
+        }
         true
     }
 
-    /// What was typed before a ^C and the ^C itself go nowhere; whether there is one.
-    fn drop_to_cancel(&mut self, live: &Live, channel: &Channel) -> bool {
-        let cancels = |entry: &Entry<Up>| matches!(entry, Entry::Data { bytes, .. } if bytes.contains(&0x03));
-        let Some(at) = self.queue.iter().position(cancels) else {
-            return false;
-        };
-        let before: usize = self.queue.drain(..at).map(|entry| data_bytes(&entry)).sum();
-        let mut dropped = before;
-        if let Some(Entry::Data { bytes, .. }) = self.queue.front_mut() {
-            let upto = bytes.iter().position(|byte| *byte == 0x03).map_or(0, |at| at + 1);
-            bytes.advance(upto);
-            dropped += upto;
+    /// What was typed before a ^C and the ^C itself go nowhere; whether there
+    /// is one. Requests go on: they wait for nobody's yes.
+    fn drop_to_cancel(&mut self, live: &Live, channel: &Channel, guard: &Guard, batch: &mut Vec<Entry<Up>>) -> bool {
+        let from = batch.len();
+        let dropped = cancel(&mut self.queue, batch);
+        for entry in batch.iter().skip(from) {
+            resize(guard, entry);
         }
-        self.withhold(live, channel, dropped, "typed before a command was taken back");
-        true
+        self.withhold(
+            live,
+            channel,
+            dropped.unwrap_or_default(),
+            "typed before a command was taken back",
+        );
+        dropped.is_some()
     }
 
     /// Books bytes that stay here.
@@ -576,26 +586,10 @@ fn tell(live: &Live, channel: &Channel, said: Down) {
     }
 }
 
-/// How many of these bytes belong to a paste whose end was seen so far, and how
-/// far its end is seen then; none: it is over.
-fn paste_end(bytes: &[u8], seen: usize) -> (usize, Option<usize>) {
-    let mut seen = seen;
-    for (at, byte) in bytes.iter().enumerate() {
-        seen = match PASTE_ENDS.get(seen) == Some(byte) {
-            true => seen + 1,
-            false => usize::from(PASTE_ENDS.first() == Some(byte)),
-        };
-        if seen == PASTE_ENDS.len() {
-            return (at + 1, None);
-        }
-    }
-    (bytes.len(), Some(seen))
-}
-
-fn data_bytes(entry: &Entry<Up>) -> usize {
-    match entry {
-        Entry::Data { bytes, .. } => bytes.len(),
-        Entry::Control(_) => 0,
+/// What is read of the terminal has its new size.
+fn resize(guard: &Guard, entry: &Entry<Up>) {
+    if let Entry::Control(Up::WindowChange { cols, rows, .. }) = entry {
+        guard.holder().resize(*cols, *rows);
     }
 }
 
@@ -604,11 +598,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_end_of_a_paste_is_found_wherever_it_is_torn() {
-        assert_eq!(paste_end(b"a\x1b[201~b", 0), (7, None));
-        let (_, seen) = paste_end(b"a\x1b[2", 0);
-        assert_eq!(paste_end(b"01~b", seen.unwrap()), (3, None));
-        assert_eq!(paste_end(b"\x1b\x1b[201~", 0), (7, None));
-        assert_eq!(paste_end(b"x", 3), (1, Some(0)));
+    fn requests_take_room_too() {
+        let mut enters = Enters::default();
+        assert!(enters.has_room());
+        let requests = std::iter::repeat_with(|| Entry::Control(Up::Keys(b"")));
+        enters.queue.extend(requests.take(HELD_ENTRIES_MAX));
+        assert!(!enters.has_room());
     }
 }

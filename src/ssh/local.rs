@@ -159,7 +159,8 @@ impl LocalEnd {
                 }
                 Ok(())
             }
-            Entry::Control(Up::Keys(keys)) => self.type_in(keys).await,
+            // They are in nobody's account.
+            Entry::Control(Up::Keys(keys)) => self.write(keys, &mut 0).await,
             Entry::Control(Up::Eof) => {
                 if let Some(Running {
                     input: Input::Pipe(pipe),
@@ -184,13 +185,21 @@ impl LocalEnd {
     /// Writes input. The pump books all of it by the answer alone, so what
     /// the command did not get, or got before a failure, is corrected here.
     async fn type_in(&mut self, bytes: &[u8]) -> Result<(), russh::Error> {
+        let channel = self.channel.clone();
+        let mut tally = Tally::new(&channel, bytes.len());
+        self.write(bytes, &mut tally.written).await?;
+        tally.told = true;
+        Ok(())
+    }
+
+    /// Writes bytes and counts them, for as long as somebody takes them.
+    async fn write(&mut self, bytes: &[u8], written: &mut usize) -> Result<(), russh::Error> {
         let stop = self.channel.stop.clone();
-        let mut tally = Tally::new(&self.channel, bytes.len());
         match self.running.as_mut().map(|running| &mut running.input) {
             Some(Input::Terminal(master)) => {
-                while let Some(left) = bytes.get(tally.written..).filter(|left| !left.is_empty()) {
+                while let Some(left) = bytes.get(*written..).filter(|left| !left.is_empty()) {
                     match master.write(left, || !stop.fired()).await {
-                        Ok(n) => tally.written += n,
+                        Ok(n) => *written += n,
                         Err(_) if stop.fired() => return Err(russh::Error::SendError),
                         // Nobody has the terminal open any more; the command may still run.
                         Err(_) => break,
@@ -198,11 +207,11 @@ impl LocalEnd {
                 }
             }
             Some(Input::Pipe(pipe)) => {
-                while let Some(left) = bytes.get(tally.written..).filter(|left| !left.is_empty())
+                while let Some(left) = bytes.get(*written..).filter(|left| !left.is_empty())
                     && let Some(open) = pipe
                 {
                     match open.write(left).await {
-                        Ok(n) => tally.written += n,
+                        Ok(n) => *written += n,
                         // A command that closed its input still runs.
                         Err(_) => *pipe = None,
                     }
@@ -213,7 +222,6 @@ impl LocalEnd {
             }
             None => {}
         }
-        tally.told = true;
         Ok(())
     }
 

@@ -49,6 +49,7 @@ mod dialling;
 mod digests;
 mod doors;
 mod enters;
+mod enters_queue;
 mod forward;
 mod gated;
 mod goodbye;

@@ -32,6 +32,8 @@ const SIGNAL_BYTES_MAX: usize = 32;
 pub const CLOSED_WAIT: Duration = Duration::from_secs(2);
 /// Longest modes list of a terminal request that is passed on.
 const PTY_MODES_MAX: usize = 64;
+/// The value of a key that there is none for (RFC 4254 section 8).
+const DISABLED: u32 = 255;
 /// Longest terminal name, in bytes.
 const TERM_BYTES_MAX: usize = 128;
 
@@ -273,9 +275,10 @@ pub async fn pty(live: &Live, channel: &Channel, term: &str, size: Size, modes: 
     channel.resize(cols, rows);
     // russh leaves a hole for each mode it does not know; encoded again,
     // TTY_OP_END would end the list there.
+    let asks = live.asks_about_commands();
     let modes = modes
         .iter()
-        .filter(|(mode, _)| *mode != Pty::TTY_OP_END)
+        .filter(|(mode, value)| *mode != Pty::TTY_OP_END && !(asks && disguises(*mode, *value)))
         .take(PTY_MODES_MAX)
         .copied()
         .collect();
@@ -290,6 +293,15 @@ pub async fn pty(live: &Live, channel: &Channel, term: &str, size: Size, modes: 
     let answer = Arc::new(Answer::default());
     enqueue(live, channel, Up::Pty(terminal, answer.clone()));
     answer.wait(&channel.stop).await.unwrap_or(true)
+}
+
+/// Whether a terminal of this mode takes other keys for an Enter than policy is
+/// asked at, or keeps a line that its keys give up (RFC 4254 section 8).
+fn disguises(mode: Pty, value: u32) -> bool {
+    let strips = value != 0 && matches!(mode, Pty::ISTRIP);
+    let keeps = value == DISABLED && matches!(mode, Pty::VINTR | Pty::VKILL);
+    let sends = value != DISABLED && matches!(mode, Pty::VEOL | Pty::VEOL2);
+    strips || keeps || sends
 }
 
 /// Agent forwarding; whether the target takes it.
@@ -438,5 +450,32 @@ fn refuse_in_words(live: &Live, channel: &Channel, said: String) {
 pub fn enqueue(live: &Live, channel: &Channel, up: Up) {
     if channel.up.control(up).is_err() {
         channel.overran(&live.control);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modes_that_disguise_an_enter_are_known() {
+        for (mode, value) in [
+            (Pty::ISTRIP, 1),
+            (Pty::VINTR, 255),
+            (Pty::VKILL, 255),
+            (Pty::VEOL, 120),
+            (Pty::VEOL2, 59),
+        ] {
+            assert!(disguises(mode, value), "{mode:?}");
+        }
+        for (mode, value) in [
+            (Pty::ISTRIP, 0),
+            (Pty::VINTR, 3),
+            (Pty::VKILL, 21),
+            (Pty::VEOL, 255),
+            (Pty::ICRNL, 1),
+        ] {
+            assert!(!disguises(mode, value), "{mode:?}");
+        }
     }
 }

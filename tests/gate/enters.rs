@@ -169,7 +169,7 @@ fn each_line_is_decided(shell: &str) {
             .iter()
             .any(|(line, allowed, _)| line.starts_with("printf 'noticed") && *allowed)
     );
-    assert_eq!(keys_of_ours(&record), [b"\x15"]);
+    assert_eq!(keys_of_ours(&record), [b"\x05\x15"]);
     assert_eq!(record.accounts()[0].withheld, 1);
     assert_eq!(world.bastion.only_record().exit_status(1), [7]);
 }

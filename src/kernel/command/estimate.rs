@@ -392,7 +392,7 @@ fn is_alike(one: &str, other: &str) -> bool {
 }
 
 /// The same wherever blanks are.
-fn squeezed(text: &str) -> String {
+pub fn squeezed(text: &str) -> String {
     text.split_whitespace().collect()
 }
 

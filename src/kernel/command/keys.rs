@@ -1,5 +1,7 @@
 //! One line as it was typed.
 
+use super::paste::PasteEnd;
+
 /// What is known of typed bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Keys<'a> {
@@ -51,7 +53,8 @@ pub struct Typed {
     text: Vec<u8>,
     edited: bool,
     hidden: usize,
-    pasting: bool,
+    /// A paste goes on.
+    paste: Option<PasteEnd>,
     pasted: bool,
     state: State,
     sequence: Vec<u8>,
@@ -60,12 +63,12 @@ pub struct Typed {
 impl Typed {
     /// A line inside a paste that goes on (bracketed paste).
     pub fn is_pasting(&self) -> bool {
-        self.pasting
+        self.paste.is_some()
     }
 
     /// The paste is over, though its end was not seen.
     pub fn end_paste(&mut self) {
-        self.pasting = false;
+        self.paste = None;
     }
 
     /// Something was pasted into it as a whole (bracketed paste).
@@ -80,7 +83,8 @@ impl Typed {
 
     /// The text, where the keys alone tell it.
     pub fn text(&self) -> Option<String> {
-        if self.edited || self.hidden > 0 || self.text.len() >= TEXT_BYTES_MAX {
+        let control = |byte: &u8| byte.is_ascii_control() && !matches!(byte, b'\n' | b'\t');
+        if self.edited || self.hidden > 0 || self.text.len() >= TEXT_BYTES_MAX || self.text.iter().any(control) {
             return None;
         }
         String::from_utf8(self.text.clone()).ok()
@@ -103,6 +107,10 @@ impl Typed {
 
     /// Takes one byte.
     pub fn press(&mut self, byte: u8) -> Pressed {
+        if let Some(end) = self.paste.take() {
+            self.paste = self.pasted(end, byte);
+            return Pressed::More;
+        }
         match (self.state, byte) {
             (State::Plain, 0x1b) => self.state = State::Escape,
             (State::Escape, b'[') => {
@@ -117,8 +125,7 @@ impl Typed {
             (State::Control, 0x40..=0x7e) => {
                 self.state = State::Plain;
                 match (self.sequence.as_slice(), byte) {
-                    (b"200", b'~') => (self.pasting, self.pasted) = (true, true),
-                    (b"201", b'~') => self.pasting = false,
+                    (b"200", b'~') => (self.paste, self.pasted) = (Some(PasteEnd::default()), true),
                     // The terminal's own reports: focus, cursor, attributes.
                     (_, b'I' | b'O' | b'R' | b'c') => {}
                     (_, _) => self.edited = true,
@@ -129,7 +136,6 @@ impl Typed {
                     self.sequence.push(byte);
                 }
             }
-            (State::Plain, b'\r' | b'\n') if self.pasting => self.push(b'\n'),
             (State::Plain, b'\r' | b'\n') => return Pressed::Enter,
             (State::Plain, 0x03) => return Pressed::Cancelled,
             (State::Plain, 0x04) if self.is_empty() => return Pressed::End,
@@ -138,11 +144,22 @@ impl Typed {
             (State::Plain, 0x15) => self.text.clear(),
             (State::Plain, 0x0c) => {}
             (State::Plain, 0x16) => self.state = State::Quoted,
-            (State::Plain, b'\t') if self.pasting => self.push(byte),
             (State::Plain, 0x00..=0x1f) => self.edited = true,
             (State::Plain, _) => self.push(byte),
         }
         Pressed::More
+    }
+
+    /// A byte of a paste, which is text whatever it is; what is left of the paste.
+    fn pasted(&mut self, mut end: PasteEnd, byte: u8) -> Option<PasteEnd> {
+        if !end.take(byte) {
+            self.push(if byte == b'\r' { b'\n' } else { byte });
+            return Some(end);
+        }
+        self.edited |= self.text.len() >= TEXT_BYTES_MAX;
+        let own = self.text.len().saturating_sub(PasteEnd::BYTES.saturating_sub(1));
+        self.text.truncate(own);
+        None
     }
 
     fn push(&mut self, byte: u8) {

@@ -3,7 +3,7 @@
 
 use avt::{ScreenKind, Terminal};
 
-use super::estimate::{Above, Look, behind};
+use super::estimate::{Above, Look, behind, squeezed};
 use super::grid::{self, Logical};
 use super::prompt::{self, Prompt, Prompts};
 use super::reader::{Open, Reader};
@@ -25,8 +25,10 @@ pub struct Line {
     pub at_prompt: bool,
     /// That prompt came back before.
     pub known: bool,
-    /// The keys alone tell the line, and it is they that stand before the cursor.
+    /// The keys alone tell the line, and it is they that stand before the cursor, and nothing behind it.
     pub as_typed: bool,
+    /// Too much was looked at for too little output: nothing is known of the line.
+    pub unread: bool,
 }
 
 /// What a reader knows that a line is read by.
@@ -40,7 +42,25 @@ struct Standing<'r> {
 
 impl Reader {
     /// The line at the cursor as it stands now; `typed` is what the keys alone make of it.
-    pub fn line(&self, terminal: &Terminal, typed: Option<&str>) -> Line {
+    pub fn line(&mut self, terminal: &Terminal, typed: Option<&str>) -> Line {
+        let row = grid::at_cursor(terminal);
+        let (cols, _) = terminal.size();
+        // Its own rows, and those above it that it may have begun in.
+        let rows = match self.prompts.shortest(&row.before_cursor) {
+            Some(_) => row.bottom.saturating_add(1).saturating_sub(row.top),
+            None => row.bottom.saturating_add(1),
+        };
+        if !self.live.spend(cols.saturating_mul(rows)) {
+            return Line {
+                text: String::new(),
+                prompt: String::new(),
+                place: Context::Program,
+                at_prompt: false,
+                known: false,
+                as_typed: false,
+                unread: true,
+            };
+        }
         let standing = Standing {
             prompts: &self.prompts,
             open: self.open.as_ref().map(|open| {
@@ -52,18 +72,17 @@ impl Reader {
             }),
             first: self.typing.as_ref().and_then(|typing| typing.prompt.as_ref()),
         };
-        standing.line(terminal, typed)
+        standing.line(terminal, &row, typed)
     }
 }
 
 impl Standing<'_> {
     /// Reads the line; `typed` is what the keys alone make of it.
-    fn line(&self, terminal: &Terminal, typed: Option<&str>) -> Line {
-        let line = grid::at_cursor(terminal);
+    fn line(&self, terminal: &Terminal, line: &Logical, typed: Option<&str>) -> Line {
         let look = Look {
             prompts: self.prompts,
             open: self.open.as_ref().map(|(above, ..)| *above),
-            line: &line,
+            line,
             terminal,
             alternate: terminal.active_screen_kind() == ScreenKind::Alternate,
         };
@@ -75,18 +94,21 @@ impl Standing<'_> {
                 at_prompt: true,
                 known: false,
                 as_typed: false,
+                unread: false,
             };
         }
         let last = typed.map(|typed| typed.rsplit('\n').next().unwrap_or(typed));
-        let Some((prompt, end, known)) = self.prompt(&line, last) else {
+        let Some((prompt, end, known)) = self.prompt(line, last) else {
             let many = || self.first.and_then(|first| look.many_rows(first));
-            let as_typed = last.is_some_and(|last| ends_alike(&line.before_cursor, last));
-            let text = match typed.filter(|_| as_typed) {
+            let at_end = line.text.trim_end().len() <= line.before_cursor.len();
+            let as_typed = at_end && last.is_some_and(|last| ends_alike(&line.before_cursor, last));
+            // The keys of what nobody is shown are for nobody to read.
+            let text = match typed.filter(|typed| as_typed && stands(typed, line, terminal)) {
                 Some(typed) => typed.to_owned(),
                 None => many().unwrap_or_else(|| line.text.clone()),
             };
             // Typed ahead, before any prompt was known: what the line was put behind may be one.
-            let before = before(&line, last);
+            let before = before(line, last);
             let prompt = before.filter(|before| prompt::looks_like_one(before));
             return self.bounded(Line {
                 text,
@@ -95,22 +117,27 @@ impl Standing<'_> {
                 place: Context::Program,
                 known: false,
                 as_typed,
+                unread: false,
             });
         };
-        let before = line.before_cursor.get(end..).unwrap_or_default();
-        let as_typed = last.is_some_and(|last| alike(before, last));
-        let shown = match as_typed {
-            // What stands behind the cursor is a suggestion.
-            true => before.trim_end().to_owned(),
-            false => behind(&prompt, &line).unwrap_or_else(|| line.text.clone()),
+        let (own, before) = line.before_cursor.split_at_checked(end).unwrap_or_default();
+        let own = Prompt {
+            text: own.to_owned(),
+            right: prompt.right.clone(),
         };
+        // What stands behind the cursor is sent as well; what is only offered there is not in it.
+        let shown = behind(&own, line).unwrap_or_else(|| line.text.clone());
+        let at_end = shown.trim_end() == before.trim_end();
+        let as_typed = at_end && last.is_some_and(|last| alike(before, last));
         let goes_on = look.goes_on(&prompt.text);
         let (text, place) = match &self.open {
             Some((_, above, place)) if goes_on => (format!("{above}\n{shown}"), place.clone()),
-            Some(_) | None => match typed.filter(|typed| as_typed && typed.contains('\n')) {
-                Some(typed) => (typed.to_owned(), self.place(&prompt, known)),
-                None => (shown, self.place(&prompt, known)),
-            },
+            Some(_) | None => {
+                match typed.filter(|typed| as_typed && typed.contains('\n') && stands(typed, line, terminal)) {
+                    Some(typed) => (typed.to_owned(), self.place(&prompt, known)),
+                    None => (shown, self.place(&prompt, known)),
+                }
+            }
         };
         self.bounded(Line {
             text,
@@ -119,6 +146,7 @@ impl Standing<'_> {
             place,
             known,
             as_typed,
+            unread: false,
         })
     }
 
@@ -143,7 +171,12 @@ impl Standing<'_> {
         }
         let first = self.first.filter(|first| line.before_cursor.starts_with(&first.text))?;
         let bare = first.text.is_empty() && before.is_some_and(|before| !before.is_empty());
-        (!bare).then(|| (first.clone(), first.text.len(), false))
+        // A known one may stand behind output that did not end its row.
+        let known = || {
+            let own = first.text.get(self.prompts.at_end(&first.text)?..)?;
+            Some(!own.is_empty() && self.prompts.is_established(own))
+        };
+        (!bare).then(|| (first.clone(), first.text.len(), known().unwrap_or_default()))
     }
 
     fn place(&self, prompt: &Prompt, known: bool) -> Context {
@@ -176,13 +209,36 @@ fn searched(row: &str) -> Option<&str> {
 
 /// The same as far as a screen shows keys for certain: signs of ASCII.
 fn alike(shown: &str, typed: &str) -> bool {
-    signs(shown).eq(signs(typed))
+    let told = signs(typed).next().is_some();
+    shown.trim_end() == typed.trim_end() || told && signs(shown).eq(signs(typed))
 }
 
+/// Of what has no such sign, nothing is known.
 fn ends_alike(shown: &str, typed: &str) -> bool {
-    let typed: Vec<char> = signs(typed).collect();
-    let shown: Vec<char> = signs(shown).collect();
-    shown.ends_with(&typed)
+    let typed_signs: Vec<char> = signs(typed).collect();
+    let shown_signs: Vec<char> = signs(shown).collect();
+    match typed_signs.is_empty() {
+        true => typed.ends_with(|last: char| !last.is_ascii()) && shown.ends_with(typed),
+        false => shown_signs.ends_with(&typed_signs),
+    }
+}
+
+/// Whether the typed lines stand above each other, the last of them right
+/// before the cursor, but for blanks and for what has left the screen.
+fn stands(typed: &str, line: &Logical, terminal: &Terminal) -> bool {
+    let (mut top, mut seen) = (line.top, false);
+    let mut row = squeezed(&line.before_cursor);
+    for typed in typed.rsplit('\n') {
+        let typed = squeezed(typed);
+        if !row.ends_with(&typed) {
+            return false;
+        }
+        seen |= !typed.is_empty();
+        let Some(above) = top.checked_sub(1) else { break };
+        let above = grid::at_row(terminal, above);
+        (top, row) = (above.top, squeezed(&above.text));
+    }
+    seen
 }
 
 fn signs(text: &str) -> impl Iterator<Item = char> {

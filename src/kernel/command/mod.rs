@@ -18,6 +18,7 @@ mod hook;
 mod hooked;
 mod keys;
 mod live;
+mod paste;
 mod prompt;
 mod reader;
 mod refused;
@@ -30,6 +31,7 @@ mod work;
 
 pub use keys::{Keys, Pressed, Typed};
 pub use live::Line;
+pub use paste::PasteEnd;
 pub use reader::Reader;
 
 /// Longest text of one command, in bytes; the rest is cut off.

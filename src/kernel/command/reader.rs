@@ -92,6 +92,8 @@ pub struct Reader {
     pub(super) running: Option<bool>,
     findings: Vec<Finding>,
     work: Work,
+    /// What is left for lines that are read before they are sent.
+    pub(super) live: Work,
 }
 
 impl Reader {
@@ -152,6 +154,7 @@ impl Reader {
     pub fn shown(&mut self, at_ms: u64, output: &str, terminal: &mut Terminal) {
         let mut start = 0;
         self.work.earn(output.len());
+        self.live.earn(output.len());
         self.shown = self.shown.saturating_add(1);
         if std::mem::take(&mut self.unclosed) {
             self.feed("\u{18}", terminal);

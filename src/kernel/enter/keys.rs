@@ -1,7 +1,15 @@
 //! Which of the typed bytes make somebody's line run.
 
 /// Longest parameters of a control sequence that are looked at, in bytes.
-const PARAMETERS_BYTES_MAX: usize = 16;
+const PARAMETERS_BYTES_MAX: usize = 32;
+/// Key codes of Enter, LF and the keypad's Enter (kitty, functional key definitions).
+const ENTERS: &[u32] = &[13, 10, 57414];
+/// Those of j, m, J and M, which are Enters with Ctrl.
+const ENTERS_WITH_CTRL: &[u32] = &[106, 109, 74, 77];
+/// Those of o and O.
+const ENTERS_AND_NEXT_WITH_CTRL: &[u32] = &[111, 79];
+/// Ctrl in a modifier, which is sent as one more than its bits (xterm, modifyOtherKeys).
+const CTRL: u32 = 4;
 
 /// What a byte does.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -12,6 +20,8 @@ pub enum Key {
     Enter,
     /// It sends the line and brings another one: ^O of readline, ESC a of zsh.
     EnterAndNext,
+    /// It changes the line before it sends it: ESC # and ^X^E of readline.
+    Changes,
     /// It sends the line to a program that reads whole ones, and edits it elsewhere: ^D behind a text.
     Flush,
 }
@@ -25,23 +35,44 @@ enum State {
     Control(Vec<u8>),
     /// `ESC O`.
     Single,
+    /// ^X.
+    Extended,
 }
 
 /// Follows the keys of one terminal.
 ///
 /// An Enter is one wherever it stands, also behind ^V or ESC: whether a
-/// program takes it as that is for the program to say.
+/// program takes it as that is for the program to say. So is one with the
+/// eighth bit, which is Meta or stripped off, unless it goes on with a
+/// character of UTF-8.
 #[derive(Clone, Debug, Default)]
-pub struct Scanner(State);
+pub struct Scanner {
+    state: State,
+    /// Bytes that go on with a character.
+    more: u8,
+}
 
 impl Scanner {
     /// Takes one byte. `empty`: nothing stands on the line before it.
     pub fn take(&mut self, byte: u8, empty: bool) -> Key {
-        let (state, key) = match (std::mem::take(&mut self.0), byte) {
+        let goes_on = self.more > 0 && matches!(byte, 0x80..=0xbf);
+        self.more = match byte {
+            _ if goes_on => self.more.saturating_sub(1),
+            0xc2..=0xdf => 1,
+            0xe0..=0xef => 2,
+            0xf0..=0xf4 => 3,
+            _ => 0,
+        };
+        let (state, key) = match (std::mem::take(&mut self.state), byte) {
             (_, b'\r' | b'\n') => (State::Plain, Key::Enter),
+            (_, 0x8d | 0x8a) if !goes_on => (State::Plain, Key::Enter),
             (_, 0x0f) => (State::Plain, Key::EnterAndNext),
+            (_, 0x8f) if !goes_on => (State::Plain, Key::EnterAndNext),
             (_, 0x04) if !empty => (State::Plain, Key::Flush),
             (_, 0x1b) => (State::Escape, Key::Other),
+            (_, 0x18) => (State::Extended, Key::Other),
+            (State::Extended, 0x05) | (State::Escape, b'#') => (State::Plain, Key::Changes),
+            (_, 0xa3) if !goes_on => (State::Plain, Key::Changes),
             (State::Escape, b'[') => (State::Control(Vec::new()), Key::Other),
             (State::Escape, b'O') => (State::Single, Key::Other),
             (State::Escape, b'a' | b'A') => (State::Plain, Key::EnterAndNext),
@@ -54,25 +85,54 @@ impl Scanner {
                 }
                 (State::Control(parameters), Key::Other)
             }
-            (State::Plain | State::Escape | State::Single, _) => (State::Plain, Key::Other),
+            (State::Plain | State::Escape | State::Single | State::Extended, _) => (State::Plain, Key::Other),
         };
-        self.0 = state;
+        self.state = state;
         key
+    }
+
+    /// A key of more bytes has begun.
+    pub fn is_within(&self) -> bool {
+        self.state != State::Plain
     }
 }
 
-/// Enter as xterm's modifyOtherKeys and the keyboard protocol of kitty write it: `13u`, `13;5u`, `57414u`, `27;5;13~`.
+/// Enter as xterm's modifyOtherKeys and the keyboard protocol of kitty write
+/// it: `13u`, `13;5u`, `57414u`, `106;5u`, `27;5;13~`. What cannot be read may be one.
 fn control(parameters: &[u8], last: u8) -> Key {
-    let mut numbers = parameters.split(|byte| *byte == b';' || *byte == b':');
-    let enter = match last {
-        b'u' => matches!(numbers.next(), Some(b"13" | b"10" | b"57414")),
-        b'~' => numbers.next() == Some(b"27") && matches!(numbers.next_back(), Some(b"13" | b"10")),
-        _ => false,
-    };
-    match enter {
-        true => Key::Enter,
-        false => Key::Other,
+    if !matches!(last, b'u' | b'~') || matches!(parameters.first(), Some(b'<'..=b'?')) {
+        return Key::Other;
     }
+    if parameters.len() >= PARAMETERS_BYTES_MAX {
+        return Key::Enter;
+    }
+    let fields: Option<Vec<Vec<u32>>> = parameters.split(|byte| *byte == b';').map(numbers).collect();
+    let Some(fields) = fields else { return Key::Enter };
+    let field = |at: usize| fields.get(at).map(Vec::as_slice).unwrap_or_default();
+    let codes = match (last, field(0)) {
+        (b'u', codes) => codes,
+        (_, [27]) => field(2),
+        (_, _) => return Key::Other,
+    };
+    let modifier = field(1).first().copied().unwrap_or_default().saturating_sub(1);
+    // The same key under another layout is one of its codes.
+    let any = |keys: &[u32]| codes.iter().any(|code| keys.contains(code));
+    match modifier & CTRL == CTRL {
+        _ if any(ENTERS) => Key::Enter,
+        true if any(ENTERS_WITH_CTRL) => Key::Enter,
+        true if any(ENTERS_AND_NEXT_WITH_CTRL) => Key::EnterAndNext,
+        true | false => Key::Other,
+    }
+}
+
+/// Numbers with `:` between them, 0 for none; nothing if they are no numbers.
+fn numbers(field: &[u8]) -> Option<Vec<u32>> {
+    let number = |digits: &[u8]| match digits {
+        [] => Some(0),
+        _ if digits.iter().all(u8::is_ascii_digit) => std::str::from_utf8(digits).ok()?.parse().ok(),
+        _ => None,
+    };
+    field.split(|byte| *byte == b':').map(number).collect()
 }
 
 #[cfg(test)]
@@ -96,11 +156,25 @@ mod tests {
             "\x1b[13;5u",
             "\x1b[57414u",
             "\x1b[27;5;13~",
+            "\x1b[013u",
+            "\x1b[13:13;5:1u",
+            "\x1b[27;5;13;1~",
+            "\x1b[27;5;0106~",
+            "\x1b[27;5;109~",
+            "\x1b[106;5u",
+            "\x1b[109;7u",
+            "\x1b[74;6u",
+            "\x1b[1084::109;5u",
+            "\x1b[00000000000000000000000000000000000000013u",
+            "\x1b[1\x003u",
         ] {
             assert_eq!(last(keys, false), Some(Key::Enter), "{keys:?}");
         }
-        for keys in ["\x0f", "\x1ba", "\x1bA"] {
+        for keys in ["\x0f", "\x1ba", "\x1bA", "\x1b[111;5u"] {
             assert_eq!(last(keys, false), Some(Key::EnterAndNext), "{keys:?}");
+        }
+        for keys in ["\x1b#", "\x1b\x1b#", "\x18\x05", "\x18\x18\x05"] {
+            assert_eq!(last(keys, true), Some(Key::Changes), "{keys:?}");
         }
         assert_eq!(last("\x04", false), Some(Key::Flush));
         for (keys, empty) in [
@@ -109,9 +183,31 @@ mod tests {
             ("\x1b[A", false),
             ("\x1b[113u", false),
             ("\x1b[27;5;9~", false),
+            ("\x1b[106u", false),
+            ("\x1b[109;3u", false),
+            ("\x1b[?13u", false),
+            ("\x1b[200~", false),
+            ("\x05", false),
+            ("#", false),
+            ("č", false),
+            ("£", false),
+            ("\u{134d}", false),
         ] {
             assert_eq!(last(keys, empty), Some(Key::Other), "{keys:?}");
         }
+    }
+
+    #[test]
+    fn the_eighth_bit_hides_no_enter() {
+        let last = |keys: &[u8]| {
+            let mut scanner = Scanner::default();
+            keys.iter().map(|byte| scanner.take(*byte, false)).last()
+        };
+        for keys in [&b"\x8d"[..], b"a\x8a", b"\xc4\x8d\x8d", b"\xc3a\x8d", b"\xc1\x8d"] {
+            assert_eq!(last(keys), Some(Key::Enter), "{keys:?}");
+        }
+        assert_eq!(last(b"\x8f"), Some(Key::EnterAndNext));
+        assert_eq!(last(b"\xa3"), Some(Key::Changes));
     }
 
     #[test]
@@ -120,6 +216,6 @@ mod tests {
         for byte in b"\x1b[".iter().chain(std::iter::repeat_n(&b'1', 10_000)) {
             scanner.take(*byte, false);
         }
-        assert!(matches!(&scanner.0, State::Control(parameters) if parameters.len() == PARAMETERS_BYTES_MAX));
+        assert!(matches!(&scanner.state, State::Control(parameters) if parameters.len() == PARAMETERS_BYTES_MAX));
     }
 }

@@ -10,12 +10,14 @@ mod keys;
 mod reason;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_evasion;
 
 use avt::Terminal;
 
 pub use self::keys::{Key, Scanner};
 pub use self::reason::{Answer, REASON_BYTES_MAX, Reason};
-use super::command::{self, Context, Finding, Keys, Pressed, Reader, Typed};
+use super::command::{self, Context, Finding, Keys, PasteEnd, Pressed, Reader, Typed};
 use super::screen_state::ScreenState;
 
 /// How long the keys of a line may take to be shown, in ms.
@@ -37,7 +39,7 @@ pub struct Line {
     pub place: &'static str,
     /// It could not be read for certain.
     pub undecided: bool,
-    /// It stands at a prompt, where ^U takes it back.
+    /// It stands at a prompt, where ^E^U takes it back.
     pub at_prompt: bool,
     /// That prompt, as text.
     pub prompt: String,
@@ -75,6 +77,33 @@ struct Typing {
     last: u64,
     /// Its program may have begun it by itself.
     brought: bool,
+}
+
+impl Typing {
+    /// The keys of another line were taken back, or should be: what they left
+    /// may stand in this one. `shown`: pieces of output so far.
+    fn behind_another(shown: u64) -> Typing {
+        let mut typing = Typing {
+            last: shown,
+            brought: true,
+            ..Typing::default()
+        };
+        typing.typed.spoil();
+        typing
+    }
+
+    /// Whether a paste may not be what it seems: a key in it or before it may have ended it.
+    fn is_doubtful(&self) -> bool {
+        // What begins one is as long as what ends it.
+        let before = self
+            .keys
+            .get(..self.paste.saturating_sub(PasteEnd::BYTES))
+            .unwrap_or_default();
+        let within = self.keys.get(self.paste..).unwrap_or_default();
+        let edits = |byte: &u8| byte.is_ascii_control() && !matches!(byte, 0x7f | 0x08);
+        let control = |byte: &u8| byte.is_ascii_control() && !matches!(byte, b'\t' | b'\r' | b'\n');
+        self.too_long || before.iter().any(edits) || within.iter().any(control)
+    }
 }
 
 /// Holds the Enters of one terminal.
@@ -157,7 +186,7 @@ impl Holder {
         let mut kinds = keys.iter().enumerate();
         let enter = kinds.find_map(|(at, byte)| match scanner.take(*byte, empty && at == 0) {
             Key::Other => None,
-            key @ (Key::Enter | Key::EnterAndNext | Key::Flush) => Some((at, key)),
+            key @ (Key::Enter | Key::EnterAndNext | Key::Changes | Key::Flush) => Some((at, key)),
         });
         match enter {
             None => {
@@ -210,9 +239,9 @@ impl Holder {
         self.reader.typed(at_ms, nothing, &self.terminal);
     }
 
-    /// ^C: the line is given up.
+    /// ^C: the line is given up, unless that key means something else there.
     fn begin_again(&mut self, at_ms: u64) {
-        let keys = std::mem::take(&mut self.typing).keys;
+        let keys = std::mem::replace(&mut self.typing, Typing::behind_another(self.shown)).keys;
         self.reader.typed(at_ms, Keys::Clear(&keys), &self.terminal);
     }
 
@@ -222,15 +251,17 @@ impl Holder {
         let typing = &self.typing;
         let typed = typing.typed.text();
         let line = self.reader.line(&self.terminal, typed.as_deref());
-        if self.screen.is_alternate() && !line.known {
+        if self.screen.is_alternate() && !line.known && !line.unread {
             // A program that has the whole screen.
-            return self.passed(at_ms, false);
+            return self.passed(at_ms, byte, false);
         }
         if typing.typed.is_pasting() && self.screen.is_told_of_pastes() {
             return match key {
                 Key::Enter => Next::Ask(self.pasted(&line)),
+                // Somebody may have ended the paste by a key.
+                Key::EnterAndNext | Key::Changes | Key::Flush if typing.is_doubtful() => Next::Ask(self.pasted(&line)),
                 // Text like any other.
-                Key::Other | Key::EnterAndNext | Key::Flush => {
+                Key::Other | Key::EnterAndNext | Key::Changes | Key::Flush => {
                     self.press(at_ms, &[byte]);
                     self.held = None;
                     Next::Pass(1)
@@ -242,25 +273,30 @@ impl Holder {
         let rested = answered && at_ms.saturating_sub(self.shown_ms) >= REST_MS;
         let silent = typing.began.is_some_and(|(_, shown)| shown == self.shown);
         let swallowed = self.reader.in_string() || !self.screen.is_ground();
-        if typing.signs > 0 && silent && !line.at_prompt && !swallowed {
+        if typing.signs > 0 && silent && !line.at_prompt && !line.unread && !swallowed {
             let began = typing.began.map_or(since, |(began, _)| began);
             return match at_ms.saturating_sub(began) >= HOLD_MS {
-                true => self.passed(at_ms, true),
+                true => self.passed(at_ms, byte, true),
                 false => Next::Wait(began.saturating_add(HOLD_MS)),
             };
         }
-        if typing.signs > 0 && !line.at_prompt && is_stars(&line.text) {
-            return self.passed(at_ms, true);
+        let stars = |typed: &str| is_stars_for(&line.text, typed);
+        if typing.signs > 0 && !line.at_prompt && !line.as_typed && typed.as_deref().is_some_and(stars) {
+            return self.passed(at_ms, byte, true);
         }
-        let nothing = typing.keys.is_empty() && line.text.trim().is_empty();
+        let empty = typing.keys.is_empty() && line.text.trim().is_empty();
+        // Behind a key that may not have done what it is for, the row tells it only at a prompt that is known.
+        let clear = typed.is_some() || line.known || line.prompt.trim().is_empty();
+        let nothing = empty && clear && !line.unread && key != Key::Changes;
         let certain = match typed {
-            Some(_) if typing.keys.is_empty() => rested || nothing && answered && !typing.brought && line.known,
+            _ if line.unread || empty && !clear => false,
+            Some(_) if typing.keys.is_empty() => rested,
             Some(_) if !typing.typed.was_pasted() => line.as_typed && !silent,
             Some(_) | None => rested,
         };
         match certain || late {
-            true if nothing && (certain || !typing.brought) => self.passed(at_ms, false),
-            true => Next::Ask(self.line(line, !certain)),
+            true if nothing && (certain || !typing.brought) => self.passed(at_ms, byte, false),
+            true => Next::Ask(self.asked(line, key, !certain)),
             false => {
                 let end = since.saturating_add(HOLD_MS);
                 let rest = self.shown_ms.saturating_add(REST_MS);
@@ -284,6 +320,15 @@ impl Holder {
         }
     }
 
+    fn asked(&self, mut line: command::Line, key: Key, undecided: bool) -> Line {
+        let changes = key == Key::Changes;
+        // ESC # makes a comment of it, or none.
+        if changes && let Some(within) = line.text.strip_prefix('#') {
+            line.text = within.to_owned();
+        }
+        self.line(line, undecided || changes)
+    }
+
     /// The last line of a paste so far. An editor shows none of it before its
     /// end; should none read it, each line of it is run.
     fn pasted(&self, line: &command::Line) -> Line {
@@ -292,7 +337,7 @@ impl Holder {
         Line {
             text: String::from_utf8_lossy(last.unwrap_or_default()).trim_end().to_owned(),
             place: place(&line.place),
-            undecided: self.typing.too_long,
+            undecided: self.typing.is_doubtful(),
             several: true,
             at_prompt: line.at_prompt,
             prompt: line.prompt.clone(),
@@ -311,8 +356,8 @@ impl Holder {
     }
 
     /// One that nobody is asked about.
-    fn passed(&mut self, at_ms: u64, hidden: bool) -> Next {
-        self.send(at_ms, b'\r', hidden);
+    fn passed(&mut self, at_ms: u64, enter: u8, hidden: bool) -> Next {
+        self.send(at_ms, enter, hidden);
         Next::Pass(1)
     }
 
@@ -347,7 +392,7 @@ impl Holder {
     }
 
     /// The Enter that was asked about is kept back, and its line taken back by
-    /// the keys that this answers with (^U, or ^C behind several lines): none
+    /// the keys that this answers with (^E^U, or ^C behind several lines): none
     /// where that would not be understood.
     pub fn kept(&mut self, at_ms: u64, line: &Line) -> &'static [u8] {
         self.held = None;
@@ -355,17 +400,18 @@ impl Holder {
             return b"";
         }
         let pasting = self.typing.typed.is_pasting();
-        let mut keys = std::mem::take(&mut self.typing).keys;
-        // ^U takes back one line; what has several is given up as a whole.
-        let sent: &'static [u8] = match (pasting, line.several) {
-            (true, _) => b"\x1b[201~\x03",
-            (false, true) => b"\x03",
-            (false, false) => b"\x15",
+        let within = self.scanner.is_within();
+        let mut keys = std::mem::replace(&mut self.typing, Typing::behind_another(self.shown)).keys;
+        // ^E^U takes back one line; what has several is given up as a whole. A
+        // key that has begun would make another one of ours: ^G ends it.
+        let sent: &'static [u8] = match (pasting, line.several, within) {
+            (true, _, _) => b"\x1b[201~\x03",
+            (false, true, _) => b"\x03",
+            (false, false, true) => b"\x07\x05\x15",
+            (false, false, false) => b"\x05\x15",
         };
-        keys.extend(sent.last());
+        keys.extend(sent);
         self.reader.typed(at_ms, Keys::Clear(&keys), &self.terminal);
-        self.typing.last = self.shown;
-        self.typing.brought = true;
         self.scanner = Scanner::default();
         self.taken_back = Some((at_ms, self.shown));
         sent
@@ -396,11 +442,13 @@ impl Holder {
         let end = since.saturating_add(HOLD_MS);
         let rest = self.shown_ms.saturating_add(REST_MS);
         let answered = self.shown > shown;
-        if at_ms >= end || answered && at_ms >= rest {
+        let line = self.reader.line(&self.terminal, None);
+        let gone = !line.unread && line.text.trim().is_empty();
+        if at_ms >= end || answered && gone && at_ms >= rest {
             self.taken_back = None;
             return Ok(());
         }
-        Err(if answered { end.min(rest) } else { end })
+        Err(if answered && rest > at_ms { end.min(rest) } else { end })
     }
 }
 
@@ -437,10 +485,12 @@ fn place(context: &Context) -> &'static str {
     }
 }
 
-/// One sign for each key, as some programs show for a password.
-fn is_stars(text: &str) -> bool {
-    let tail = text.rsplit([' ', ':']).next().unwrap_or_default();
-    !tail.is_empty() && tail.chars().all(|sign| matches!(sign, '*' | '•' | '●'))
+/// One sign for each key, or for each of its bytes, as some programs show for a password.
+fn is_stars_for(text: &str, typed: &str) -> bool {
+    let shown = text.trim_end();
+    let signs = shown.chars().count();
+    let as_many = signs == typed.chars().count() || signs == typed.len();
+    as_many && signs > 0 && shown.chars().all(|sign| matches!(sign, '*' | '•' | '●'))
 }
 
 /// Whether a shell puts another line in this one's place before it runs it:

@@ -1,18 +1,18 @@
 use super::*;
 
-const PROMPT: &str = "root@db1:~# ";
+pub(super) const PROMPT: &str = "root@db1:~# ";
 
 /// Somebody at a shell, and what the gate makes of it.
-struct Desk {
-    holder: Holder,
-    at_ms: u64,
+pub(super) struct Desk {
+    pub(super) holder: Holder,
+    pub(super) at_ms: u64,
     /// Keys that have not gone on.
-    queue: Vec<u8>,
+    pub(super) queue: Vec<u8>,
     gone: Vec<u8>,
 }
 
 impl Desk {
-    fn new() -> Desk {
+    pub(super) fn new() -> Desk {
         Desk {
             holder: Holder::new(80, 24).unwrap(),
             at_ms: 0,
@@ -22,7 +22,7 @@ impl Desk {
     }
 
     /// At a prompt that came back once.
-    fn shell() -> Desk {
+    pub(super) fn shell() -> Desk {
         let mut desk = Desk::new();
         desk.shows(PROMPT).waits(1000);
         assert_eq!(desk.runs("id"), ("id".to_owned(), false));
@@ -30,24 +30,24 @@ impl Desk {
         desk
     }
 
-    fn shows(&mut self, output: &str) -> &mut Desk {
+    pub(super) fn shows(&mut self, output: &str) -> &mut Desk {
         self.at_ms += 1;
         self.holder.shown(self.at_ms, output.as_bytes());
         self
     }
 
-    fn waits(&mut self, ms: u64) -> &mut Desk {
+    pub(super) fn waits(&mut self, ms: u64) -> &mut Desk {
         self.at_ms += ms;
         self
     }
 
     /// These keys come; what becomes of the first that does not go on.
-    fn keys(&mut self, keys: &str) -> Next {
+    pub(super) fn keys(&mut self, keys: &str) -> Next {
         self.queue.extend_from_slice(keys.as_bytes());
         self.next()
     }
 
-    fn next(&mut self) -> Next {
+    pub(super) fn next(&mut self) -> Next {
         loop {
             if self.queue.is_empty() {
                 return Next::Pass(0);
@@ -60,7 +60,7 @@ impl Desk {
     }
 
     /// Types a line key by key, each echoed, and Enter, which is let go on; what policy was asked.
-    fn runs(&mut self, line: &str) -> (String, bool) {
+    pub(super) fn runs(&mut self, line: &str) -> (String, bool) {
         for key in line.chars() {
             let key = key.to_string();
             assert_eq!(self.keys(&key), Next::Pass(0));
@@ -73,21 +73,21 @@ impl Desk {
 
     /// What policy is asked about at once.
     #[track_caller]
-    fn asked(&mut self, keys: &str) -> (String, bool) {
+    pub(super) fn asked(&mut self, keys: &str) -> (String, bool) {
         match self.keys(keys) {
             Next::Ask(line) => (line.text, line.undecided),
             other @ (Next::Pass(_) | Next::Wait(_)) => panic!("{other:?}"),
         }
     }
 
-    fn goes(&mut self) -> &mut Desk {
+    pub(super) fn goes(&mut self) -> &mut Desk {
         let enter = self.queue.remove(0);
         self.holder.sent(self.at_ms, enter);
         self.gone.push(enter);
         self
     }
 
-    fn line(&mut self) -> Line {
+    pub(super) fn line(&mut self) -> Line {
         match self.next() {
             Next::Ask(line) => line,
             other @ (Next::Pass(_) | Next::Wait(_)) => panic!("{other:?}"),
@@ -95,11 +95,11 @@ impl Desk {
     }
 }
 
-fn read(text: &str) -> (String, bool) {
+pub(super) fn read(text: &str) -> (String, bool) {
     (text.to_owned(), false)
 }
 
-fn unread(text: &str) -> (String, bool) {
+pub(super) fn unread(text: &str) -> (String, bool) {
     (text.to_owned(), true)
 }
 
@@ -320,7 +320,7 @@ fn history_expansion_is_told_apart() {
 }
 
 #[test]
-fn what_stands_behind_the_cursor_is_a_suggestion() {
+fn what_is_dim_behind_the_cursor_is_a_suggestion() {
     let mut desk = Desk::shell();
     desk.keys("re");
     desk.shows("re\x1b[90mboot -f\x1b[0m\x1b[7D").waits(50);
@@ -335,7 +335,7 @@ fn a_refused_line_is_taken_back_at_a_prompt_only() {
     desk.keys("\r");
     let line = desk.line();
     assert_eq!(line.prompt, PROMPT);
-    assert_eq!(desk.holder.kept(desk.at_ms, &line), b"\x15");
+    assert_eq!(desk.holder.kept(desk.at_ms, &line), b"\x05\x15");
     desk.queue.clear();
     assert!(desk.holder.is_taken_back(desk.at_ms).is_err());
     desk.shows("\x08 \x08\x08 \x08\x08 \x08\x08 \x08\x08 \x08\x08 \x08")
@@ -430,7 +430,7 @@ fn a_refused_line_that_was_typed_ahead_comes_to_its_prompt() {
         assert_eq!(desk.holder.came_to_prompt(desk.at_ms), None, "it may not be all of it");
         desk.waits(REST_MS);
         let came = desk.holder.came_to_prompt(desk.at_ms).unwrap();
-        assert_eq!(desk.holder.kept(desk.at_ms, &came), b"\x15");
+        assert_eq!(desk.holder.kept(desk.at_ms, &came), b"\x05\x15");
     }
 }
 
