@@ -75,7 +75,6 @@ pub struct Spool {
     /// How often a channel's terminal has ended: line numbers are never used twice.
     ended_terminals: BTreeMap<u32, u32>,
     hidden: Hidden,
-    /// To whom keys of hidden lines are wrapped.
     wrap_to: Arc<Recipients>,
     /// The accounts and the end are in: nothing more is taken.
     ended: bool,
@@ -234,7 +233,7 @@ impl Spool {
             .or_insert_with(|| Lines::new(channel, earlier, self.hidden.clone(), self.wrap_to.clone()))
     }
 
-    /// Wraps the keys of hidden lines to these; before any line is typed.
+    /// Wraps the keys of hidden lines to these, before any is typed.
     pub fn wrap_hidden_to(&mut self, recipients: Arc<Recipients>) {
         self.wrap_to = recipients;
     }
