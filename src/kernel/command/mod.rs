@@ -26,7 +26,6 @@ mod tests;
 #[cfg(test)]
 mod tests_evasion;
 mod watch;
-mod work;
 
 pub use keys::{Keys, Pressed, Typed};
 pub use live::Line;

@@ -11,8 +11,8 @@ use super::hook::Hook;
 use super::keys::{Keys, Pressed, Typed};
 use super::prompt::{self, Prompt, Prompts};
 use super::watch::Watch;
-use super::work::Work;
 use super::{COMMAND_BYTES_MAX, Command, Confidence, Context, Finding, Source};
+use crate::kernel::work::Work;
 
 /// Lines sent and not yet seen on the screen; the oldest is given up past it.
 const SENT_MAX: usize = 64;
