@@ -106,10 +106,13 @@ fn a_secret_that_was_erased_is_hidden_whatever_is_typed_then() {
 #[test]
 fn a_line_that_takes_too_long_to_look_for_is_hidden() {
     let mut gate = EchoGate::default();
+    gate.shown(b"$ ");
     for _ in 0..8 {
         gate.typed(0, &b"a".repeat(600));
         gate.typed(0, b"\r");
     }
+    // None of them can begin behind the letter, and each of them might by its last ones.
+    gate.shown(b"\x1b[5;1Hb");
     gate.shown(&b"a".repeat(1000));
     gate.shown(&b"a\x08".repeat(LOOKS_MAX));
     assert!(gate.lines.iter().all(|line| line.lost));
