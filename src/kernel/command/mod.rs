@@ -25,6 +25,7 @@ mod refused;
 mod tests;
 #[cfg(test)]
 mod tests_evasion;
+mod text;
 mod watch;
 
 pub use keys::{Keys, Pressed, Typed};

@@ -10,8 +10,9 @@ use super::grid::{self, Logical, Place};
 use super::hook::Hook;
 use super::keys::{Keys, Pressed, Typed};
 use super::prompt::{self, Prompt, Prompts};
+use super::text::{cut, fold_end, is_stars, join};
 use super::watch::Watch;
-use super::{COMMAND_BYTES_MAX, Command, Confidence, Context, Finding, Source};
+use super::{Command, Confidence, Context, Finding, Source};
 use crate::kernel::work::Work;
 
 /// Lines sent and not yet seen on the screen; the oldest is given up past it.
@@ -29,7 +30,7 @@ const LONG_REST_MS: u64 = 500;
 const GROWING_ROWS_MAX: u64 = 200;
 /// What the terminal shows for ^C.
 const GIVEN_UP: &str = "^C";
-/// Findings that wait to be taken; more are dropped.
+/// Findings that wait to be taken; more are dropped, and counted.
 const FINDINGS_MAX: usize = 4096;
 
 /// The line being typed.
@@ -91,7 +92,9 @@ pub struct Reader {
     /// Whether the hooked shell runs a command; not known before it said so.
     pub(super) running: Option<bool>,
     findings: Vec<Finding>,
-    work: Work,
+    /// Findings for which there was no room.
+    dropped: u64,
+    pub(super) work: Work,
 }
 
 impl Reader {
@@ -194,6 +197,11 @@ impl Reader {
         std::mem::take(&mut self.findings)
     }
 
+    /// How many more were found since the last time than may wait.
+    pub fn take_dropped(&mut self) -> u64 {
+        std::mem::take(&mut self.dropped)
+    }
+
     /// A control string is open: what is shown is not drawn.
     pub fn in_string(&self) -> bool {
         self.hook.in_string()
@@ -234,9 +242,12 @@ impl Reader {
         match &self.typing {
             Some(typing) if typing.rows_seen == self.rows || typing.typed.is_pasting() => return,
             Some(_) => {
-                let before = grid::at_cursor(terminal).before_cursor;
+                let before = self.at_cursor(terminal).map(|line| line.before_cursor);
                 let Some(typing) = self.typing.as_mut() else { return };
                 typing.rows_seen = self.rows;
+                let Some(before) = before else {
+                    return typing.typed.spoil();
+                };
                 let own = typing.prompt.as_ref().map_or("", |prompt| prompt.text.as_str());
                 if !own.is_empty() && before.starts_with(own) && before != own {
                     return;
@@ -254,7 +265,13 @@ impl Reader {
             None => {}
         }
         self.settle_hidden();
-        let line = grid::at_cursor(terminal);
+        let Some(line) = self.at_cursor(terminal) else {
+            let mut typed = Typed::default();
+            if began {
+                typed.spoil();
+            }
+            return self.begin_typing(at_ms, None, typed);
+        };
         let nothing = line.before_cursor.is_empty() && !self.alternate && self.prompts.accept_nothing();
         let rested_ms = at_ms.saturating_sub(self.shown_ms);
         let new =
@@ -278,6 +295,10 @@ impl Reader {
         if began {
             typed.spoil();
         }
+        self.begin_typing(at_ms, prompt, typed);
+    }
+
+    fn begin_typing(&mut self, at_ms: u64, prompt: Option<Prompt>, typed: Typed) {
         self.typing = Some(Typing {
             prompt,
             typed,
@@ -288,14 +309,23 @@ impl Reader {
         });
     }
 
+    /// The line at the cursor; nothing where reading it would take too long.
+    fn at_cursor(&mut self, terminal: &Terminal) -> Option<Logical> {
+        let affords = self.work.spend(grid::cells_at_cursor(terminal));
+        affords.then(|| grid::at_cursor(terminal))
+    }
+
     fn enter(&mut self, at_ms: u64, terminal: &Terminal) {
         let Some(typing) = self.typing.take() else { return };
         let row = terminal.cursor().row;
-        let prompt = typing.prompt.as_ref().map(|prompt| prompt.text.trim_end());
         // An echo takes its time: a line that was just begun says nothing yet.
         let typed_ms = at_ms.saturating_sub(typing.began_ms);
         let due = typed_ms == 0 || typed_ms >= ECHO_MS;
-        let bare = due && prompt.is_some_and(|prompt| grid::at_cursor(terminal).before_cursor.trim_end() == prompt);
+        let prompt = typing.prompt.as_ref().filter(|_| due);
+        let bare = prompt.is_some_and(|prompt| {
+            let line = self.at_cursor(terminal);
+            line.is_some_and(|line| line.before_cursor.trim_end() == prompt.text.trim_end())
+        });
         self.sent.push_back(Sent {
             at_ms,
             prompt: typing.prompt,
@@ -416,13 +446,16 @@ impl Reader {
         let Some(sent) = self.sent.pop_front() else { return };
         let text = fold_end(&found.text);
         let hidden = sent.typed.hidden() > 0;
-        if hidden && is_stars(&text) {
+        let established = self.prompts.is_established(&found.prompt.text);
+        let stars = is_stars(&text);
+        // Who asks for a password may show stars; at a shell's prompt they are printed.
+        if hidden && stars && !established && !prompt::looks_like_one(&found.prompt.text) {
             return;
         }
         // A shell whose terminal does not echo prints behind its prompt what the line gave.
-        let nothing = text.is_empty() || sent.bare && self.prompts.is_established(&found.prompt.text);
+        let nothing = text.is_empty() || stars || sent.bare && established;
         if hidden && nothing {
-            if self.prompts.is_established(&found.prompt.text) && !found.prompt.text.trim().is_empty() {
+            if established && !found.prompt.text.trim().is_empty() {
                 self.found(Finding::HiddenCommand { at_ms: sent.at_ms });
             } else if found.prompt.text.trim().is_empty() {
                 self.hidden.sent(sent.at_ms, self.rows);
@@ -562,33 +595,9 @@ impl Reader {
     }
 
     fn found(&mut self, finding: Finding) {
-        if self.findings.len() < FINDINGS_MAX {
-            self.findings.push(finding);
+        match self.findings.len() < FINDINGS_MAX {
+            true => self.findings.push(finding),
+            false => self.dropped = self.dropped.saturating_add(1),
         }
     }
-}
-
-fn join(all: &mut String, line: &str) {
-    if all.len() + line.len() < COMMAND_BYTES_MAX {
-        all.push('\n');
-        all.push_str(line);
-    }
-}
-
-pub(super) fn cut(text: &mut String) {
-    if text.len() > COMMAND_BYTES_MAX {
-        text.truncate(text.floor_char_boundary(COMMAND_BYTES_MAX));
-    }
-}
-
-fn fold_end(text: &str) -> String {
-    text.trim_end().to_owned()
-}
-
-/// One sign for each key, as some programs show for a password.
-fn is_stars(text: &str) -> bool {
-    let mut signs = text.chars();
-    signs
-        .next()
-        .is_some_and(|first| (first == '*' || !first.is_ascii()) && signs.all(|sign| sign == first))
 }
