@@ -327,7 +327,9 @@ impl Commands {
     }
 
     fn collect(&mut self, channel: u32) {
-        let Some(reader) = self.readers.get_mut(&channel) else { return };
+        let Some(reader) = self.readers.get_mut(&channel) else {
+            return;
+        };
         self.dropped = self.dropped.saturating_add(reader.take_dropped());
         for finding in reader.take() {
             self.tell(channel, command(finding));

@@ -209,7 +209,11 @@ async fn a_file_that_is_none_is_made_anew() {
 #[tokio::test]
 async fn the_first_time_is_told_from_the_second() {
     let house = House::new().await;
-    let first = house.index.firsts(SessionId([1; 16]), house.index.until()).await.unwrap();
+    let first = house
+        .index
+        .firsts(SessionId([1; 16]), house.index.until())
+        .await
+        .unwrap();
     assert_eq!(
         (first.earlier, first.labels, first.programs),
         (0, vec!["service".to_owned()], vec!["systemctl".to_owned()])
@@ -220,14 +224,25 @@ async fn the_first_time_is_told_from_the_second() {
         command(2, "sudo shred /dev/sda", None, &["destructive"]),
     ];
     house.index.put(&of, entries).await.unwrap();
-    let now = house.index.firsts(SessionId([4; 16]), house.index.until()).await.unwrap();
+    let now = house
+        .index
+        .firsts(SessionId([4; 16]), house.index.until())
+        .await
+        .unwrap();
     assert_eq!(now.earlier, 2);
     assert_eq!(
         (now.labels, now.programs),
         (vec!["destructive".to_owned()], vec!["shred".to_owned()])
     );
     // Bob did it before; that is no matter.
-    assert_eq!(house.index.firsts(SessionId([8; 16]), house.index.until()).await.unwrap(), Firsts::default());
+    assert_eq!(
+        house
+            .index
+            .firsts(SessionId([8; 16]), house.index.until())
+            .await
+            .unwrap(),
+        Firsts::default()
+    );
 }
 
 #[tokio::test]

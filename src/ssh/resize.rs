@@ -85,6 +85,9 @@ impl Resizes {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
+    use super::super::lane::Stream;
     use super::*;
 
     fn resize(cols: u32) -> Entry<Up> {

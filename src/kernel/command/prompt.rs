@@ -536,8 +536,20 @@ mod tests {
         assert!(!prompts.is_fresh(&long));
         assert_eq!(prompts.at_end(&(long.clone() + "c# ")), Some(long.len() - 160));
         // A line that is no prompt is not kept whole.
-        prompts.note(&Prompt { text: long, right: None }, None, false);
-        assert!(prompts.known.iter().all(|known| known.prompt.text.len() <= PROMPT_BYTES_MAX));
+        prompts.note(
+            &Prompt {
+                text: long,
+                right: None,
+            },
+            None,
+            false,
+        );
+        assert!(
+            prompts
+                .known
+                .iter()
+                .all(|known| known.prompt.text.len() <= PROMPT_BYTES_MAX)
+        );
     }
 
     #[test]
