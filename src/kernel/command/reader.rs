@@ -265,11 +265,11 @@ impl Reader {
             None => {}
         }
         self.settle_hidden();
+        let mut typed = Typed::default();
+        if began {
+            typed.spoil();
+        }
         let Some(line) = self.at_cursor(terminal) else {
-            let mut typed = Typed::default();
-            if began {
-                typed.spoil();
-            }
             return self.begin_typing(at_ms, None, typed);
         };
         let nothing = line.before_cursor.is_empty() && !self.alternate && self.prompts.accept_nothing();
@@ -291,10 +291,6 @@ impl Reader {
             text: line.before_cursor,
             right: line.right.or(right),
         });
-        let mut typed = Typed::default();
-        if began {
-            typed.spoil();
-        }
         self.begin_typing(at_ms, prompt, typed);
     }
 
