@@ -28,9 +28,6 @@ const HITS_DEFAULT: u32 = 50;
 const HITS_MAX: u32 = 200;
 /// Hits that are asked of the index at once.
 const HITS_AT_ONCE: usize = 256;
-/// Times that it is asked for one answer: those that the caller may not read
-/// are left out.
-const ROUNDS_MAX: usize = 40;
 /// Pages of requests that are looked through for that of a grant.
 const REQUEST_PAGES_MAX: usize = 10;
 /// How far before a session's start what was unusual about it may be, in ms.
@@ -119,7 +116,9 @@ impl Api {
         })
     }
 
-    /// Hits that the caller may see, newest first, and where the next page begins.
+    /// Hits that the caller may see, newest first, where the next page begins,
+    /// and whether all was looked through. What he may not read shows in none of
+    /// the three, save that it takes time.
     async fn hits(
         &self,
         query: &Query,
@@ -129,22 +128,26 @@ impl Api {
     ) -> Result<(Vec<Hit>, Option<i64>, bool), Problem> {
         let index = self.search.index();
         let until = index.until();
-        let (mut shown, mut before) = (Vec::new(), before);
-        for _ in 0..ROUNDS_MAX {
-            let left = most.saturating_sub(shown.len());
-            // As many as are shown at most: the cursor is behind the last of them.
-            let page = index.page(query, before, left.min(HITS_AT_ONCE), until).await?;
+        let (mut shown, mut before): (Vec<Hit>, _) = (Vec::new(), before);
+        loop {
+            let page = index.page(query, before, HITS_AT_ONCE, until).await?;
             for hit in page.hits {
                 if readable.may(hit.session).await? {
                     shown.push(hit);
                 }
+                if shown.len() >= most {
+                    let next = shown.last().map(|last| last.id);
+                    return Ok((shown, next, true));
+                }
             }
             before = page.next;
-            if page.cut || before.is_none() || shown.len() >= most {
-                return Ok((shown, before, !page.cut));
+            if before.is_none() && !page.cut {
+                return Ok((shown, None, true));
+            }
+            if page.cut || self.clock.now().boot_ms >= until {
+                return Ok((shown, before, false));
             }
         }
-        Ok((shown, before, false))
     }
 
     async fn request_of(&self, grant: &Grant) -> Result<Option<RequestRow>, Problem> {
@@ -298,7 +301,8 @@ pub async fn background(
     let since = row.started_ms.saturating_sub(ANOMALIES_BEFORE_MS);
     let anomalies = api.store.anomalies(since, ANOMALIES_MAX).await?;
     let anomalies = anomalies.into_iter().filter(|one| one.session == Some(id));
-    let firsts = api.search.index().firsts(id).await?;
+    let index = api.search.index();
+    let firsts = index.firsts(id, index.until()).await?;
     Ok(Json(Background::new(
         row.into(),
         grant.map(|grant| GrantView::at(&grant, now)),

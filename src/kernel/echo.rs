@@ -23,6 +23,7 @@ use std::collections::VecDeque;
 use super::echo_keys::{Key, Keys};
 use super::echo_line::{Line, Start};
 use super::echo_screen::{Drawn, Screen};
+use super::work::Work;
 
 /// Lines that may wait for their echo at once; the oldest is hidden past it.
 pub const LINES_UNDECIDED_MAX: usize = 64;
@@ -72,6 +73,7 @@ pub struct EchoGate {
     letter_at: u64,
     /// When the last letter was typed, in session ms.
     letter_ms: u64,
+    work: Work,
 }
 
 impl EchoGate {
@@ -148,6 +150,7 @@ impl EchoGate {
     /// Takes output that was delivered to the terminal.
     pub fn shown(&mut self, output: &[u8]) -> Vec<Verdict> {
         let mut verdicts = Vec::new();
+        self.work.earn(output.len());
         if !self.lines.iter().any(Line::waits) {
             self.settle(&mut verdicts);
             self.screen.skim(output);
@@ -191,7 +194,7 @@ impl EchoGate {
             .filter(|line| !line.all_shown())
             .take(LOOKED_AT_MAX)
         {
-            line.look(&self.screen, rests);
+            line.look(&self.screen, rests, &mut self.work);
         }
     }
 
@@ -316,3 +319,7 @@ impl EchoGate {
 #[cfg(test)]
 #[path = "echo_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "echo_secret_tests.rs"]
+mod secret_tests;

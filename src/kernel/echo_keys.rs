@@ -16,7 +16,7 @@ pub enum Key {
     Other(Other),
     /// Bytes that began as the sequence of a key and did not end as one: they may have been letters.
     Lost,
-    /// Enter or ^D, or ^C, which `interrupts`.
+    /// Enter, of the keypad as well, ^O (readline, `operate-and-get-next`) or ^D, or ^C, which `interrupts`.
     End { interrupts: bool },
 }
 
@@ -75,6 +75,8 @@ impl Keys {
                     interrupts: byte == 0x03,
                 }),
             ),
+            // The Enter of a keypad in application mode (xterm, ctlseqs: `SS3 M`).
+            (State::Single, b'M') => (State::Plain, Some(Key::End { interrupts: false })),
             (State::Escape, _) | (State::Sequence | State::Single, 0x40..=0x7e) => {
                 (State::Plain, Some(Key::Other(Other::Brings)))
             }
@@ -120,7 +122,7 @@ impl Keys {
                 self.state = State::Escape;
                 None
             }
-            b'\r' | b'\n' | 0x03 | 0x04 => Some(Key::End {
+            b'\r' | b'\n' | 0x03 | 0x04 | 0x0f => Some(Key::End {
                 interrupts: byte == 0x03,
             }),
             0x7f | 0x08 => Some(Key::Erase),
@@ -167,6 +169,8 @@ mod tests {
             (b"\x03", &[Key::End { interrupts: true }]),
             (b"\x12", &[Key::Other(Other::Searches)]),
             (b"\x1b\r", &[END]),
+            (b"a\x0f", &[Key::Letter('a'), END]),
+            (b"a\x1bOM", &[Key::Letter('a'), END]),
             (b"\x1bb", &[OTHER]),
             // Answers of a terminal.
             (b"\x1b[?62;c\x1b]11;rgb:0/0/0\x07a", &[OTHER, OTHER, Key::Letter('a')]),

@@ -5,11 +5,12 @@ use zeroize::{Zeroize, Zeroizing};
 use super::echo::Verdict;
 use super::echo_keys::Other;
 use super::echo_screen::{Place, Screen};
+use super::work::Work;
 
 /// Letters that must stand before new ones.
 const CONTEXT: usize = 16;
-/// Of a line that begins at a known place: once so many letters were shown
-/// there, an editor may rewrite what stands before the next.
+/// Of a line that begins at a known place: once so many letters were shown in
+/// one piece, an editor may rewrite what stands before the next.
 const TRUSTED_FROM: usize = 4;
 /// Letters that may come to be shown in one go.
 const AHEAD_MAX: usize = 512;
@@ -40,7 +41,8 @@ pub struct Line {
     pub bytes: usize,
     /// When its Enter was typed, in session ms.
     pub closed_at: Option<u64>,
-    /// Bytes were swallowed that may have been letters.
+    /// What was typed is not known to be shown, whatever comes: bytes were
+    /// swallowed or erased that may have been a secret, or looking took too long.
     pub lost: bool,
     /// ^C ended it, and may be shown as that.
     pub interrupted: bool,
@@ -80,6 +82,7 @@ impl Line {
     pub fn letter(&mut self, letter: char, start: Start) {
         // Erased and typed anew, it begins where it did.
         if self.start.is_none() || (self.letters.is_empty() && !self.breaks.is_empty()) {
+            self.lost |= self.unseen > 0;
             self.start = Some(start);
         }
         // Grows by hand: a plain `Vec` would leave copies behind that nobody wipes.
@@ -105,7 +108,14 @@ impl Line {
             self.shown = self.letters.len();
         } else {
             self.unseen += 1;
+            self.forgets();
         }
+    }
+
+    /// Letters were erased unseen. Of those before them that still stand, the
+    /// echo will tell; where none do, they may have been a secret.
+    fn forgets(&mut self) {
+        self.lost |= self.letters.len() == self.breaks.last().map_or(0, |last| last.at);
     }
 
     /// What follows may stand elsewhere.
@@ -118,6 +128,7 @@ impl Line {
             {
                 letter.zeroize();
                 self.unseen += 1;
+                self.forgets();
             }
         }
         let at = self.letters.len();
@@ -148,7 +159,7 @@ impl Line {
     }
 
     /// Whether nothing of it is hidden. What was erased unseen counts as shown
-    /// only beside as much that was: of a password that was erased nothing was.
+    /// only behind letters that were, and beside as many of them.
     pub fn is_whole(&self) -> bool {
         self.all_shown() && !self.lost && self.unseen <= self.most
     }
@@ -184,20 +195,27 @@ impl Line {
         self.loose = None;
     }
 
-    /// Looks whether more of it stands left of the cursor.
-    pub fn look(&mut self, screen: &Screen, rests: bool) {
+    /// Looks whether more of it stands left of the cursor. Where that takes
+    /// more work than is left, it is lost.
+    pub fn look(&mut self, screen: &Screen, rests: bool, work: &mut Work) {
+        if work.is_spent() {
+            self.lost = true;
+            return;
+        }
         let before = self.shown;
         let (from, to, key) = self.part();
-        let trusted = self.begins_at_known_place() && self.shown >= TRUSTED_FROM;
+        // Behind a key that moves, only what was shown there counts.
+        let trusted = self.begins_at_known_place() && self.shown.saturating_sub(from) >= TRUSTED_FROM;
+        let near = self.shown.saturating_sub(CONTEXT).max(from);
         let context = match trusted {
             true => self.shown,
-            false => self.shown.saturating_sub(CONTEXT).max(from),
+            false => near,
         };
         let longest = to.min(self.shown.saturating_add(AHEAD_MAX));
         let stands = |end: &usize| {
             let text = self.letters.get(context..*end).unwrap_or_default();
             let goes_on = self.shown > 0 || from > 0;
-            screen.behind(text, self.interrupted).is_some_and(|begin| {
+            screen.behind(text, self.interrupted, work).is_some_and(|begin| {
                 goes_on
                     || match self.start {
                         Some(Start::At(place)) => begin.place == place,
@@ -209,7 +227,8 @@ impl Line {
             })
         };
         let found = (self.shown + 1..=longest).rev().find(stands);
-        let searched = |end: &usize| screen.holds(self.letters.get(context..*end).unwrap_or_default());
+        // In one piece with what was shown before: letters by themselves stand everywhere.
+        let searched = |end: &usize| screen.holds(self.letters.get(near..*end).unwrap_or_default(), work);
         // Once it is known for shown, a key that follows may have taken the cursor away again.
         let anywhere = key == Some(Other::Searches) || (trusted && key.is_some());
         let found = match anywhere && rests && found.is_none() {
@@ -218,6 +237,7 @@ impl Line {
                 .find(searched),
             false => found,
         };
+        self.lost |= work.is_spent();
         if let Some(end) = found {
             self.shown = end;
             self.most = self.most.max(end);
@@ -232,15 +252,13 @@ impl Line {
     /// The letters that stand together with the next that is waited for: from where, to where, and behind which
     /// key.
     fn part(&self) -> (usize, usize, Option<Other>) {
-        let mut part = (0, self.letters.len(), None);
-        for found in &self.breaks {
-            if found.at <= self.shown {
-                part = (found.at, part.1, part.2.max(Some(found.key)));
-            } else {
-                part.1 = found.at.min(part.1);
-                break;
-            }
-        }
-        part
+        let next = self.breaks.partition_point(|found| found.at <= self.shown);
+        let last = next.checked_sub(1).and_then(|last| self.breaks.get(last));
+        let to = self.breaks.get(next).map_or(usize::MAX, |found| found.at);
+        (
+            last.map_or(0, |last| last.at),
+            to.min(self.letters.len()),
+            last.map(|last| last.key),
+        )
     }
 }

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use unicode_width::UnicodeWidthChar;
 
 use super::echo_letters::Letters;
+use super::work::Work;
 
 /// Rows that are remembered.
 const ROWS_KEPT: usize = 8;
@@ -197,8 +198,8 @@ impl Screen {
     }
 
     /// Where the text begins that stands left of the cursor, or of a `^C` there
-    /// if there may be one; `None` if something else does.
-    pub fn behind(&self, text: &[char], interrupted: bool) -> Option<Begin> {
+    /// if there may be one; `None` if something else does, or there is no work left.
+    pub fn behind(&self, text: &[char], interrupted: bool, work: &mut Work) -> Option<Begin> {
         let mut row = self.here()?;
         let mut column = self.column;
         if interrupted
@@ -208,6 +209,9 @@ impl Screen {
             column = left;
         }
         for letter in text.iter().rev() {
+            if !work.spend(1) {
+                return None;
+            }
             loop {
                 if column == 0 {
                     row = self.above(row)?;
@@ -240,13 +244,19 @@ impl Screen {
         letters.collect::<String>().trim().to_owned()
     }
 
-    /// Whether the text stands somewhere in a row that is remembered.
-    pub fn holds(&self, text: &[char]) -> bool {
+    /// Whether the text stands somewhere in a row that is remembered, as far as there is work left.
+    pub fn holds(&self, text: &[char], work: &mut Work) -> bool {
         let letters = |row: &Row| -> Vec<char> { row.cells.iter().copied().filter(|cell| *cell != FILLER).collect() };
-        !text.is_empty()
+        let is_spent = work.is_spent();
+        let mut begins = |window: &[char]| {
+            let alike = window.iter().zip(text).take_while(|(cell, letter)| cell == letter);
+            let alike = alike.count();
+            work.spend(alike + 1) && alike == text.len()
+        };
+        !(text.is_empty() || is_spent)
             && self.kept.iter().any(|row| {
                 let letters = letters(row);
-                letters.windows(text.len()).any(|window| window == text)
+                letters.windows(text.len()).any(&mut begins)
             })
     }
 

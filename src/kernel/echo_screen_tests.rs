@@ -6,7 +6,8 @@ fn shows(output: &str, text: &str) -> bool {
     for byte in output.as_bytes() {
         screen.draw(*byte);
     }
-    screen.behind(&text.chars().collect::<Vec<_>>(), false).is_some()
+    let text: Vec<char> = text.chars().collect();
+    screen.behind(&text, false, &mut Work::default()).is_some()
 }
 
 #[test]

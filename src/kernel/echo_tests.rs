@@ -1,7 +1,7 @@
 use super::*;
 
 #[derive(Clone, Copy)]
-enum Step {
+pub(super) enum Step {
     Typed(&'static [u8]),
     Shown(&'static [u8]),
     /// A second goes by.
@@ -9,7 +9,7 @@ enum Step {
 }
 use Step::{Later, Shown, Typed};
 
-fn run(steps: &[Step]) -> Vec<Verdict> {
+pub(super) fn run(steps: &[Step]) -> Vec<Verdict> {
     let mut gate = EchoGate::default();
     let mut all = Vec::new();
     let mut at_ms = 0;

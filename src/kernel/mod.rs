@@ -34,3 +34,4 @@ pub mod route;
 pub mod screen_state;
 pub mod session;
 pub mod transfer;
+mod work;

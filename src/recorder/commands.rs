@@ -32,6 +32,9 @@ const WAITING_MAX: usize = 16 * 1024;
 const LINE: &str = "command";
 /// What is said where the reading of terminals ends.
 const STOPPED: &str = "commands typed in terminals are not told from here on: what reads them failed";
+/// What is said where a terminal is not read.
+const UNREAD: &str =
+    "more terminals are open in this session than are read: commands typed in those opened last are not told";
 
 /// Reads the commands of one session.
 pub struct Commands {
@@ -44,9 +47,11 @@ pub struct Commands {
     /// Commands for which there was no room.
     dropped: u64,
     tally: Tally,
+    /// Open terminals that are not read, because too many are open.
+    unread: BTreeSet<u32>,
     stopped: bool,
-    /// What is to be said of that.
-    remark: Option<&'static str>,
+    /// What is to be said of what is not read.
+    remarks: BTreeSet<&'static str>,
 }
 
 /// Output of one terminal between two keys.
@@ -68,8 +73,9 @@ impl Commands {
             found: VecDeque::new(),
             dropped: 0,
             tally: Tally::default(),
+            unread: BTreeSet::new(),
             stopped: false,
-            remark: None,
+            remarks: BTreeSet::new(),
         }
     }
 
@@ -135,8 +141,12 @@ impl Commands {
         match &timed.event {
             Event::Resize { cols, rows, .. } => {
                 show(self, terminals);
-                if terminals.resize(channel, *cols, *rows) {
-                    self.readers.entry(channel).or_default();
+                match terminals.resize(channel, *cols, *rows) {
+                    true => {
+                        self.readers.entry(channel).or_default();
+                        self.unread.remove(&channel);
+                    }
+                    false => self.leave_unread(channel),
                 }
             }
             Event::SealedInput {
@@ -165,6 +175,8 @@ impl Commands {
                 show(self, terminals);
                 if let Some((reader, terminal)) = self.readers.get_mut(&channel).zip(terminals.terminal(channel)) {
                     reader.typed(at_ms, Keys::Clear(bytes), terminal);
+                    // They leave nothing of the line, and the next one begins with its own first key.
+                    reader.forget_line();
                 }
             }
             Event::Marker { text } => {
@@ -197,17 +209,22 @@ impl Commands {
             Event::ChannelClose { .. } => {
                 show(self, terminals);
                 self.end(channel);
+                self.unread.remove(&channel);
                 terminals.end(channel);
             }
             _ => {}
         }
     }
 
-    /// Feeds a terminal what was shown between two keys.
+    /// Feeds a terminal what was shown between two keys, and takes what was found.
     fn show(&mut self, channel: u32, output: Shown, terminals: &mut Running<'_>) {
-        let Some(terminal) = terminals.terminal(channel) else {
-            return;
-        };
+        if let Some(terminal) = terminals.drawn(channel) {
+            self.feed(channel, output, terminal);
+        }
+        self.collect(channel);
+    }
+
+    fn feed(&mut self, channel: u32, output: Shown, terminal: &mut Terminal) {
         let mut reader = self.readers.get_mut(&channel);
         let mut feed = |at_ms: u64, text: &str, terminal: &mut Terminal| match &mut reader {
             Some(reader) => reader.shown(at_ms, text, terminal),
@@ -236,8 +253,17 @@ impl Commands {
         }
     }
 
+    /// There is no emulator left for a terminal.
+    fn leave_unread(&mut self, channel: u32) {
+        if self.unread.insert(channel) {
+            self.tally.unread_terminal();
+            self.remarks.insert(UNREAD);
+        }
+    }
+
     /// Terminals other than these are gone.
     pub fn keep(&mut self, terminals: &[u32]) {
+        self.unread.retain(|channel| terminals.contains(channel));
         let gone = self.readers.keys().filter(|channel| !terminals.contains(channel));
         for channel in gone.copied().collect::<Vec<_>>() {
             self.end(channel);
@@ -255,7 +281,7 @@ impl Commands {
     /// Terminals are not read from here on.
     pub fn stop(&mut self) {
         if !self.stopped {
-            self.remark = Some(STOPPED);
+            self.remarks.insert(STOPPED);
         }
         self.stopped = true;
         self.readers.clear();
@@ -280,7 +306,7 @@ impl Commands {
             behind.extend(found.map(|(channel, command)| (channel, Event::Command(Box::new(command)))));
         }
         let mut remark = |text: String| behind.push((0, Event::Marker { text: text.into() }));
-        if let Some(said) = self.remark.take() {
+        for said in std::mem::take(&mut self.remarks) {
             remark(said.to_owned());
         }
         if last {
@@ -303,8 +329,11 @@ impl Commands {
     }
 
     fn collect(&mut self, channel: u32) {
-        let found = self.readers.get_mut(&channel).map(|reader| reader.take());
-        for finding in found.unwrap_or_default() {
+        let Some(reader) = self.readers.get_mut(&channel) else {
+            return;
+        };
+        self.dropped = self.dropped.saturating_add(reader.take_dropped());
+        for finding in reader.take() {
             self.tell(channel, command(finding));
         }
     }

@@ -20,6 +20,8 @@ struct Saved {
     cols: u32,
     rows: u32,
     dump: String,
+    /// Columns and rows that the dump was drawn at.
+    drawn: (u32, u32),
     /// The first bytes of a character whose rest has not come yet.
     torn: Vec<u8>,
 }
@@ -84,7 +86,8 @@ impl Running<'_> {
         self.saved.contains_key(&channel)
     }
 
-    /// A new size, or a new terminal; whether it is emulated.
+    /// A new size, or a new terminal; whether it is emulated. Its screen gets
+    /// the size with the next output: of many sizes only the last is drawn.
     pub fn resize(&mut self, channel: u32, cols: u32, rows: u32) -> bool {
         if self.stopped || !self.has(channel) && self.saved.len() >= TERMINALS_MAX {
             return false;
@@ -94,25 +97,36 @@ impl Running<'_> {
             cols,
             rows,
             dump: String::new(),
+            drawn: (cols, rows),
             torn: Vec::new(),
         });
-        // What was saved was drawn at the size before.
-        if let Some(terminal) = self.terminal(channel) {
-            terminal.resize(cols as usize, rows as usize);
-        }
+        // What was saved is drawn again before it is saved at another size.
+        self.terminal(channel);
         if let Some(saved) = self.saved.get_mut(&channel) {
             (saved.cols, saved.rows) = (cols, rows);
         }
         true
     }
 
-    /// A channel's emulator.
+    /// A channel's emulator, at the size that the channel has by now.
+    pub fn drawn(&mut self, channel: u32) -> Option<&mut Terminal> {
+        let saved = self.saved.get(&channel)?;
+        let (cols, rows) = (saved.cols as usize, saved.rows as usize);
+        let terminal = self.terminal(channel)?;
+        if terminal.size() != (cols, rows) {
+            terminal.resize(cols, rows);
+        }
+        Some(terminal)
+    }
+
+    /// A channel's emulator, as it was drawn last.
     pub fn terminal(&mut self, channel: u32) -> Option<&mut Terminal> {
         let saved = self.saved.get(&channel)?;
         match self.terminals.entry(channel) {
             Entry::Occupied(entry) => Some(entry.into_mut()),
             Entry::Vacant(entry) => {
-                let mut terminal = Terminal::new(saved.cols as usize, saved.rows as usize).ok()?;
+                let (cols, rows) = saved.drawn;
+                let mut terminal = Terminal::new(cols as usize, rows as usize).ok()?;
                 terminal.feed(saved.dump.as_str());
                 Some(entry.insert(terminal))
             }
@@ -134,10 +148,11 @@ impl Running<'_> {
     }
 
     /// Keeps what the screens show now.
-    pub fn save(self) {
-        for (channel, terminal) in self.terminals {
-            if let Some(saved) = self.saved.get_mut(&channel) {
-                saved.dump = terminal.dump();
+    pub fn save(mut self) {
+        for channel in self.terminals.keys().copied().collect::<Vec<_>>() {
+            let dump = self.drawn(channel).map(|terminal| terminal.dump());
+            if let (Some(saved), Some(dump)) = (self.saved.get_mut(&channel), dump) {
+                (saved.dump, saved.drawn) = (dump, (saved.cols, saved.rows));
             }
         }
     }
@@ -187,7 +202,7 @@ mod tests {
                 assert!(running.resize(1, cols, rows));
             }
             let text = running.decode(1, bytes);
-            running.terminal(1).unwrap().feed(text.as_str());
+            running.drawn(1).unwrap().feed(text.as_str());
             running.save();
         };
         show(b"hello \xe2\x82", Some((20, 3)));
@@ -209,6 +224,28 @@ mod tests {
         let mut terminal = Terminal::new(20, 3).unwrap();
         terminal.feed(dump.as_ref());
         assert_eq!(terminal.screen().line(0).unwrap().text().trim_end(), "hello \u{20ac}!");
+    }
+
+    #[test]
+    fn of_many_sizes_the_last_is_drawn() {
+        let mut screens = Screens::default();
+        let mut running = screens.run();
+        running.resize(1, 80, 24);
+        running.terminal(1).unwrap().feed("hello");
+        running.save();
+        let mut running = screens.run();
+        for cols in 20..60 {
+            running.resize(1, cols, 10);
+            assert_eq!(running.terminal(1).unwrap().size(), (80, 24));
+        }
+        running.save();
+        let frames = screens.keyframes();
+        assert!(matches!(
+            frames.as_slice(),
+            [(1, Event::Keyframe { cols: 59, rows: 10, .. })]
+        ));
+        assert_eq!(screens.run().terminal(1).unwrap().size(), (59, 10));
+        assert_eq!(screens.run().drawn(1).unwrap().size(), (59, 10));
     }
 
     #[test]

@@ -16,6 +16,9 @@ pub struct Tally {
     pub labels: BTreeMap<String, u64>,
     /// Findings of lines that were run and not shown.
     pub hidden_commands: u64,
+    /// Terminals whose commands were not read, because too many were open.
+    #[serde(default)]
+    pub unread_terminals: u64,
     /// Lines of input that were not echoed.
     pub hidden_lines: u64,
     /// Files from the target.
@@ -73,6 +76,7 @@ impl Tally {
     pub fn add_commands(&mut self, other: &Tally) {
         add(&mut self.commands, other.commands);
         add(&mut self.hidden_commands, other.hidden_commands);
+        add(&mut self.unread_terminals, other.unread_terminals);
         for (label, count) in &other.labels {
             add(self.labels.entry(label.clone()).or_default(), *count);
         }
@@ -81,6 +85,11 @@ impl Tally {
     /// Counts lines that were run and not shown.
     pub fn hidden_command(&mut self) {
         add(&mut self.hidden_commands, 1);
+    }
+
+    /// Counts a terminal whose commands are not read.
+    pub fn unread_terminal(&mut self) {
+        add(&mut self.unread_terminals, 1);
     }
 }
 

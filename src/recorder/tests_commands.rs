@@ -188,6 +188,33 @@ async fn lines_that_a_shell_does_not_show_are_a_finding() {
 }
 
 #[tokio::test]
+async fn a_terminal_that_is_not_read_is_told() {
+    let bench = Bench::new().await;
+    let (cols, rows, px_width, px_height) = (80, 24, 0, 0);
+    for channel in 1..=18 {
+        for _ in 0..2 {
+            bench.says(
+                channel,
+                Event::Resize {
+                    cols,
+                    rows,
+                    px_width,
+                    px_height,
+                },
+            );
+        }
+        bench.recorder.terminal(channel, cols, rows);
+    }
+    let (events, tally) = bench.ends().await;
+    assert_eq!(tally.unread_terminals, 2);
+    let told = events.iter().filter(|timed| match &timed.event {
+        Event::Marker { text } => text.contains("more terminals are open"),
+        _ => false,
+    });
+    assert_eq!(told.count(), 1);
+}
+
+#[tokio::test]
 async fn a_line_whose_enter_was_kept_back_is_no_command() {
     let bench = Bench::new().await;
     bench.terminal();

@@ -18,11 +18,13 @@ pub const CANDIDATES_MAX: u32 = 200_000;
 /// Longest that one search works, in ms.
 pub const SEARCH_MS_MAX: u64 = 3_000;
 /// Steps of SQLite's machine between two looks at the clock.
-const STEPS_BETWEEN: i32 = 10_000;
+pub(super) const STEPS_BETWEEN: i32 = 10_000;
 
 /// One hit, as the index has it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Hit {
+    /// Its place: what comes before it is older.
+    pub id: i64,
     pub session: SessionId,
     pub identity: String,
     pub login: String,
@@ -70,7 +72,7 @@ fn expression(query: &Query) -> Option<String> {
     (!both.is_empty()).then(|| both.join(" AND "))
 }
 
-fn hit(row: &SqliteRow) -> Result<(i64, Hit), SearchError> {
+fn hit(row: &SqliteRow) -> Result<Hit, SearchError> {
     let ms = |at: usize| -> Result<u64, SearchError> {
         let value: i64 = row.try_get(at)?;
         u64::try_from(value).map_err(|_| SearchError::Broken("a time before 1970".to_owned()))
@@ -79,7 +81,8 @@ fn hit(row: &SqliteRow) -> Result<(i64, Hit), SearchError> {
     let labels: &str = row.try_get(5)?;
     let channel: i64 = row.try_get(2)?;
     let status: Option<i64> = row.try_get(4)?;
-    let hit = Hit {
+    Ok(Hit {
+        id: row.try_get(0)?,
         session: SessionId::from_str(session).map_err(|_| SearchError::Broken(format!("a session {session}")))?,
         identity: row.try_get(8)?,
         login: row.try_get(9)?,
@@ -93,8 +96,7 @@ fn hit(row: &SqliteRow) -> Result<(i64, Hit), SearchError> {
             status: status.and_then(|status| u32::try_from(status).ok()),
             labels: labels.split_whitespace().map(str::to_owned).collect(),
         },
-    };
-    Ok((row.try_get(0)?, hit))
+    })
 }
 
 const BY_WORDS: &str = "SELECT e.id, e.at_ms, e.channel, e.kind, e.status, e.labels, e.text, r.session, r.identity, \
@@ -187,9 +189,9 @@ async fn candidates(
             }
             Err(error) => return Err(error.into()),
         };
-        let (id, hit) = hit(&row)?;
+        let hit = hit(&row)?;
         seen = seen.saturating_add(1);
-        page.next = Some(id);
+        page.next = Some(hit.id);
         let whose = Whose {
             user: &hit.identity,
             target: &hit.target,

@@ -5,7 +5,9 @@
 use std::collections::BTreeSet;
 
 use sqlx::Row as _;
+use sqlx::sqlite::SqliteConnection;
 
+use super::ask::STEPS_BETWEEN;
 use super::{Index, SearchError, facets};
 use crate::kernel::id::SessionId;
 
@@ -23,18 +25,38 @@ pub struct Firsts {
 }
 
 impl Index {
-    /// What a session did for the first time; nothing if it is not in the index.
+    /// What a session did for the first time, as far as it is found until a
+    /// moment ([`Index::until`]); nothing if it is not in the index.
     ///
     /// # Errors
     /// The file's.
-    pub async fn firsts(&self, session: SessionId) -> Result<Firsts, SearchError> {
-        let mut on = self.reader.acquire().await?;
+    pub async fn firsts(&self, session: SessionId, until_boot_ms: u64) -> Result<Firsts, SearchError> {
+        let mut reader = self.reader.acquire().await?;
+        let clock = self.clock.clone();
+        reader
+            .lock_handle()
+            .await?
+            .set_progress_handler(STEPS_BETWEEN, move || clock.now().boot_ms < until_boot_ms);
+        let mut firsts = Firsts::default();
+        let found = firsts.find(&mut reader, session).await;
+        reader.lock_handle().await?.remove_progress_handler();
+        match found {
+            // Stopped by the clock.
+            Err(_) if self.clock.now().boot_ms >= until_boot_ms => Ok(firsts),
+            Err(error) => Err(error),
+            Ok(()) => Ok(firsts),
+        }
+    }
+}
+
+impl Firsts {
+    async fn find(&mut self, on: &mut SqliteConnection, session: SessionId) -> Result<(), SearchError> {
         let found = sqlx::query("SELECT identity, opened_ms, first, last FROM recording WHERE session = $1")
             .bind(session.to_string())
             .fetch_optional(&mut *on)
             .await?;
         let Some(found) = found else {
-            return Ok(Firsts::default());
+            return Ok(());
         };
         let (identity, opened_ms): (String, i64) = (found.try_get(0)?, found.try_get(1)?);
         let (first, last): (i64, i64) = (found.try_get(2)?, found.try_get(3)?);
@@ -55,10 +77,7 @@ impl Index {
             let some = facets.split(' ').filter(|facet| facet.starts_with(['l', 'p']));
             used.extend(some.map(str::to_owned));
         }
-        let mut firsts = Firsts {
-            earlier: u64::try_from(earlier).unwrap_or(0),
-            ..Firsts::default()
-        };
+        self.earlier = u64::try_from(earlier).unwrap_or(0);
         for facet in used.into_iter().take(FACETS_MAX) {
             let before = sqlx::query(
                 "SELECT 1 FROM words CROSS JOIN entry e ON e.id = words.rowid CROSS JOIN recording r ON r.id = e.recording
@@ -69,11 +88,11 @@ impl Index {
             .fetch_optional(&mut *on)
             .await?;
             match (before, facets::name(&facet)) {
-                (None, Some(('l', name))) => firsts.labels.push(name),
-                (None, Some((_, name))) => firsts.programs.push(name),
+                (None, Some(('l', name))) => self.labels.push(name),
+                (None, Some((_, name))) => self.programs.push(name),
                 (None, None) | (Some(_), _) => {}
             }
         }
-        Ok(firsts)
+        Ok(())
     }
 }

@@ -59,6 +59,9 @@ pub enum SearchError {
     /// The file cannot be used now.
     #[error("the search index: {0}")]
     Database(#[from] sqlx::Error),
+    /// What was taken out still stands in the log beside the file.
+    #[error("the search index: what was deleted is still in its log while a search reads it; delete it once more")]
+    Busy,
     /// It cannot be made or removed.
     #[error("the search index {0}: {1}")]
     File(PathBuf, std::io::Error),
@@ -258,7 +261,7 @@ impl Index {
     /// Takes a recording out for good, from the file as well.
     ///
     /// # Errors
-    /// The file's: then it may still be found.
+    /// The file's: then it may still be found, or its text still stands in the log.
     pub async fn forget(&self, session: SessionId) -> Result<(), SearchError> {
         let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
         take_out(&mut tx, session).await?;
@@ -275,10 +278,14 @@ impl Index {
         row(&mut tx, &gone, 0, 0).await?;
         tx.commit().await?;
         // What was deleted stands in the log beside the file until that is folded in.
-        sqlx::raw_sql("PRAGMA wal_checkpoint(TRUNCATE)")
-            .execute(&self.writer)
+        let folded = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)")
+            .fetch_one(&self.writer)
             .await?;
-        Ok(())
+        // It tells in its row that it could not (SQLite, PRAGMA wal_checkpoint).
+        match folded.try_get::<i64, _>(0)? {
+            0 => Ok(()),
+            _ => Err(SearchError::Busy),
+        }
     }
 
     /// Takes everything out but what was deleted: that stays away.

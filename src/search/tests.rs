@@ -158,6 +158,26 @@ async fn what_is_taken_out_is_gone_from_the_disk_and_stays_away() {
 }
 
 #[tokio::test]
+async fn what_still_stands_in_the_log_is_not_said_to_be_gone() {
+    let house = House::new().await;
+    sqlx::query("PRAGMA busy_timeout = 0")
+        .execute(&house.index.writer)
+        .await
+        .unwrap();
+    let mut reading = house.index.reader.begin().await.unwrap();
+    sqlx::query("SELECT count(*) FROM entry")
+        .fetch_one(&mut *reading)
+        .await
+        .unwrap();
+    let gone = SessionId([2; 16]);
+    let told = house.index.forget(gone).await;
+    assert!(matches!(told, Err(SearchError::Busy)), "{told:?}");
+    reading.rollback().await.unwrap();
+    house.index.forget(gone).await.unwrap();
+    assert!(!house.on_disk("/srv/old"));
+}
+
+#[tokio::test]
 async fn read_again_it_replaces_what_was_there() {
     let house = House::new().await;
     let of = recorded(1, "alice", "db1", DAY_MS);
@@ -189,7 +209,11 @@ async fn a_file_that_is_none_is_made_anew() {
 #[tokio::test]
 async fn the_first_time_is_told_from_the_second() {
     let house = House::new().await;
-    let first = house.index.firsts(SessionId([1; 16])).await.unwrap();
+    let first = house
+        .index
+        .firsts(SessionId([1; 16]), house.index.until())
+        .await
+        .unwrap();
     assert_eq!(
         (first.earlier, first.labels, first.programs),
         (0, vec!["service".to_owned()], vec!["systemctl".to_owned()])
@@ -200,14 +224,25 @@ async fn the_first_time_is_told_from_the_second() {
         command(2, "sudo shred /dev/sda", None, &["destructive"]),
     ];
     house.index.put(&of, entries).await.unwrap();
-    let now = house.index.firsts(SessionId([4; 16])).await.unwrap();
+    let now = house
+        .index
+        .firsts(SessionId([4; 16]), house.index.until())
+        .await
+        .unwrap();
     assert_eq!(now.earlier, 2);
     assert_eq!(
         (now.labels, now.programs),
         (vec!["destructive".to_owned()], vec!["shred".to_owned()])
     );
     // Bob did it before; that is no matter.
-    assert_eq!(house.index.firsts(SessionId([8; 16])).await.unwrap(), Firsts::default());
+    assert_eq!(
+        house
+            .index
+            .firsts(SessionId([8; 16]), house.index.until())
+            .await
+            .unwrap(),
+        Firsts::default()
+    );
 }
 
 #[tokio::test]
@@ -221,4 +256,20 @@ async fn a_search_without_time_says_that_it_was_cut() {
     assert!(page.cut && page.hits.is_empty());
     // And the connection is as good as before.
     assert_eq!(house.found("\"echo 19999 abc\"").await, [(5, 19_999, Kind::Command)]);
+}
+
+#[tokio::test]
+async fn what_was_first_is_looked_for_only_so_long() {
+    let house = House::new().await;
+    let many = (0..20_000).map(|n| command(n, &format!("program{n} abc"), None, &["service"]));
+    house
+        .index
+        .put(&recorded(5, "carol", "db1", 5 * DAY_MS), many.collect())
+        .await
+        .unwrap();
+    let session = SessionId([5; 16]);
+    assert_eq!(house.index.firsts(session, 0).await.unwrap(), Firsts::default());
+    // And the connection is as good as before.
+    let found = house.index.firsts(session, u64::MAX).await.unwrap();
+    assert!(!found.programs.is_empty());
 }

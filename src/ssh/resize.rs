@@ -9,8 +9,9 @@ use tokio::time::Sleep;
 
 use super::channel::Up;
 use super::lane::Entry;
+use crate::clock::tick;
 
-/// At most one window change in this time, when nothing else comes between.
+/// At most one window change in this time, when nothing but data comes between.
 const EVERY: Duration = Duration::from_millis(20);
 
 /// Thins the window changes of one channel.
@@ -41,21 +42,32 @@ impl Resizes {
     }
 
     /// Leaves the last of each run of window changes in `batch`, and holds it
-    /// back if it comes last and too soon; one held before goes first.
+    /// back if it comes too soon. Data between two of them ends no run, and
+    /// passes one that is held; what else comes passes none.
     pub fn thin(&mut self, batch: &mut Vec<Entry<Up>>) {
         if self.held.is_none() && !batch.iter().any(is_resize) {
             return;
         }
         let mut kept: Vec<Entry<Up>> = Vec::with_capacity(batch.len());
-        for entry in self.held.take().into_iter().chain(batch.drain(..)) {
-            if is_resize(&entry) && kept.last().is_some_and(is_resize) {
-                kept.pop();
+        let now = tick();
+        let mut soon = self.rest.as_ref().is_some_and(|rest| rest.deadline() > now);
+        for entry in batch.drain(..) {
+            match &entry {
+                Entry::Control(Up::WindowChange { .. }) => {
+                    self.held = Some(entry);
+                    continue;
+                }
+                Entry::Data { .. } if soon => {}
+                Entry::Data { .. } => {
+                    soon = self.held.is_some();
+                    kept.extend(self.held.take());
+                }
+                Entry::Control(_) => kept.extend(self.held.take()),
             }
             kept.push(entry);
         }
-        let soon = self.rest.as_ref().is_some_and(|rest| !rest.is_elapsed());
-        if soon && kept.last().is_some_and(is_resize) {
-            self.held = kept.pop();
+        if !soon {
+            kept.extend(self.held.take());
         }
         if kept.iter().any(is_resize) {
             self.rest = Some(Box::pin(tokio::time::sleep(self.every)));
@@ -74,6 +86,9 @@ impl Resizes {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
+    use super::super::lane::Stream;
     use super::*;
 
     fn resize(cols: u32) -> Entry<Up> {
@@ -83,6 +98,13 @@ mod tests {
             px_width: 0,
             px_height: 0,
         })
+    }
+
+    fn typed() -> Entry<Up> {
+        Entry::Data {
+            stream: Stream::Main,
+            bytes: Bytes::from_static(b"x"),
+        }
     }
 
     fn cols(batch: &[Entry<Up>]) -> Vec<Option<u32>> {
@@ -108,11 +130,31 @@ mod tests {
         resizes.due().await;
         resizes.thin(&mut batch);
         assert_eq!(cols(&batch), [Some(99)]);
-        // Before what comes after it, however soon.
+        // What is typed passes it.
+        batch = vec![resize(100), typed(), resize(101), typed()];
+        resizes.thin(&mut batch);
+        assert_eq!(cols(&batch), [None, None]);
+        batch.clear();
+        resizes.due().await;
+        resizes.thin(&mut batch);
+        assert_eq!(cols(&batch), [Some(101)]);
+        // Before what else comes after it, however soon.
         batch = vec![resize(100)];
         resizes.thin(&mut batch);
         batch = vec![Entry::Control(Up::Eof)];
         resizes.thin(&mut batch);
         assert_eq!(cols(&batch), [Some(100), None]);
+    }
+
+    #[tokio::test]
+    async fn order_with_data_is_kept_where_there_is_time() {
+        let mut resizes = Resizes::every(Duration::from_secs(1));
+        let mut batch = vec![resize(1), resize(2), typed(), resize(3)];
+        resizes.thin(&mut batch);
+        assert_eq!(cols(&batch), [Some(2), None]);
+        batch.clear();
+        resizes.due().await;
+        resizes.thin(&mut batch);
+        assert_eq!(cols(&batch), [Some(3)]);
     }
 }

@@ -284,7 +284,7 @@ class Campaign:
             whole = subprocess.run(["zstd", "-dcq", recording], capture_output=True, timeout=LIMIT_S)
             self.search_bytes(f"{recording}, decompressed", whole.stdout, self.runs_at_end)
             clear, not_shown = self.typed(recording)
-            hidden += len(not_shown)
+            hidden += sum(not one["text"].startswith("typed behind") for one in not_shown)
             for text in clear:
                 for line in filter(None, re.split("[\u240d\u2403]", text)):
                     if line not in self.commands and not any(line in secret for secret in self.shown):
@@ -354,6 +354,9 @@ def run(house, args):
     wrongly = 0
     for recording in campaign.hold(campaign.ordinary_session, lines, LINES_A_SESSION):
         for one in campaign.typed(recording)[1]:
+            # The prompt of such a line is told beside it.
+            if one["text"].startswith("typed behind"):
+                continue
             wrongly += 1
             print(f"hidden: {recording.name} at {one['at_ms']} ms: {one['text']}")
     bad = bool(campaign.readable) or hidden == 0

@@ -66,6 +66,12 @@ pub fn cursor(terminal: &Terminal) -> Place {
     }
 }
 
+/// Cells of the logical line with the cursor: what it costs to read it.
+pub fn cells_at_cursor(terminal: &Terminal) -> usize {
+    let (top, bottom) = extent(terminal, terminal.cursor().row, pane(terminal));
+    (bottom + 1).saturating_sub(top) * terminal.size().0
+}
+
 /// The logical line with the cursor.
 pub fn at_cursor(terminal: &Terminal) -> Logical {
     let cursor = cursor(terminal);
@@ -80,14 +86,7 @@ pub fn at_row(terminal: &Terminal, row: usize) -> Logical {
 /// The logical line that a row is part of, as it was with the cursor there.
 pub fn at(terminal: &Terminal, row: usize, cursor: Place) -> Logical {
     let span = pane(terminal);
-    let mut top = row;
-    while top > 0 && row - top < LOGICAL_ROWS_MAX && goes_on(terminal, top - 1, span) {
-        top -= 1;
-    }
-    let mut bottom = row;
-    while bottom - row < LOGICAL_ROWS_MAX && goes_on(terminal, bottom, span) {
-        bottom += 1;
-    }
+    let (top, bottom) = extent(terminal, row, span);
     let mut logical = Logical {
         top,
         bottom,
@@ -153,6 +152,19 @@ pub fn at(terminal: &Terminal, row: usize, cursor: Place) -> Logical {
         logical.before_cursor.clone_from(&logical.text);
     }
     logical
+}
+
+/// First and last row of the logical line that a row is part of.
+fn extent(terminal: &Terminal, row: usize, span: Span) -> (usize, usize) {
+    let mut top = row;
+    while top > 0 && row - top < LOGICAL_ROWS_MAX && goes_on(terminal, top - 1, span) {
+        top -= 1;
+    }
+    let mut bottom = row;
+    while bottom - row < LOGICAL_ROWS_MAX && goes_on(terminal, bottom, span) {
+        bottom += 1;
+    }
+    (top, bottom)
 }
 
 /// Bytes of the text up to the last that is drawn and not dim.

@@ -3,7 +3,8 @@
 use super::estimate::{Sent, fold};
 use super::hook::{Line, Mark};
 use super::keys::Typed;
-use super::reader::{Reader, cut};
+use super::reader::Reader;
+use super::text::cut;
 use super::{Confidence, Source};
 
 /// What a shell has for a status once a line was given up: 128 and the number of SIGINT.

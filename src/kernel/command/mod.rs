@@ -26,8 +26,8 @@ mod refused;
 mod tests;
 #[cfg(test)]
 mod tests_evasion;
+mod text;
 mod watch;
-mod work;
 
 pub use keys::{Keys, Pressed, Typed};
 pub use live::Line;

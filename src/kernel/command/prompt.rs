@@ -5,7 +5,7 @@ use super::grid::Right;
 
 /// Prompts that are remembered in one terminal.
 const KNOWN_MAX: usize = 32;
-/// Longest prompt, in bytes of its last line.
+/// Longest prompt that is known again, in bytes: of a longer line its end.
 const PROMPT_BYTES_MAX: usize = 512;
 /// Characters at the beginning that make two prompts of the same end one shell's.
 const HEAD_ALIKE_MIN: usize = 3;
@@ -114,6 +114,7 @@ impl Form {
             return None;
         }
         let rest = line.strip_prefix(self.head.as_str())?;
+        let rest = rest.get(..rest.floor_char_boundary(CHANGING_BYTES_MAX + self.tail.len()))?;
         let changing = rest.split_once(self.tail.as_str())?.0;
         let plausible = match self.head.is_empty() {
             true => changing.starts_with(['~', '/']) && !changing.trim_end().contains(' '),
@@ -121,6 +122,29 @@ impl Form {
         };
         (plausible && changing.len() <= CHANGING_BYTES_MAX)
             .then_some(self.head.len() + changing.len() + self.tail.len())
+    }
+
+    /// Where the prompt of this form begins that the line ends with. Looks at
+    /// the end of the line only, and once: any other program may fill it.
+    fn at_end(&self, line: &str) -> Option<usize> {
+        if self.head.is_empty() {
+            return self.at_start(line).filter(|len| *len == line.len()).map(|_| 0);
+        }
+        if !self.changes || self.tail.trim_end().is_empty() {
+            return None;
+        }
+        let most = self.head.len() + CHANGING_BYTES_MAX + self.tail.len();
+        let before = line.floor_char_boundary(line.len().saturating_sub(most));
+        let near = line.get(before..)?;
+        let front = near.strip_suffix(self.tail.as_str())?;
+        // What changes holds neither two blanks nor what ends a prompt.
+        let (last, _) = near.char_indices().next_back()?;
+        let ended = near.get(..last)?.rfind(self.tail.as_str());
+        let from = front.rfind("  ").max(ended).map_or(0, |at| at + 1);
+        let from = from.max(front.len().saturating_sub(CHANGING_BYTES_MAX));
+        let begins = |(at, head): &(usize, &str)| at + head.len() >= from;
+        let (at, _) = front.match_indices(self.head.as_str()).find(begins)?;
+        Some(before + at)
     }
 }
 
@@ -130,6 +154,16 @@ pub struct Prompt {
     /// Its last line up to the cursor, blanks included.
     pub text: String,
     pub right: Option<Right>,
+}
+
+impl Prompt {
+    /// Its end, if it is too long to be one.
+    fn cut(mut self) -> Prompt {
+        let least = self.text.len().saturating_sub(PROMPT_BYTES_MAX);
+        let from = self.text.ceil_char_boundary(least);
+        self.text.drain(..from);
+        self
+    }
 }
 
 /// Number of the first prompt.
@@ -161,18 +195,7 @@ impl Known {
         if line.ends_with(self.prompt.text.as_str()) {
             return Some(line.len() - self.prompt.text.len());
         }
-        let whole = |at: usize| {
-            self.form
-                .at_start(line.get(at..)?)
-                .filter(|len| at + len == line.len())
-                .map(|_| at)
-        };
-        match self.form.head.is_empty() {
-            true => whole(0),
-            false => line
-                .match_indices(self.form.head.as_str())
-                .find_map(|(at, _)| whole(at)),
-        }
+        self.form.at_end(line)
     }
 }
 
@@ -273,7 +296,7 @@ impl Prompts {
     /// Books a line read at this prompt; answers with the prompt's number.
     /// `after` is the command before it, `alternate` whether it stands on the alternate screen.
     pub fn note(&mut self, prompt: &Prompt, after: Option<&str>, alternate: bool) -> u64 {
-        let prompt = &self.own(prompt);
+        let prompt = &self.own(prompt).cut();
         let id = self.find(&prompt.text).map(|known| known.id);
         let at = self.known.iter().position(|known| Some(known.id) == id);
         let mut known = match at {
@@ -482,6 +505,51 @@ mod tests {
             prompts.note(&prompt, None, false);
             assert_eq!(prompts.at_start(line).map(|(len, _)| len), expected, "{line}");
         }
+    }
+
+    #[test]
+    fn a_prompt_behind_output_is_known_again() {
+        let cases = [
+            ("root@db1:~# ", "x: root@db1:/srv# ", Some(3)),
+            ("root@db1:~# ", "root@db1:/srv# root@db1:/tmp# ", Some(15)),
+            ("root@db1:~# ", "root@db1:a  b# ", None),
+            ("root@db1:~# ", "root@db1:/srv# x", None),
+            ("a:b# ", "a:a:c# ", Some(0)),
+            ("~/src ❯ ", "x~/src ❯", None),
+            ("~/src ❯ ", "/tmp ❯ ", Some(0)),
+        ];
+        for (prompt, line, expected) in cases {
+            let mut prompts = Prompts::default();
+            let text = prompt.to_owned();
+            prompts.note(&Prompt { text, right: None }, None, false);
+            assert_eq!(prompts.at_end(line), expected, "{line}");
+        }
+    }
+
+    /// Quadratic, this takes minutes.
+    #[test]
+    fn a_line_full_of_what_begins_a_prompt_is_looked_at_once() {
+        let mut prompts = Prompts::default();
+        let text = "a:b# ".to_owned();
+        prompts.note(&Prompt { text, right: None }, None, false);
+        let long = "a:".repeat(1 << 20);
+        assert!(!prompts.is_fresh(&long));
+        assert_eq!(prompts.at_end(&(long.clone() + "c# ")), Some(long.len() - 160));
+        // A line that is no prompt is not kept whole.
+        prompts.note(
+            &Prompt {
+                text: long,
+                right: None,
+            },
+            None,
+            false,
+        );
+        assert!(
+            prompts
+                .known
+                .iter()
+                .all(|known| known.prompt.text.len() <= PROMPT_BYTES_MAX)
+        );
     }
 
     #[test]

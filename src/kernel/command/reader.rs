@@ -10,9 +10,10 @@ use super::grid::{self, Logical, Place};
 use super::hook::Hook;
 use super::keys::{Keys, Pressed, Typed};
 use super::prompt::{self, Prompt, Prompts};
+use super::text::{cut, fold_end, is_stars, join};
 use super::watch::Watch;
-use super::work::Work;
-use super::{COMMAND_BYTES_MAX, Command, Confidence, Context, Finding, Source};
+use super::{Command, Confidence, Context, Finding, Source};
+use crate::kernel::work::Work;
 
 /// Lines sent and not yet seen on the screen; the oldest is given up past it.
 const SENT_MAX: usize = 64;
@@ -29,7 +30,7 @@ const LONG_REST_MS: u64 = 500;
 const GROWING_ROWS_MAX: u64 = 200;
 /// What the terminal shows for ^C.
 const GIVEN_UP: &str = "^C";
-/// Findings that wait to be taken; more are dropped.
+/// Findings that wait to be taken; more are dropped, and counted.
 const FINDINGS_MAX: usize = 4096;
 
 /// The line being typed.
@@ -91,7 +92,9 @@ pub struct Reader {
     /// Whether the hooked shell runs a command; not known before it said so.
     pub(super) running: Option<bool>,
     findings: Vec<Finding>,
-    work: Work,
+    /// Findings for which there was no room.
+    dropped: u64,
+    pub(super) work: Work,
     /// What is left for lines that are read before they are sent.
     pub(super) live: Work,
 }
@@ -185,6 +188,11 @@ impl Reader {
         self.shown_ms = at_ms;
     }
 
+    /// What was typed of the line at the cursor is gone.
+    pub fn forget_line(&mut self) {
+        self.typing = None;
+    }
+
     /// The terminal ends: what is left is told.
     pub fn finish(&mut self) {
         self.give_up_all();
@@ -195,6 +203,11 @@ impl Reader {
     /// What was found since the last time, in the order of its ends.
     pub fn take(&mut self) -> Vec<Finding> {
         std::mem::take(&mut self.findings)
+    }
+
+    /// How many more were found since the last time than may wait.
+    pub fn take_dropped(&mut self) -> u64 {
+        std::mem::take(&mut self.dropped)
     }
 
     /// A control string is open: what is shown is not drawn.
@@ -237,9 +250,12 @@ impl Reader {
         match &self.typing {
             Some(typing) if typing.rows_seen == self.rows || typing.typed.is_pasting() => return,
             Some(_) => {
-                let before = grid::at_cursor(terminal).before_cursor;
+                let before = self.at_cursor(terminal).map(|line| line.before_cursor);
                 let Some(typing) = self.typing.as_mut() else { return };
                 typing.rows_seen = self.rows;
+                let Some(before) = before else {
+                    return typing.typed.spoil();
+                };
                 let own = typing.prompt.as_ref().map_or("", |prompt| prompt.text.as_str());
                 if !own.is_empty() && before.starts_with(own) && before != own {
                     return;
@@ -257,7 +273,13 @@ impl Reader {
             None => {}
         }
         self.settle_hidden();
-        let line = grid::at_cursor(terminal);
+        let mut typed = Typed::default();
+        if began {
+            typed.spoil();
+        }
+        let Some(line) = self.at_cursor(terminal) else {
+            return self.begin_typing(at_ms, None, typed);
+        };
         let nothing = line.before_cursor.is_empty() && !self.alternate && self.prompts.accept_nothing();
         let rested_ms = at_ms.saturating_sub(self.shown_ms);
         let new =
@@ -277,10 +299,10 @@ impl Reader {
             text: line.before_cursor,
             right: line.right.or(right),
         });
-        let mut typed = Typed::default();
-        if began {
-            typed.spoil();
-        }
+        self.begin_typing(at_ms, prompt, typed);
+    }
+
+    fn begin_typing(&mut self, at_ms: u64, prompt: Option<Prompt>, typed: Typed) {
         self.typing = Some(Typing {
             prompt,
             typed,
@@ -291,14 +313,23 @@ impl Reader {
         });
     }
 
+    /// The line at the cursor; nothing where reading it would take too long.
+    fn at_cursor(&mut self, terminal: &Terminal) -> Option<Logical> {
+        let affords = self.work.spend(grid::cells_at_cursor(terminal));
+        affords.then(|| grid::at_cursor(terminal))
+    }
+
     fn enter(&mut self, at_ms: u64, terminal: &Terminal) {
         let Some(typing) = self.typing.take() else { return };
         let row = terminal.cursor().row;
-        let prompt = typing.prompt.as_ref().map(|prompt| prompt.text.trim_end());
         // An echo takes its time: a line that was just begun says nothing yet.
         let typed_ms = at_ms.saturating_sub(typing.began_ms);
         let due = typed_ms == 0 || typed_ms >= ECHO_MS;
-        let bare = due && prompt.is_some_and(|prompt| grid::at_cursor(terminal).before_cursor.trim_end() == prompt);
+        let prompt = typing.prompt.as_ref().filter(|_| due);
+        let bare = prompt.is_some_and(|prompt| {
+            let line = self.at_cursor(terminal);
+            line.is_some_and(|line| line.before_cursor.trim_end() == prompt.text.trim_end())
+        });
         self.sent.push_back(Sent {
             at_ms,
             prompt: typing.prompt,
@@ -419,13 +450,16 @@ impl Reader {
         let Some(sent) = self.sent.pop_front() else { return };
         let text = fold_end(&found.text);
         let hidden = sent.typed.hidden() > 0;
-        if hidden && is_stars(&text) {
+        let established = self.prompts.is_established(&found.prompt.text);
+        let stars = is_stars(&text);
+        // Who asks for a password may show stars; at a shell's prompt they are printed.
+        if hidden && stars && !established && !prompt::looks_like_one(&found.prompt.text) {
             return;
         }
         // A shell whose terminal does not echo prints behind its prompt what the line gave.
-        let nothing = text.is_empty() || sent.bare && self.prompts.is_established(&found.prompt.text);
+        let nothing = text.is_empty() || stars || sent.bare && established;
         if hidden && nothing {
-            if self.prompts.is_established(&found.prompt.text) && !found.prompt.text.trim().is_empty() {
+            if established && !found.prompt.text.trim().is_empty() {
                 self.found(Finding::HiddenCommand { at_ms: sent.at_ms });
             } else if found.prompt.text.trim().is_empty() {
                 self.hidden.sent(sent.at_ms, self.rows);
@@ -565,33 +599,9 @@ impl Reader {
     }
 
     fn found(&mut self, finding: Finding) {
-        if self.findings.len() < FINDINGS_MAX {
-            self.findings.push(finding);
+        match self.findings.len() < FINDINGS_MAX {
+            true => self.findings.push(finding),
+            false => self.dropped = self.dropped.saturating_add(1),
         }
     }
-}
-
-fn join(all: &mut String, line: &str) {
-    if all.len() + line.len() < COMMAND_BYTES_MAX {
-        all.push('\n');
-        all.push_str(line);
-    }
-}
-
-pub(super) fn cut(text: &mut String) {
-    if text.len() > COMMAND_BYTES_MAX {
-        text.truncate(text.floor_char_boundary(COMMAND_BYTES_MAX));
-    }
-}
-
-fn fold_end(text: &str) -> String {
-    text.trim_end().to_owned()
-}
-
-/// One sign for each key, as some programs show for a password.
-fn is_stars(text: &str) -> bool {
-    let mut signs = text.chars();
-    signs
-        .next()
-        .is_some_and(|first| (first == '*' || !first.is_ascii()) && signs.all(|sign| sign == first))
 }

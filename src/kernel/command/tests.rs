@@ -64,6 +64,14 @@ impl Person {
         self
     }
 
+    pub fn is_spent(&self) -> bool {
+        self.reader.work.is_spent()
+    }
+
+    pub fn dropped(&mut self) -> u64 {
+        self.reader.take_dropped()
+    }
+
     pub fn findings(&mut self) -> Vec<Finding> {
         self.reader.finish();
         self.reader.take()
@@ -412,6 +420,13 @@ fn hidden_commands_are_flagged() {
         .runs("stty -echo", "root@db1:~# ")
         .presses_hidden(8)
         .shows("\r\nroot@db1:~# ");
+    assert_eq!(flagged(&mut person), 1);
+    // A star of its own making is none that a program asks for a password with.
+    let mut person = shell();
+    person
+        .runs("stty -echo; PS0=$'*\\n'", "root@db1:~# ")
+        .presses_hidden(8)
+        .shows("*\r\nroot@db1:~# ");
     assert_eq!(flagged(&mut person), 1);
     // What it gave stands where the line would.
     let mut person = shell();

@@ -159,3 +159,28 @@ fn offered_and_not_taken_is_not_read() {
     person.runs("exit", "");
     assert_eq!(person.texts(), ["head x", "exit"]);
 }
+
+#[test]
+fn keys_pay_for_the_line_that_they_are_typed_into() {
+    let mut person = Person::new(500, 200);
+    person.shows(&"x".repeat(90_000));
+    for _ in 0..200 {
+        person.presses("y").shows("\x1b[A\n");
+    }
+    assert!(person.presses("y").is_spent());
+    let mut person = Person::new(500, 200);
+    person.shows(&"x".repeat(90_000)).presses(&"\r".repeat(200));
+    assert!(person.is_spent());
+}
+
+#[test]
+fn what_there_is_no_room_for_is_counted() {
+    const LINES: u64 = 5_000;
+    let mut person = Person::new(80, 24);
+    person.shows(PROMPT);
+    for _ in 0..LINES {
+        person.runs("id", PROMPT);
+    }
+    let told = person.findings().len() as u64;
+    assert_eq!((told < LINES, told + person.dropped()), (true, LINES));
+}

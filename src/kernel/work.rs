@@ -1,8 +1,9 @@
 //! How long a terminal is looked at for the lines that it was sent.
 //!
-//! A look reads the line that the cursor leaves. Output that makes each look
-//! long and leaves often would cost the time of everybody's sessions: it costs
-//! its own lines instead, which are told by their keys then.
+//! Output that makes each look long and asks for many would cost the time of
+//! everybody's sessions: it costs its own lines instead. Those that are waited
+//! for on the screen are told by their keys then; those that wait for an echo
+//! are hidden.
 
 /// Cells that are looked at for each byte of output.
 const CELLS_PER_BYTE: u64 = 128;
@@ -26,6 +27,11 @@ impl Work {
     pub fn earn(&mut self, bytes: usize) {
         let more = CELLS_PER_BYTE.saturating_mul(bytes as u64);
         self.cells = self.cells.saturating_add(more).min(CELLS_SAVED_MAX);
+    }
+
+    /// Nothing is left of it.
+    pub fn is_spent(&self) -> bool {
+        self.cells == 0
     }
 
     /// Looks at so many cells; whether that may go on.

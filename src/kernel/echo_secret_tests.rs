@@ -1,0 +1,126 @@
+//! Secrets beside lines that are shown: in a form, in another pane, erased and
+//! something else typed in their place.
+
+use super::tests::Step::{Later, Shown, Typed};
+use super::tests::{Step, run};
+use super::*;
+
+/// Letters that a screen may hold anyhow.
+const FULL: &[u8] = b"\x1b[H\x1b[2Jabcdefghijklm\r\nnopqrstuvwxyz\r\n0123456789\r\nUser: ";
+
+/// Each key, and a star for it.
+fn with_stars(text: &'static str) -> Vec<Step> {
+    let keys = text.as_bytes().chunks(1);
+    keys.flat_map(|key| [Typed(key), Shown(b"*")]).collect()
+}
+
+fn is_hidden(name: &str, steps: &[Step]) {
+    let all = run(steps);
+    assert!(
+        !all.iter().any(|verdict| matches!(verdict, Verdict::Echoed { .. })),
+        "{name}: {all:?}"
+    );
+}
+
+#[test]
+fn a_secret_in_the_next_field_of_a_form_is_hidden() {
+    let user = [Shown(FULL), Typed(b"admin"), Shown(b"admin")];
+    let enter = [Typed(b"\r"), Shown(b"\r\n")];
+    for (name, key) in [
+        ("Tab", b"\t".as_slice()),
+        ("down", b"\x1b[B"),
+        ("the other pane of tmux", b"\x02\x1b[B"),
+        ("the window got the focus", b"\x1b[I"),
+    ] {
+        let next = [Typed(key), Shown(b"\x1b[5;11H")];
+        let all = [user.as_slice(), &next, &with_stars("s3cret"), &enter].concat();
+        is_hidden(name, &all);
+    }
+}
+
+#[test]
+fn a_secret_behind_an_enter_of_another_kind_is_hidden() {
+    for key in [b"\x0f".as_slice(), b"\x1bOM"] {
+        let command = [
+            Shown(b"$ "),
+            Typed(b"sudo id"),
+            Shown(b"sudo id"),
+            Typed(key),
+            Shown(b"\r\nPassword: "),
+            Later,
+        ];
+        let all = run(&[command.as_slice(), &with_stars("dosi"), &[Typed(b"\r"), Shown(b"\r\n")]].concat());
+        assert_eq!(
+            all,
+            [Verdict::Echoed { line: 0 }, Verdict::Hidden { line: 1 }],
+            "{}",
+            key.escape_ascii()
+        );
+    }
+}
+
+#[test]
+fn a_secret_that_was_erased_is_hidden_whatever_is_typed_then() {
+    let cases: &[(&str, &[Step])] = &[
+        (
+            "killed, and its program stopped",
+            &[
+                Shown(b"[sudo] password for me: "),
+                Typed(b"s3cret\x15"),
+                Typed(b"\x1a"),
+                Shown(b"\r\n[1]+  Stopped\r\n$ "),
+                Later,
+                Typed(b"fg; systemctl status"),
+                Shown(b"fg; systemctl status"),
+            ],
+        ),
+        (
+            "erased, and its program gave up",
+            &[
+                Shown(b"[sudo] password for me: "),
+                Typed(b"s3cret\x7f\x7f\x7f\x7f\x7f\x7f\x7f"),
+                Shown(b"\r\nsudo: timed out\r\n$ "),
+                Later,
+                Typed(b"systemctl status"),
+                Shown(b"systemctl status"),
+            ],
+        ),
+        (
+            "erased in the field of a form",
+            &[
+                Shown(b"User: "),
+                Typed(b"admin"),
+                Shown(b"admin"),
+                Typed(b"\t"),
+                Shown(b"\r\nPassword: "),
+                Typed(b"pass\x7f\x7f\x7f\x7f"),
+                Typed(b"\t"),
+            ],
+        ),
+    ];
+    for (name, steps) in cases {
+        is_hidden(name, &[steps, [Typed(b"\r"), Shown(b"\r\n")].as_slice()].concat());
+    }
+}
+
+#[test]
+fn a_line_that_takes_too_long_to_look_for_is_hidden() {
+    let mut gate = EchoGate::default();
+    gate.shown(b"$ ");
+    for _ in 0..8 {
+        gate.typed(0, &b"a".repeat(600));
+        gate.typed(0, b"\r");
+    }
+    // None of them can begin behind the letter, and each of them might by its last ones.
+    gate.shown(b"\x1b[5;1Hb");
+    gate.shown(&b"a".repeat(1000));
+    gate.shown(&b"a\x08".repeat(LOOKS_MAX));
+    assert!(gate.lines.iter().all(|line| line.lost));
+    // It costs nothing of what comes later.
+    gate.expire(ECHO_WAIT_MS, true);
+    gate.shown(&[b"x".repeat(80 << 10).as_slice(), b"\r\n$ "].concat());
+    gate.typed(ECHO_WAIT_MS, b"ls");
+    gate.shown(b"ls");
+    let (_, verdicts) = gate.typed(ECHO_WAIT_MS, b"\r");
+    assert!(matches!(verdicts.as_slice(), [Verdict::Echoed { .. }]), "{verdicts:?}");
+}
