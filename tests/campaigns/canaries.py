@@ -5,7 +5,7 @@ again". Everything that was written is searched for every run of letters of ever
 recordings as they are and decompressed, ledger, store, logs. Whatever the recordings show of typed lines must be a line
 that was no secret. Then ordinary lines are typed at shells: of these, what is hidden is counted.
 """
-import argparse, collections, contextlib, concurrent.futures, fcntl, json, os, pathlib, pty, random, re, select, string
+import argparse, collections, contextlib, concurrent.futures, fcntl, functools, json, os, pathlib, pty, random, re, select, string
 import struct, subprocess, sys, tempfile, termios, threading, time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "bench"))
@@ -25,6 +25,9 @@ PROMPT = "canary# "
 ENTER, BACK, KILL, INTERRUPT, TAB = b"\r", b"\x7f", b"\x15", b"\x03", b"\t"
 UP, LEFT, HOME, END, WORD, SEARCH = b"\x1b[A", b"\x1b[D", b"\x01", b"\x05", b"\x17", b"\x12"
 HIDDEN_MAX = 0.001
+# Ordinary lines: the longest from a key to the next. As fast as a paste comes, a line may be killed before any of it was echoed.
+TYPED = "at a person's pace"
+SLOWEST_KEY_S = {TYPED: 0.15, "as fast as a paste": 0.003}
 # Output that is done with; and until a program that asks has switched its echo off.
 SETTLES_S, ASKED_S = 0.06, 0.15
 # The player's exit code for a recording whose proof is not there yet.
@@ -169,7 +172,8 @@ class Campaign:
     def __init__(self, house, seed):
         self.house, self.seed = house, seed
         self.secrets, self.commands, self.prompts = [], {"exit"}, collections.Counter()
-        self.shown, self.lines, self.readable = set(), 0, []
+        self.shown, self.lines, self.readable = set(), collections.Counter(), []
+        self.lock = threading.Lock()
 
     def look_live(self, over):
         """What is written while sessions run."""
@@ -217,12 +221,12 @@ class Campaign:
         self.shown.update(secret for secret in own if any(secret[at:at + RUN_BYTES].encode() in terminal.all
                                                          for at in range(len(secret) - RUN_BYTES + 1)))
 
-    def ordinary_session(self, number, count):
-        """Lines that are no secrets, at a shell: at a person's pace, or as fast as a paste comes."""
-        rng = random.Random(f"{self.seed} ordinary {number}")
+    def ordinary_session(self, pace, number, count):
+        """Lines that are no secrets, at a shell."""
+        rng = random.Random(f"{self.seed} {pace} {number}")
         shell = SHELLS[number % len(SHELLS)]
         terminal = Terminal(self.house, f"env PS1='{PROMPT}' HISTFILE= LC_ALL=C.UTF-8 {shell}", rng)
-        slowest = rng.choice((0.003, 0.15))
+        slowest, lines = SLOWEST_KEY_S[pace], 0
         for _ in range(count):
             terminal.wait(PROMPT)
             terminal.quiet(SETTLES_S)
@@ -233,7 +237,7 @@ class Campaign:
                     continue
                 terminal.type(keys, slowest)
                 if keys == ENTER:
-                    self.lines += 1
+                    lines += 1
                     terminal.wait("\n")
                     terminal.wait(PROMPT)
                 if keys in (UP, TAB, SEARCH, ENTER):
@@ -241,10 +245,12 @@ class Campaign:
             terminal.seen = b""
             terminal.send(ENTER)
             terminal.wait("\n")
-            self.lines += 1
+            lines += 1
         terminal.wait(PROMPT)
         terminal.end()
-        self.lines += 1
+        lines += 1
+        with self.lock:
+            self.lines[pace] += lines
 
     def hold(self, what, total, each):
         """Runs sessions until so many were typed; afterwards every one is sealed. The recordings."""
@@ -351,18 +357,24 @@ def run(house, args):
         print(f"readable: {run_!r} in {where}")
     print("prompts: " + ", ".join(f"{name} {count}" for name, count in sorted(campaign.prompts.items())))
     lines = max(args.count * LINES_FOR_TEN // 10, len(SHELLS) * LINES_A_SESSION)
+    hidden_lines = {pace: hidden_of(campaign, pace, lines) for pace in SLOWEST_KEY_S}
+    told = "; ".join(f"{campaign.lines[pace]} ordinary lines {pace}, {wrongly} hidden" for pace, wrongly in hidden_lines.items())
+    missed = ", goal missed" if hidden_lines[TYPED] > HIDDEN_MAX * campaign.lines[TYPED] else ""
+    bad = bool(campaign.readable) or hidden == 0
+    return (f"canaries: {len(campaign.secrets)} secrets at {len(campaign.prompts)} prompts, {len(set(campaign.readable))} readable "
+            f"({len(campaign.shown)} shown by the program itself); {told} (goal of the first {HIDDEN_MAX:.1%}{missed})"), int(bad)
+
+
+def hidden_of(campaign, pace, lines):
+    """Types so many ordinary lines; how many of them the gate held for hidden."""
     wrongly = 0
-    for recording in campaign.hold(campaign.ordinary_session, lines, LINES_A_SESSION):
+    for recording in campaign.hold(functools.partial(campaign.ordinary_session, pace), lines, LINES_A_SESSION):
         for one in campaign.typed(recording)[1]:
             # The prompt of such a line is told beside it.
-            if one["text"].startswith("typed behind"):
-                continue
-            wrongly += 1
-            print(f"hidden: {recording.name} at {one['at_ms']} ms: {one['text']}")
-    bad = bool(campaign.readable) or hidden == 0
-    missed = ", goal missed" if wrongly > HIDDEN_MAX * campaign.lines else ""
-    return (f"canaries: {len(campaign.secrets)} secrets at {len(campaign.prompts)} prompts, {len(set(campaign.readable))} readable "
-            f"({len(campaign.shown)} shown by the program itself); {campaign.lines} ordinary lines, {wrongly} hidden (goal {HIDDEN_MAX:.1%}{missed})"), int(bad)
+            if not one["text"].startswith("typed behind"):
+                wrongly += 1
+                print(f"hidden, {pace}: {recording.name} at {one['at_ms']} ms: {one['text']}")
+    return wrongly
 
 
 if __name__ == "__main__":

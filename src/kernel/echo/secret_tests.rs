@@ -39,6 +39,32 @@ fn a_secret_in_the_next_field_of_a_form_is_hidden() {
 }
 
 #[test]
+fn a_secret_is_not_inserted_where_something_else_stands() {
+    let cases: &[(&str, &[u8])] = &[
+        ("stars", b"admin***"),
+        ("nothing", b"admin"),
+        ("one of its letters", b"admincxx"),
+        ("its letters, and others", b"admincatx"),
+        ("its letters, torn", b"acdmaint"),
+    ];
+    for (name, shown) in cases {
+        let line = [
+            Typed(b"admin"),
+            Shown(b"admin"),
+            Typed(b"\x01cat\x05"),
+            Shown(b"\rUser: "),
+        ];
+        let all = [
+            [Shown(b"User: ")].as_slice(),
+            &line,
+            &[Shown(shown), Typed(b"\r"), Shown(b"\r\n")],
+        ]
+        .concat();
+        is_hidden(name, &all);
+    }
+}
+
+#[test]
 fn a_secret_behind_an_enter_of_another_kind_is_hidden() {
     for key in [b"\x0f".as_slice(), b"\x1bOM"] {
         let command = [

@@ -392,6 +392,17 @@ fn ordinary_typing_is_released() {
             ],
         ),
         (
+            "inserted, and shown when the cursor is at the end again",
+            &[
+                Typed(b"eho all"),
+                Shown(b"eho all"),
+                Typed(b"\x01\x1b[Cc\x05"),
+                Shown(b"\r$ echo all\x1b[K"),
+                Typed(b"\r"),
+                Shown(b"\r\n"),
+            ],
+        ),
+        (
             "inserted",
             &[
                 Typed(b"eho"),

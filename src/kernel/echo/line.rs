@@ -2,10 +2,10 @@
 
 use zeroize::{Zeroize, Zeroizing};
 
-use super::echo::Verdict;
-use super::echo_keys::Other;
-use super::echo_screen::{Place, Screen};
-use super::work::Work;
+use super::Verdict;
+use super::keys::Other;
+use super::screen::{Place, Screen};
+use crate::kernel::work::Work;
 
 /// Letters that must stand before new ones.
 const CONTEXT: usize = 16;
@@ -237,6 +237,7 @@ impl Line {
                 .find(searched),
             false => found,
         };
+        let found = found.or_else(|| self.inserted(from, to, screen, work));
         self.lost |= work.is_spent();
         if let Some(end) = found {
             self.shown = end;
@@ -247,6 +248,35 @@ impl Line {
                 self.loose = Some(before);
             }
         }
+    }
+
+    /// Where all of it stands between its beginning and the cursor, with the
+    /// letters of this part, in one piece, somewhere among those before them:
+    /// an editor that shows an insertion late has the cursor elsewhere by then.
+    fn inserted(&self, from: usize, to: usize, screen: &Screen, work: &mut Work) -> Option<usize> {
+        let Some(Start::At(place)) = self.start else {
+            return None;
+        };
+        if from == 0 || self.shown < from || self.shown >= to {
+            return None;
+        }
+        let (before, part) = (self.letters.get(..from)?, self.letters.get(from..to)?);
+        let stands = screen.since(place, to, work)?;
+        let at = before
+            .iter()
+            .zip(&stands)
+            .take_while(|(typed, shown)| typed == shown)
+            .count();
+        // From the right as well: among equal letters there is more than one place.
+        let kept = before
+            .iter()
+            .rev()
+            .zip(stands.iter().rev())
+            .take_while(|(typed, shown)| typed == shown);
+        let earliest = from.saturating_sub(kept.count());
+        (earliest..=at)
+            .any(|at| work.spend(part.len()) && stands.get(at..at.saturating_add(part.len())) == Some(part))
+            .then_some(to)
     }
 
     /// The letters that stand together with the next that is waited for: from where, to where, and behind which

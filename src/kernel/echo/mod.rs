@@ -18,12 +18,17 @@
 //! A finished line may be passed by without a new row (`read -s` prints none):
 //! a later line that is shown whole says so.
 
+mod keys;
+mod letters;
+mod line;
+mod screen;
+
 use std::collections::VecDeque;
 
-use super::echo_keys::{Key, Keys};
-use super::echo_line::{Line, Start};
-use super::echo_screen::{Drawn, Screen};
 use super::work::Work;
+use keys::{Key, Keys};
+use line::{Line, Start};
+use screen::{Drawn, Screen};
 
 /// Lines that may wait for their echo at once; the oldest is hidden past it.
 pub const LINES_UNDECIDED_MAX: usize = 64;
@@ -317,9 +322,7 @@ impl EchoGate {
 }
 
 #[cfg(test)]
-#[path = "echo_tests.rs"]
 mod tests;
 
 #[cfg(test)]
-#[path = "echo_secret_tests.rs"]
 mod secret_tests;

@@ -1,4 +1,5 @@
 use super::*;
+use crate::kernel::work::Work;
 
 fn shows(output: &str, text: &str) -> bool {
     let mut screen = Screen::default();

@@ -1,6 +1,6 @@
 //! What typed bytes mean to the echo rule: letters that a terminal would show, and keys that it would not.
 
-use super::echo_letters::Letters;
+use super::letters::Letters;
 
 /// Longest answer of a terminal to a program's question, in bytes.
 const ANSWER_BYTES_MAX: usize = 4096;

@@ -4,12 +4,13 @@
 //! look. Where this is mistaken about a terminal, a line is held for hidden
 //! that was shown; nothing is held for shown that does not stand there.
 
+mod left;
+
 use std::collections::VecDeque;
 
 use unicode_width::UnicodeWidthChar;
 
-use super::echo_letters::Letters;
-use super::work::Work;
+use super::letters::Letters;
 
 /// Rows that are remembered.
 const ROWS_KEPT: usize = 8;
@@ -21,8 +22,6 @@ const NUMBER_MAX: usize = 9999;
 const SKIMMED_FROM_BYTES: usize = 1024;
 /// The second cell of a wide letter.
 const FILLER: char = '\0';
-/// How ^C is shown.
-const INTERRUPT: [char; 2] = ['^', 'C'];
 /// From a tab to the next.
 const TAB_COLUMNS: usize = 8;
 
@@ -69,14 +68,6 @@ pub enum Run {
 pub struct Place {
     row: u64,
     column: usize,
-}
-
-/// Where a text begins that stands left of the cursor.
-#[derive(Clone, Copy, Debug)]
-pub struct Begin {
-    pub place: Place,
-    /// A row begins with it, or no letter or digit stands before it.
-    pub apart: bool,
 }
 
 #[derive(Debug)]
@@ -195,74 +186,6 @@ impl Screen {
             (State::Ground, _) => Some(Run::Letters),
             (State::Escape | State::Charset | State::Control | State::Text, _) => None,
         }
-    }
-
-    /// Where the text begins that stands left of the cursor, or of a `^C` there
-    /// if there may be one; `None` if something else does, or there is no work left.
-    pub fn behind(&self, text: &[char], interrupted: bool, work: &mut Work) -> Option<Begin> {
-        let mut row = self.here()?;
-        let mut column = self.column;
-        if interrupted
-            && let Some(left) = column.checked_sub(INTERRUPT.len())
-            && row.cells.get(left..column) == Some(&INTERRUPT)
-        {
-            column = left;
-        }
-        for letter in text.iter().rev() {
-            if !work.spend(1) {
-                return None;
-            }
-            loop {
-                if column == 0 {
-                    row = self.above(row)?;
-                    column = row.cells.len();
-                }
-                column = column.checked_sub(1)?;
-                match row.cells.get(column).copied().unwrap_or(' ') {
-                    FILLER => {}
-                    cell if cell == *letter => break,
-                    _ => return None,
-                }
-            }
-        }
-        let before = match column.checked_sub(1) {
-            Some(left) => row.cells.get(left).copied(),
-            None => self.above(row).and_then(|row| row.cells.last().copied()),
-        };
-        Some(Begin {
-            place: Place { row: row.id, column },
-            apart: before.is_none_or(|letter| !letter.is_alphanumeric()),
-        })
-    }
-
-    /// What stands left of the cursor in its row: a prompt, if it waits for a line. At most so many characters of its end.
-    pub fn before(&self, most: usize) -> String {
-        let cells = self.here().map_or(&[][..], |row| row.cells.as_slice());
-        let left = cells.get(..self.column).unwrap_or(cells);
-        let from = left.len().saturating_sub(most);
-        let letters = left.iter().skip(from).copied().filter(|cell| *cell != FILLER);
-        letters.collect::<String>().trim().to_owned()
-    }
-
-    /// Whether the text stands somewhere in a row that is remembered, as far as there is work left.
-    pub fn holds(&self, text: &[char], work: &mut Work) -> bool {
-        let letters = |row: &Row| -> Vec<char> { row.cells.iter().copied().filter(|cell| *cell != FILLER).collect() };
-        let is_spent = work.is_spent();
-        let mut begins = |window: &[char]| {
-            let alike = window.iter().zip(text).take_while(|(cell, letter)| cell == letter);
-            let alike = alike.count();
-            work.spend(alike + 1) && alike == text.len()
-        };
-        !(text.is_empty() || is_spent)
-            && self.kept.iter().any(|row| {
-                let letters = letters(row);
-                letters.windows(text.len()).any(&mut begins)
-            })
-    }
-
-    fn above(&self, row: &Row) -> Option<&Row> {
-        let number = row.number.checked_sub(1).filter(|_| row.continued)?;
-        self.kept.iter().find(|row| row.number == number)
     }
 
     /// Nobody waits for an echo: of much output only the last row is read.
@@ -577,5 +500,4 @@ impl Screen {
 }
 
 #[cfg(test)]
-#[path = "echo_screen_tests.rs"]
 mod tests;
