@@ -40,6 +40,7 @@ mod authorities;
 mod evidence;
 mod left_over;
 mod outside;
+mod process;
 mod settings;
 
 pub use evidence::STORE_SOURCE;
@@ -302,41 +303,12 @@ fn notify(states: &[sd_notify::NotifyState<'_>]) {
     }
 }
 
-/// Descriptors that a server asks for; a session takes about eight.
-const DESCRIPTORS: u64 = 64 * 1024;
-
-/// What only a server does to its process; none of it is worth failing for.
-fn prepare_process() {
-    use rustix::process::{Resource, getrlimit, setrlimit};
-    let mut limit = getrlimit(Resource::Nofile);
-    let wanted = limit.maximum.map_or(DESCRIPTORS, |max| max.min(DESCRIPTORS));
-    if limit.current.is_some_and(|current| current < wanted) {
-        limit.current = Some(wanted);
-        if let Err(error) = setrlimit(Resource::Nofile, limit) {
-            tracing::warn!(%error, "the limit of open files stays low");
-        }
-    }
-    // What is typed lies here until it was echoed or wiped: in no core file, and for no debugger of the same account.
-    if let Err(error) = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable) {
-        tracing::warn!(%error, "a crash may leave a core file");
-    }
-    // Not in the helper processes of local targets: those stay single-threaded.
-    if let Err(error) = tikv_jemalloc_ctl::background_thread::write(true) {
-        tracing::debug!(%error, "memory goes back to the system late");
-    }
-}
-
 /// Starts everything; answers once it admits.
 ///
 /// # Errors
 /// Why it could not start.
 pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
-    // Orphans of a local target whose supervisor died stay below this process,
-    // where the API knows them for what they are.
-    if let Err(error) = nix::sys::prctl::set_child_subreaper(true) {
-        tracing::warn!(%error, "not a subreaper");
-    }
-    prepare_process();
+    process::prepare();
     let clock = Clock::system();
     let layout = config.layout.clone();
     let rules = Rules {
@@ -392,10 +364,7 @@ pub async fn start(config: Config, mode: Mode) -> anyhow::Result<Running> {
     }));
     let notes = crate::anomaly::Notes::start(store.clone());
     let credentials = Arc::new(Sources::new(&config.credentials));
-    let places = search::Places {
-        archive: layout.archive(),
-        trust: layout.trust(),
-    };
+    let places = search::Places::of(&layout);
     let search = search::Keeper::start(index, store.clone(), places);
     let gate = Arc::new(Gate {
         node: config.node.clone(),
@@ -601,17 +570,5 @@ impl Cutter for Cut {
             }
             self.gate.registry.wait_cut(sessions, within).await
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_server_leaves_no_core_file() {
-        prepare_process();
-        let dumpable = rustix::process::dumpable_behavior().unwrap();
-        assert_eq!(dumpable, rustix::process::DumpableBehavior::NotDumpable);
     }
 }

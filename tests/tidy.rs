@@ -88,7 +88,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "retention",
         &["archive", "clock", "kernel", "ledger", "search", "store"],
     ),
-    ("search", &["clock", "kernel", "store"]),
+    ("search", &["clock", "kernel", "layout", "store"]),
     (
         "ssh",
         &[

@@ -285,10 +285,19 @@ fn screen(at_ms: u64, channel: u32, line: &str, each: &mut dyn FnMut(Entry)) {
 /// other, without its path.
 pub fn program_of(text: &str) -> Option<&str> {
     let runs_another = ["sudo", "doas", "env", "nohup", "time", "exec", "command"];
-    let mut words = text
-        .split_whitespace()
-        .map(|word| word.rsplit('/').next().unwrap_or(word));
-    let found = words.find(|word| !word.contains('=') && !word.starts_with('-') && !runs_another.contains(word));
+    // Options of those whose value is the next word.
+    let with_value = ["-u", "-g", "-C", "-D", "-R", "-T", "-U", "-r", "-t"];
+    let mut words = text.split_whitespace();
+    let mut found = None;
+    while let Some(word) = words.next() {
+        let name = word.rsplit('/').next().unwrap_or(word);
+        if with_value.contains(&word) {
+            words.next();
+        } else if !word.contains('=') && !word.starts_with('-') && !runs_another.contains(&name) {
+            found = Some(name);
+            break;
+        }
+    }
     let found = found.or_else(|| text.split_whitespace().next())?;
     found
         .get(..found.floor_char_boundary(PROGRAM_BYTES_MAX))
@@ -303,7 +312,9 @@ mod tests {
     fn programs_of_commands() {
         for (text, program) in [
             ("systemctl restart nginx", Some("systemctl")),
-            ("sudo -u root /usr/bin/rm -rf /", Some("root")),
+            ("sudo -u root /usr/bin/rm -rf /", Some("rm")),
+            ("sudo -S id", Some("id")),
+            ("env -u HOME A=1 make", Some("make")),
             ("A=1 B=2 make -j4", Some("make")),
             ("/bin/ls", Some("ls")),
             ("sudo", Some("sudo")),

@@ -156,6 +156,14 @@ impl<'a> Reader<'a> {
         u32::try_from(self.head(UINT)?).map_err(|_| Malformed("number over 32 bits"))
     }
 
+    /// A number that stands for the thing at that place.
+    pub(crate) fn one_of<T: Copy>(&mut self, all: &[T]) -> Result<T, Malformed> {
+        let at = usize::try_from(self.head(UINT)?).ok();
+        at.and_then(|at| all.get(at))
+            .copied()
+            .ok_or(Malformed("number that names nothing"))
+    }
+
     /// A time in milliseconds, bounded.
     pub(crate) fn time(&mut self) -> Result<u64, Malformed> {
         let ms = self.head(UINT)?;

@@ -134,16 +134,10 @@ impl<'a> Command<'a> {
     }
 
     pub(crate) fn decode(r: &mut Reader<'a>) -> Result<Command<'a>, Malformed> {
-        fn one_of<T: Copy>(all: &[T], code: u64) -> Result<T, Malformed> {
-            let at = usize::try_from(code).ok();
-            at.and_then(|at| all.get(at))
-                .copied()
-                .ok_or(Malformed("number that names nothing"))
-        }
         r.array(10)?;
         let mut command = Command {
-            source: one_of(&Source::ALL, r.uint()?)?,
-            confidence: one_of(&Confidence::ALL, r.uint()?)?,
+            source: r.one_of(&Source::ALL)?,
+            confidence: r.one_of(&Confidence::ALL)?,
             began_ms: r.time()?,
             ended_ms: r.time()?,
             text: r.text(COMMAND_TEXT_BYTES_MAX)?.into(),

@@ -187,18 +187,12 @@ impl<'a> Moved<'a> {
     }
 
     pub(crate) fn decode(r: &mut Reader<'a>) -> Result<Moved<'a>, Malformed> {
-        fn one_of<T: Copy>(all: &[T], code: u64) -> Result<T, Malformed> {
-            let at = usize::try_from(code).ok();
-            at.and_then(|at| all.get(at))
-                .copied()
-                .ok_or(Malformed("number that names nothing"))
-        }
         r.array(10)?;
         let moved = Moved {
-            act: one_of(&Act::ALL, r.uint()?)?,
+            act: r.one_of(&Act::ALL)?,
             path: r.bytes(FILE_PATH_BYTES_MAX)?.into(),
             other: r.bytes(FILE_PATH_BYTES_MAX)?.into(),
-            outcome: one_of(&Outcome::ALL, r.uint()?)?,
+            outcome: r.one_of(&Outcome::ALL)?,
             words: r.text(FILE_WORDS_BYTES_MAX)?.into(),
             began_ms: r.time()?,
             bytes: r.uint()?,

@@ -11,7 +11,7 @@ use portcullis_recording::limits::{
     COMMAND_LABELS_MAX, COMMAND_TEXT_BYTES_MAX, TIME_MS_MAX,
 };
 use portcullis_recording::{Around, Version, WriteError, verify};
-use support::{open, open_in, trust};
+use support::{open, open_in, trust, written_and_read};
 
 fn restart() -> Command<'static> {
     Command {
@@ -69,26 +69,7 @@ fn each() -> Vec<Event<'static>> {
 
 #[test]
 fn it_is_read_as_it_was_written() {
-    let (mut w, mut main, mut file) = open_in(Version::LATEST, 1);
-    let mut tail = Vec::new();
-    w.open_tail(&mut tail).unwrap();
-    for event in each() {
-        w.push(9, 1, &event, &mut tail).unwrap();
-    }
-    file.extend(
-        w.close_tail()
-            .unwrap()
-            .encode(&tail, Around::default(), 3, &mut main)
-            .unwrap(),
-    );
-    file.extend(w.finish(&mut main, 10, "exit", "").unwrap().0);
-    let mut verified = verify(Cursor::new(&file), &trust(), None).unwrap();
-    let read: Vec<_> = verified
-        .events()
-        .map(|timed| timed.unwrap().event)
-        .filter(|event| event.kind() == kind::COMMAND)
-        .collect();
-    assert_eq!(read, each());
+    assert_eq!(written_and_read(&each()), each());
 }
 
 #[test]

@@ -2,13 +2,11 @@
 
 mod support;
 
-use std::io::Cursor;
-
+use portcullis_recording::Version;
 use portcullis_recording::event::{Event, PayloadError, kind};
 use portcullis_recording::limits::{FILE_BYTES_MAX, FILE_PATH_BYTES_MAX, FILE_RANGES_MAX};
 use portcullis_recording::moved::{Act, Moved, Outcome, Range};
-use portcullis_recording::{Around, Version, verify};
-use support::{open, open_in, sha256, trust};
+use support::{open, open_in, sha256, written_and_read};
 
 fn upload() -> Moved<'static> {
     Moved {
@@ -53,26 +51,7 @@ fn each() -> Vec<Event<'static>> {
 
 #[test]
 fn it_is_read_as_it_was_written() {
-    let (mut w, mut main, mut file) = open_in(Version::LATEST, 1);
-    let mut tail = Vec::new();
-    w.open_tail(&mut tail).unwrap();
-    for event in each() {
-        w.push(9, 1, &event, &mut tail).unwrap();
-    }
-    file.extend(
-        w.close_tail()
-            .unwrap()
-            .encode(&tail, Around::default(), 3, &mut main)
-            .unwrap(),
-    );
-    file.extend(w.finish(&mut main, 10, "exit", "").unwrap().0);
-    let mut verified = verify(Cursor::new(&file), &trust(), None).unwrap();
-    let read: Vec<_> = verified
-        .events()
-        .map(|timed| timed.unwrap().event)
-        .filter(|event| event.kind() == kind::FILE)
-        .collect();
-    assert_eq!(read, each());
+    assert_eq!(written_and_read(&each()), each());
 }
 
 #[test]

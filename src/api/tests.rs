@@ -106,10 +106,7 @@ async fn world_with(stubborn: Option<SessionId>) -> World {
             .await
             .unwrap(),
     );
-    let places = crate::search::Places {
-        archive: layout.archive(),
-        trust: layout.trust(),
-    };
+    let places = crate::search::Places::of(&layout);
     let api = Api {
         store: store.clone(),
         keeper,

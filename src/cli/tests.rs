@@ -217,10 +217,7 @@ async fn from_an_empty_folder_to_a_certificate_and_its_end() {
             .await
             .unwrap(),
     );
-    let places = crate::search::Places {
-        archive: layout.archive(),
-        trust: layout.trust(),
-    };
+    let places = crate::search::Places::of(&layout);
     let api = Api {
         store: store.clone(),
         keeper,

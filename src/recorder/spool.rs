@@ -6,6 +6,8 @@
 //! already, which its index tells; a torn chunk at the end of the main file,
 //! which its missing leaf tells. Recovery reads exactly that.
 
+mod flood;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io::Write;
@@ -16,11 +18,11 @@ use std::sync::{Arc, Mutex};
 use portcullis_recording::event::ChannelAccount;
 use portcullis_recording::limits::SEGMENT_BYTES_TARGET;
 use portcullis_recording::spool::{ENVELOPE_FILE, MAIN_FILE, session_name, tail_file};
-use portcullis_recording::{Event, Flood, Main, Piece, Timed, Writer};
+use portcullis_recording::{Event, Flood, Main, Timed, Writer};
 
-use super::append::{append_chunk, append_pieces, append_synced, append_taken};
+use super::append::{append_synced, append_taken};
 use super::blobs::Blobs;
-use super::bulk::{borrow, data_len, incompressible, is_of_commands};
+use super::bulk::{borrow, data_len, incompressible};
 use super::commands::Commands;
 use super::dirty::{Dirty, Unsynced};
 use super::job::{Job, MainFile, lock};
@@ -33,16 +35,6 @@ use crate::kernel::labels::Labels;
 
 /// Data taken at once from which on it goes straight into the main file, in bytes.
 const BULK_BYTES_MIN: usize = 16 * 1024;
-/// A tail up to this size is re-encoded in place when bulk begins, in bytes.
-const SMALL_TAIL_BYTES: u64 = 64 * 1024;
-/// Raw bytes of one bulk chunk: what may be unsigned at once.
-const BULK_CHUNK_BYTES: u64 = 1024 * 1024 - 256 * 1024;
-/// zstd level of the few kilobytes re-encoded in the session's path.
-const LEVEL_INLINE: i32 = 1;
-/// Tails re-encoded in place whose chunks are not synced yet.
-const INLINE_TAILS_MAX: usize = 4;
-/// Events in bulk chunks that wait for a tail.
-const ASIDE_MAX: usize = 1024;
 /// Capacity of the write buffer that is kept between writes, in bytes.
 const BUFFER_BYTES_KEPT: usize = 4096;
 
@@ -322,7 +314,7 @@ impl Spool {
         self.terminals.clear();
         self.blobs.forget();
         // By a tail, whatever came before: what is read off the session goes behind its last events.
-        self.end_bulk(at_ms)?;
+        self.end_bulk()?;
         let events = [
             Event::Accounts(accounts()),
             Event::End {
@@ -342,7 +334,7 @@ impl Spool {
         self.unsynced = true;
         events.iter().for_each(|event| self.tally.note(event));
         if !self.terminals.is_empty() {
-            self.end_bulk(at_ms)?;
+            self.end_bulk()?;
             self.shows = true;
         }
         if data >= BULK_BYTES_MIN && self.terminals.is_empty() && incompressible(events) {
@@ -441,83 +433,6 @@ impl Spool {
         Ok(())
     }
 
-    /// Turns to writing straight into the main file, if nothing must come before.
-    fn begin_bulk(&mut self, at_ms: u64) -> Result<(), RecorderError> {
-        let Mode::Tail(writer) = &self.mode else {
-            return Ok(());
-        };
-        // An encrypted chunk is one piece: it goes by the tail, whatever its size.
-        if self.waiting > 0 || writer.is_encrypted() {
-            return Ok(());
-        }
-        if writer.tail_is_open() {
-            // A terminal's is read as well, which takes longer.
-            let small = writer.tail_len() <= SMALL_TAIL_BYTES && self.encoded.len() < INLINE_TAILS_MAX && !self.shows;
-            self.close_tail(at_ms)?;
-            if !small {
-                return Ok(());
-            }
-            // A few kilobytes are re-encoded faster than handed over. Their
-            // tails stay until the main file is synced.
-            for mut job in std::mem::take(&mut self.jobs) {
-                self.waiting = self.waiting.saturating_sub(1);
-                job.level = LEVEL_INLINE;
-                let path = job.path.clone();
-                append_chunk(job, self.share.taking())?;
-                self.encoded.push(path);
-            }
-        }
-        if let Mode::Tail(writer) = std::mem::replace(&mut self.mode, Mode::Gone) {
-            let flood = writer.into_flood(&lock(&self.main).main)?;
-            self.mode = Mode::Bulk(Box::new(flood));
-        }
-        Ok(())
-    }
-
-    fn write_bulk(&mut self, at_ms: u64, channel: u32, events: &[Event<'_>], data: usize) -> Result<(), RecorderError> {
-        let full = match &self.mode {
-            Mode::Bulk(flood) => flood.raw_len() >= BULK_CHUNK_BYTES || self.aside.len() >= ASIDE_MAX,
-            Mode::Tail(_) | Mode::Gone => false,
-        };
-        if full {
-            self.end_bulk(at_ms)?;
-            if data < BULK_BYTES_MIN {
-                return self.write_tail(at_ms, channel, events);
-            }
-            self.begin_bulk(at_ms)?;
-        }
-        let Mode::Bulk(flood) = &mut self.mode else {
-            return self.write_tail(at_ms, channel, events);
-        };
-        let mut pieces: Vec<Piece<'_>> = Vec::with_capacity(events.len() * 2);
-        for event in events {
-            flood.push(at_ms, channel, event, &mut pieces)?;
-            if is_of_commands(event) {
-                let event = event.clone().into_owned();
-                self.aside.push(Timed { at_ms, channel, event });
-            }
-        }
-        append_pieces(&self.main_file, &pieces, self.share.taking()).map_err(failed("cannot be appended to"))?;
-        self.unsigned_since.get_or_insert(at_ms);
-        Ok(())
-    }
-
-    /// Finishes the bulk chunk and signs it.
-    fn end_bulk(&mut self, _at_ms: u64) -> Result<(), RecorderError> {
-        match std::mem::replace(&mut self.mode, Mode::Gone) {
-            Mode::Bulk(flood) => {
-                let mut main = lock(&self.main);
-                let (writer, bytes) = flood.finish(&mut main.main)?;
-                append_taken(&main.file, &bytes, self.share.taking()).map_err(failed("cannot be appended to"))?;
-                drop(main);
-                self.mode = Mode::Tail(writer);
-                self.unsigned_since = None;
-            }
-            other @ (Mode::Tail(_) | Mode::Gone) => self.mode = other,
-        }
-        Ok(())
-    }
-
     /// Hides lines that wait too long, signs what is unsigned and closes a
     /// segment that is old.
     pub fn tick(&mut self, at_ms: u64) -> Result<(), RecorderError> {
@@ -529,7 +444,7 @@ impl Spool {
             self.expire(at_ms, false)?;
         }
         match &mut self.mode {
-            Mode::Bulk(_) => self.end_bulk(at_ms)?,
+            Mode::Bulk(_) => self.end_bulk()?,
             Mode::Tail(writer) if writer.tail_is_open() => {
                 writer.check(at_ms, &mut self.buffer)?;
                 self.flush_tail()?;

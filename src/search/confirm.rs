@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use portcullis_player::entry::{Entries, Entry, Kind};
+use portcullis_recording::Head;
 
 use super::Hit;
 use super::read::{Opened, Places, open};
@@ -39,11 +40,7 @@ pub fn confirm(hits: &[Hit], places: &Places, clock: &Clock) -> Vec<Checked> {
     }
     let mut checked = vec![Checked::Index; hits.len()];
     for (session, some) in by_session {
-        let wanted: Vec<&Entry> = some
-            .iter()
-            .filter_map(|at| hits.get(*at))
-            .map(|hit| &hit.entry)
-            .collect();
+        let wanted: Vec<&Hit> = some.iter().filter_map(|at| hits.get(*at)).collect();
         let found = one(session, &wanted, places, &|| clock.now().boot_ms >= until);
         for (at, found) in some.into_iter().zip(found) {
             if let Some(place) = checked.get_mut(at) {
@@ -55,7 +52,7 @@ pub fn confirm(hits: &[Hit], places: &Places, clock: &Clock) -> Vec<Checked> {
 }
 
 /// Those of one recording.
-fn one(session: SessionId, wanted: &[&Entry], places: &Places, late: &dyn Fn() -> bool) -> Vec<Checked> {
+fn one(session: SessionId, wanted: &[&Hit], places: &Places, late: &dyn Fn() -> bool) -> Vec<Checked> {
     let none = || vec![Checked::Index; wanted.len()];
     let file = places
         .archive
@@ -72,19 +69,26 @@ fn one(session: SessionId, wanted: &[&Entry], places: &Places, late: &dyn Fn() -
     }
 }
 
-fn read_again(mut opened: Opened, wanted: &[&Entry], late: &dyn Fn() -> bool) -> Vec<Checked> {
-    let screens = wanted.iter().any(|entry| entry.kind == Kind::Screen);
-    // A session's own words hold what the store knows as well.
+/// Who, where and when, as the head of the recording has it.
+fn is_of(hit: &Hit, head: &Head) -> bool {
+    let said = (&hit.identity, &hit.login, &hit.target, hit.opened_ms);
+    said == (&head.identity, &head.login, &head.target, head.opened_wall_ms)
+}
+
+fn read_again(mut opened: Opened, wanted: &[&Hit], late: &dyn Fn() -> bool) -> Vec<Checked> {
+    let screens = wanted.iter().any(|hit| hit.entry.kind == Kind::Screen);
     let mut checked: Vec<Checked> = wanted
         .iter()
-        .map(|entry| match entry.kind {
-            Kind::Session => Checked::Recording,
-            Kind::Command | Kind::File | Kind::Screen => Checked::Differs,
+        .map(|hit| match hit.entry.kind {
+            // A session's own words hold what the store knows as well.
+            Kind::Session if is_of(hit, &opened.head) => Checked::Index,
+            Kind::Session | Kind::Command | Kind::File | Kind::Screen => Checked::Differs,
         })
         .collect();
+    let others: Vec<bool> = wanted.iter().map(|hit| !is_of(hit, &opened.head)).collect();
     let mut mark = |entry: Entry| {
-        for (wanted, checked) in wanted.iter().zip(checked.iter_mut()) {
-            if **wanted == entry {
+        for ((wanted, other), checked) in wanted.iter().zip(&others).zip(checked.iter_mut()) {
+            if wanted.entry == entry && !other && entry.kind != Kind::Session {
                 *checked = Checked::Recording;
             }
         }
@@ -107,9 +111,9 @@ fn read_again(mut opened: Opened, wanted: &[&Entry], late: &dyn Fn() -> bool) ->
         return checked;
     }
     // What was not come to is not known to differ.
-    let unknown = |checked: Checked| match checked {
-        Checked::Differs => Checked::Index,
-        Checked::Recording | Checked::Index => checked,
+    let unknown = |(checked, other): (Checked, bool)| match checked {
+        Checked::Differs if !other => Checked::Index,
+        Checked::Differs | Checked::Recording | Checked::Index => checked,
     };
-    checked.into_iter().map(unknown).collect()
+    checked.into_iter().zip(others).map(unknown).collect()
 }

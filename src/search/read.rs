@@ -12,6 +12,7 @@ use serde::Deserialize;
 
 use super::{Recorded, Standing};
 use crate::kernel::id::SessionId;
+use crate::layout::Layout;
 
 /// Entries that are kept of one recording.
 pub const ENTRIES_MAX: usize = 100_000;
@@ -30,6 +31,16 @@ const LABELS_MAX: usize = 256;
 pub struct Places {
     pub archive: PathBuf,
     pub trust: PathBuf,
+}
+
+impl Places {
+    /// Those of a server.
+    pub fn of(layout: &Layout) -> Places {
+        Places {
+            archive: layout.archive(),
+            trust: layout.trust(),
+        }
+    }
 }
 
 /// A recording that verifies, and can be gone through.

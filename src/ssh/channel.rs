@@ -10,9 +10,10 @@ use tokio::sync::Notify;
 
 use super::answer::Answer;
 use super::budget::Budget;
+use super::consent::Consent;
 use super::control::Control;
-use super::enters::Guard;
 use super::gated::Kill;
+use super::guard::Guard;
 use super::hook::Hooked;
 use super::lane::{Lane, LaneError, Stream};
 use super::transfers::Transfers;
@@ -82,6 +83,8 @@ pub enum Up {
         value: String,
     },
     Start(Start),
+    /// The same, once somebody said yes to it.
+    Consent(Box<Consent>),
     WindowChange {
         cols: u32,
         rows: u32,

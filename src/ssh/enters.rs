@@ -3,7 +3,7 @@
 //! in the lane, whose sender is held back: nothing is dropped.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
@@ -12,16 +12,18 @@ use portcullis_recording::event::Direction;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::approval::{Approved, Waiting, Wanted};
+use super::approval::Approved;
 use super::channel::{Channel, Down, Up, count};
+use super::consent;
 use super::enters_queue::{cancel, data_bytes, ends_input};
+use super::guard::{Guard, tell};
 use super::lane::{Entry, Stream};
 use super::opening::NotOpened;
 use super::session::Live;
 use crate::kernel::command::PasteEnd;
-use crate::kernel::enter::{Answer, Holder, Line, Next, Reason};
-use crate::kernel::policy::obligations::{Obligations, OnHidden};
-use crate::kernel::policy::{Denial, Permit};
+use crate::kernel::enter::{Answer, Line, Next, Reason};
+use crate::kernel::policy::obligations::Obligations;
+use crate::kernel::policy::{DEMAND_NOT_MET, Denial};
 use crate::kernel::request::{self, Request};
 use crate::kernel::session::EndReason;
 
@@ -33,85 +35,6 @@ const HELD_BYTES_MAX: usize = 64 * 1024;
 const HELD_ENTRIES_MAX: usize = 4096;
 /// Enters that are looked at before others have their turn: the recorder, and other sessions.
 const ENTERS_AT_ONCE: usize = 32;
-
-/// Holds the Enters of one terminal. The pump of either direction uses it.
-pub struct Guard {
-    holder: Mutex<Holder>,
-    /// Policy is asked about each line.
-    asks: bool,
-    /// What comes of lines that the terminal did not show, and by which rule.
-    hidden: Option<(OnHidden, String)>,
-}
-
-impl Guard {
-    fn holder(&self) -> MutexGuard<'_, Holder> {
-        self.holder.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A program was permitted on a terminal: whether its Enters are held.
-pub fn begin(live: &Live, channel: &Channel, permit: &Permit) {
-    if !channel.is_terminal() {
-        return;
-    }
-    let asks = live.asks_about_commands();
-    let hidden = permit.obligations().hidden_command;
-    if !asks && hidden.is_none() {
-        return;
-    }
-    let (cols, rows) = *channel.size.lock().unwrap_or_else(PoisonError::into_inner);
-    let Some(holder) = Holder::new(cols, rows) else {
-        let why = "its terminal cannot be read, and a rule is about what is typed there";
-        return live.control.end_now(EndReason::Protocol(why.to_owned()));
-    };
-    channel.guard.get_or_init(|| Guard {
-        holder: Mutex::new(holder),
-        asks,
-        hidden: hidden.map(|hidden| (hidden, permit.rule().to_owned())),
-    });
-}
-
-/// Output of the target, which may be what an Enter waits for.
-pub fn saw(live: &Live, channel: &Channel, batch: &[Entry<Down>]) {
-    let Some(guard) = channel.guard.get() else { return };
-    let at_ms = live.recorder.at_ms();
-    let mut holder = guard.holder();
-    for entry in batch {
-        match entry {
-            Entry::Data {
-                stream: Stream::Main,
-                bytes,
-            } => holder.shown(at_ms, bytes),
-            Entry::Data {
-                stream: Stream::Stderr, ..
-            }
-            | Entry::Control(_) => {}
-        }
-    }
-    let ran_hidden = holder.ran_hidden();
-    drop(holder);
-    channel.guard_moved.notify_one();
-    if let Some((comes, rule)) = guard.hidden.as_ref().filter(|_| ran_hidden) {
-        ran(live, channel, *comes, rule);
-    }
-}
-
-/// Lines were run that the terminal did not show.
-fn ran(live: &Live, channel: &Channel, comes: OnHidden, rule: &str) {
-    let text = format!("lines were run that the terminal did not show; rule {rule} is about that");
-    live.record(channel.number, Event::Marker { text: text.into() });
-    live.gate.notify(serde_json::json!({
-        "session": live.id, "identity": live.admitted.identity(), "destination": live.admitted.destination(),
-        "action": "hidden_command", "allowed": comes == OnHidden::Notice, "rule": rule,
-    }));
-    match comes {
-        OnHidden::Notice => {
-            let text = "commands that the terminal does not show are told to others".to_owned();
-            tell(live, channel, Down::Notice(text));
-        }
-        OnHidden::End => live.control.end_now(EndReason::HiddenCommand(rule.to_owned())),
-    }
-}
 
 /// An Enter that policy was asked about, and that has not gone on.
 struct Held {
@@ -231,7 +154,7 @@ impl Enters {
             return false;
         };
         let Entry::Data { stream, bytes } = first else {
-            resize(guard, first);
+            guard.resize(first);
             batch.extend(self.queue.pop_front());
             return true;
         };
@@ -277,7 +200,7 @@ impl Enters {
             rule: rule.to_owned(),
             obligations: obligations.clone(),
         };
-        if !guard.asks {
+        if !guard.asks() {
             return self.goes_on(live, guard, batch, &held("", &Obligations::default()));
         }
         let asked = Request::Command(request::Line {
@@ -492,12 +415,12 @@ impl Enters {
                 action: "command".into(),
                 allowed: false,
                 rule: held.rule.as_str().into(),
-                code: "demand_not_met".into(),
+                code: DEMAND_NOT_MET.into(),
             },
         );
         let denial = Denial {
             rule: held.rule.clone(),
-            code: "demand_not_met",
+            code: DEMAND_NOT_MET,
             sentence: why.to_owned(),
             notify: false,
             end: false,
@@ -510,7 +433,7 @@ impl Enters {
     fn pass_control(&mut self, guard: &Guard, batch: &mut Vec<Entry<Up>>) -> bool {
         match self.queue.front() {
             Some(first) if !ends_input(first) => {
-                batch.extend(self.queue.pop_front().inspect(|entry| resize(guard, entry)))
+                batch.extend(self.queue.pop_front().inspect(|entry| guard.resize(entry)))
             }
             Some(_) | None => self.until = Some(Until::Moved),
         }
@@ -523,7 +446,7 @@ impl Enters {
         let from = batch.len();
         let dropped = cancel(&mut self.queue, batch);
         for entry in batch.iter().skip(from) {
-            resize(guard, entry);
+            guard.resize(entry);
         }
         self.withhold(
             live,
@@ -559,38 +482,11 @@ fn wait_for(live: &Arc<Live>, channel: &Arc<Channel>, held: &Held) -> Wait {
     let (live, channel) = (live.clone(), channel.clone());
     let (obligations, command) = (held.obligations.clone(), held.line.text.clone());
     let task = tokio::spawn(async move {
-        let answered = async {
-            let policies = live.gate.policies();
-            let wanted = Wanted {
-                facts: live.facts(),
-                sponsor: live.sponsor.as_deref(),
-                policies: &policies,
-                obligations: &obligations,
-                command: Some(command),
-            };
-            let waiting = Waiting::ask(&live.gate, &live.admitted, wanted).await?;
-            let text = format!("\r\nportcullis: {} (^C takes the command back)", waiting.sentence());
-            tell(&live, &channel, Down::Told(text));
-            waiting.wait().await
-        };
-        give.send(answered.await).ok();
+        let answered = consent::ask(&live, &channel, &obligations, command, "^C takes the command back").await;
+        give.send(answered).ok();
         channel.guard_moved.notify_one();
     });
     Wait { task, answer }
-}
-
-/// Words of ours, in order with what the target says.
-fn tell(live: &Live, channel: &Channel, said: Down) {
-    if channel.down.control(said).is_err() {
-        channel.overran(&live.control);
-    }
-}
-
-/// What is read of the terminal has its new size.
-fn resize(guard: &Guard, entry: &Entry<Up>) {
-    if let Entry::Control(Up::WindowChange { cols, rows, .. }) = entry {
-        guard.holder().resize(*cols, *rows);
-    }
 }
 
 #[cfg(test)]

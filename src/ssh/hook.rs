@@ -347,6 +347,7 @@ async fn plainly(live: &Arc<Live>, channel: &Arc<Channel>, opening: Vec<Up>) -> 
         Up::X11(display, _) => Up::X11(display, Arc::default()),
         other @ (Up::Env { .. }
         | Up::Start(_)
+        | Up::Consent(_)
         | Up::WindowChange { .. }
         | Up::Signal(_)
         | Up::Keys(_)

@@ -141,6 +141,7 @@ impl LocalEnd {
                 }
                 Ok(())
             }
+            Entry::Control(Up::Consent(_)) => Err(russh::Error::RequestDenied),
             Entry::Control(Up::WindowChange {
                 cols,
                 rows,

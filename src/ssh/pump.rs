@@ -16,7 +16,9 @@ use russh::{ChannelWriteHalf, Sig};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::channel::{Carries, Channel, Down, Up, count};
-use super::enters::{self, Enters};
+use super::consent::Consents;
+use super::enters::Enters;
+use super::guard;
 use super::hook::{self, at, unhook};
 use super::lane::{Entry, Stream};
 use super::record::{record_input, record_output};
@@ -144,11 +146,16 @@ async fn up(live: &Arc<Live>, channel: &Arc<Channel>, mut target: TargetEnd) {
     let mut batch = Vec::new();
     let mut resizes = Resizes::default();
     let mut sieving = Sieving::default();
+    let mut consents = Consents::default();
     let mut enters = Enters::default();
     // What a shell is asked for with, in case it is asked for again.
     let mut opening = Vec::new();
     'pumping: loop {
         let popped = channel.stop.guard(async {
+            if consents.waits() {
+                consents.answered(live, channel, &mut batch).await;
+                return Ok(true);
+            }
             tokio::select! {
                 biased;
                 popped = channel.up.pop(BATCH_BYTES, &mut batch), if enters.has_room() => popped,
@@ -164,6 +171,7 @@ async fn up(live: &Arc<Live>, channel: &Arc<Channel>, mut target: TargetEnd) {
                 break;
             }
         }
+        consents.sift(&mut batch);
         resizes.thin(&mut batch);
         if !enters.sift(live, channel, &mut batch) {
             undelivered_up(channel, batch.drain(..));
@@ -228,7 +236,8 @@ async fn up(live: &Arc<Live>, channel: &Arc<Channel>, mut target: TargetEnd) {
             }
         }
     }
-    // What was not a whole request yet, or waited for its Enter.
+    // What was not a whole request yet, or waited for its Enter or for somebody's yes.
+    count(&channel.account.undelivered_up, consents.held());
     count(&channel.account.undelivered_up, sieving.held());
     count(&channel.account.undelivered_up, enters.held());
     // Boxed: a pump's memory is not sized by its last step.
@@ -286,7 +295,7 @@ async fn down(live: &Arc<Live>, channel: &Arc<Channel>, client: &ClientEnd) {
             live.control.end_now(EndReason::RecorderFailed(error));
             break;
         }
-        enters::saw(live, channel, &batch);
+        guard::saw(live, channel, &batch);
         if !unhook(live, channel, &mut batch) {
             undelivered_down(channel, batch.drain(..));
             break;

@@ -70,7 +70,13 @@ pub async fn record_input(live: &Live, channel: &Channel, batch: &[Entry<Up>]) -
                 }),
                 Entry::Control(Up::Close) => take.event(Event::ChannelClose { by: Party::Client }),
                 Entry::Control(
-                    Up::Pty(..) | Up::Agent(_) | Up::X11(..) | Up::Env { .. } | Up::Start(_) | Up::Signal(_),
+                    Up::Pty(..)
+                    | Up::Agent(_)
+                    | Up::X11(..)
+                    | Up::Env { .. }
+                    | Up::Start(_)
+                    | Up::Consent(_)
+                    | Up::Signal(_),
                 ) => {}
             }
         }

@@ -10,7 +10,8 @@ use russh::{Pty, Sig};
 
 use super::answer::Answer;
 use super::channel::{Carries, Channel, Display, Down, Start, Terminal, Up};
-use super::enters;
+use super::consent::Consent;
+use super::guard;
 use super::leg::signal_name;
 use super::session::Live;
 use super::sieving;
@@ -101,7 +102,10 @@ pub async fn start(live: &Live, channel: &Channel, start: Start) -> Option<bool>
             // What did not start does not count.
             channel.started.store(false, Ordering::SeqCst);
             let said = format!("refused by rule {}: {}", denial.rule, denial.sentence);
-            refuse_in_words(live, channel, said);
+            match denial.end {
+                true => live.control.end_now(EndReason::Command(said)),
+                false => refuse_in_words(live, channel, said),
+            }
             return None;
         }
     };
@@ -118,10 +122,7 @@ pub async fn start(live: &Live, channel: &Channel, start: Start) -> Option<bool>
         (None, start) => start,
     };
     if let Err(denial) = transfers_of(live, channel, &start) {
-        channel.started.store(false, Ordering::SeqCst);
-        let said = format!("refused by rule {}: {}", denial.rule, denial.sentence);
-        not_started(live, channel, &said);
-        refuse_in_words(live, channel, said);
+        take_back(live, channel, &denial.rule, &denial.sentence);
         return None;
     }
     if shell
@@ -132,8 +133,11 @@ pub async fn start(live: &Live, channel: &Channel, start: Start) -> Option<bool>
         live.control.end_now(EndReason::Backlog);
     }
     channel.transfers.permit(permit.kept());
-    enters::begin(live, channel, &permit);
-    enqueue(live, channel, Up::Start(start));
+    guard::begin(live, channel, &permit);
+    for notice in &permit.obligations().notice {
+        guard::tell(live, channel, Down::Told(format!("portcullis: {notice}\r\n")));
+    }
+    enqueue(live, channel, Consent::before(start, live, &permit, &detail));
     let yes = channel.answer.wait(&channel.stop).await?;
     if !yes {
         not_started(live, channel, "the target said no");
@@ -144,6 +148,14 @@ pub async fn start(live: &Live, channel: &Channel, start: Start) -> Option<bool>
         channel.hook_set.notify_one();
     }
     Some(yes)
+}
+
+/// What was permitted does not run after all, for the sake of a rule: its client is told.
+pub fn take_back(live: &Live, channel: &Channel, rule: &str, why: &str) {
+    channel.started.store(false, Ordering::SeqCst);
+    let said = format!("refused by rule {rule}: {why}");
+    not_started(live, channel, &said);
+    refuse_in_words(live, channel, said);
 }
 
 /// What was permitted does not run after all.

@@ -34,6 +34,7 @@ impl TargetEnd {
                 Entry::Control(Up::X11(display, answer)) => target.x11(display, answer).await,
                 Entry::Control(Up::Env { name, value }) => target.env(&name, &value).await,
                 Entry::Control(Up::Start(start)) => target.start(start).await,
+                Entry::Control(Up::Consent(_)) => Err(russh::Error::RequestDenied),
                 Entry::Control(Up::WindowChange {
                     cols,
                     rows,

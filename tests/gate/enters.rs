@@ -58,6 +58,15 @@ fn rest(terminal: &Terminal) {
     let_pass(Duration::from_millis(50));
 }
 
+/// Gives the line up that is there; the next one runs.
+#[track_caller]
+fn goes_on(terminal: &mut Terminal) {
+    terminal.keys("\x03");
+    rest(terminal);
+    terminal.line("echo more-$((40 + 2))");
+    terminal.expect("more-42", secs(20));
+}
+
 /// Waits for something, and tells what was shown if it does not come.
 #[track_caller]
 fn until(terminal: &Terminal, what: &str, mut is: impl FnMut() -> bool) {
@@ -344,10 +353,7 @@ fn pasted_and_typed_ahead_lines_are_each_decided() {
         until(&terminal, "it is refused", || {
             terminal.shown().matches("refused by rule no-such-file").count() >= 2
         });
-        terminal.keys("\x03");
-        rest(&terminal);
-        terminal.line("echo more-$((40 + 2))");
-        terminal.expect("more-42", secs(20));
+        goes_on(&mut terminal);
         assert!(!two.exists() && !pasted.exists());
         // And one of which none is.
         rest(&terminal);
@@ -385,10 +391,7 @@ fn recalled_lines_and_further_lines_are_read() {
     until(&terminal, "the second line is refused", || {
         terminal.shown().matches("refused by rule no-such-file").count() == 2
     });
-    terminal.keys("\x03");
-    rest(&terminal);
-    terminal.line("echo more-$((40 + 2))");
-    terminal.expect("more-42", secs(20));
+    goes_on(&mut terminal);
     assert!(!refused.exists());
     leave(&world, terminal);
 }

@@ -21,6 +21,7 @@ mod authorities;
 mod break_glass;
 mod channels;
 mod commands;
+mod consent;
 mod copies;
 mod crash;
 mod credentials;

@@ -12,7 +12,8 @@ use std::thread;
 use clap::Args;
 use serde::Serialize;
 
-use super::{Keys, finish, opened, put, put_json, say, stdout};
+use super::among::Among;
+use super::{finish, opened, put, put_json, say, stdout};
 use crate::channels::Channels;
 use crate::failure::{Exit, Failure};
 use crate::files::find_recordings;
@@ -21,7 +22,7 @@ use crate::keyring::Keyring;
 use crate::plain;
 use crate::source::{Cursor, Source};
 use crate::times;
-use crate::verdict::{Ask, SCHEMA, examine};
+use crate::verdict::SCHEMA;
 
 /// Threads at most.
 const THREADS_MAX: usize = 16;
@@ -36,17 +37,8 @@ const WAITING_FILES_MAX: usize = 64;
 pub struct Grep {
     /// A pattern as in grep -E (the regex crate's syntax)
     pattern: String,
-    /// Recordings, or folders with recordings in them
-    #[arg(value_name = "FILE", required = true)]
-    files: Vec<PathBuf>,
-    /// Node, ledger and witness keys to trust (portcullis trust export)
-    #[arg(long, value_name = "FILE")]
-    trust: Option<PathBuf>,
     #[command(flatten)]
-    keys: Keys,
-    /// Also search what nobody trusted vouches for, as far as it is readable
-    #[arg(long)]
-    unverified: bool,
+    among: Among,
     /// Upper and lower case are the same
     #[arg(short, long)]
     ignore_case: bool,
@@ -110,8 +102,8 @@ type Each<'e> = dyn FnMut(&Path, Result<Searched, Failure>) -> Result<(), Failur
 impl Grep {
     pub fn run(&self, json: bool) -> Result<Exit, Failure> {
         let query = self.query()?;
-        let keyring = self.keys.keyring()?;
-        let (files, named) = find_recordings(&self.files)?;
+        let keyring = self.among.keys.keyring()?;
+        let (files, named) = find_recordings(&self.among.files)?;
         let mut out = stdout();
         let mut tally = Tally {
             grep: self,
@@ -196,14 +188,12 @@ impl Grep {
     }
 
     fn search(&self, file: &Path, query: &Query, keyring: &Arc<Keyring>) -> Result<Searched, Failure> {
-        let examined = examine(&Ask {
-            file: file.to_owned(),
-            trust: self.trust.clone(),
-            keyring: Arc::clone(keyring),
-            ..Ask::default()
-        })?;
+        let examined = self.among.examine(file, keyring)?;
         let foreign = matches!(examined.source, Some(Source::UnverifiedImport(_)));
-        let opened = opened(examined, self.unverified || (foreign && self.trust.is_none()))?;
+        let opened = opened(
+            examined,
+            self.among.unverified || (foreign && self.among.trust.is_none()),
+        )?;
         let mut searched = Searched {
             verdict: opened.standing,
             session: opened.session_id,

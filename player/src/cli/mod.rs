@@ -15,6 +15,7 @@ use crate::plain;
 use crate::source::{Cursor, Source};
 use crate::verdict::{Ask, Examined, examine};
 
+mod among;
 mod commands;
 mod content;
 mod export;

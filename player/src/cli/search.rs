@@ -1,14 +1,15 @@
 //! `search`: the words of the server's search over files, for whoever holds the keys to them.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use clap::Args;
 use serde::Serialize;
 
+use super::among::Among;
 use super::redact::now_wall_ms;
-use super::{Keys, finish, opened, put, put_json, say, stdout};
+use super::{finish, opened, put, put_json, say, stdout};
 use crate::entry::{Entries, Entry};
 use crate::failure::{Exit, Failure};
 use crate::files::find_recordings;
@@ -16,7 +17,7 @@ use crate::keyring::Keyring;
 use crate::plain;
 use crate::query::{Query, Whose};
 use crate::times;
-use crate::verdict::{Ask, SCHEMA, examine};
+use crate::verdict::SCHEMA;
 
 /// Hits told of one recording; beyond that it is said that there are more.
 const HITS_MAX: usize = 10_000;
@@ -27,17 +28,8 @@ const HITS_MAX: usize = 10_000;
 pub struct Search {
     /// What to look for, see below
     query: String,
-    /// Recordings, or folders with recordings in them
-    #[arg(value_name = "FILE", required = true)]
-    files: Vec<PathBuf>,
-    /// Node, ledger and witness keys to trust (portcullis trust export)
-    #[arg(long, value_name = "FILE")]
-    trust: Option<PathBuf>,
     #[command(flatten)]
-    keys: Keys,
-    /// Also search what nobody trusted vouches for, as far as it is readable
-    #[arg(long)]
-    unverified: bool,
+    among: Among,
 }
 
 const AFTER_HELP: &str = "\
@@ -78,8 +70,8 @@ impl Search {
             Failure::new(Exit::Usage, format!("the query: {why}"))
                 .hint("words, \"phrases\", /patterns/, user:NAME, after:2026-01-31: see `search --help`")
         })?;
-        let keyring = self.keys.keyring()?;
-        let (files, _) = find_recordings(&self.files)?;
+        let keyring = self.among.keys.keyring()?;
+        let (files, _) = find_recordings(&self.among.files)?;
         let mut out = stdout();
         let (mut found, mut worst) = (false, None);
         for file in &files {
@@ -114,14 +106,9 @@ impl Search {
     }
 
     fn search(&self, file: &Path, query: &Query, keyring: &Arc<Keyring>) -> Result<Searched, Failure> {
-        let examined = examine(&Ask {
-            file: file.to_owned(),
-            trust: self.trust.clone(),
-            keyring: Arc::clone(keyring),
-            ..Ask::default()
-        })?;
+        let examined = self.among.examine(file, keyring)?;
         let head = examined.head.clone().unwrap_or_default();
-        let mut opened = opened(examined, self.unverified)?;
+        let mut opened = opened(examined, self.among.unverified)?;
         let whose = Whose::of(&head);
         let mut searched = Searched {
             verdict: opened.standing,

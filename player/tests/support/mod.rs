@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests")]
 
 pub mod locked;
+pub mod redaction;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

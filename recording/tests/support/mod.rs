@@ -94,6 +94,23 @@ pub fn open_in(version: Version, session: u8) -> (Writer, Main, Vec<u8>) {
     unopened.open(&signature).unwrap()
 }
 
+/// What a reader makes of events that were written to one chunk: those of their kinds.
+pub fn written_and_read(events: &[Event<'_>]) -> Vec<Event<'static>> {
+    let (mut w, mut main, mut file) = open_in(Version::LATEST, 1);
+    let mut tail = Vec::new();
+    w.open_tail(&mut tail).unwrap();
+    for event in events {
+        w.push(9, 1, event, &mut tail).unwrap();
+    }
+    let segment = w.close_tail().unwrap();
+    file.extend(segment.encode(&tail, Around::default(), 3, &mut main).unwrap());
+    file.extend(w.finish(&mut main, 10, "exit", "").unwrap().0);
+    let mut verified = portcullis_recording::verify(std::io::Cursor::new(&file), &trust(), None).unwrap();
+    let read = verified.events().map(|timed| timed.unwrap().event.into_owned());
+    read.filter(|read| events.iter().any(|event| event.kind() == read.kind()))
+        .collect()
+}
+
 pub fn out(bytes: &[u8]) -> Event<'_> {
     Event::Output(Cow::Borrowed(bytes))
 }

@@ -41,7 +41,8 @@ const PROVEN: &[Action] = &[
     Action::Replay,
     Action::Revoke,
 ];
-const APPROVED: &[Action] = &[Action::Request, Action::Connect, Action::Command];
+const APPROVED: &[Action] = &[Action::Request, Action::Connect, Action::Exec, Action::Command];
+const RUN: &[Action] = &[Action::Exec, Action::Command];
 const SESSION: &[Action] = &[Action::Request, Action::Connect];
 const DIGESTED: &[Action] = &[Action::Forward, Action::Exec, Action::Subsystem];
 const VAULTED: &[Action] = &[Action::Exec, Action::Subsystem];
@@ -71,9 +72,9 @@ const KNOWN: &[Known] = &[
     known("hook", On::Permit, &[Action::Shell]),
     known("max_file", On::Permit, &[Action::Transfer]),
     known("hidden_command", On::Permit, &[Action::Shell]),
-    known("notice", On::Permit, &[Action::Command]),
+    known("notice", On::Permit, RUN),
     known("reason", On::Permit, &[Action::Command]),
-    known("end", On::Forbid, &[Action::Command]),
+    known("end", On::Forbid, RUN),
 ];
 
 const fn known(name: &'static str, on: On, actions: &'static [Action]) -> Known {

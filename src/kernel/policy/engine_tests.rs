@@ -132,7 +132,7 @@ fn errors_tell_their_place_and_what_was_meant() {
             "on a permit",
         ),
         (
-            "@id(\"a\") @notice(\"x\") permit (principal, action == Action::\"exec\", resource);",
+            "@id(\"a\") @reason(\"x\") permit (principal, action == Action::\"exec\", resource);",
             1,
             1,
             "only for command",

@@ -210,6 +210,8 @@ pub fn decide(admitted: &Admitted, request: Request, context: &Context<'_>) -> R
 
 /// Code of a no that the policies said.
 pub const POLICY_DENIED: &str = "policy_denied";
+/// Code of a yes whose demand was not met: a reason, or somebody else's yes.
+pub const DEMAND_NOT_MET: &str = "demand_not_met";
 /// Rule of a no that no policy made: nothing permits it.
 pub const NOTHING_PERMITS: &str = "policy.none";
 

@@ -98,10 +98,10 @@ pub struct Obligations {
     /// `@hidden_command("notice"|"end")` of a shell. Not written where it is not said, as all below.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hidden_command: Option<OnHidden>,
-    /// `@notice("…")` of a command in a terminal: lines that its user is shown before it runs.
+    /// `@notice("…")` of a command: lines that its user is shown before it runs.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub notice: BTreeSet<String>,
-    /// `@reason("…")`: what its user is asked before it runs.
+    /// `@reason("…")` of a command in a terminal: what its user is asked before it runs.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub reason: BTreeSet<String>,
     /// `@end`: a command that is refused ends its session.

@@ -1,0 +1,170 @@
+//! A command that was asked for by itself, and that a rule lets run only with
+//! somebody else's yes. It and all that follows it on its channel stay here,
+//! and then in the lane, until the answer is there: nothing of it reaches the
+//! target before.
+
+use std::sync::Arc;
+
+use portcullis_recording::Event;
+
+use super::approval::{Approved, Waiting, Wanted};
+use super::channel::{Channel, Down, Start, Up};
+use super::enters_queue::data_bytes;
+use super::guard::tell;
+use super::lane::Entry;
+use super::opening::NotOpened;
+use super::requests;
+use super::session::Live;
+use crate::kernel::policy::obligations::Obligations;
+use crate::kernel::policy::{DEMAND_NOT_MET, Permit};
+
+/// A command, and what it still needs.
+#[derive(Clone, Debug)]
+pub struct Consent {
+    start: Start,
+    rule: String,
+    obligations: Obligations,
+    command: String,
+}
+
+impl Consent {
+    /// A start as it goes to the target: at once, or when what the permit of
+    /// `command` demands is there.
+    pub fn before(start: Start, live: &Live, permit: &Permit, command: &[u8]) -> Up {
+        if !permit.obligations().asks() {
+            return Up::Start(start);
+        }
+        let policies = live.gate.policies();
+        let rule = policies.demanding(permit.rules()).unwrap_or(permit.rule());
+        Up::Consent(Box::new(Consent {
+            start,
+            rule: rule.to_owned(),
+            obligations: permit.obligations().clone(),
+            command: String::from_utf8_lossy(command).into_owned(),
+        }))
+    }
+
+    /// Waits for it; the start, if it was given. A client that gets none is told why.
+    async fn given(self, live: &Arc<Live>, channel: &Channel) -> Option<Up> {
+        let hint = "closing the connection takes the command back";
+        match ask(live, channel, &self.obligations, self.command, hint).await {
+            Ok(approved) => {
+                let text = approved.sentence("command");
+                live.record(channel.number, Event::Marker { text: text.into() });
+                Some(Up::Start(self.start))
+            }
+            Err(why) => {
+                let decision = Event::Decision {
+                    action: "exec".into(),
+                    allowed: false,
+                    rule: self.rule.as_str().into(),
+                    code: DEMAND_NOT_MET.into(),
+                };
+                live.record(channel.number, decision);
+                requests::take_back(live, channel, &self.rule, &why.sentence);
+                None
+            }
+        }
+    }
+}
+
+/// Asks for somebody's yes to a command, tells its user, and waits for the
+/// answer. Dropped, the request is taken back.
+///
+/// # Errors
+/// Why it is not given.
+pub async fn ask(
+    live: &Arc<Live>,
+    channel: &Channel,
+    obligations: &Obligations,
+    command: String,
+    hint: &str,
+) -> Result<Approved, NotOpened> {
+    let policies = live.gate.policies();
+    let wanted = Wanted {
+        facts: live.facts(),
+        sponsor: live.sponsor.as_deref(),
+        policies: &policies,
+        obligations,
+        command: Some(command),
+    };
+    let waiting = Waiting::ask(&live.gate, &live.admitted, wanted).await?;
+    let before = if channel.is_terminal() { "\r\n" } else { "" };
+    let after = if channel.is_terminal() { "" } else { "\r\n" };
+    let text = format!("{before}portcullis: {} ({hint}){after}", waiting.sentence());
+    tell(live, channel, Down::Told(text));
+    waiting.wait().await
+}
+
+/// What a pump holds back of one channel behind a command that waits.
+#[derive(Default)]
+pub struct Consents {
+    wanted: Option<Consent>,
+    behind: Vec<Entry<Up>>,
+}
+
+impl Consents {
+    /// Whether a command waits: nothing more is taken out of the lane then.
+    pub fn waits(&self) -> bool {
+        self.wanted.is_some()
+    }
+
+    /// Bytes that have not gone on.
+    pub fn held(&self) -> usize {
+        self.behind.iter().map(data_bytes).sum()
+    }
+
+    /// Leaves in `batch`, which is not recorded yet, what comes before the command.
+    pub fn sift(&mut self, batch: &mut Vec<Entry<Up>>) {
+        let at = batch
+            .iter()
+            .position(|entry| matches!(entry, Entry::Control(Up::Consent(_))));
+        let mut behind = at.map(|at| batch.drain(at..).collect::<Vec<_>>()).into_iter().flatten();
+        if let Some(Entry::Control(Up::Consent(wanted))) = behind.next() {
+            self.wanted = Some(*wanted);
+            self.behind = behind.collect();
+        }
+    }
+
+    /// Waits for the answer; leaves in `batch` what goes on then: with a no,
+    /// all but the command itself.
+    pub async fn answered(&mut self, live: &Arc<Live>, channel: &Channel, batch: &mut Vec<Entry<Up>>) {
+        let Some(wanted) = self.wanted.take() else { return };
+        let start = wanted.given(live, channel).await.map(Entry::Control);
+        batch.extend(start.into_iter().chain(std::mem::take(&mut self.behind)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ssh::channel::Start;
+    use crate::ssh::lane::Stream;
+
+    #[test]
+    fn what_follows_a_command_waits_with_it() {
+        let data = |bytes: &'static [u8]| Entry::Data {
+            stream: Stream::Main,
+            bytes: bytes.into(),
+        };
+        let consent = Consent {
+            start: Start::Exec(b"true".to_vec()),
+            rule: "asked".into(),
+            obligations: Obligations::default(),
+            command: "true".into(),
+        };
+        let mut batch = vec![
+            Entry::Control(Up::Keys(b"x")),
+            Entry::Control(Up::Consent(Box::new(consent))),
+            data(b"input"),
+        ];
+        let mut consents = Consents::default();
+        consents.sift(&mut batch);
+        assert!(matches!(batch.as_slice(), [Entry::Control(Up::Keys(b"x"))]));
+        assert_eq!((consents.waits(), consents.held()), (true, 5));
+        batch = vec![data(b"x")];
+        let mut none = Consents::default();
+        none.sift(&mut batch);
+        assert_eq!((none.waits(), batch.len()), (false, 1));
+    }
+}
