@@ -42,7 +42,9 @@ const AFTER_HELP: &str = "\
 Words in any case (restart* also its longer forms), \"phrases\", /patterns/ without blanks, and
 user:NAME target:NAME label:NAME kind:command|file|screen|session status:N status:failed
 after:TIME before:TIME, with TIME as 2026-01-31, 2026-01-31T12:00:00Z, 12h or 7d (ago). All of them have to hold.
-An encrypted recording is found by its session alone; `portcullis-player search` reads it with its key.";
+A phrase keeps its quotes through the shell: '\"restart nginx\"'.
+An encrypted recording is found by its session and its labels (`label:` finds the session);
+`portcullis-player search` reads it with its key.";
 
 impl SearchArgs {
     /// Whether the player is to be opened.

@@ -9,6 +9,7 @@ pub mod access;
 pub mod admit;
 pub mod amount;
 pub mod break_glass;
+mod coded;
 pub mod command;
 pub mod credential;
 pub mod duration;

@@ -1,8 +1,8 @@
 //! Approval while somebody waits: a rule over `connect` wants another's yes to
-//! this one connection, or one over `command` to this one command.
+//! this one connection, or one over `exec` or `command` to this one command.
 //!
-//! The request is the connection's own: only the one that made it goes in by
-//! its answer, and one that leaves takes it back.
+//! The request is the connection's own: only the one that made it goes in, or
+//! runs its command, by its answer, and one that leaves takes it back.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,11 +21,11 @@ use crate::kernel::policy::facts::Facts;
 use crate::kernel::policy::obligations::Obligations;
 use crate::store::{Page, RequestFilter};
 
-/// How long a connection waits for its answer at most, in ms.
+/// How long connections and commands wait for their answer at most, in ms.
 pub const WAIT_MS_MAX: u64 = 10 * 60 * 1000;
 /// How often the store is asked for the answer.
 const LOOK_EACH: Duration = Duration::from_secs(1);
-/// Connections of one identity that may wait at once, or have asked within
+/// Connections and commands of one identity that may wait at once, or have asked within
 /// [`ASKED_WITHIN_MS`].
 const ASKED_MAX: usize = 8;
 /// Answered or not, a request counts for this long, in ms.
@@ -35,7 +35,7 @@ const WORDLESS_MAX: usize = 1024;
 /// How long that is remembered, in ms.
 const WORDLESS_MS: u64 = 60 * 60 * 1000;
 
-/// Somebody's yes to one connection. Only a [`Waiting`] one gets it.
+/// Somebody's yes to one connection, or to one command. Only a [`Waiting`] one gets it.
 pub struct Approved {
     request: RequestId,
     by: Vec<String>,

@@ -40,7 +40,10 @@ impl Consent {
             start,
             rule: rule.to_owned(),
             obligations: permit.obligations().clone(),
-            command: String::from_utf8_lossy(command).into_owned(),
+            command: match live.admitted.force_command() {
+                Some(forced) => format!("{forced} (asked for: {})", String::from_utf8_lossy(command)),
+                None => String::from_utf8_lossy(command).into_owned(),
+            },
         }))
     }
 

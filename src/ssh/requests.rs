@@ -109,6 +109,7 @@ pub async fn start(live: &Live, channel: &Channel, start: Start) -> Option<bool>
             return None;
         }
     };
+    let exec = matches!(start, Start::Exec(_));
     let shell = matches!(start, Start::Shell) && live.admitted.force_command().is_none();
     let start = match (live.admitted.force_command(), start) {
         (Some(command), _) => {
@@ -134,10 +135,16 @@ pub async fn start(live: &Live, channel: &Channel, start: Start) -> Option<bool>
     }
     channel.transfers.permit(permit.kept());
     guard::begin(live, channel, &permit);
-    for notice in &permit.obligations().notice {
-        guard::tell(live, channel, Down::Told(format!("portcullis: {notice}\r\n")));
-    }
-    enqueue(live, channel, Consent::before(start, live, &permit, &detail));
+    let up = match exec {
+        true => {
+            for notice in &permit.obligations().notice {
+                guard::tell(live, channel, Down::Told(format!("portcullis: {notice}\r\n")));
+            }
+            Consent::before(start, live, &permit, &detail)
+        }
+        false => Up::Start(start),
+    };
+    enqueue(live, channel, up);
     let yes = channel.answer.wait(&channel.stop).await?;
     if !yes {
         not_started(live, channel, "the target said no");

@@ -1,9 +1,16 @@
 //! What typed bytes mean to the echo rule: letters that a terminal would show, and keys that it would not.
 
+use zeroize::{Zeroize, Zeroizing};
+
 use super::letters::Letters;
+use crate::kernel::coded::{self, CTRL, CodedKey, OTHERS, PARAMETERS_BYTES_MAX, Sequence};
 
 /// Longest answer of a terminal to a program's question, in bytes.
 const ANSWER_BYTES_MAX: usize = 4096;
+/// From a keypad's letter in application mode to what stands on its key.
+const KEYPAD: u8 = 0x40;
+/// Keys of kitty's that have no letter.
+const FUNCTIONAL: std::ops::RangeInclusive<char> = '\u{e000}'..='\u{f8ff}';
 
 /// One key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -16,8 +23,10 @@ pub enum Key {
     Other(Other),
     /// Bytes that began as the sequence of a key and did not end as one: they may have been letters.
     Lost,
-    /// Enter, of the keypad as well, ^O (readline, `operate-and-get-next`) or ^D, or ^C, which `interrupts`.
+    /// Enter, of the keypad as well, ^O (readline, `operate-and-get-next`), or ^C, which `interrupts`.
     End { interrupts: bool },
+    /// ^D: the end, or the letter at the cursor is erased.
+    EndOrErase,
 }
 
 /// A key that no terminal shows, by what comes of it.
@@ -38,17 +47,21 @@ enum State {
     #[default]
     Plain,
     Escape,
-    /// After `ESC [`.
-    Sequence,
+    /// After `ESC [`, and then after an intermediate byte: no parameter follows that (ECMA-48 section 5.4).
+    Sequence {
+        intermediate: bool,
+    },
     /// After `ESC O`: one byte more.
     Single,
     /// After `ESC ]` or `ESC P`: a terminal's answer goes on with certain bytes only.
     Begun {
         device: bool,
     },
+    /// `numbered`: the number of an answer is over, or has none.
     Answer {
         bytes: usize,
         escape: bool,
+        numbered: bool,
     },
 }
 
@@ -57,6 +70,8 @@ enum State {
 pub struct Keys {
     state: State,
     letters: Letters,
+    /// Parameters of the sequence; they may be letters of a secret.
+    parameters: Zeroizing<Vec<u8>>,
 }
 
 impl Keys {
@@ -65,26 +80,32 @@ impl Keys {
         let state = std::mem::take(&mut self.state);
         let (next, key) = match (state, byte) {
             (State::Plain, _) => return self.plain(byte),
-            (State::Escape, b'[') => (State::Sequence, None),
+            (State::Escape, b'[') => {
+                self.parameters.zeroize();
+                (State::Sequence { intermediate: false }, None)
+            }
             (State::Escape, b'O') => (State::Single, None),
             (State::Escape, b']' | b'P') => (State::Begun { device: byte == b'P' }, None),
             (State::Escape, 0x1b) => (State::Escape, None),
-            (State::Escape, b'\r' | b'\n' | 0x03 | 0x04) => (
-                State::Plain,
-                Some(Key::End {
-                    interrupts: byte == 0x03,
-                }),
-            ),
-            // The Enter of a keypad in application mode (xterm, ctlseqs: `SS3 M`).
+            (State::Escape, b'\r' | b'\n' | 0x03 | 0x04) => return self.plain(byte),
+            // A keypad in application mode (xterm, ctlseqs): its Enter, its signs and its digits.
             (State::Single, b'M') => (State::Plain, Some(Key::End { interrupts: false })),
-            (State::Escape, _) | (State::Sequence | State::Single, 0x40..=0x7e) => {
-                (State::Plain, Some(Key::Other(Other::Brings)))
+            (State::Single, b'X' | b'j'..=b'y') => (State::Plain, Some(Key::Letter(char::from(byte - KEYPAD)))),
+            (State::Sequence { .. }, 0x40..=0x7e) => (State::Plain, self.sequence(byte)),
+            (State::Escape, _) | (State::Single, 0x40..=0x7e) => (State::Plain, Some(Key::Other(Other::Brings))),
+            (State::Sequence { .. }, 0x20..=0x2f) if self.goes_on(byte) => {
+                (State::Sequence { intermediate: true }, None)
             }
-            (State::Sequence, 0x20..=0x3f) => (State::Sequence, None),
+            (State::Sequence { intermediate: false }, b'<'..=b'?') if self.parameters.is_empty() => {
+                self.goes_on(byte);
+                (state, None)
+            }
+            (State::Sequence { intermediate: false }, b'0'..=b';') if self.goes_on(byte) => (state, None),
             (State::Begun { .. }, b'0'..=b'9') | (State::Begun { device: true }, b'>' | b'!') => (
                 State::Answer {
                     bytes: 1,
                     escape: false,
+                    numbered: matches!(state, State::Begun { device: true }),
                 },
                 None,
             ),
@@ -93,23 +114,81 @@ impl Keys {
                 let (torn, key) = self.plain(byte);
                 return (torn.or(Some(Key::Other(Other::Brings))), key);
             }
-            (State::Answer { .. }, 0x07) | (State::Answer { escape: true, .. }, b'\\') => {
-                (State::Plain, Some(Key::Other(Other::Brings)))
+            // It answers a program, and nobody typed it.
+            (State::Answer { numbered: true, .. }, 0x07) | (State::Answer { escape: true, .. }, b'\\') => {
+                (State::Plain, None)
             }
-            (State::Answer { bytes, escape: false }, 0x1b | 0x20..=0xff) if bytes < ANSWER_BYTES_MAX => (
+            (
+                State::Answer {
+                    bytes,
+                    escape: false,
+                    numbered,
+                },
+                0x1b | 0x20..=0xff,
+            ) if bytes < ANSWER_BYTES_MAX && (numbered || matches!(byte, b'0'..=b'9' | b';')) => (
                 State::Answer {
                     bytes: bytes + 1,
                     escape: byte == 0x1b,
+                    numbered: numbered || byte == b';',
                 },
                 None,
             ),
-            (State::Sequence | State::Single | State::Answer { .. }, _) => {
+            (State::Sequence { .. } | State::Single | State::Answer { .. }, _) => {
                 let (_, key) = self.plain(byte);
                 return (Some(Key::Lost), key);
             }
         };
         self.state = next;
         (None, key)
+    }
+
+    /// One more parameter, if there is room for it.
+    fn goes_on(&mut self, byte: u8) -> bool {
+        let room = self.parameters.len() < PARAMETERS_BYTES_MAX;
+        if room {
+            self.parameters.push(byte);
+        }
+        room
+    }
+
+    /// A control sequence that ends with this byte.
+    fn sequence(&mut self, last: u8) -> Option<Key> {
+        let key = match coded::read(&self.parameters, last) {
+            Sequence::Key(key) => self.coded(key),
+            Sequence::Unreadable => Some(Key::Lost),
+            Sequence::Other if is_report(&self.parameters, last) => None,
+            Sequence::Other => Some(Key::Other(Other::Brings)),
+        };
+        self.parameters.zeroize();
+        key
+    }
+
+    fn coded(&mut self, key: CodedKey) -> Option<Key> {
+        if key.is_idle {
+            return None;
+        }
+        if key.modifiers & OTHERS > 0 {
+            return Some(Key::Other(Other::Brings));
+        }
+        let code = key.codes.first().copied().and_then(char::from_u32);
+        match key.letter.or(code) {
+            Some(letter) if letter.is_control() => match u8::try_from(letter) {
+                Ok(0x1b) => Some(Key::Other(Other::Brings)),
+                Ok(byte @ (0x01..=0x1f | 0x7f)) => self.plain(byte).1,
+                // Arrows and their kin, as Windows' terminals write them.
+                Ok(_) | Err(_) => Some(Key::Other(Other::Brings)),
+            },
+            Some(letter) if key.modifiers & CTRL > 0 => match u8::try_from(letter) {
+                Ok(byte @ (b'@'..=b'_' | b'a'..=b'z')) => self.plain(byte & 0x1f).1,
+                Ok(_) | Err(_) => Some(Key::Other(Other::Moves)),
+            },
+            Some(_) => match key.letter {
+                Some(letter) => Some(Key::Letter(letter)),
+                None if code.is_some_and(|code| FUNCTIONAL.contains(&code)) => Some(Key::Other(Other::Brings)),
+                None => Some(Key::Lost),
+            },
+            None => Some(Key::Lost),
+        }
     }
 
     fn plain(&mut self, byte: u8) -> (Option<Key>, Option<Key>) {
@@ -122,9 +201,10 @@ impl Keys {
                 self.state = State::Escape;
                 None
             }
-            b'\r' | b'\n' | 0x03 | 0x04 | 0x0f => Some(Key::End {
+            b'\r' | b'\n' | 0x03 | 0x0f => Some(Key::End {
                 interrupts: byte == 0x03,
             }),
+            0x04 => Some(Key::EndOrErase),
             0x7f | 0x08 => Some(Key::Erase),
             // ^R and ^S.
             0x12 | 0x13 => Some(Key::Other(Other::Searches)),
@@ -135,6 +215,16 @@ impl Keys {
             0x00..=0x1f => Some(Key::Other(Other::Moves)),
         };
         (self.letters.give_up().map(Key::Letter), key)
+    }
+}
+
+/// What a terminal says by itself: where the cursor or the mouse is, what it can do, that it has the focus. A key that is
+/// written as one of them (Shift with F3) moves nothing either.
+fn is_report(parameters: &[u8], last: u8) -> bool {
+    match (parameters.first(), last) {
+        (Some(b'0'..=b'9'), b'R' | b'n' | b't') | (None, b'I' | b'O') => true,
+        (Some(b'?' | b'>' | b'='), b'c' | b'y' | b'u' | b'R' | b'n') | (Some(b'<'), b'M' | b'm') => true,
+        (_, _) => false,
     }
 }
 
@@ -173,8 +263,26 @@ mod tests {
             (b"a\x1bOM", &[Key::Letter('a'), END]),
             (b"\x1bb", &[OTHER]),
             // Answers of a terminal.
-            (b"\x1b[?62;c\x1b]11;rgb:0/0/0\x07a", &[OTHER, OTHER, Key::Letter('a')]),
-            (b"\x1bP1+r5463\x1b\\\x1b]10;x\x1b\\", &[OTHER, OTHER]),
+            (b"\x1b[?62;c\x1b]11;rgb:0/0/0\x07a", &[Key::Letter('a')]),
+            (b"\x1bP1+r5463\x1b\\\x1b]10;x\x1b\\", &[]),
+            (b"\x1b[3;12R\x1b[I\x1b[O\x1b[<0;3;4M\x1b[?2026;2$y", &[]),
+            // A keypad, and keys that are written as sequences.
+            (b"\x1bOq\x1bOr", &[Key::Letter('1'), Key::Letter('2')]),
+            (
+                b"\x1b[115u\x1b[115;2u\x1b[13u",
+                &[Key::Letter('s'), Key::Letter('S'), END],
+            ),
+            (b"\x1b[27;2;83~\x1b[27;5;13~", &[Key::Letter('S'), END]),
+            (b"\x1b[83;31;115;1;0;1_\x1b[83;31;115;0;0;1_", &[Key::Letter('s')]),
+            (b"\x1b[99;5u", &[Key::End { interrupts: true }]),
+            (b"\x1b[117;5u", &[Key::Other(Other::Kills)]),
+            (b"\x1b[114;5u", &[Key::Other(Other::Searches)]),
+            (b"\x1b[127u\x1b[9u\x1b[27u", &[Key::Erase, OTHER, OTHER]),
+            (b"\x1b[115;3u\x1b[57352u", &[OTHER, OTHER]),
+            (b"\x1b[37;75;0;1;256;1_", &[OTHER]),
+            (b"\x1b[51;2u", &[Key::Lost]),
+            (b"\x1b[A\x1b[1;5C\x1b[3~", &[OTHER, OTHER, OTHER]),
+            (b"\x04", &[Key::EndOrErase]),
         ];
         for (bytes, expected) in cases {
             assert_eq!(keys(bytes), *expected, "{}", bytes.escape_ascii());
@@ -185,11 +293,15 @@ mod tests {
     fn letters_behind_a_key_that_begins_a_sequence_are_not_forgotten() {
         // Alt-[ and a PIN; Alt-] or Alt-P and a password; Alt-O and Enter.
         assert_eq!(keys(b"\x1b[1234\r"), [Key::Lost, END]);
-        assert_eq!(keys(b"\x1b]1secret\r"), [Key::Lost, END]);
+        assert_eq!(keys(b"\x1b]1secret\r").first(), Some(&Key::Lost));
+        assert_eq!(keys(b"\x1b[1!2#34^\r").first(), Some(&Key::Lost));
+        assert_eq!(keys(b"\x1b[12<").first(), Some(&Key::Lost));
         assert_eq!(keys(b"\x1bO\r"), [Key::Lost, END]);
         let typed = keys(b"\x1bPse\r");
         assert_eq!(typed, [OTHER, Key::Letter('s'), Key::Letter('e'), END]);
-        let long = [b"\x1b]1".as_slice(), &[b'x'; ANSWER_BYTES_MAX]].concat();
+        let long = [b"\x1b]1;".as_slice(), &[b'x'; ANSWER_BYTES_MAX]].concat();
+        assert_eq!(keys(&long).first(), Some(&Key::Lost));
+        let long = [b"\x1b[".as_slice(), &[b'1'; PARAMETERS_BYTES_MAX + 1]].concat();
         assert_eq!(keys(&long).first(), Some(&Key::Lost));
     }
 }

@@ -1,5 +1,6 @@
 //! One line of terminal input, and how much of it was shown.
 
+use unicode_width::UnicodeWidthChar;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::Verdict;
@@ -55,6 +56,12 @@ pub struct Line {
     most: usize,
     /// Letters that were erased before they were shown.
     unseen: usize,
+    /// Feeds of the screen when a letter was shown last; before, when the first one was typed.
+    shown_at: u64,
+    /// Feeds of the screen when a letter was typed last.
+    typed_at: u64,
+    /// From which letter on, and where, it goes on in another row: something else was shown in the midst of it.
+    moved: Option<(usize, Place)>,
     /// It was shown whole after its end, from this many letters on, and output may still go on behind it.
     loose: Option<usize>,
 }
@@ -74,12 +81,28 @@ impl Line {
             shown: 0,
             most: 0,
             unseen: 0,
+            shown_at: 0,
+            typed_at: 0,
+            moved: None,
             loose: None,
         }
     }
 
-    /// One more letter, which would be shown at `start` if it is the first.
-    pub fn letter(&mut self, letter: char, start: Start) {
+    /// One more letter, which would be shown at `start` if it is the first;
+    /// `feeds`: those of the screen.
+    pub fn letter(&mut self, letter: char, start: Start, feeds: u64) {
+        if letter.width() == Some(0) {
+            // It is shown with the letter before it, and nowhere without one.
+            self.lost |= self.letters.is_empty();
+            return;
+        }
+        if self.start.is_none() {
+            self.shown_at = feeds;
+        } else if feeds != self.typed_at {
+            let (Start::At(place) | Start::Perhaps(place)) = start;
+            self.moved = Some((self.letters.len(), place));
+        }
+        self.typed_at = feeds;
         // Erased and typed anew, it begins where it did.
         if self.start.is_none() || (self.letters.is_empty() && !self.breaks.is_empty()) {
             self.lost |= self.unseen > 0;
@@ -96,30 +119,32 @@ impl Line {
     }
 
     /// Erases the last letter; behind another key it is not known which.
-    pub fn erase(&mut self) {
+    pub fn erase(&mut self, feeds: u64) {
         if self.breaks.last().is_some_and(|last| last.at == self.letters.len()) {
             return;
         }
         match self.letters.pop() {
             Some(mut letter) => letter.zeroize(),
-            None => return self.breaks(Other::Moves),
+            None => return self.breaks(Other::Moves, feeds),
         }
         if self.shown > self.letters.len() {
             self.shown = self.letters.len();
         } else {
             self.unseen += 1;
-            self.forgets();
+            self.forgets(feeds);
         }
     }
 
     /// Letters were erased unseen. Of those before them that still stand, the
-    /// echo will tell; where none do, they may have been a secret.
-    fn forgets(&mut self) {
-        self.lost |= self.letters.len() == self.breaks.last().map_or(0, |last| last.at);
+    /// echo will tell; where none do, or where something else was shown since,
+    /// they may have been a secret.
+    fn forgets(&mut self, feeds: u64) {
+        let alone = self.letters.len() == self.breaks.last().map_or(0, |last| last.at);
+        self.lost |= alone || feeds != self.shown_at;
     }
 
     /// What follows may stand elsewhere.
-    pub fn breaks(&mut self, key: Other) {
+    pub fn breaks(&mut self, key: Other, feeds: u64) {
         if key == Other::Kills {
             // What was not shown by now need not be any more.
             let kept = self.breaks.last().map_or(0, |last| last.at).max(self.shown);
@@ -128,7 +153,7 @@ impl Line {
             {
                 letter.zeroize();
                 self.unseen += 1;
-                self.forgets();
+                self.forgets(feeds);
             }
         }
         let at = self.letters.len();
@@ -136,6 +161,11 @@ impl Line {
             Some(last) => last.key = last.key.max(key),
             None => self.breaks.push(Break { at, key }),
         }
+    }
+
+    /// Whether letters of it were moved in.
+    pub fn is_edited(&self) -> bool {
+        !self.letters.is_empty() && !self.breaks.is_empty()
     }
 
     /// Whether nothing is left of it to erase.
@@ -203,46 +233,60 @@ impl Line {
             return;
         }
         let before = self.shown;
-        let (from, to, key) = self.part();
+        let part = self.part();
+        let (from, to, key) = (part.from, part.to, part.behind);
         // Behind a key that moves, only what was shown there counts.
         let trusted = self.begins_at_known_place() && self.shown.saturating_sub(from) >= TRUSTED_FROM;
         let near = self.shown.saturating_sub(CONTEXT).max(from);
-        let context = match trusted {
-            true => self.shown,
-            false => near,
-        };
+        let goes_on = self.shown > 0 || from > 0;
         let longest = to.min(self.shown.saturating_add(AHEAD_MAX));
-        let stands = |end: &usize| {
-            let text = self.letters.get(context..*end).unwrap_or_default();
-            let goes_on = self.shown > 0 || from > 0;
-            screen.behind(text, self.interrupted, work).is_some_and(|begin| {
-                goes_on
-                    || match self.start {
-                        Some(Start::At(place)) => begin.place == place,
-                        Some(Start::Perhaps(place)) => {
-                            key >= Some(Other::Brings) || begin.apart || begin.place == place
+        let since = |begin: usize, end: usize| self.letters.get(begin..end).unwrap_or_default();
+        let behind = |context: usize, work: &mut Work| {
+            (self.shown + 1..=longest).rev().find(|end| {
+                let found = screen.behind(since(context, *end), self.interrupted, work);
+                found.is_some_and(|begin| {
+                    goes_on
+                        || match self.start {
+                            Some(Start::At(place)) => begin.place == place,
+                            Some(Start::Perhaps(place)) => {
+                                key >= Some(Other::Brings) || begin.apart || begin.place == place
+                            }
+                            None => false,
                         }
-                        None => false,
-                    }
+                })
             })
         };
-        let found = (self.shown + 1..=longest).rev().find(stands);
+        let mut found = behind(near, work);
+        // An editor may have rewritten what stands before them, where it stood.
+        if found.is_none() && trusted && rests && self.is_at_its_row(screen) {
+            found = behind(self.shown, work);
+        }
+        if found.is_none()
+            && trusted
+            && let Some((at, place)) = self.moved.filter(|(at, _)| (from..=self.shown).contains(at))
+        {
+            found = (self.shown + 1..=longest).rev().find(|end| {
+                let found = screen.behind(since(at, *end), self.interrupted, work);
+                found.is_some_and(|begin| begin.place == place)
+            });
+        }
+        // What a key has completed stands behind them in the same piece of output.
+        if found.is_none() && trusted && part.ends_with >= Some(Other::Brings) {
+            found = (to > self.shown && screen.holds_here(since(near, to), work)).then_some(to);
+        }
         // In one piece with what was shown before: letters by themselves stand everywhere.
-        let searched = |end: &usize| screen.holds(self.letters.get(near..*end).unwrap_or_default(), work);
-        // Once it is known for shown, a key that follows may have taken the cursor away again.
-        let anywhere = key == Some(Other::Searches) || (trusted && key.is_some());
-        let found = match anywhere && rests && found.is_none() {
-            true => (self.shown + 1..=longest.min(self.shown.saturating_add(SEARCHED_MAX)))
-                .rev()
-                .find(searched),
-            false => found,
-        };
+        // Once they are known for shown, a key that follows may have taken the cursor away again.
+        if found.is_none() && rests && (key == Some(Other::Searches) || (trusted && key.is_some())) {
+            let ends = self.shown + 1..=longest.min(self.shown.saturating_add(SEARCHED_MAX));
+            found = ends.rev().find(|end| screen.holds(since(near, *end), work));
+        }
         let found = found.or_else(|| self.inserted(from, to, screen, work));
         self.lost |= work.is_spent();
         if let Some(end) = found {
             self.shown = end;
             self.most = self.most.max(end);
-            let brings = |last: &Break| last.at == end && last.key >= Other::Brings;
+            self.shown_at = screen.feeds();
+            let brings = |last: &Break| before > 0 && last.at == end && last.key >= Other::Brings;
             let goes_on = self.interrupted || self.breaks.last().is_some_and(brings);
             if self.closed_at.is_some() && self.all_shown() && !goes_on {
                 self.loose = Some(before);
@@ -279,16 +323,29 @@ impl Line {
             .then_some(to)
     }
 
-    /// The letters that stand together with the next that is waited for: from where, to where, and behind which
-    /// key.
-    fn part(&self) -> (usize, usize, Option<Other>) {
+    /// Whether the cursor is where it began, or in a row that goes on with that.
+    fn is_at_its_row(&self, screen: &Screen) -> bool {
+        matches!(self.start, Some(Start::At(place)) if screen.is_in_row_of(place))
+    }
+
+    /// The letters that stand together with the next that is waited for.
+    fn part(&self) -> Part {
         let next = self.breaks.partition_point(|found| found.at <= self.shown);
         let last = next.checked_sub(1).and_then(|last| self.breaks.get(last));
-        let to = self.breaks.get(next).map_or(usize::MAX, |found| found.at);
-        (
-            last.map_or(0, |last| last.at),
-            to.min(self.letters.len()),
-            last.map(|last| last.key),
-        )
+        let next = self.breaks.get(next);
+        Part {
+            from: last.map_or(0, |last| last.at),
+            to: next.map_or(usize::MAX, |next| next.at).min(self.letters.len()),
+            behind: last.map(|last| last.key),
+            ends_with: next.map(|next| next.key),
+        }
     }
+}
+
+/// Letters of a line: from where, to where, behind which key and before which.
+struct Part {
+    from: usize,
+    to: usize,
+    behind: Option<Other>,
+    ends_with: Option<Other>,
 }

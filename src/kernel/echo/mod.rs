@@ -26,7 +26,7 @@ mod screen;
 use std::collections::VecDeque;
 
 use super::work::Work;
-use keys::{Key, Keys};
+use keys::{Key, Keys, Other};
 use line::{Line, Start};
 use screen::{Drawn, Screen};
 
@@ -168,7 +168,7 @@ impl EchoGate {
                 && run.replace(next).is_some_and(|before| before != next || byte == ESCAPE)
                 && looks < LOOKS_MAX
             {
-                self.look(false);
+                self.look(matches!(byte, b'\r' | b'\n'));
                 looks += 1;
             }
             match self.screen.draw(byte) {
@@ -191,12 +191,12 @@ impl EchoGate {
         verdicts
     }
 
-    /// What stands left of the cursor now; `rests`: the output ends here.
+    /// What stands left of the cursor now; `rests`: the output, or its row, ends here.
     fn look(&mut self, rests: bool) {
         for line in self
             .lines
             .iter_mut()
-            .filter(|line| !line.all_shown())
+            .filter(|line| !line.all_shown() && !line.lost)
             .take(LOOKED_AT_MAX)
         {
             line.look(&self.screen, rests, &mut self.work);
@@ -278,19 +278,23 @@ impl EchoGate {
     fn press(&mut self, key: Key) -> bool {
         match key {
             Key::Letter(letter) => {
-                let start = self.start();
-                self.letter_at = self.screen.feeds();
-                self.current().letter(letter, start);
+                let (start, feeds) = (self.start(), self.screen.feeds());
+                self.letter_at = feeds;
+                self.current().letter(letter, start, feeds);
             }
             Key::Erase => {
                 if self.current().is_empty() {
                     self.moved_at = Some(self.screen.bytes());
                 }
-                self.current().erase();
+                let feeds = self.screen.feeds();
+                self.current().erase(feeds);
             }
+            Key::EndOrErase if !self.current().is_edited() => return true,
+            Key::EndOrErase => return self.press(Key::Other(Other::Moves)),
             Key::Other(other) => {
                 self.moved_at = Some(self.screen.bytes());
-                self.current().breaks(other);
+                let feeds = self.screen.feeds();
+                self.current().breaks(other, feeds);
             }
             Key::Lost => self.current().lost = true,
             Key::End { interrupts } => {

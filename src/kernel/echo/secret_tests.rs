@@ -130,6 +130,88 @@ fn a_secret_that_was_erased_is_hidden_whatever_is_typed_then() {
 }
 
 #[test]
+fn a_secret_of_keys_that_are_sequences_is_hidden() {
+    for (name, keys, enter) in [
+        ("kitty", b"\x1b[115u\x1b[51u\x1b[99u".as_slice(), b"\x1b[13u".as_slice()),
+        ("xterm", b"\x1b[27;2;83~\x1b[27;1;51~", b"\r"),
+        (
+            "Windows",
+            b"\x1b[83;31;115;1;0;1_\x1b[83;31;115;0;0;1_",
+            b"\x1b[13;28;13;1;0;1_",
+        ),
+        ("a keypad", b"\x1bOq\x1bOr\x1bOs", b"\x1bOM"),
+        ("signs behind Alt-[", b"\x1b[1!2#34^", b"\r"),
+        ("behind Alt-]", b"\x1b]1secret\x07", b"\r"),
+    ] {
+        let steps = [Shown(b"Password: "), Typed(keys), Typed(enter), Shown(b"\r\n$ ")];
+        let next = [Later, Typed(b"ls"), Shown(b"ls"), Typed(b"\r"), Shown(b"\r\n")];
+        let all = run(&[steps.as_slice(), &next].concat());
+        assert_eq!(
+            all,
+            [Verdict::Hidden { line: 0 }, Verdict::Echoed { line: 1 }],
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn a_secret_is_not_gathered_from_a_screen_letter_by_letter() {
+    // The form goes on to its next field by itself, and paints the screen anew.
+    let painted = b"\x1b[1;1H\x1b[30m status\x1b[2;1H\x1b[31m v3\x1b[3;1Hsync\x1b[30m\x1b[4;1Huser\x1b[31m\
+        \x1b[5;1Hdone\x1b[30m\x1b[6;1Hhost\x1b[3;17H";
+    let by_itself = [
+        Shown(b"\x1b[2;1HUser: "),
+        Typed(b"root"),
+        Shown(b"root"),
+        Shown(b"\x1b[3;1HPassword: "),
+        Typed(b"s3cret"),
+        Shown(painted),
+        Typed(b"\r"),
+        Shown(b"\r\n"),
+    ];
+    is_hidden("painted anew", &by_itself);
+    // The terminal answers where its cursor is, after each key.
+    let mut answered = vec![Shown(b"User: "), Typed(b"ab"), Shown(b"ab"), Typed(b"\t")];
+    for (key, shown) in [
+        (b"s".as_slice(), b"\x1b[1;1Hstatus\x1b[3;2H*\x1b[6n".as_slice()),
+        (b"3", b"\x1b[1;1Hstatu3\x1b[3;3H*\x1b[6n"),
+        (b"c", b"\x1b[1;1Hstatuc\x1b[3;4H*\x1b[6n"),
+    ] {
+        answered.extend([Typed(key), Typed(b"\x1b[3;12R"), Shown(shown)]);
+    }
+    answered.extend([Typed(b"\r"), Shown(b"\r\n")]);
+    is_hidden("answered", &answered);
+}
+
+#[test]
+fn a_secret_that_is_erased_below_a_line_is_hidden() {
+    is_hidden(
+        "read -n4, and what follows",
+        &[
+            Shown(b"Number: "),
+            Typed(b"1234"),
+            Shown(b"1234"),
+            Shown(b"\r\nPassword: "),
+            Typed(b"hunt\x7f\x7f\x7f\x7f"),
+            Typed(b"\r"),
+            Shown(b"\r\n"),
+        ],
+    );
+}
+
+#[test]
+fn what_a_user_name_in_a_prompt_completes_is_no_echo() {
+    is_hidden(
+        "the secret is the name",
+        &[
+            Shown(b"key: "),
+            Typed(b"root\t\r"),
+            Shown(b"\x1b[32mroot\x1b[0m@db1:~# "),
+        ],
+    );
+}
+
+#[test]
 fn a_line_that_takes_too_long_to_look_for_is_hidden() {
     let mut gate = EchoGate::default();
     gate.shown(b"$ ");

@@ -429,6 +429,49 @@ fn ordinary_typing_is_released() {
             ],
         ),
         (
+            "completed with its last letter",
+            &[
+                Typed(b"cat /etc/host"),
+                Shown(b"cat /etc/host"),
+                Typed(b"n"),
+                Typed(b"\t"),
+                Shown(b"name "),
+                Typed(b"\r"),
+                Shown(b"\r\n"),
+            ],
+        ),
+        (
+            "erased at the cursor",
+            &[
+                Typed(b"echo kilo"),
+                Shown(b"echo kilo"),
+                Typed(b"\x1b[D\x1b[D\x04"),
+                Shown(b"\x08\x08\x1b[P"),
+                Typed(b"x"),
+                Shown(b"x\x1b[Ko\x08"),
+                Typed(b"\r"),
+                Shown(b"\r\n"),
+            ],
+        ),
+        (
+            "an accent by itself",
+            &[
+                Typed("echo e\u{301}".as_bytes()),
+                Shown("echo e\u{301}".as_bytes()),
+                Typed(b"\r"),
+                Shown(b"\r\n"),
+            ],
+        ),
+        (
+            "keys that are sequences",
+            &[
+                Typed(b"\x1b[105u\x1b[105;1:3u\x1b[100u"),
+                Shown(b"id"),
+                Typed(b"\x1b[13u"),
+                Shown(b"\r\n"),
+            ],
+        ),
+        (
             "an abbreviation",
             &[
                 Typed(b"gco1"),

@@ -1,15 +1,15 @@
 //! Which of the typed bytes make somebody's line run.
 
-/// Longest parameters of a control sequence that are looked at, in bytes.
-const PARAMETERS_BYTES_MAX: usize = 32;
+use crate::kernel::coded::{self, CTRL, PARAMETERS_BYTES_MAX, Sequence};
+
 /// Key codes of Enter, LF and the keypad's Enter (kitty, functional key definitions).
 const ENTERS: &[u32] = &[13, 10, 57414];
 /// Those of j, m, J and M, which are Enters with Ctrl.
 const ENTERS_WITH_CTRL: &[u32] = &[106, 109, 74, 77];
+/// ^O by itself.
+const ENTERS_AND_NEXT: &[u32] = &[15];
 /// Those of o and O.
 const ENTERS_AND_NEXT_WITH_CTRL: &[u32] = &[111, 79];
-/// Ctrl in a modifier, which is sent as one more than its bits (xterm, modifyOtherKeys).
-const CTRL: u32 = 4;
 
 /// What a byte does.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -97,42 +97,22 @@ impl Scanner {
     }
 }
 
-/// Enter as xterm's modifyOtherKeys and the keyboard protocol of kitty write
-/// it: `13u`, `13;5u`, `57414u`, `106;5u`, `27;5;13~`. What cannot be read may be one.
+/// Enter as a sequence of its own: `13u`, `13;5u`, `57414u`, `106;5u`, `27;5;13~`. What cannot be read may be one.
 fn control(parameters: &[u8], last: u8) -> Key {
-    if !matches!(last, b'u' | b'~') || matches!(parameters.first(), Some(b'<'..=b'?')) {
-        return Key::Other;
-    }
-    if parameters.len() >= PARAMETERS_BYTES_MAX {
-        return Key::Enter;
-    }
-    let fields: Option<Vec<Vec<u32>>> = parameters.split(|byte| *byte == b';').map(numbers).collect();
-    let Some(fields) = fields else { return Key::Enter };
-    let field = |at: usize| fields.get(at).map(Vec::as_slice).unwrap_or_default();
-    let codes = match (last, field(0)) {
-        (b'u', codes) => codes,
-        (_, [27]) => field(2),
-        (_, _) => return Key::Other,
+    let key = match coded::read(parameters, last) {
+        Sequence::Key(key) => key,
+        Sequence::Unreadable => return Key::Enter,
+        Sequence::Other => return Key::Other,
     };
-    let modifier = field(1).first().copied().unwrap_or_default().saturating_sub(1);
     // The same key under another layout is one of its codes.
-    let any = |keys: &[u32]| codes.iter().any(|code| keys.contains(code));
-    match modifier & CTRL == CTRL {
+    let any = |keys: &[u32]| key.codes.iter().any(|code| keys.contains(code));
+    match key.modifiers & CTRL == CTRL {
         _ if any(ENTERS) => Key::Enter,
+        _ if any(ENTERS_AND_NEXT) => Key::EnterAndNext,
         true if any(ENTERS_WITH_CTRL) => Key::Enter,
         true if any(ENTERS_AND_NEXT_WITH_CTRL) => Key::EnterAndNext,
         true | false => Key::Other,
     }
-}
-
-/// Numbers with `:` between them, 0 for none; nothing if they are no numbers.
-fn numbers(field: &[u8]) -> Option<Vec<u32>> {
-    let number = |digits: &[u8]| match digits {
-        [] => Some(0),
-        _ if digits.iter().all(u8::is_ascii_digit) => std::str::from_utf8(digits).ok()?.parse().ok(),
-        _ => None,
-    };
-    field.split(|byte| *byte == b':').map(number).collect()
 }
 
 #[cfg(test)]
@@ -167,6 +147,8 @@ mod tests {
             "\x1b[1084::109;5u",
             "\x1b[00000000000000000000000000000000000000013u",
             "\x1b[1\x003u",
+            "\x1b[13;28;13;1;0;1_",
+            "\x1b[74;36;10;1;8;1_",
         ] {
             assert_eq!(last(keys, false), Some(Key::Enter), "{keys:?}");
         }

@@ -45,7 +45,8 @@ pub enum OnHidden {
     End,
 }
 
-/// What the determining policies demand.
+/// What the determining policies demand. Fields that are skipped where nothing is said stay so: requests are approved by
+/// the hash of the JSON.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct Obligations {
     /// `@approvals("2")`: so many other people must say yes.
@@ -72,8 +73,8 @@ pub struct Obligations {
     /// `@record("full"|"durable"|"encrypted")`.
     #[serde(default)]
     pub record: RecordMode,
-    /// `@record("digest"|"vault"|"full")` of a forward, or of a program that moves files; nothing said: in full. Not written then:
-    /// requests are approved by the hash of what is written. Written by the name it had when it was for forwards alone.
+    /// `@record("digest"|"vault"|"full")` of a forward, or of a program that moves files; nothing said: in full. Its name in
+    /// JSON is `forward`.
     #[serde(default, rename = "forward", skip_serializing_if = "Option::is_none")]
     pub kept: Option<Kept>,
     /// `@warn("5m,1m")`: warnings before the end, in ms, beside the configured ones.
@@ -88,14 +89,13 @@ pub struct Obligations {
     /// `@notify`: written out loud: log, metric and ledger, as an alarm.
     #[serde(default)]
     pub notify: bool,
-    /// `@hook`: the shell is started so that it says what it runs (`kernel::hook`). Not written where it is not said, as above.
+    /// `@hook`: the shell is started so that it says what it runs (`kernel::hook`).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub hook: bool,
-    /// `@max_file("100MiB")` of a transfer: of one file no more may cross each way, in bytes. Not written where it is not
-    /// said, as above.
+    /// `@max_file("100MiB")` of a transfer: of one file no more may cross each way, in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_file_bytes: Option<u64>,
-    /// `@hidden_command("notice"|"end")` of a shell. Not written where it is not said, as all below.
+    /// `@hidden_command("notice"|"end")` of a shell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hidden_command: Option<OnHidden>,
     /// `@notice("…")` of a command: lines that its user is shown before it runs.

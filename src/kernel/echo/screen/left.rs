@@ -26,10 +26,10 @@ impl Screen {
             column = left;
         }
         for letter in text.iter().rev() {
-            if !work.spend(1) {
-                return None;
-            }
             loop {
+                if !work.spend(1) {
+                    return None;
+                }
                 if column == 0 {
                     row = self.above(row)?;
                     column = row.cells.len();
@@ -54,12 +54,12 @@ impl Screen {
 
     /// What stands between the place and the cursor, if these are so many letters and there is work left for them.
     pub fn since(&self, place: Place, count: usize, work: &mut Work) -> Option<Vec<char>> {
-        if !work.spend(count) {
-            return None;
-        }
         let (mut row, mut column) = (self.here()?, self.column);
         let mut letters = Vec::with_capacity(count);
         while letters.len() < count || place != (Place { row: row.id, column }) {
+            if !work.spend(1) {
+                return None;
+            }
             if column == 0 {
                 row = self.above(row)?;
                 column = row.cells.len();
@@ -75,6 +75,30 @@ impl Screen {
         Some(letters)
     }
 
+    /// Whether the cursor is in the row of the place, or in one that goes on with it.
+    pub fn is_in_row_of(&self, place: Place) -> bool {
+        let mut row = self.here();
+        while let Some(found) = row {
+            if found.id == place.row {
+                return true;
+            }
+            row = self.above(found);
+        }
+        false
+    }
+
+    /// Whether the text stands left of the cursor in its row, or in the one that goes on in it, as far as there is work left.
+    pub fn holds_here(&self, text: &[char], work: &mut Work) -> bool {
+        let Some(here) = self.here() else { return false };
+        let above = self.above(here).map_or(&[][..], |row| row.cells.as_slice());
+        let left = here.cells.get(..self.column).unwrap_or(&here.cells);
+        if !work.spend(above.len() + left.len()) {
+            return false;
+        }
+        let cells: Vec<char> = [above, left].concat();
+        is_among(text, &cells, work)
+    }
+
     /// What stands left of the cursor in its row: a prompt, if it waits for a line. At most so many characters of its end.
     pub fn before(&self, most: usize) -> String {
         let cells = self.here().map_or(&[][..], |row| row.cells.as_slice());
@@ -86,22 +110,24 @@ impl Screen {
 
     /// Whether the text stands somewhere in a row that is remembered, as far as there is work left.
     pub fn holds(&self, text: &[char], work: &mut Work) -> bool {
-        let letters = |row: &Row| -> Vec<char> { row.cells.iter().copied().filter(|cell| *cell != FILLER).collect() };
-        let is_spent = work.is_spent();
-        let mut begins = |window: &[char]| {
-            let alike = window.iter().zip(text).take_while(|(cell, letter)| cell == letter);
-            let alike = alike.count();
-            work.spend(alike + 1) && alike == text.len()
-        };
-        !(text.is_empty() || is_spent)
-            && self.kept.iter().any(|row| {
-                let letters = letters(row);
-                letters.windows(text.len()).any(&mut begins)
-            })
+        self.kept
+            .iter()
+            .any(|row| work.spend(row.cells.len()) && is_among(text, &row.cells, work))
     }
 
     fn above(&self, row: &Row) -> Option<&Row> {
         let number = row.number.checked_sub(1).filter(|_| row.continued)?;
         self.kept.iter().find(|row| row.number == number)
     }
+}
+
+/// Whether the text stands among cells.
+fn is_among(text: &[char], cells: &[char], work: &mut Work) -> bool {
+    let letters: Vec<char> = cells.iter().copied().filter(|cell| *cell != FILLER).collect();
+    let mut begins = |window: &[char]| {
+        let alike = window.iter().zip(text).take_while(|(cell, letter)| cell == letter);
+        let alike = alike.count();
+        work.spend(alike + 1) && alike == text.len()
+    };
+    !text.is_empty() && letters.windows(text.len()).any(&mut begins)
 }
