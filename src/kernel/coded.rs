@@ -20,14 +20,21 @@ const KEYPAD: std::ops::RangeInclusive<u32> = 57399..=57416;
 const ON_KEYPAD: &[u8; 18] = b"0123456789./*-+\r=,";
 /// Keys that do nothing by themselves: shift, control and their kin.
 const MODIFYING: std::ops::RangeInclusive<u32> = 57441..=57454;
+/// Virtual keys of Windows: Enter, and Alt, whose release gives a letter that was typed by its number.
+const ENTER: u32 = 13;
+const ALT: u32 = 18;
 /// Virtual keys of Windows that do nothing by themselves: Shift, Ctrl, Alt, Caps Lock, Windows, Num Lock and Scroll Lock.
 const MODIFYING_VIRTUAL: &[u32] = &[16, 17, 18, 20, 91, 92, 144, 145];
+
+/// Numbers of one field, and fields, that are looked at.
+const CODES: usize = 3;
+const FIELDS: usize = 6;
 
 /// One key.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct CodedKey {
-    /// Its Unicode code; then the same with shift and on a standard layout, where they are told.
-    pub codes: Vec<u32>,
+    /// Its Unicode code; then the same with shift and on a standard layout, where they are told, else 0.
+    pub codes: [u32; CODES],
     /// Modifiers, as bits.
     pub modifiers: u32,
     /// The letter it gives, by itself or with shift; a control character, where it stands for one.
@@ -54,28 +61,27 @@ pub fn read(parameters: &[u8], last: u8) -> Sequence {
     if parameters.len() >= PARAMETERS_BYTES_MAX {
         return Sequence::Unreadable;
     }
-    let fields: Option<Vec<Vec<u32>>> = parameters.split(|byte| *byte == b';').map(numbers).collect();
-    let Some(fields) = fields else {
+    let Some(fields) = fields(parameters) else {
         return Sequence::Unreadable;
     };
-    let field = |at: usize| fields.get(at).map(Vec::as_slice).unwrap_or_default();
-    let first = |at: usize| field(at).first().copied().unwrap_or_default();
-    let modifiers = first(1).saturating_sub(1);
-    match (last, field(0)) {
+    let [codes, [modifiers, event, _], [third, more, _], ..] = fields;
+    let modifiers = modifiers.saturating_sub(1);
+    match (last, codes[0]) {
         // Several letters at once.
-        (b'u', _) if field(2).len() > 1 => Sequence::Unreadable,
-        (b'_', _) => windows([first(0), first(2), first(3), first(5)]),
-        (b'u', codes) => Sequence::Key(CodedKey {
-            codes: codes.to_vec(),
-            modifiers,
-            letter: letter(codes, modifiers, first(2)),
-            is_idle: field(1).get(1) == Some(&RELEASED) || codes.first().is_some_and(|code| MODIFYING.contains(code)),
+        (b'u', _) if more > 0 => Sequence::Unreadable,
+        (b'_', key) => windows([key, third, fields[3][0], fields[5][0]]),
+        (b'u', code) => Sequence::Key(CodedKey {
+            codes,
+            // With its letter told, the modifiers are spent on that.
+            modifiers: if third > 0 { modifiers & !OTHERS } else { modifiers },
+            letter: letter(codes, modifiers, third),
+            is_idle: event == RELEASED || MODIFYING.contains(&code),
         }),
-        (_, [27]) => Sequence::Key(CodedKey {
-            codes: field(2).to_vec(),
+        (_, 27) => Sequence::Key(CodedKey {
+            codes: fields[2],
             modifiers,
             // With shift already.
-            letter: char::from_u32(first(2)),
+            letter: char::from_u32(third),
             is_idle: false,
         }),
         (_, _) => Sequence::Other,
@@ -83,8 +89,7 @@ pub fn read(parameters: &[u8], last: u8) -> Sequence {
 }
 
 /// The letter of a key of kitty's. `text`: what it says that it gives.
-fn letter(codes: &[u32], modifiers: u32, text: u32) -> Option<char> {
-    let code = codes.first().copied()?;
+fn letter([code, shifted, _]: [u32; CODES], modifiers: u32, text: u32) -> Option<char> {
     if KEYPAD.contains(&code) {
         let at = usize::try_from(code - KEYPAD.start()).ok()?;
         return ON_KEYPAD.get(at).copied().map(char::from);
@@ -92,13 +97,12 @@ fn letter(codes: &[u32], modifiers: u32, text: u32) -> Option<char> {
     if FUNCTIONAL.contains(&code) {
         return None;
     }
-    let shifted = codes.get(1).copied().filter(|code| *code > 0);
     let with_shift = modifiers & SHIFT > 0;
     let upper = with_shift != (modifiers & CAPS_LOCK > 0);
     let plain = char::from_u32(code)?;
     match (text, with_shift) {
         (1.., _) => char::from_u32(text),
-        (0, true) if shifted.is_some() => shifted.and_then(char::from_u32),
+        (0, true) if shifted > 0 => char::from_u32(shifted),
         (0, _) if plain.is_alphabetic() && upper => plain.to_uppercase().next(),
         (0, _) if plain.is_alphabetic() || !with_shift || plain <= ' ' => Some(plain),
         // Which one it is, the keyboard knows.
@@ -108,29 +112,39 @@ fn letter(codes: &[u32], modifiers: u32, text: u32) -> Option<char> {
 
 /// A key of Windows' terminals: its virtual key, its UTF-16 unit, whether it is down, and how often.
 fn windows([key, unit, down, times]: [u32; 4]) -> Sequence {
-    let letter = char::from_u32(unit).filter(|_| unit > 0);
-    // Half of a letter, or several.
-    if (unit > 0 && letter.is_none()) || times > 1 {
-        return Sequence::Unreadable;
-    }
-    // The Enter of another layout is one all the same.
-    let codes = if key == 13 { vec![unit, key] } else { vec![unit] };
+    // Half of a letter, or several of it, stand for none.
+    let released = down == 0 && !(key == ALT && unit > 0);
+    let letter = char::from_u32(unit).filter(|_| unit > 0 && times <= 1 && !released);
+    let codes = match letter {
+        _ if released => [0; CODES],
+        // The Enter of another layout is one all the same.
+        _ if key == ENTER => [unit, key, 0],
+        Some(_) => [unit, 0, 0],
+        None if unit > 0 => [char::REPLACEMENT_CHARACTER.into(), unit, 0],
+        None => [0; CODES],
+    };
     Sequence::Key(CodedKey {
         codes,
         modifiers: 0,
         letter,
-        is_idle: down == 0 || (unit == 0 && MODIFYING_VIRTUAL.contains(&key)),
+        is_idle: released || (unit == 0 && MODIFYING_VIRTUAL.contains(&key)),
     })
 }
 
-/// Numbers with `:` between them, 0 for none; nothing if they are no numbers.
-fn numbers(field: &[u8]) -> Option<Vec<u32>> {
-    let number = |digits: &[u8]| match digits {
-        [] => Some(0),
-        _ if digits.iter().all(u8::is_ascii_digit) => std::str::from_utf8(digits).ok()?.parse().ok(),
-        _ => None,
-    };
-    field.split(|byte| *byte == b':').map(number).collect()
+/// Numbers with `:` between them in fields with `;` between them, 0 for none; nothing if they are no numbers, or too many.
+fn fields(parameters: &[u8]) -> Option<[[u32; CODES]; FIELDS]> {
+    let mut fields = [[0; CODES]; FIELDS];
+    for (at, field) in parameters.split(|byte| *byte == b';').enumerate() {
+        for (number, digits) in field.split(|byte| *byte == b':').enumerate() {
+            let place = fields.get_mut(at)?.get_mut(number)?;
+            *place = match digits {
+                [] => 0,
+                _ if digits.iter().all(u8::is_ascii_digit) => std::str::from_utf8(digits).ok()?.parse().ok()?,
+                _ => return None,
+            };
+        }
+    }
+    Some(fields)
 }
 
 #[cfg(test)]
@@ -169,8 +183,10 @@ mod tests {
             ("83;31;115;0;0;1_", Err("idle")),
             ("16;42;0;1;16;1_", Err("idle")),
             ("37;75;0;1;256;1_", Ok(None)),
-            ("0;0;55357;1;0;1_", Err("unreadable")),
-            ("83;31;115;1;0;2_", Err("unreadable")),
+            ("0;0;55357;1;0;1_", Ok(None)),
+            ("83;31;115;1;0;2_", Ok(None)),
+            ("18;56;233;0;0;1_", Ok(Some('é'))),
+            ("113;3;64u", Ok(Some('@'))),
             ("0;;115:116u", Err("unreadable")),
             ("1\x003u", Err("unreadable")),
             ("A", Err("other")),

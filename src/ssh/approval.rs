@@ -32,6 +32,8 @@ const ASKED_MAX: usize = 8;
 const ASKED_WITHIN_MS: u64 = 60 * 1000;
 /// Certificates whose client was seen not to take words, remembered at most.
 const WORDLESS_MAX: usize = 1024;
+/// Longest command that somebody is asked about, in bytes: a person reads it, and the ledger takes it.
+const RUNS_BYTES_MAX: usize = 16 * 1024;
 /// How long that is remembered, in ms.
 const WORDLESS_MS: u64 = 60 * 60 * 1000;
 
@@ -44,10 +46,9 @@ pub struct Approved {
 }
 
 impl Approved {
-    /// Whether it is the yes that `considered` asks for: rules may have become
+    /// Whether it is the yes that is asked for: rules may have become
     /// stricter meanwhile.
-    pub fn covers(&self, considered: &Considered) -> bool {
-        let wanted = considered.permit.obligations();
+    pub fn covers(&self, wanted: &Obligations) -> bool {
         self.approvals >= wanted.approvals && wanted.approvers.is_subset(&self.approvers)
     }
 
@@ -121,6 +122,16 @@ impl Waiting {
                 format!("{ASKED_MAX} requests of yours wait for an approval, or asked for one this minute: try later"),
             ));
         }
+        if wanted
+            .command
+            .as_ref()
+            .is_some_and(|command| command.len() > RUNS_BYTES_MAX)
+        {
+            return Err(refused(
+                "approval_too_long",
+                format!("nobody is asked about a command of more than {RUNS_BYTES_MAX} bytes: put it into a script"),
+            ));
+        }
         let obligations = wanted.obligations.clone();
         let source = wanted.facts.source.and_then(|peer| peer.to_string().parse().ok());
         let wait_ms = obligations.answer_ms.unwrap_or(WAIT_MS_MAX).min(WAIT_MS_MAX);
@@ -151,18 +162,20 @@ impl Waiting {
         let told = serde_json::to_value(&row.request).unwrap_or_default();
         let noted = gate.ledger.append_event("request", told.clone()).await;
         noted.map_err(|error| refused("ledger_unavailable", format!("the ledger does not answer: {error}")))?;
+        // Before it is there: who leaves meanwhile takes it back.
+        let waiting = Waiting {
+            gate: gate.clone(),
+            missing: missing(&row),
+            request: row.request.clone(),
+            settled: AtomicBool::new(false),
+        };
         bounded(gate.store.add_request(&row)).await.map_err(away)?;
         let id = row.request.id;
         tracing::info!(request = %id, identity = %admitted.identity(), destination = %admitted.destination(),
             "somebody waits for approval");
         let data = serde_json::json!({ "approve": format!("portcullis approve {id}"), "request": told });
         gate.teller.tell("request.pending", &data);
-        Ok(Waiting {
-            gate: gate.clone(),
-            missing: missing(&row),
-            request: row.request,
-            settled: AtomicBool::new(false),
-        })
+        Ok(waiting)
     }
 
     /// What the user is told meanwhile.

@@ -168,6 +168,8 @@ pub struct Channel {
     /// Requests so far, and which of them was the last to start a program.
     pub asked: AtomicU32,
     pub start_asked: AtomicU32,
+    /// Its command waits for somebody's yes.
+    pub asks: AtomicBool,
     pub env_count: AtomicU32,
     /// Requests that policy refused.
     pub denials: AtomicU32,
@@ -205,6 +207,7 @@ impl Channel {
             answer: Answer::default(),
             asked: AtomicU32::new(0),
             start_asked: AtomicU32::new(0),
+            asks: AtomicBool::new(false),
             env_count: AtomicU32::new(0),
             denials: AtomicU32::new(0),
             client_eof: AtomicBool::new(false),

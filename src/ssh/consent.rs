@@ -4,33 +4,37 @@
 //! target before.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use portcullis_recording::Event;
 
 use super::approval::{Approved, Waiting, Wanted};
 use super::channel::{Channel, Down, Start, Up};
 use super::enters_queue::data_bytes;
-use super::guard::tell;
+use super::guard::{self, tell};
 use super::lane::Entry;
 use super::opening::NotOpened;
 use super::requests;
 use super::session::Live;
 use crate::kernel::policy::obligations::Obligations;
-use crate::kernel::policy::{DEMAND_NOT_MET, Permit};
+use crate::kernel::policy::{DEMAND_NOT_MET, Denial, Permit};
+use crate::kernel::request::Request;
+use crate::kernel::session::EndReason;
 
 /// A command, and what it still needs.
 #[derive(Clone, Debug)]
 pub struct Consent {
     start: Start,
+    request: Request,
     rule: String,
     obligations: Obligations,
     command: String,
 }
 
 impl Consent {
-    /// A start as it goes to the target: at once, or when what the permit of
-    /// `command` demands is there.
-    pub fn before(start: Start, live: &Live, permit: &Permit, command: &[u8]) -> Up {
+    /// A start as it goes to the target: at once, or when what its permit
+    /// demands is there.
+    pub fn before(start: Start, live: &Live, permit: &Permit) -> Up {
         if !permit.obligations().asks() {
             return Up::Start(start);
         }
@@ -38,36 +42,71 @@ impl Consent {
         let rule = policies.demanding(permit.rules()).unwrap_or(permit.rule());
         Up::Consent(Box::new(Consent {
             start,
+            request: permit.request().clone(),
             rule: rule.to_owned(),
             obligations: permit.obligations().clone(),
-            command: match live.admitted.force_command() {
-                Some(forced) => format!("{forced} (asked for: {})", String::from_utf8_lossy(command)),
-                None => String::from_utf8_lossy(command).into_owned(),
+            command: match (live.admitted.force_command(), permit.request()) {
+                (Some(forced), _) => forced.to_owned(),
+                (None, Request::Exec { command }) => String::from_utf8_lossy(command).into_owned(),
+                (None, other) => other.action().to_owned(),
             },
         }))
     }
 
-    /// Waits for it; the start, if it was given. A client that gets none is told why.
+    /// Waits for it; the start, if it was given and policy still says so. A
+    /// client that gets none is told why.
     async fn given(self, live: &Arc<Live>, channel: &Channel) -> Option<Up> {
         let hint = "closing the connection takes the command back";
-        match ask(live, channel, &self.obligations, self.command, hint).await {
-            Ok(approved) => {
+        let refused = |rule: &str, code: &str, sentence: &str| {
+            let decision = Event::Decision {
+                action: "exec".into(),
+                allowed: false,
+                rule: rule.to_owned().into(),
+                code: code.to_owned().into(),
+            };
+            live.record(channel.number, decision);
+            requests::take_back(live, channel, rule, sentence);
+        };
+        let approved = match ask(live, channel, &self.obligations, self.command, hint).await {
+            Ok(approved) => approved,
+            Err(why) => {
+                refused(&self.rule, DEMAND_NOT_MET, &why.sentence);
+                return None;
+            }
+        };
+        match still(live, channel, self.request, &approved) {
+            Ok(permit) => {
                 let text = approved.sentence("command");
                 live.record(channel.number, Event::Marker { text: text.into() });
+                guard::begin(live, channel, &permit);
                 Some(Up::Start(self.start))
             }
-            Err(why) => {
-                let decision = Event::Decision {
-                    action: "exec".into(),
-                    allowed: false,
-                    rule: self.rule.as_str().into(),
-                    code: DEMAND_NOT_MET.into(),
-                };
-                live.record(channel.number, decision);
-                requests::take_back(live, channel, &self.rule, &why.sentence);
+            Err(denial) => {
+                refused(&denial.rule, denial.code, &denial.sentence);
+                if denial.end {
+                    live.control.end_now(EndReason::Command(denial.sentence));
+                }
                 None
             }
         }
+    }
+}
+
+/// What policy says after a yes, which may have taken minutes.
+///
+/// # Errors
+/// It says no by now, or wants more than was given.
+pub fn still(live: &Live, channel: &Channel, request: Request, approved: &Approved) -> Result<Permit, Denial> {
+    let permit = live.consider(channel.number, request)?;
+    match approved.covers(permit.obligations()) {
+        true => Ok(permit),
+        false => Err(Denial {
+            rule: permit.rule().to_owned(),
+            code: DEMAND_NOT_MET,
+            sentence: "by now more is asked for than that yes: try again".to_owned(),
+            notify: false,
+            end: false,
+        }),
     }
 }
 
@@ -133,7 +172,9 @@ impl Consents {
     /// all but the command itself.
     pub async fn answered(&mut self, live: &Arc<Live>, channel: &Channel, batch: &mut Vec<Entry<Up>>) {
         let Some(wanted) = self.wanted.take() else { return };
+        channel.asks.store(true, Ordering::SeqCst);
         let start = wanted.given(live, channel).await.map(Entry::Control);
+        channel.asks.store(false, Ordering::SeqCst);
         batch.extend(start.into_iter().chain(std::mem::take(&mut self.behind)));
     }
 }
@@ -152,6 +193,9 @@ mod tests {
         };
         let consent = Consent {
             start: Start::Exec(b"true".to_vec()),
+            request: Request::Exec {
+                command: b"true".to_vec(),
+            },
             rule: "asked".into(),
             obligations: Obligations::default(),
             command: "true".into(),

@@ -203,18 +203,13 @@ impl Enters {
         if !guard.asks() {
             return self.goes_on(live, guard, batch, &held("", &Obligations::default()));
         }
-        let asked = Request::Command(request::Line {
-            text: line.text.clone(),
-            place: line.place,
-            undecided: line.undecided,
-        });
         // What is not shown yet is not written down.
         let (detail, want) = match (line.unshown, line.undecided) {
             (true, _) => ("", "a line of a paste"),
             (false, true) => (line.text.as_str(), "undecided"),
             (false, false) => (line.text.as_str(), line.place),
         };
-        match live.decide(channel.number, asked, detail.as_bytes(), want) {
+        match live.decide(channel.number, asked(&line), detail.as_bytes(), want) {
             Err(denial) => self.refuse(
                 live,
                 channel,
@@ -383,11 +378,14 @@ impl Enters {
             return true;
         }
         match wait.answer.try_recv() {
-            Ok(Ok(approved)) => {
-                let text = approved.sentence("command");
-                live.record(channel.number, Event::Marker { text: text.into() });
-                self.goes_on(live, guard, batch, &held);
-            }
+            Ok(Ok(approved)) => match consent::still(live, channel, asked(&held.line), &approved) {
+                Ok(_) => {
+                    let text = approved.sentence("command");
+                    live.record(channel.number, Event::Marker { text: text.into() });
+                    self.goes_on(live, guard, batch, &held);
+                }
+                Err(denial) => self.take_back(live, channel, guard, batch, (&held, &denial.sentence)),
+            },
             Ok(Err(why)) => self.take_back(live, channel, guard, batch, (&held, &why.sentence)),
             Err(oneshot::error::TryRecvError::Closed) => {
                 self.take_back(live, channel, guard, batch, (&held, "nobody could be asked"));
@@ -474,6 +472,15 @@ impl Enters {
         };
         count(counter, bytes);
     }
+}
+
+/// What policy is asked about a line.
+fn asked(line: &Line) -> Request {
+    Request::Command(request::Line {
+        text: line.text.clone(),
+        place: line.place,
+        undecided: line.undecided,
+    })
 }
 
 /// Asks for somebody's yes to a command, in a task of its own.

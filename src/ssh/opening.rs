@@ -207,7 +207,7 @@ async fn open(
             break considered;
         }
         match &approved {
-            Some(approved) if approved.covers(&considered) => break considered,
+            Some(approved) if approved.covers(considered.permit.obligations()) => break considered,
             // Asked again from the start: it may have taken minutes.
             Some(_) | None => {
                 progress.send_replace(Progress::Waits);

@@ -109,7 +109,8 @@ pub async fn start(live: &Live, channel: &Channel, start: Start) -> Option<bool>
             return None;
         }
     };
-    let exec = matches!(start, Start::Exec(_));
+    // What is forced was decided as an exec, whatever was asked for.
+    let exec = matches!(start, Start::Exec(_)) || live.admitted.force_command().is_some();
     let shell = matches!(start, Start::Shell) && live.admitted.force_command().is_none();
     let start = match (live.admitted.force_command(), start) {
         (Some(command), _) => {
@@ -134,16 +135,18 @@ pub async fn start(live: &Live, channel: &Channel, start: Start) -> Option<bool>
         live.control.end_now(EndReason::Backlog);
     }
     channel.transfers.permit(permit.kept());
-    guard::begin(live, channel, &permit);
     let up = match exec {
         true => {
             for notice in &permit.obligations().notice {
                 guard::tell(live, channel, Down::Told(format!("portcullis: {notice}\r\n")));
             }
-            Consent::before(start, live, &permit, &detail)
+            Consent::before(start, live, &permit)
         }
         false => Up::Start(start),
     };
+    if matches!(up, Up::Start(_)) {
+        guard::begin(live, channel, &permit);
+    }
     enqueue(live, channel, up);
     let yes = channel.answer.wait(&channel.stop).await?;
     if !yes {
@@ -435,8 +438,12 @@ fn is_signal_name(name: &str) -> bool {
 }
 
 /// The client's CLOSE. A channel whose target takes no more input must still
-/// end: it does once nothing has moved for a while.
+/// end: it does once nothing has moved for a while. One whose command waits for
+/// somebody's yes ends at once: that yes would come too late.
 pub fn close(live: &Live, channel: Arc<Channel>) {
+    if channel.asks.load(Ordering::SeqCst) {
+        channel.stop.fire();
+    }
     enqueue(live, &channel, Up::Close);
     tokio::spawn(async move {
         loop {

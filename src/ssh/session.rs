@@ -226,38 +226,7 @@ impl Live {
                 want: want.into(),
             },
         );
-        let settings = self.gate.settings();
-        let now = self.gate.clock.now().wall_ms;
-        let Some(facts) = self.gate.fresh(self.facts.clone()) else {
-            // The registry is told to end it; nothing more goes through meanwhile.
-            return Err(Denial {
-                rule: "gate.inventory".to_owned(),
-                code: "disabled",
-                sentence: "who holds this grant, or where it leads, is disabled".into(),
-                notify: false,
-                end: false,
-            });
-        };
-        let facts = Facts {
-            terminal: self
-                .channels()
-                .get(&channel)
-                .is_some_and(|(open, _)| open.is_terminal()),
-            ..facts
-        };
-        let decision = policy::decide(
-            &self.admitted,
-            request,
-            &Context {
-                now,
-                env_allowed: &settings.env_allow,
-                subsystems: &settings.subsystems,
-                store_alive: self.gate.registry.store_alive(),
-                policies: &self.gate.policies(),
-                facts: &facts,
-                history: &self.history,
-            },
-        );
+        let decision = self.consider(channel, request);
         // What moves files or reads lines was noted when it started; each of them says no more of habits.
         if let Ok(permit) = &decision
             && !matches!(permit.request(), Request::Transfer(_) | Request::Command(_))
@@ -297,6 +266,45 @@ impl Live {
             });
         }
         decision
+    }
+
+    /// What policy says to one request now; nothing is recorded.
+    ///
+    /// # Errors
+    /// The denial.
+    pub fn consider(&self, channel: u32, request: Request) -> Result<Permit, Denial> {
+        let settings = self.gate.settings();
+        let now = self.gate.clock.now().wall_ms;
+        let Some(facts) = self.gate.fresh(self.facts.clone()) else {
+            // The registry is told to end it; nothing more goes through meanwhile.
+            return Err(Denial {
+                rule: "gate.inventory".to_owned(),
+                code: "disabled",
+                sentence: "who holds this grant, or where it leads, is disabled".into(),
+                notify: false,
+                end: false,
+            });
+        };
+        let facts = Facts {
+            terminal: self
+                .channels()
+                .get(&channel)
+                .is_some_and(|(open, _)| open.is_terminal()),
+            ..facts
+        };
+        policy::decide(
+            &self.admitted,
+            request,
+            &Context {
+                now,
+                env_allowed: &settings.env_allow,
+                subsystems: &settings.subsystems,
+                store_alive: self.gate.registry.store_alive(),
+                policies: &self.gate.policies(),
+                facts: &facts,
+                history: &self.history,
+            },
+        )
     }
 
     /// What policy knows of it, whatever is asked in it.

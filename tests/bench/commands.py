@@ -303,6 +303,8 @@ def main():
         parser.error("no cell has all these words")
     folder = pathlib.Path(args.keep or tempfile.mkdtemp(prefix="commands."))
     folder.mkdir(parents=True, exist_ok=True)
+    # The account of a database server has to get to its own folder in there.
+    folder.chmod(0o755)
     import around
     with around.Outer(folder / "outer", {cell[4] for cell in chosen}) as outer:
         bench = Bench(folder, args.seed, outer, args.feed)

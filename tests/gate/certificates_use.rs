@@ -45,6 +45,38 @@ fn d08_a_forced_command_replaces_everything() {
     assert!(records[0].requests(1).contains(&("exec".into(), b"echo mine".to_vec())));
 }
 
+#[test]
+fn d08_a_forced_command_waits_for_its_yes_whatever_is_asked_for() {
+    let yard = Yard::new();
+    let made = yard.bastion().state().join("made");
+    let forced = format!("touch {}", made.display());
+    let rule = r#"@id("two") @approvals("1") permit (principal, action == Action::"exec", resource);"#;
+    std::fs::write(yard.bastion().state().join("policies/two.cedar"), rule).unwrap();
+    yard.bastion().signal(nix::sys::signal::Signal::SIGHUP);
+    wait_until("the reload", secs(10), || {
+        yard.bastion().log().contains("reloaded: in force")
+    });
+    let option = format!("force-command={forced}");
+    let pass = yard.granted("admission_ca", &with(&["-O", &option]));
+    let client = yard.bastion().client(&pass);
+    for asked in [&["-T", "gate"][..], &["-s", "gate", "sftp"], &["gate", "true"]] {
+        let ssh = Running::with_input(client.ssh().args(asked));
+        ssh.await_err("waiting for approval", secs(20));
+        assert!(!made.exists(), "{asked:?}");
+        let listed = yard.bastion().json(&["requests"]);
+        let waits = &listed["requests"][0];
+        assert_eq!(
+            (&waits["state"], &waits["runs"]),
+            (&"pending".into(), &forced.as_str().into())
+        );
+        yard.bastion()
+            .admin(&["deny", waits["id"].as_str().unwrap(), "--reason", "no"])
+            .ok();
+        ssh.finish(secs(20));
+        assert!(!made.exists(), "{asked:?}");
+    }
+}
+
 /// One address list, and whether a client from 127.0.0.1 may come.
 const SOURCES: &[(&str, bool)] = &[
     ("127.0.0.0/8", true),

@@ -136,3 +136,25 @@ fn notices_come_first_and_a_rule_may_end_the_session() {
     assert_ne!((done.code(), done.out().as_str()), (0, "straw\n"));
     assert!(done.err().contains("that was the last straw"), "{}", done.err());
 }
+
+#[test]
+fn a_yes_counts_only_as_long_as_policy_does() {
+    let world = world();
+    let made = world.sshd.folder().join("approved");
+    let command = format!("touch {}", made.display());
+    let ssh = Running::start(&mut world.client().exec(&command));
+    ssh.await_err("waiting for approval", secs(20));
+    let id = pending(&world, &command);
+    let policies = world.bastion.state().join("policies/later.cedar");
+    let rule = r#"@id("later") @note("not any more")
+        forbid (principal, action == Action::"exec", resource) when { context.command like "*approved*" };"#;
+    std::fs::write(policies, rule).unwrap();
+    world.bastion.signal(Signal::SIGHUP);
+    wait_until("the reload", secs(10), || {
+        world.bastion.log().contains("reloaded: in force")
+    });
+    world.bastion.admin(&["approve", &id, "--yes"]).ok();
+    let done = ssh.finish(secs(20));
+    assert!(done.err().contains("refused by rule later: "), "{}", done.err());
+    assert!(!made.exists());
+}

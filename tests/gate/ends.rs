@@ -94,7 +94,7 @@ fn a_grant_ends_while_the_target_floods() {
 #[test]
 fn a_grant_ends_while_nothing_happens() {
     let world = World::new();
-    let pass = world.bastion.pass("root@db1").secs(4).issue();
+    let pass = world.bastion.pass("root@db1").secs(8).issue();
     let mut ssh = world.bastion.client(&pass).ssh();
     ssh.args(["-tt", "gate"]);
     let mut terminal = Terminal::start(&ssh, 80, 24);

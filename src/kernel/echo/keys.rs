@@ -81,7 +81,9 @@ impl Keys {
         let (next, key) = match (state, byte) {
             (State::Plain, _) => return self.plain(byte),
             (State::Escape, b'[') => {
+                // Never larger: a copy would stay behind that nobody wipes.
                 self.parameters.zeroize();
+                self.parameters.reserve_exact(PARAMETERS_BYTES_MAX);
                 (State::Sequence { intermediate: false }, None)
             }
             (State::Escape, b'O') => (State::Single, None),
@@ -90,7 +92,8 @@ impl Keys {
             (State::Escape, b'\r' | b'\n' | 0x03 | 0x04) => return self.plain(byte),
             // A keypad in application mode (xterm, ctlseqs): its Enter, its signs and its digits.
             (State::Single, b'M') => (State::Plain, Some(Key::End { interrupts: false })),
-            (State::Single, b'X' | b'j'..=b'y') => (State::Plain, Some(Key::Letter(char::from(byte - KEYPAD)))),
+            (State::Single, b'X') => (State::Plain, Some(Key::Letter('='))),
+            (State::Single, b'j'..=b'y') => (State::Plain, Some(Key::Letter(char::from(byte - KEYPAD)))),
             (State::Sequence { .. }, 0x40..=0x7e) => (State::Plain, self.sequence(byte)),
             (State::Escape, _) | (State::Single, 0x40..=0x7e) => (State::Plain, Some(Key::Other(Other::Brings))),
             (State::Sequence { .. }, 0x20..=0x2f) if self.goes_on(byte) => {
@@ -170,7 +173,8 @@ impl Keys {
         if key.modifiers & OTHERS > 0 {
             return Some(Key::Other(Other::Brings));
         }
-        let code = key.codes.first().copied().and_then(char::from_u32);
+        let [code, ..] = key.codes;
+        let code = char::from_u32(code);
         match key.letter.or(code) {
             Some(letter) if letter.is_control() => match u8::try_from(letter) {
                 Ok(0x1b) => Some(Key::Other(Other::Brings)),
@@ -267,7 +271,13 @@ mod tests {
             (b"\x1bP1+r5463\x1b\\\x1b]10;x\x1b\\", &[]),
             (b"\x1b[3;12R\x1b[I\x1b[O\x1b[<0;3;4M\x1b[?2026;2$y", &[]),
             // A keypad, and keys that are written as sequences.
-            (b"\x1bOq\x1bOr", &[Key::Letter('1'), Key::Letter('2')]),
+            (
+                b"\x1bOq\x1bOr\x1bOX",
+                &[Key::Letter('1'), Key::Letter('2'), Key::Letter('=')],
+            ),
+            (b"\x1b[0;0;55357;1;0;1_", &[Key::Lost]),
+            (b"\x1b[83;31;115;1;0;2_", &[Key::Lost]),
+            (b"\x1b[113;3;64u", &[Key::Letter('@')]),
             (
                 b"\x1b[115u\x1b[115;2u\x1b[13u",
                 &[Key::Letter('s'), Key::Letter('S'), END],

@@ -56,12 +56,10 @@ pub struct Line {
     most: usize,
     /// Letters that were erased before they were shown.
     unseen: usize,
-    /// Feeds of the screen when a letter was shown last; before, when the first one was typed.
-    shown_at: u64,
-    /// Feeds of the screen when a letter was typed last.
-    typed_at: u64,
-    /// From which letter on, and where, it goes on in another row: something else was shown in the midst of it.
-    moved: Option<(usize, Place)>,
+    /// Where the cursor stood when a letter was shown last; before, when the first one was typed.
+    rested: Option<Place>,
+    /// A letter that was typed when all before it had been shown, and where the cursor stood then.
+    next: Option<(usize, Place)>,
     /// It was shown whole after its end, from this many letters on, and output may still go on behind it.
     loose: Option<usize>,
 }
@@ -81,28 +79,25 @@ impl Line {
             shown: 0,
             most: 0,
             unseen: 0,
-            shown_at: 0,
-            typed_at: 0,
-            moved: None,
+            rested: None,
+            next: None,
             loose: None,
         }
     }
 
-    /// One more letter, which would be shown at `start` if it is the first;
-    /// `feeds`: those of the screen.
-    pub fn letter(&mut self, letter: char, start: Start, feeds: u64) {
+    /// One more letter, which would be shown at `start` if it is the first, or
+    /// those before it were.
+    pub fn letter(&mut self, letter: char, start: Start) {
         if letter.width() == Some(0) {
             // It is shown with the letter before it, and nowhere without one.
             self.lost |= self.letters.is_empty();
             return;
         }
-        if self.start.is_none() {
-            self.shown_at = feeds;
-        } else if feeds != self.typed_at {
-            let (Start::At(place) | Start::Perhaps(place)) = start;
-            self.moved = Some((self.letters.len(), place));
+        let (Start::At(place) | Start::Perhaps(place)) = start;
+        self.rested.get_or_insert(place);
+        if self.all_shown() {
+            self.next = Some((self.letters.len(), place));
         }
-        self.typed_at = feeds;
         // Erased and typed anew, it begins where it did.
         if self.start.is_none() || (self.letters.is_empty() && !self.breaks.is_empty()) {
             self.lost |= self.unseen > 0;
@@ -119,32 +114,32 @@ impl Line {
     }
 
     /// Erases the last letter; behind another key it is not known which.
-    pub fn erase(&mut self, feeds: u64) {
+    pub fn erase(&mut self, cursor: Place) {
         if self.breaks.last().is_some_and(|last| last.at == self.letters.len()) {
             return;
         }
         match self.letters.pop() {
             Some(mut letter) => letter.zeroize(),
-            None => return self.breaks(Other::Moves, feeds),
+            None => return self.breaks(Other::Moves, cursor),
         }
         if self.shown > self.letters.len() {
             self.shown = self.letters.len();
         } else {
             self.unseen += 1;
-            self.forgets(feeds);
+            self.forgets(cursor);
         }
     }
 
     /// Letters were erased unseen. Of those before them that still stand, the
     /// echo will tell; where none do, or where something else was shown since,
     /// they may have been a secret.
-    fn forgets(&mut self, feeds: u64) {
+    fn forgets(&mut self, cursor: Place) {
         let alone = self.letters.len() == self.breaks.last().map_or(0, |last| last.at);
-        self.lost |= alone || feeds != self.shown_at;
+        self.lost |= alone || self.rested != Some(cursor);
     }
 
     /// What follows may stand elsewhere.
-    pub fn breaks(&mut self, key: Other, feeds: u64) {
+    pub fn breaks(&mut self, key: Other, cursor: Place) {
         if key == Other::Kills {
             // What was not shown by now need not be any more.
             let kept = self.breaks.last().map_or(0, |last| last.at).max(self.shown);
@@ -153,7 +148,7 @@ impl Line {
             {
                 letter.zeroize();
                 self.unseen += 1;
-                self.forgets(feeds);
+                self.forgets(cursor);
             }
         }
         let at = self.letters.len();
@@ -257,18 +252,26 @@ impl Line {
             })
         };
         let mut found = behind(near, work);
-        // An editor may have rewritten what stands before them, where it stood.
-        if found.is_none() && trusted && rests && self.is_at_its_row(screen) {
-            found = behind(self.shown, work);
-        }
+        // Something else may stand before them by now: they begin where the cursor stood then.
         if found.is_none()
             && trusted
-            && let Some((at, place)) = self.moved.filter(|(at, _)| (from..=self.shown).contains(at))
+            && let Some((_, place)) = self.next.filter(|(at, _)| *at == self.shown)
         {
             found = (self.shown + 1..=longest).rev().find(|end| {
-                let found = screen.behind(since(at, *end), self.interrupted, work);
+                let found = screen.behind(since(self.shown, *end), self.interrupted, work);
                 found.is_some_and(|begin| begin.place == place)
             });
+        }
+        // A blank or a sign may have an editor write something else before it; nothing is said by one of those.
+        let sign = self
+            .letters
+            .get(self.shown)
+            .is_some_and(|letter| !letter.is_alphanumeric());
+        if found.is_none() && trusted && rests && sign && longest > self.shown && self.is_at_its_row(screen) {
+            let end = self.shown + 1;
+            found = screen
+                .behind(since(self.shown, end), self.interrupted, work)
+                .map(|_| end);
         }
         // What a key has completed stands behind them in the same piece of output.
         if found.is_none() && trusted && part.ends_with >= Some(Other::Brings) {
@@ -285,7 +288,8 @@ impl Line {
         if let Some(end) = found {
             self.shown = end;
             self.most = self.most.max(end);
-            self.shown_at = screen.feeds();
+            self.rested = screen.cursor();
+            self.next = self.rested.map(|place| (end, place));
             let brings = |last: &Break| before > 0 && last.at == end && last.key >= Other::Brings;
             let goes_on = self.interrupted || self.breaks.last().is_some_and(brings);
             if self.closed_at.is_some() && self.all_shown() && !goes_on {

@@ -278,23 +278,23 @@ impl EchoGate {
     fn press(&mut self, key: Key) -> bool {
         match key {
             Key::Letter(letter) => {
-                let (start, feeds) = (self.start(), self.screen.feeds());
-                self.letter_at = feeds;
-                self.current().letter(letter, start, feeds);
+                let start = self.start();
+                self.letter_at = self.screen.feeds();
+                self.current().letter(letter, start);
             }
             Key::Erase => {
                 if self.current().is_empty() {
                     self.moved_at = Some(self.screen.bytes());
                 }
-                let feeds = self.screen.feeds();
-                self.current().erase(feeds);
+                let cursor = self.screen.place();
+                self.current().erase(cursor);
             }
             Key::EndOrErase if !self.current().is_edited() => return true,
             Key::EndOrErase => return self.press(Key::Other(Other::Moves)),
             Key::Other(other) => {
                 self.moved_at = Some(self.screen.bytes());
-                let feeds = self.screen.feeds();
-                self.current().breaks(other, feeds);
+                let cursor = self.screen.place();
+                self.current().breaks(other, cursor);
             }
             Key::Lost => self.current().lost = true,
             Key::End { interrupts } => {

@@ -184,6 +184,52 @@ fn a_secret_is_not_gathered_from_a_screen_letter_by_letter() {
 }
 
 #[test]
+fn a_secret_is_not_gathered_from_its_own_row() {
+    is_hidden(
+        "a countdown",
+        &[
+            Shown(b"Id: "),
+            Typed(b"1234"),
+            Shown(b"1234"),
+            Shown(b" Key (left): 10"),
+            Typed(b"8642"),
+            Shown(b"\rId: 1234 Key (left): 9 "),
+            Shown(b"\rId: 1234 Key (left): 8"),
+            Shown(b"\rId: 1234 Key (left): 7"),
+            Shown(b"\rId: 1234 Key (left): 6"),
+            Shown(b"\rId: 1234 Key (left): 5"),
+            Shown(b"\rId: 1234 Key (left): 4"),
+            Shown(b"\rId: 1234 Key (left): 3"),
+            Shown(b"\rId: 1234 Key (left): 2"),
+            Typed(b"\r"),
+            Shown(b"\r\n"),
+        ],
+    );
+}
+
+#[test]
+fn a_secret_that_is_erased_behind_a_line_is_hidden() {
+    for (name, asks, erases) in [
+        (
+            "in its row",
+            b" Password: ".as_slice(),
+            b"hunt\x7f\x7f\x7f\x7f".as_slice(),
+        ),
+        ("killed", b" Password: ", b"hunt\x15"),
+        ("in its place", b"\r\x1b[KPassword: ", b"hunt\x7f\x7f\x7f\x7f"),
+    ] {
+        let steps = [
+            Shown(b"Id: "),
+            Typed(b"1234"),
+            Shown(b"1234"),
+            Shown(asks),
+            Typed(erases),
+        ];
+        is_hidden(name, &[steps.as_slice(), &[Typed(b"\r"), Shown(b"\r\n")]].concat());
+    }
+}
+
+#[test]
 fn a_secret_that_is_erased_below_a_line_is_hidden() {
     is_hidden(
         "read -n4, and what follows",

@@ -105,7 +105,8 @@ fn control(parameters: &[u8], last: u8) -> Key {
         Sequence::Other => return Key::Other,
     };
     // The same key under another layout is one of its codes.
-    let any = |keys: &[u32]| key.codes.iter().any(|code| keys.contains(code));
+    let letter = key.letter.map(u32::from);
+    let any = |keys: &[u32]| key.codes.iter().chain(&letter).any(|code| keys.contains(code));
     match key.modifiers & CTRL == CTRL {
         _ if any(ENTERS) => Key::Enter,
         _ if any(ENTERS_AND_NEXT) => Key::EnterAndNext,
@@ -149,6 +150,7 @@ mod tests {
             "\x1b[1\x003u",
             "\x1b[13;28;13;1;0;1_",
             "\x1b[74;36;10;1;8;1_",
+            "\x1b[97;;13u",
         ] {
             assert_eq!(last(keys, false), Some(Key::Enter), "{keys:?}");
         }
@@ -168,6 +170,8 @@ mod tests {
             ("\x1b[106u", false),
             ("\x1b[109;3u", false),
             ("\x1b[?13u", false),
+            ("\x1b[13;28;13;0;0;1_", false),
+            ("\x1b[0;0;55357;1;0;1_", false),
             ("\x1b[200~", false),
             ("\x05", false),
             ("#", false),

@@ -171,6 +171,12 @@ impl Screen {
         }
     }
 
+    /// The same, if its row is remembered.
+    pub fn cursor(&self) -> Option<Place> {
+        let column = self.column;
+        self.here().map(|row| Place { row: row.id, column })
+    }
+
     /// A key was typed: a control string that is still open will not be closed.
     pub fn typed(&mut self) {
         if self.state == State::Text {
