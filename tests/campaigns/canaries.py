@@ -174,6 +174,8 @@ class Campaign:
         self.secrets, self.commands, self.prompts = [], {"exit"}, collections.Counter()
         self.shown, self.lines, self.readable = set(), collections.Counter(), []
         self.lock = threading.Lock()
+        # What was typed in each ordinary session: the shell, and its lines.
+        self.ordinary = {}
 
     def look_live(self, over):
         """What is written while sessions run."""
@@ -225,7 +227,8 @@ class Campaign:
         """Lines that are no secrets, at a shell."""
         rng = random.Random(f"{self.seed} {pace} {number}")
         shell = SHELLS[number % len(SHELLS)]
-        terminal = Terminal(self.house, f"env PS1='{PROMPT}' HISTFILE= LC_ALL=C.UTF-8 {shell}", rng)
+        name, typed = f"{list(SLOWEST_KEY_S).index(pace)}-{number}", [b""]
+        terminal = Terminal(self.house, f"env NAME={name} PS1='{PROMPT}' HISTFILE= LC_ALL=C.UTF-8 {shell}", rng)
         slowest, lines = SLOWEST_KEY_S[pace], 0
         for _ in range(count):
             terminal.wait(PROMPT)
@@ -236,7 +239,9 @@ class Campaign:
                 if shell.startswith("fish") and keys == SEARCH:
                     continue
                 terminal.type(keys, slowest)
+                typed[-1] += keys
                 if keys == ENTER:
+                    typed.append(b"")
                     lines += 1
                     terminal.wait("\n")
                     terminal.wait(PROMPT)
@@ -244,6 +249,7 @@ class Campaign:
                     terminal.quiet(rng.choice((0, SETTLES_S)))
             terminal.seen = b""
             terminal.send(ENTER)
+            typed.append(b"")
             terminal.wait("\n")
             lines += 1
         terminal.wait(PROMPT)
@@ -251,6 +257,7 @@ class Campaign:
         lines += 1
         with self.lock:
             self.lines[pace] += lines
+            self.ordinary[name] = (shell.split()[0], typed)
 
     def hold(self, what, total, each):
         """Runs sessions until so many were typed; afterwards every one is sealed. The recordings."""
@@ -274,8 +281,15 @@ class Campaign:
             raise SystemExit(f"{recording}: {said.stderr.decode()}")
         self.search_bytes(f"{recording}, as text", said.stdout, self.runs_at_end)
         remarks = [one for one in map(json.loads, said.stdout.splitlines()) if one["what"] == "remark"]
+        # The prompt of a hidden line is told beside it.
+        remarks = [one for one in remarks if not one["text"].startswith("typed behind")]
         clear = [one["text"] for one in remarks if one["kind"] == "input"]
-        return clear, [one for one in remarks if one["kind"] == "hidden input"]
+        return clear, [one for one in remarks if one["kind"] == "hidden input"], remarks
+
+    def lines_of(self, remarks):
+        """What was typed in the ordinary session that these are of, and its shell."""
+        asked = next(one["text"] for one in remarks if one["kind"] == "request" and "NAME=" in one["text"])
+        return self.ordinary[re.search(r"NAME=(\S+)", asked)[1]]
 
     def search_bytes(self, name, data, runs):
         found = {data[at:at + RUN_BYTES] for at in range(0, len(data) - RUN_BYTES + 1, STRIDE)} & runs
@@ -289,8 +303,8 @@ class Campaign:
             # Every chunk of it; frames that are none are skipped.
             whole = subprocess.run(["zstd", "-dcq", recording], capture_output=True, timeout=LIMIT_S)
             self.search_bytes(f"{recording}, decompressed", whole.stdout, self.runs_at_end)
-            clear, not_shown = self.typed(recording)
-            hidden += sum(not one["text"].startswith("typed behind") for one in not_shown)
+            clear, not_shown, _ = self.typed(recording)
+            hidden += len(not_shown)
             for text in clear:
                 for line in filter(None, re.split("[\u240d\u2403]", text)):
                     if line not in self.commands and not any(line in secret for secret in self.shown):
@@ -369,11 +383,13 @@ def hidden_of(campaign, pace, lines):
     """Types so many ordinary lines; how many of them the gate held for hidden."""
     wrongly = 0
     for recording in campaign.hold(functools.partial(campaign.ordinary_session, pace), lines, LINES_A_SESSION):
-        for one in campaign.typed(recording)[1]:
-            # The prompt of such a line is told beside it.
-            if not one["text"].startswith("typed behind"):
-                wrongly += 1
-                print(f"hidden, {pace}: {recording.name} at {one['at_ms']} ms: {one['text']}")
+        _, not_shown, remarks = campaign.typed(recording)
+        lines = [one for one in remarks if one["kind"] in ("input", "hidden input")]
+        for one in not_shown:
+            shell, typed = campaign.lines_of(remarks)
+            keys = next(iter(typed[lines.index(one):]), b"exit")
+            wrongly += 1
+            print(f"hidden, {pace}: {shell}, {keys}, at {one['at_ms']} ms of {recording.name}")
     return wrongly
 
 

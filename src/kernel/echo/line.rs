@@ -50,6 +50,8 @@ pub struct Line {
     letters: Zeroizing<Vec<char>>,
     breaks: Vec<Break>,
     start: Option<Start>,
+    /// Feeds of the screen when it began.
+    began: u64,
     /// Letters that were shown, from the first on.
     shown: usize,
     /// The most that ever were.
@@ -76,6 +78,7 @@ impl Line {
             letters: Zeroizing::new(Vec::new()),
             breaks: Vec::new(),
             start: None,
+            began: 0,
             shown: 0,
             most: 0,
             unseen: 0,
@@ -86,8 +89,8 @@ impl Line {
     }
 
     /// One more letter, which would be shown at `start` if it is the first, or
-    /// those before it were.
-    pub fn letter(&mut self, letter: char, start: Start) {
+    /// those before it were; `feeds`: those of the screen.
+    pub fn letter(&mut self, letter: char, start: Start, feeds: u64) {
         if letter.width() == Some(0) {
             // It is shown with the letter before it, and nowhere without one.
             self.lost |= self.letters.is_empty();
@@ -98,10 +101,13 @@ impl Line {
         if self.all_shown() {
             self.next = Some((self.letters.len(), place));
         }
-        // Erased and typed anew, it begins where it did.
-        if self.start.is_none() || (self.letters.is_empty() && !self.breaks.is_empty()) {
+        // Erased before it was shown and typed anew, it begins where it did, if nothing was shown since.
+        let anew = self.letters.is_empty() && !self.breaks.is_empty();
+        let here = self.unseen > 0 && self.start == Some(Start::At(place)) && self.began == feeds;
+        if self.start.is_none() || (anew && !here) {
             self.lost |= self.unseen > 0;
             self.start = Some(start);
+            self.began = feeds;
         }
         // Grows by hand: a plain `Vec` would leave copies behind that nobody wipes.
         if self.letters.len() == self.letters.capacity() {
@@ -134,7 +140,9 @@ impl Line {
     /// echo will tell; where none do, or where something else was shown since,
     /// they may have been a secret.
     fn forgets(&mut self, cursor: Place) {
-        let alone = self.letters.len() == self.breaks.last().map_or(0, |last| last.at);
+        let from = self.breaks.last().map_or(0, |last| last.at);
+        let begins_here = from == 0 && self.start == Some(Start::At(cursor));
+        let alone = self.letters.len() == from && !begins_here;
         self.lost |= alone || self.rested != Some(cursor);
     }
 

@@ -279,8 +279,9 @@ impl EchoGate {
         match key {
             Key::Letter(letter) => {
                 let start = self.start();
-                self.letter_at = self.screen.feeds();
-                self.current().letter(letter, start);
+                let feeds = self.screen.feeds();
+                self.letter_at = feeds;
+                self.current().letter(letter, start, feeds);
             }
             Key::Erase => {
                 if self.current().is_empty() {
@@ -327,6 +328,9 @@ impl EchoGate {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod ordinary_tests;
 
 #[cfg(test)]
 mod secret_tests;

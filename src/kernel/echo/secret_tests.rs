@@ -112,6 +112,28 @@ fn a_secret_that_was_erased_is_hidden_whatever_is_typed_then() {
             ],
         ),
         (
+            "killed, and its program gave up in its row",
+            &[
+                Shown(b"Password: "),
+                Typed(b"s3cret\x15"),
+                Shown(b"$ "),
+                Later,
+                Typed(b"systemctl status"),
+                Shown(b"systemctl status"),
+            ],
+        ),
+        (
+            "killed, and another window painted with its cursor there",
+            &[
+                Shown(b"\x1b[5;1HPassword: "),
+                Typed(b"s3cret\x15\x02n"),
+                Shown(b"\x1b[H\x1b[2J\x1b[5;1Hme@host:~$"),
+                Shown(b"\x1b[5;11H"),
+                Typed(b"systemctl status"),
+                Shown(b"systemctl status"),
+            ],
+        ),
+        (
             "erased in the field of a form",
             &[
                 Shown(b"User: "),
