@@ -68,7 +68,7 @@ pub fn read(parameters: &[u8], last: u8) -> Sequence {
     let modifiers = modifiers.saturating_sub(1);
     match (last, codes[0]) {
         // Several letters at once.
-        (b'u', _) if more > 0 => Sequence::Unreadable,
+        (b'u', _) if more > 0 || fields[2][2] > 0 => Sequence::Unreadable,
         (b'_', key) => windows([key, third, fields[3][0], fields[5][0]]),
         (b'u', code) => Sequence::Key(CodedKey {
             codes,
@@ -188,6 +188,7 @@ mod tests {
             ("18;56;233;0;0;1_", Ok(Some('é'))),
             ("113;3;64u", Ok(Some('@'))),
             ("0;;115:116u", Err("unreadable")),
+            ("115;;115::116u", Err("unreadable")),
             ("1\x003u", Err("unreadable")),
             ("A", Err("other")),
         ] {

@@ -170,6 +170,8 @@ pub struct Channel {
     pub start_asked: AtomicU32,
     /// Its command waits for somebody's yes.
     pub asks: AtomicBool,
+    /// The client closed it.
+    pub client_closed: AtomicBool,
     pub env_count: AtomicU32,
     /// Requests that policy refused.
     pub denials: AtomicU32,
@@ -208,6 +210,7 @@ impl Channel {
             asked: AtomicU32::new(0),
             start_asked: AtomicU32::new(0),
             asks: AtomicBool::new(false),
+            client_closed: AtomicBool::new(false),
             env_count: AtomicU32::new(0),
             denials: AtomicU32::new(0),
             client_eof: AtomicBool::new(false),

@@ -74,10 +74,13 @@ impl Consent {
                 return None;
             }
         };
-        match still(live, channel, self.request, &approved) {
+        let permitted = still(live, channel, self.request, &approved)
+            .and_then(|permit| requests::transfers_of(live, channel, &self.start).map(|()| permit));
+        match permitted {
             Ok(permit) => {
                 let text = approved.sentence("command");
                 live.record(channel.number, Event::Marker { text: text.into() });
+                channel.transfers.permit(permit.kept());
                 guard::begin(live, channel, &permit);
                 Some(Up::Start(self.start))
             }
@@ -97,7 +100,14 @@ impl Consent {
 /// # Errors
 /// It says no by now, or wants more than was given.
 pub fn still(live: &Live, channel: &Channel, request: Request, approved: &Approved) -> Result<Permit, Denial> {
-    let permit = live.consider(channel.number, request)?;
+    let permit = live.consider(channel.number, request).inspect_err(|denial| {
+        if denial.notify {
+            live.gate.notify(serde_json::json!({
+                "session": live.id, "identity": live.admitted.identity(), "destination": live.admitted.destination(),
+                "action": "command", "allowed": false, "rule": denial.rule,
+            }));
+        }
+    })?;
     match approved.covers(permit.obligations()) {
         true => Ok(permit),
         false => Err(Denial {
@@ -142,6 +152,8 @@ pub async fn ask(
 #[derive(Default)]
 pub struct Consents {
     wanted: Option<Consent>,
+    /// Somebody was asked, and has not answered.
+    asked: bool,
     behind: Vec<Entry<Up>>,
 }
 
@@ -154,6 +166,13 @@ impl Consents {
     /// Bytes that have not gone on.
     pub fn held(&self) -> usize {
         self.behind.iter().map(data_bytes).sum()
+    }
+
+    /// The channel is over: a command that still waits did not run.
+    pub fn end(&self, live: &Live, channel: &Channel) {
+        if self.asked || self.waits() {
+            requests::not_started(live, channel, "nobody had said yes when the channel ended");
+        }
     }
 
     /// Leaves in `batch`, which is not recorded yet, what comes before the command.
@@ -172,9 +191,15 @@ impl Consents {
     /// all but the command itself.
     pub async fn answered(&mut self, live: &Arc<Live>, channel: &Channel, batch: &mut Vec<Entry<Up>>) {
         let Some(wanted) = self.wanted.take() else { return };
+        self.asked = true;
         channel.asks.store(true, Ordering::SeqCst);
+        // Whichever of the two comes first, one of them sees the other.
+        if channel.client_closed.load(Ordering::SeqCst) {
+            return channel.stop.fire();
+        }
         let start = wanted.given(live, channel).await.map(Entry::Control);
         channel.asks.store(false, Ordering::SeqCst);
+        self.asked = false;
         batch.extend(start.into_iter().chain(std::mem::take(&mut self.behind)));
     }
 }

@@ -2,7 +2,7 @@
 //! have something to say to it. Bytes behind a held Enter wait here, and then
 //! in the lane, whose sender is held back: nothing is dropped.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,6 +42,8 @@ struct Held {
     line: Line,
     rule: String,
     obligations: Obligations,
+    /// Reasons that were asked for.
+    reasons: BTreeSet<String>,
 }
 
 /// What the first waiting bytes wait for.
@@ -199,6 +201,7 @@ impl Enters {
             line: line.clone(),
             rule: rule.to_owned(),
             obligations: obligations.clone(),
+            reasons: BTreeSet::new(),
         };
         if !guard.asks() {
             return self.goes_on(live, guard, batch, &held("", &Obligations::default()));
@@ -243,6 +246,7 @@ impl Enters {
         if let Some(asked) = held.obligations.reason.pop_first() {
             let text = format!("\r\nportcullis: {asked} (Enter sends it, ^C takes the command back)\r\nreason: ");
             tell(live, channel, Down::Told(text));
+            held.reasons.insert(asked);
             self.phase = Phase::Asking(held, Reason::default());
         } else if held.obligations.asks() {
             let wait = wait_for(live, channel, &held);
@@ -379,12 +383,19 @@ impl Enters {
         }
         match wait.answer.try_recv() {
             Ok(Ok(approved)) => match consent::still(live, channel, asked(&held.line), &approved) {
-                Ok(_) => {
+                Ok(permit) if permit.obligations().reason.is_subset(&held.reasons) => {
                     let text = approved.sentence("command");
                     live.record(channel.number, Event::Marker { text: text.into() });
                     self.goes_on(live, guard, batch, &held);
                 }
-                Err(denial) => self.take_back(live, channel, guard, batch, (&held, &denial.sentence)),
+                Ok(_) => self.take_back(
+                    live,
+                    channel,
+                    guard,
+                    batch,
+                    (&held, "by now a reason is asked for: try again"),
+                ),
+                Err(denial) => self.denied(live, channel, guard, batch, (&held, &denial)),
             },
             Ok(Err(why)) => self.take_back(live, channel, guard, batch, (&held, &why.sentence)),
             Err(oneshot::error::TryRecvError::Closed) => {
@@ -407,15 +418,6 @@ impl Enters {
         batch: &mut Vec<Entry<Up>>,
         (held, why): (&Held, &str),
     ) {
-        live.record(
-            channel.number,
-            Event::Decision {
-                action: "command".into(),
-                allowed: false,
-                rule: held.rule.as_str().into(),
-                code: DEMAND_NOT_MET.into(),
-            },
-        );
         let denial = Denial {
             rule: held.rule.clone(),
             code: DEMAND_NOT_MET,
@@ -423,7 +425,26 @@ impl Enters {
             notify: false,
             end: false,
         };
-        self.refuse(live, channel, guard, batch, (held, &denial));
+        self.denied(live, channel, guard, batch, (held, &denial));
+    }
+
+    /// A yes that became a no.
+    fn denied(
+        &mut self,
+        live: &Live,
+        channel: &Channel,
+        guard: &Guard,
+        batch: &mut Vec<Entry<Up>>,
+        (held, denial): (&Held, &Denial),
+    ) {
+        let decision = Event::Decision {
+            action: "command".into(),
+            allowed: false,
+            rule: denial.rule.as_str().into(),
+            code: denial.code.into(),
+        };
+        live.record(channel.number, decision);
+        self.refuse(live, channel, guard, batch, (held, denial));
     }
 
     /// Passes the first entry on, if it is a request that need not wait for

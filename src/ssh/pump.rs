@@ -158,7 +158,7 @@ async fn up(live: &Arc<Live>, channel: &Arc<Channel>, mut target: TargetEnd) {
             }
             tokio::select! {
                 biased;
-                popped = channel.up.pop(BATCH_BYTES, &mut batch), if enters.has_room() => popped,
+                popped = channel.up.pop(BATCH_BYTES, &mut batch), if enters.has_room() && resizes.has_room() => popped,
                 () = resizes.due() => Ok(true),
                 () = enters.due(live, channel) => Ok(true),
             }
@@ -236,8 +236,10 @@ async fn up(live: &Arc<Live>, channel: &Arc<Channel>, mut target: TargetEnd) {
             }
         }
     }
-    // What was not a whole request yet, or waited for its Enter or for somebody's yes.
+    // What was not a whole request yet, or waited for its Enter, for somebody's yes, or behind a window change.
+    count(&channel.account.undelivered_up, resizes.held());
     count(&channel.account.undelivered_up, consents.held());
+    consents.end(live, channel);
     count(&channel.account.undelivered_up, sieving.held());
     count(&channel.account.undelivered_up, enters.held());
     // Boxed: a pump's memory is not sized by its last step.

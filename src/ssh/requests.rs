@@ -169,7 +169,7 @@ pub fn take_back(live: &Live, channel: &Channel, rule: &str, why: &str) {
 }
 
 /// What was permitted does not run after all.
-fn not_started(live: &Live, channel: &Channel, why: &str) {
+pub fn not_started(live: &Live, channel: &Channel, why: &str) {
     let text = Remark::NotStarted { why }.to_string();
     live.record(channel.number, Event::Marker { text: text.into() });
 }
@@ -217,7 +217,7 @@ fn refuse_on_terminal(live: &Live, channel: &Channel) -> Denial {
 
 /// Asks policy about the files that a command moves as far as its line says,
 /// once a rule is about files.
-fn transfers_of(live: &Live, channel: &Channel, start: &Start) -> Result<(), Denial> {
+pub fn transfers_of(live: &Live, channel: &Channel, start: &Start) -> Result<(), Denial> {
     let asks = live.gate.policies().ask_about_files();
     if channel.is_terminal() && on_terminal(start, asks) {
         return Err(refuse_on_terminal(live, channel));
@@ -441,6 +441,7 @@ fn is_signal_name(name: &str) -> bool {
 /// end: it does once nothing has moved for a while. One whose command waits for
 /// somebody's yes ends at once: that yes would come too late.
 pub fn close(live: &Live, channel: Arc<Channel>) {
+    channel.client_closed.store(true, Ordering::SeqCst);
     if channel.asks.load(Ordering::SeqCst) {
         channel.stop.fire();
     }

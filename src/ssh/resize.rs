@@ -2,83 +2,76 @@
 //! hundreds, a hostile client a hundred thousand a second, and only the last
 //! one counts. What is left out neither crosses nor is recorded.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::time::Duration;
 
 use tokio::time::Sleep;
 
 use super::channel::Up;
+use super::enters_queue::data_bytes;
 use super::lane::Entry;
 use crate::clock::tick;
 
-/// At most one window change in this time, when nothing but data comes between.
+/// At most one window change in this time.
 const EVERY: Duration = Duration::from_millis(20);
+/// Bytes and entries that wait behind one that came too soon; more wait in the lane.
+const HELD_BYTES_MAX: usize = 64 * 1024;
+const HELD_ENTRIES_MAX: usize = 1024;
 
 /// Thins the window changes of one channel.
+#[derive(Default)]
 pub struct Resizes {
-    every: Duration,
-    /// Runs since the last one that was passed on.
     rest: Option<Pin<Box<Sleep>>>,
-    held: Option<Entry<Up>>,
+    /// A window change that came too soon, and what follows it.
+    held: VecDeque<Entry<Up>>,
 }
 
 fn is_resize(entry: &Entry<Up>) -> bool {
     matches!(entry, Entry::Control(Up::WindowChange { .. }))
 }
 
-impl Default for Resizes {
-    fn default() -> Resizes {
-        Resizes::every(EVERY)
-    }
-}
-
 impl Resizes {
-    fn every(every: Duration) -> Resizes {
-        Resizes {
-            every,
-            rest: None,
-            held: None,
-        }
+    /// Bytes that have not gone on.
+    pub fn held(&self) -> usize {
+        self.held.iter().map(data_bytes).sum()
     }
 
-    /// Leaves the last of each run of window changes in `batch`, and holds it
-    /// back if it comes too soon. Data between two of them ends no run, and
-    /// passes one that is held; what else comes passes none.
+    /// Whether more may be taken out of the lane.
+    pub fn has_room(&self) -> bool {
+        self.held.len() < HELD_ENTRIES_MAX && self.held() < HELD_BYTES_MAX
+    }
+
+    /// Leaves the last of each run of window changes in `batch`, and what comes
+    /// before one that is too soon: that waits, and all behind it with it, as a
+    /// program asks for the size when it reads what was typed then.
     pub fn thin(&mut self, batch: &mut Vec<Entry<Up>>) {
-        if self.held.is_none() && !batch.iter().any(is_resize) {
+        if self.held.is_empty() && !batch.iter().any(is_resize) {
             return;
         }
-        let mut kept: Vec<Entry<Up>> = Vec::with_capacity(batch.len());
-        let now = tick();
-        let mut soon = self.rest.as_ref().is_some_and(|rest| rest.deadline() > now);
         for entry in batch.drain(..) {
-            match &entry {
-                Entry::Control(Up::WindowChange { .. }) => {
-                    self.held = Some(entry);
-                    continue;
-                }
-                Entry::Data { .. } if soon => {}
-                Entry::Data { .. } => {
-                    soon = self.held.is_some();
-                    kept.extend(self.held.take());
-                }
-                Entry::Control(_) => kept.extend(self.held.take()),
+            if is_resize(&entry) && self.held.back().is_some_and(is_resize) {
+                self.held.pop_back();
             }
-            kept.push(entry);
+            self.held.push_back(entry);
         }
-        if !soon {
-            kept.extend(self.held.take());
+        let now = tick();
+        while let Some(entry) = self.held.pop_front() {
+            if is_resize(&entry) {
+                if self.rest.as_ref().is_some_and(|rest| rest.deadline() > now) {
+                    self.held.push_front(entry);
+                    break;
+                }
+                self.rest = Some(Box::pin(tokio::time::sleep(EVERY)));
+            }
+            batch.push(entry);
         }
-        if kept.iter().any(is_resize) {
-            self.rest = Some(Box::pin(tokio::time::sleep(self.every)));
-        }
-        *batch = kept;
     }
 
-    /// Resolves when a held one is due; never without one.
+    /// Resolves when what is held is due; never without any.
     pub async fn due(&mut self) {
-        match (&self.held, &mut self.rest) {
-            (Some(_), Some(rest)) => rest.await,
+        match (self.held.is_empty(), &mut self.rest) {
+            (false, Some(rest)) => rest.await,
             _ => std::future::pending().await,
         }
     }
@@ -94,7 +87,7 @@ mod tests {
     fn resize(cols: u32) -> Entry<Up> {
         Entry::Control(Up::WindowChange {
             cols,
-            rows: 1,
+            rows: 24,
             px_width: 0,
             px_height: 0,
         })
@@ -110,51 +103,43 @@ mod tests {
     fn cols(batch: &[Entry<Up>]) -> Vec<Option<u32>> {
         let one = |entry: &Entry<Up>| match entry {
             Entry::Control(Up::WindowChange { cols, .. }) => Some(*cols),
-            Entry::Data { .. } | Entry::Control(_) => None,
+            Entry::Control(_) | Entry::Data { .. } => None,
         };
         batch.iter().map(one).collect()
     }
 
-    #[tokio::test]
-    async fn the_last_of_a_run_passes_and_order_is_kept() {
-        let mut resizes = Resizes::every(Duration::from_secs(1));
-        let mut batch = vec![resize(1), resize(2), Entry::Control(Up::Eof), resize(3), resize(4)];
+    #[tokio::test(start_paused = true)]
+    async fn the_last_of_a_run_goes_and_the_next_waits_with_what_follows_it() {
+        let mut resizes = Resizes::default();
+        let mut batch = vec![Entry::Control(Up::Eof), resize(1), resize(2)];
         resizes.thin(&mut batch);
-        assert_eq!(cols(&batch), [Some(2), None, Some(4)]);
-        // Too soon: held until it is due, replaced by a later one.
-        for number in 5..100 {
-            batch = vec![resize(number)];
-            resizes.thin(&mut batch);
-            assert!(batch.is_empty());
-        }
+        assert_eq!(cols(&batch), [None, Some(2)]);
+        // A flood of them is one that waits.
+        batch = (0..100).map(resize).collect();
+        resizes.thin(&mut batch);
+        assert!(batch.is_empty());
+        // What is typed behind it stays behind it.
+        batch = vec![typed(), resize(100), typed()];
+        resizes.thin(&mut batch);
+        assert_eq!((batch.len(), resizes.held()), (0, 2));
         resizes.due().await;
         resizes.thin(&mut batch);
-        assert_eq!(cols(&batch), [Some(99)]);
-        // What is typed passes it.
-        batch = vec![resize(100), typed(), resize(101), typed()];
-        resizes.thin(&mut batch);
-        assert_eq!(cols(&batch), [None, None]);
+        assert_eq!(cols(&batch), [Some(99), None]);
         batch.clear();
         resizes.due().await;
-        resizes.thin(&mut batch);
-        assert_eq!(cols(&batch), [Some(101)]);
-        // Before what else comes after it, however soon.
-        batch = vec![resize(100)];
-        resizes.thin(&mut batch);
-        batch = vec![Entry::Control(Up::Eof)];
         resizes.thin(&mut batch);
         assert_eq!(cols(&batch), [Some(100), None]);
+        // Nothing is held: what is typed goes at once.
+        batch = vec![typed()];
+        resizes.thin(&mut batch);
+        assert_eq!((batch.len(), resizes.held()), (1, 0));
     }
 
-    #[tokio::test]
-    async fn order_with_data_is_kept_where_there_is_time() {
-        let mut resizes = Resizes::every(Duration::from_secs(1));
-        let mut batch = vec![resize(1), resize(2), typed(), resize(3)];
+    #[tokio::test(start_paused = true)]
+    async fn what_waits_is_bounded() {
+        let mut resizes = Resizes::default();
+        let mut batch: Vec<_> = (0..2000).flat_map(|cols| [resize(cols), typed()]).collect();
         resizes.thin(&mut batch);
-        assert_eq!(cols(&batch), [Some(2), None]);
-        batch.clear();
-        resizes.due().await;
-        resizes.thin(&mut batch);
-        assert_eq!(cols(&batch), [Some(3)]);
+        assert!(!resizes.has_room());
     }
 }

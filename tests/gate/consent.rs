@@ -103,7 +103,13 @@ fn who_leaves_takes_the_command_back() {
         states(&world) == ["withdrawn"]
     });
     assert!(!made.exists());
-    world.bastion.only_record().assert_sealed();
+    let record = world.bastion.only_record();
+    record.assert_sealed();
+    let marked = record.markers();
+    assert!(
+        marked.iter().any(|text| text.contains("nobody had said yes")),
+        "{marked:?}"
+    );
 }
 
 #[test]

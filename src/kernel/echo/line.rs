@@ -5,7 +5,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::Verdict;
 use super::keys::Other;
-use super::screen::{Place, Screen};
+use super::screen::{Place, Screen, Standing};
 use crate::kernel::work::Work;
 
 /// Letters that must stand before new ones.
@@ -50,16 +50,16 @@ pub struct Line {
     letters: Zeroizing<Vec<char>>,
     breaks: Vec<Break>,
     start: Option<Start>,
-    /// Feeds of the screen when it began.
-    began: u64,
+    /// Feeds of the screen when it began, and what stood before it.
+    began: Option<(u64, Standing)>,
     /// Letters that were shown, from the first on.
     shown: usize,
     /// The most that ever were.
     most: usize,
     /// Letters that were erased before they were shown.
     unseen: usize,
-    /// Where the cursor stood when a letter was shown last; before, when the first one was typed.
-    rested: Option<Place>,
+    /// Where the cursor stood, and behind what, when a letter was shown last; before, when the first one was typed.
+    rested: Option<Standing>,
     /// A letter that was typed when all before it had been shown, and where the cursor stood then.
     next: Option<(usize, Place)>,
     /// It was shown whole after its end, from this many letters on, and output may still go on behind it.
@@ -78,7 +78,7 @@ impl Line {
             letters: Zeroizing::new(Vec::new()),
             breaks: Vec::new(),
             start: None,
-            began: 0,
+            began: None,
             shown: 0,
             most: 0,
             unseen: 0,
@@ -89,25 +89,28 @@ impl Line {
     }
 
     /// One more letter, which would be shown at `start` if it is the first, or
-    /// those before it were; `feeds`: those of the screen.
-    pub fn letter(&mut self, letter: char, start: Start, feeds: u64) {
+    /// those before it were; feeds of the screen, and what stands before it now.
+    pub fn letter(&mut self, letter: char, start: Start, (feeds, before): (u64, Standing)) {
         if letter.width() == Some(0) {
             // It is shown with the letter before it, and nowhere without one.
             self.lost |= self.letters.is_empty();
             return;
         }
-        let (Start::At(place) | Start::Perhaps(place)) = start;
-        self.rested.get_or_insert(place);
+        self.rested.get_or_insert(before);
         if self.all_shown() {
-            self.next = Some((self.letters.len(), place));
+            self.next = Some((self.letters.len(), before.place));
         }
-        // Erased before it was shown and typed anew, it begins where it did, if nothing was shown since.
-        let anew = self.letters.is_empty() && !self.breaks.is_empty();
-        let here = self.unseen > 0 && self.start == Some(Start::At(place)) && self.began == feeds;
+        // Erased before it was shown and typed anew, it begins where it did, if nothing was shown since, and no key
+        // was typed that may have led elsewhere.
+        let anew = self.letters.is_empty() && (self.unseen > 0 || !self.breaks.is_empty());
+        let here = self.unseen > 0
+            && self.start == Some(Start::At(before.place))
+            && self.began == Some((feeds, before))
+            && self.breaks.iter().all(|found| found.key == Other::Kills);
         if self.start.is_none() || (anew && !here) {
             self.lost |= self.unseen > 0;
             self.start = Some(start);
-            self.began = feeds;
+            self.began = Some((feeds, before));
         }
         // Grows by hand: a plain `Vec` would leave copies behind that nobody wipes.
         if self.letters.len() == self.letters.capacity() {
@@ -120,7 +123,7 @@ impl Line {
     }
 
     /// Erases the last letter; behind another key it is not known which.
-    pub fn erase(&mut self, cursor: Place) {
+    pub fn erase(&mut self, cursor: Standing) {
         if self.breaks.last().is_some_and(|last| last.at == self.letters.len()) {
             return;
         }
@@ -139,15 +142,15 @@ impl Line {
     /// Letters were erased unseen. Of those before them that still stand, the
     /// echo will tell; where none do, or where something else was shown since,
     /// they may have been a secret.
-    fn forgets(&mut self, cursor: Place) {
+    fn forgets(&mut self, cursor: Standing) {
         let from = self.breaks.last().map_or(0, |last| last.at);
-        let begins_here = from == 0 && self.start == Some(Start::At(cursor));
+        let begins_here = from == 0 && self.start == Some(Start::At(cursor.place));
         let alone = self.letters.len() == from && !begins_here;
         self.lost |= alone || self.rested != Some(cursor);
     }
 
     /// What follows may stand elsewhere.
-    pub fn breaks(&mut self, key: Other, cursor: Place) {
+    pub fn breaks(&mut self, key: Other, cursor: Standing) {
         if key == Other::Kills {
             // What was not shown by now need not be any more.
             let kept = self.breaks.last().map_or(0, |last| last.at).max(self.shown);
@@ -296,8 +299,8 @@ impl Line {
         if let Some(end) = found {
             self.shown = end;
             self.most = self.most.max(end);
-            self.rested = screen.cursor();
-            self.next = self.rested.map(|place| (end, place));
+            self.rested = screen.stands();
+            self.next = self.rested.map(|here| (end, here.place));
             let brings = |last: &Break| before > 0 && last.at == end && last.key >= Other::Brings;
             let goes_on = self.interrupted || self.breaks.last().is_some_and(brings);
             if self.closed_at.is_some() && self.all_shown() && !goes_on {

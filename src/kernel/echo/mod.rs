@@ -281,20 +281,21 @@ impl EchoGate {
                 let start = self.start();
                 let feeds = self.screen.feeds();
                 self.letter_at = feeds;
-                self.current().letter(letter, start, feeds);
+                let before = self.screen.standing();
+                self.current().letter(letter, start, (feeds, before));
             }
             Key::Erase => {
                 if self.current().is_empty() {
                     self.moved_at = Some(self.screen.bytes());
                 }
-                let cursor = self.screen.place();
+                let cursor = self.screen.standing();
                 self.current().erase(cursor);
             }
             Key::EndOrErase if !self.current().is_edited() => return true,
             Key::EndOrErase => return self.press(Key::Other(Other::Moves)),
             Key::Other(other) => {
                 self.moved_at = Some(self.screen.bytes());
-                let cursor = self.screen.place();
+                let cursor = self.screen.standing();
                 self.current().breaks(other, cursor);
             }
             Key::Lost => self.current().lost = true,

@@ -126,7 +126,7 @@ fn a_secret_that_was_erased_is_hidden_whatever_is_typed_then() {
             "killed, and another window painted with its cursor there",
             &[
                 Shown(b"\x1b[5;1HPassword: "),
-                Typed(b"s3cret\x15\x02n"),
+                Typed(b"s3cret\x15\x1b2"),
                 Shown(b"\x1b[H\x1b[2J\x1b[5;1Hme@host:~$"),
                 Shown(b"\x1b[5;11H"),
                 Typed(b"systemctl status"),
@@ -239,6 +239,8 @@ fn a_secret_that_is_erased_behind_a_line_is_hidden() {
         ),
         ("killed", b" Password: ", b"hunt\x15"),
         ("in its place", b"\r\x1b[KPassword: ", b"hunt\x7f\x7f\x7f\x7f"),
+        ("as wide as it", b"\r\x1b[KPasswd: ", b"hunt\x7f\x7f\x7f\x7f"),
+        ("as wide as it, and killed", b"\r\x1b[KPasswd: ", b"hunt\x15"),
     ] {
         let steps = [
             Shown(b"Id: "),
@@ -248,6 +250,57 @@ fn a_secret_that_is_erased_behind_a_line_is_hidden() {
             Typed(erases),
         ];
         is_hidden(name, &[steps.as_slice(), &[Typed(b"\r"), Shown(b"\r\n")]].concat());
+    }
+}
+
+#[test]
+fn a_secret_that_was_erased_is_hidden_if_another_prompt_is_as_wide() {
+    let cases: &[(&str, &[Step])] = &[
+        (
+            "in its row",
+            &[Shown(b"Password: "), Typed(b"s3cret\x15"), Shown(b"\r\x1b[KUsername: ")],
+        ),
+        (
+            "behind an arrow",
+            &[
+                Shown(b"? Password: "),
+                Typed(b"s3cret\x15"),
+                Typed(b"\x1b[A"),
+                Shown(b"\x1b[2K\x1b[G? Username: "),
+            ],
+        ),
+        (
+            "rubbed out, and a row that is named",
+            &[
+                Shown(b"\x1b[5;1HPassword: "),
+                Typed(b"s3cret\x7f\x7f\x7f\x7f\x7f\x7f"),
+                Shown(b"\x1b[1;1H12:01\x1b[5;1HUsername: "),
+            ],
+        ),
+        (
+            "a mouse led there",
+            &[
+                Shown(b"\x1b[5;1HPassword: "),
+                Typed(b"s3cret\x7f\x7f\x7f\x7f\x7f\x7f"),
+                Typed(b"\x1b[<0;3;4M\x1b[<0;3;4m"),
+                Shown(b"\x1b[5;1HUsername: \x1b[K"),
+            ],
+        ),
+        (
+            "a key that switched its echo on",
+            &[Shown(b"Password: "), Typed(b"s3cret\x15"), Typed(b"\t")],
+        ),
+    ];
+    let name_and_enter = [
+        Typed(b"administrator"),
+        Shown(b"administrator"),
+        Typed(b"\r"),
+        Shown(b"\r\n"),
+    ];
+    for (name, steps) in cases {
+        for later in [&[][..], &[Later]] {
+            is_hidden(name, &[steps, later, name_and_enter.as_slice()].concat());
+        }
     }
 }
 

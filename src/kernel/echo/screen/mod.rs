@@ -7,6 +7,7 @@
 mod left;
 
 use std::collections::VecDeque;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use unicode_width::UnicodeWidthChar;
 
@@ -68,6 +69,15 @@ pub enum Run {
 pub struct Place {
     row: u64,
     column: usize,
+}
+
+/// Where the cursor is, and what stands left of it in its row: the same for as
+/// long as nothing else was shown there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Standing {
+    pub place: Place,
+    /// A hash of it. Who shows something else that has the same one knows the secret anyway: it is typed to him.
+    left: u64,
 }
 
 #[derive(Debug)]
@@ -171,10 +181,20 @@ impl Screen {
         }
     }
 
-    /// The same, if its row is remembered.
-    pub fn cursor(&self) -> Option<Place> {
-        let column = self.column;
-        self.here().map(|row| Place { row: row.id, column })
+    /// The same, and what stands left of it.
+    pub fn standing(&mut self) -> Standing {
+        let place = self.place();
+        self.stands().unwrap_or(Standing { place, left: 0 })
+    }
+
+    /// The same, if the cursor's row is remembered.
+    pub fn stands(&self) -> Option<Standing> {
+        let (row, column) = (self.here()?, self.column);
+        let mut hasher = DefaultHasher::new();
+        row.cells.get(..column).unwrap_or(&row.cells).hash(&mut hasher);
+        let place = Place { row: row.id, column };
+        let left = hasher.finish();
+        Some(Standing { place, left })
     }
 
     /// A key was typed: a control string that is still open will not be closed.
