@@ -32,7 +32,6 @@ mod read_lines;
 mod recovery;
 mod reserve;
 mod screens;
-mod scroll;
 mod spool;
 mod take;
 mod tally;

@@ -259,9 +259,16 @@ pub async fn search(
     let views: Vec<HitView> = confirming
         .await
         .map_err(|error| Problem::new(Code::Broken, error.to_string()))?;
-    let (_, waiting) = api.search.counts().await?;
+    let (counts, waiting) = api.search.counts().await?;
     let next = next.map(|next| next.to_string());
-    Ok(Json(Found::new(views, next, complete && waiting == 0)))
+    Ok(Json(Found::new(
+        views,
+        next,
+        complete && waiting == 0,
+        counts.part,
+        counts.locked,
+        counts.unread,
+    )))
 }
 
 /// `GET /v1/recordings/index`.

@@ -101,6 +101,29 @@ fn line(session: &Session, number: usize, hit: &HitView) -> String {
     )
 }
 
+/// What no search of this server finds, as it is not in the index.
+fn unsearched(found: &Found) -> Option<String> {
+    let kinds = [
+        (found.part, "in part, as they are long"),
+        (
+            found.locked,
+            "by their labels, as they are encrypted (`portcullis-player search` beside the key)",
+        ),
+        (
+            found.unread,
+            "not at all, as they do not verify (`portcullis ledger fsck`)",
+        ),
+    ];
+    let said = kinds.iter().filter(|(count, _)| *count > 0);
+    let said: Vec<_> = said.map(|(count, how)| format!("{count} {how}")).collect();
+    (!said.is_empty()).then(|| {
+        format!(
+            "Of all recordings, these are searched less than whole: {}.",
+            said.join("; ")
+        )
+    })
+}
+
 fn say_more(session: &Session, args: &SearchArgs, found: &Found) {
     if found.hits.is_empty() {
         session.output.say("Nothing found.");
@@ -119,6 +142,9 @@ fn say_more(session: &Session, args: &SearchArgs, found: &Found) {
         session
             .output
             .say("Not all was looked at: there was no time for it, or recordings wait for the index (`portcullis recordings index`).");
+    }
+    if let Some(more) = unsearched(found) {
+        session.output.say(more);
     }
     if let Some(next) = &found.next {
         session.output.say(format!("More: the same with --after {next}"));

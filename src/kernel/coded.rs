@@ -73,7 +73,11 @@ pub fn read(parameters: &[u8], last: u8) -> Sequence {
         (b'u', code) => Sequence::Key(CodedKey {
             codes,
             // With its letter told, the modifiers are spent on that.
-            modifiers: if third > 0 { modifiers & !OTHERS } else { modifiers },
+            modifiers: match third > 0 && modifiers & OTHERS > 0 {
+                // AltGr is Ctrl and Alt to some terminals.
+                true => modifiers & !(OTHERS | CTRL),
+                false => modifiers,
+            },
             letter: letter(codes, modifiers, third),
             is_idle: event == RELEASED || MODIFYING.contains(&code),
         }),

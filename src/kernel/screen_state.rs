@@ -33,6 +33,8 @@ pub struct ScreenState {
     csi: Vec<u8>,
     alternate: bool,
     pastes: bool,
+    /// How often it was told of pastes, or told that it is not.
+    told: u64,
 }
 
 impl Default for ScreenState {
@@ -42,6 +44,7 @@ impl Default for ScreenState {
             csi: Vec::new(),
             alternate: false,
             pastes: false,
+            told: 0,
         }
     }
 }
@@ -64,9 +67,10 @@ impl ScreenState {
         self.alternate
     }
 
-    /// The program wants to be told where a paste begins and ends (DECSET 2004).
-    pub fn is_told_of_pastes(&self) -> bool {
-        self.pastes
+    /// Whether the program wants to be told where a paste begins and ends (DECSET
+    /// 2004), and which one that is: each says so anew when it begins to read.
+    pub fn told_of_pastes(&self) -> Option<u64> {
+        self.pastes.then_some(self.told)
     }
 
     fn step(&mut self, byte: u8) {
@@ -101,6 +105,7 @@ impl ScreenState {
             (State::Escape, 0x20..=0x2f) => State::EscapeIntermediate,
             (State::Escape, b'c') => {
                 (self.alternate, self.pastes) = (false, false);
+                self.told = self.told.saturating_add(1);
                 State::Ground
             }
             (State::Escape, _) => State::Ground,
@@ -125,10 +130,9 @@ impl ScreenState {
             return;
         };
         let pastes = modes.split(|byte| *byte == b';').any(|mode| mode == b"2004");
-        match last {
-            b'h' if pastes => self.pastes = true,
-            b'l' if pastes => self.pastes = false,
-            _ => {}
+        if pastes && matches!(last, b'h' | b'l') {
+            self.pastes = last == b'h';
+            self.told = self.told.saturating_add(1);
         }
         let switches = modes
             .split(|byte| *byte == b';')

@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use avt::{ScreenKind, Terminal};
 use portcullis_recording::command::{Command, Confidence, Source};
 use portcullis_recording::event::{Direction, NoticeHow};
 use portcullis_recording::limits::{
@@ -16,9 +15,8 @@ use portcullis_recording::{Event, Timed};
 use super::programs::Programs;
 use super::read_lines::{ReadLines, Typed};
 use super::screens::{Running, Screens};
-use super::scroll::{is_flood, skip};
 use super::tally::Tally;
-use crate::kernel::command::{self as kernel, Finding, Keys, Reader};
+use crate::kernel::command::{self as kernel, Finding, Keys, Reader, Shown};
 use crate::kernel::labels::Labels;
 use crate::kernel::remark::Remark;
 
@@ -52,14 +50,6 @@ pub struct Commands {
     stopped: bool,
     /// What is to be said of what is not read.
     remarks: BTreeSet<&'static str>,
-}
-
-/// Output of one terminal between two keys.
-#[derive(Default)]
-struct Shown {
-    text: String,
-    /// When each piece of it came, in session ms, and where it ends.
-    pieces: Vec<(u64, usize)>,
 }
 
 impl Commands {
@@ -219,38 +209,10 @@ impl Commands {
     /// Feeds a terminal what was shown between two keys, and takes what was found.
     fn show(&mut self, channel: u32, output: Shown, terminals: &mut Running<'_>) {
         if let Some(terminal) = terminals.drawn(channel) {
-            self.feed(channel, output, terminal);
+            let flood = output.is_flood();
+            output.draw(flood, self.readers.get_mut(&channel).map(Box::as_mut), terminal);
         }
         self.collect(channel);
-    }
-
-    fn feed(&mut self, channel: u32, output: Shown, terminal: &mut Terminal) {
-        let mut reader = self.readers.get_mut(&channel);
-        let mut feed = |at_ms: u64, text: &str, terminal: &mut Terminal| match &mut reader {
-            Some(reader) => reader.shown(at_ms, text, terminal),
-            None => terminal.feed(text),
-        };
-        let skipped = match output.is_flood() && terminal.active_screen_kind() == ScreenKind::Primary {
-            true => skip(&output.text, terminal.size().1),
-            false => None,
-        };
-        let Some(skipped) = skipped else {
-            for (at_ms, text) in output.pieces() {
-                feed(at_ms, text, terminal);
-            }
-            return;
-        };
-        let part = |range| output.text.get(range).unwrap_or_default();
-        feed(output.began_ms(), part(0..skipped.text.start), terminal);
-        if let Some(reader) = &mut reader {
-            reader.passed_over(output.ended_ms(), skipped.rows);
-        }
-        terminal.feed(skipped.style.as_str());
-        let rest = part(skipped.text.end..output.text.len());
-        match &mut reader {
-            Some(reader) => reader.shown(output.ended_ms(), rest, terminal),
-            None => terminal.feed(rest),
-        }
     }
 
     /// There is no emulator left for a terminal.
@@ -352,31 +314,6 @@ impl Commands {
             true => self.found.push_back((channel, command)),
             false => self.dropped = self.dropped.saturating_add(1),
         }
-    }
-}
-
-impl Shown {
-    fn push(&mut self, at_ms: u64, text: &str) {
-        self.text.push_str(text);
-        self.pieces.push((at_ms, self.text.len()));
-    }
-
-    fn began_ms(&self) -> u64 {
-        self.pieces.first().map_or(0, |(at_ms, _)| *at_ms)
-    }
-
-    fn ended_ms(&self) -> u64 {
-        self.pieces.last().map_or(0, |(at_ms, _)| *at_ms)
-    }
-
-    fn is_flood(&self) -> bool {
-        is_flood(self.text.len(), self.ended_ms().saturating_sub(self.began_ms()))
-    }
-
-    fn pieces(&self) -> impl Iterator<Item = (u64, &str)> {
-        let starts = std::iter::once(0).chain(self.pieces.iter().map(|(_, end)| *end));
-        let pieces = starts.zip(&self.pieces);
-        pieces.filter_map(|(start, (at_ms, end))| Some((*at_ms, self.text.get(start..*end)?)))
     }
 }
 

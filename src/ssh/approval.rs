@@ -132,6 +132,16 @@ impl Waiting {
                 format!("nobody is asked about a command of more than {RUNS_BYTES_MAX} bytes: put it into a script"),
             ));
         }
+        if wanted
+            .command
+            .as_ref()
+            .is_some_and(|command| command.contains(char::REPLACEMENT_CHARACTER))
+        {
+            return Err(refused(
+                "approval_not_text",
+                "nobody is asked about a command that is not UTF-8, as it cannot be shown as it is: put it into a script",
+            ));
+        }
         let obligations = wanted.obligations.clone();
         let source = wanted.facts.source.and_then(|peer| peer.to_string().parse().ok());
         let wait_ms = obligations.answer_ms.unwrap_or(WAIT_MS_MAX).min(WAIT_MS_MAX);

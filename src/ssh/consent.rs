@@ -100,11 +100,12 @@ impl Consent {
 /// # Errors
 /// It says no by now, or wants more than was given.
 pub fn still(live: &Live, channel: &Channel, request: Request, approved: &Approved) -> Result<Permit, Denial> {
+    let action = request.action().to_owned();
     let permit = live.consider(channel.number, request).inspect_err(|denial| {
         if denial.notify {
             live.gate.notify(serde_json::json!({
                 "session": live.id, "identity": live.admitted.identity(), "destination": live.admitted.destination(),
-                "action": "command", "allowed": false, "rule": denial.rule,
+                "action": action, "allowed": false, "rule": denial.rule,
             }));
         }
     })?;

@@ -156,6 +156,9 @@ impl Enters {
             return false;
         };
         let Entry::Data { stream, bytes } = first else {
+            if matches!(first, Entry::Control(Up::Start(_))) {
+                guard.holder().begins();
+            }
             guard.resize(first);
             batch.extend(self.queue.pop_front());
             return true;

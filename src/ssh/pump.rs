@@ -22,6 +22,7 @@ use super::guard;
 use super::hook::{self, at, unhook};
 use super::lane::{Entry, Stream};
 use super::record::{record_input, record_output};
+use super::requests;
 use super::resize::Resizes;
 use super::session::Live;
 use super::sieving::Sieving;
@@ -358,6 +359,7 @@ async fn down(live: &Arc<Live>, channel: &Arc<Channel>, client: &ClientEnd) {
                     channel.stop.guard(refuse_start(channel, client, runs)).await;
                 }
                 Entry::Control(Down::Reply(false)) => {
+                    requests::not_started(live, channel, "the target said no");
                     channel.stop.guard(refuse_start(channel, client, false)).await;
                 }
                 Entry::Control(Down::Lost(_)) if channel.carries == Carries::Forward => {}

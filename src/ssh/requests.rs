@@ -146,6 +146,9 @@ pub async fn start(live: &Live, channel: &Channel, start: Start) -> Option<bool>
     };
     if matches!(up, Up::Start(_)) {
         guard::begin(live, channel, &permit);
+    } else {
+        // Nobody says yes within a moment: the answer comes behind words, and the connection's other channels go on.
+        channel.answer.in_words();
     }
     enqueue(live, channel, up);
     let yes = channel.answer.wait(&channel.stop).await?;

@@ -18,6 +18,8 @@ const EVERY: Duration = Duration::from_millis(20);
 /// Bytes and entries that wait behind one that came too soon; more wait in the lane.
 const HELD_BYTES_MAX: usize = 64 * 1024;
 const HELD_ENTRIES_MAX: usize = 1024;
+/// Window changes that wait, and hold back what was typed behind them: so many times [`EVERY`].
+const HELD_CHANGES_MAX: usize = 8;
 
 /// Thins the window changes of one channel.
 #[derive(Default)]
@@ -55,6 +57,13 @@ impl Resizes {
             }
             self.held.push_back(entry);
         }
+        let mut too_many = self.held.iter().filter(|entry| is_resize(entry)).count();
+        // A newer size is behind them.
+        self.held.retain(|entry| {
+            let goes = too_many > HELD_CHANGES_MAX && is_resize(entry);
+            too_many -= usize::from(goes);
+            !goes
+        });
         let now = tick();
         while let Some(entry) = self.held.pop_front() {
             if is_resize(&entry) {
@@ -136,9 +145,28 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn who_types_while_the_window_is_dragged_is_not_left_behind() {
+        let mut resizes = Resizes::default();
+        let began = tick();
+        let mut batch: Vec<_> = (0..500).flat_map(|cols| [resize(cols), typed()]).collect();
+        resizes.thin(&mut batch);
+        let mut went = std::mem::take(&mut batch);
+        while resizes.held() > 0 {
+            resizes.due().await;
+            resizes.thin(&mut batch);
+            went.append(&mut batch);
+        }
+        assert!(tick() - began <= EVERY * (HELD_CHANGES_MAX as u32 + 1));
+        let sizes: Vec<_> = cols(&went).into_iter().flatten().collect();
+        assert_eq!((sizes.last(), went.len() - sizes.len()), (Some(&499), 500));
+        assert!(sizes.is_sorted());
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn what_waits_is_bounded() {
         let mut resizes = Resizes::default();
-        let mut batch: Vec<_> = (0..2000).flat_map(|cols| [resize(cols), typed()]).collect();
+        let mut batch = vec![resize(1), typed(), resize(2)];
+        batch.extend((0..2000).map(|_| typed()));
         resizes.thin(&mut batch);
         assert!(!resizes.has_room());
     }

@@ -222,6 +222,45 @@ def echo_by(rig, keys, how, command):
         row(f"key echo {how}, {host}", f"{m:.3f} ms", f"{m / base:.2f} x direct", f"p99 {p99:.2f} ms")
 
 
+RULES = """
+@id("bench-commands-look-first") @notice("look at it once more")
+permit (principal, action == Action::"command", resource) when { context.labels.contains("destructive") };
+@id("bench-commands-no-traces-removed")
+forbid (principal, action == Action::"command", resource) when { context.labels.contains("cover-up") };
+@id("bench-commands-nothing-hidden") @hidden_command("end")
+permit (principal, action == Action::"shell", resource);
+"""
+
+
+class Ruled(Rig):
+    """The same with rules: each Enter is held until they were asked."""
+
+    def launch(self, before=()):
+        (self.state / "policies/bench.cedar").write_text(self.rules())
+        super().launch(before)
+
+    def rules(self):
+        return RULES
+
+
+def ruled(rig, keys):
+    """What rules about commands add to a key's echo at a prompt: a bastion without and one with them, alternated."""
+    folder = rig.dir / "ruled"
+    folder.mkdir()
+    other = Ruled(rig.bin.parent, folder)
+    try:
+        command = "echo go; exec bash --norc --noprofile -i"
+        shells = {"no rules": typists(rig, ["ours"], command)["ours"], "rules": typists(other, ["ours"], command)["ours"]}
+        times = strokes(shells, list(shells), keys)
+        leave(shells)
+        medians = {name: statistics.median(of) for name, of in times.items()}
+        for name, median in medians.items():
+            more = f"{(median - medians['no rules']) * 1000:+.0f} us" if name == "rules" else ""
+            row(f"key echo at a prompt, {name}", f"{median:.3f} ms", more, f"p99 {sorted(times[name])[int(keys * 0.99) - 1]:.2f} ms")
+    finally:
+        other.close()
+
+
 def typists(rig, hosts, command):
     """A terminal session on each host that is ready for keys."""
     shells = {}
@@ -420,7 +459,7 @@ def main():
     args.add_argument("--mib", type=int, default=256)
     args.add_argument("--sessions", type=int, default=50)
     args.add_argument("--cut-sessions", type=int, default=200)
-    args.add_argument("--only", choices=("memory", "setup", "echo", "bulk", "overrun", "cut"), action="append")
+    args.add_argument("--only", choices=("memory", "setup", "echo", "rules", "bulk", "overrun", "cut"), action="append")
     args = args.parse_args()
     if os.geteuid() != 0:
         raise SystemExit("run it as root: the target sshd logs root in")
@@ -438,6 +477,7 @@ def main():
                 "memory": lambda: memory(rig, args.sessions),
                 "setup": lambda: setup(rig, max(args.rounds * 4, 20)),
                 "echo": lambda: echo(rig, 600),
+                "rules": lambda: ruled(rig, 2000),
                 "bulk": lambda: bulk(rig, args.rounds, args.mib),
                 "overrun": lambda: overrun(rig, args.rounds),
                 "cut": lambda: cut(rig, args.cut_sessions),

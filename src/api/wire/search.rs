@@ -8,8 +8,10 @@ use super::{GrantView, SCHEMA, SessionView};
 use crate::kernel::id::SessionId;
 
 envelope! { /// `POST /v1/recordings/search`: newest first. `next` is the cursor of the
-/// next page. Not `complete`: there was no time for all of it, or recordings wait for the index.
-Found { hits: Vec<HitView>, next: Option<String>, complete: bool } }
+/// next page. Not `complete`: there was no time for all of it, or recordings wait for the index. Beside that, of all
+/// recordings: how many are in the index in `part`, by their labels alone as they are encrypted (`locked`), or not, as
+/// they do not verify (`unread`).
+Found { hits: Vec<HitView>, next: Option<String>, complete: bool, part: u64, locked: u64, unread: u64 } }
 envelope! { /// `GET` and `POST /v1/recordings/index`: how many recordings stand how in it.
 IndexView { whole: u64, part: u64, locked: u64, unread: u64, gone: u64, entries: u64, waiting: u64 } }
 envelope! { /// `GET /v1/sessions/{id}/background`.

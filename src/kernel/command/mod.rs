@@ -22,6 +22,8 @@ mod paste;
 mod prompt;
 mod reader;
 mod refused;
+mod scroll;
+mod shown;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
@@ -33,6 +35,8 @@ pub use keys::{Keys, Pressed, Typed};
 pub use live::Line;
 pub use paste::PasteEnd;
 pub use reader::Reader;
+pub use scroll::is_flood;
+pub use shown::Shown;
 
 /// Longest text of one command, in bytes; the rest is cut off.
 pub const COMMAND_BYTES_MAX: usize = 16 * 1024;

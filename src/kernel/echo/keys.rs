@@ -9,6 +9,8 @@ use crate::kernel::coded::{self, CTRL, CodedKey, OTHERS, PARAMETERS_BYTES_MAX, S
 const ANSWER_BYTES_MAX: usize = 4096;
 /// From a keypad's letter in application mode to what stands on its key.
 const KEYPAD: u8 = 0x40;
+/// Answers that are about colours (xterm, ctlseqs, OSC; 21 is kitty's).
+const HARMLESS: [u32; 13] = [4, 5, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 21];
 /// Keys of kitty's that have no letter.
 const FUNCTIONAL: std::ops::RangeInclusive<char> = '\u{e000}'..='\u{f8ff}';
 
@@ -47,6 +49,8 @@ enum State {
     #[default]
     Plain,
     Escape,
+    /// After `ESC [ [`: the Linux console's F1 to F5, one byte more.
+    Console,
     /// After `ESC [`, and then after an intermediate byte: no parameter follows that (ECMA-48 section 5.4).
     Sequence {
         intermediate: bool,
@@ -57,10 +61,11 @@ enum State {
     Begun {
         device: bool,
     },
-    /// `numbered`: the number of an answer is over, or has none.
+    /// `number`: of an OSC; `numbered`: that is over, or there is none.
     Answer {
         bytes: usize,
         escape: bool,
+        number: Option<u32>,
         numbered: bool,
     },
 }
@@ -94,8 +99,11 @@ impl Keys {
             (State::Single, b'M') => (State::Plain, Some(Key::End { interrupts: false })),
             (State::Single, b'X') => (State::Plain, Some(Key::Letter('='))),
             (State::Single, b'j'..=b'y') => (State::Plain, Some(Key::Letter(char::from(byte - KEYPAD)))),
+            (State::Sequence { intermediate: false }, b'[') if self.parameters.is_empty() => (State::Console, None),
             (State::Sequence { .. }, 0x40..=0x7e) => (State::Plain, self.sequence(byte)),
-            (State::Escape, _) | (State::Single, 0x40..=0x7e) => (State::Plain, Some(Key::Other(Other::Brings))),
+            (State::Escape, _) | (State::Single | State::Console, 0x40..=0x7e) => {
+                (State::Plain, Some(Key::Other(Other::Brings)))
+            }
             (State::Sequence { .. }, 0x20..=0x2f) if self.goes_on(byte) => {
                 (State::Sequence { intermediate: true }, None)
             }
@@ -108,7 +116,8 @@ impl Keys {
                 State::Answer {
                     bytes: 1,
                     escape: false,
-                    numbered: matches!(state, State::Begun { device: true }),
+                    number: digit(0, byte).filter(|_| state == State::Begun { device: false }),
+                    numbered: state == State::Begun { device: true },
                 },
                 None,
             ),
@@ -117,14 +126,29 @@ impl Keys {
                 let (torn, key) = self.plain(byte);
                 return (torn.or(Some(Key::Other(Other::Brings))), key);
             }
-            // It answers a program, and nobody typed it.
-            (State::Answer { numbered: true, .. }, 0x07) | (State::Answer { escape: true, .. }, b'\\') => {
-                (State::Plain, None)
-            }
+            // It answers a program, and nobody typed it; but a clipboard may hold anything.
+            (
+                State::Answer {
+                    number, numbered: true, ..
+                },
+                0x07,
+            )
+            | (
+                State::Answer {
+                    number, escape: true, ..
+                },
+                b'\\',
+            ) => (
+                State::Plain,
+                number
+                    .is_some_and(|number| !HARMLESS.contains(&number))
+                    .then_some(Key::Lost),
+            ),
             (
                 State::Answer {
                     bytes,
                     escape: false,
+                    number,
                     numbered,
                 },
                 0x1b | 0x20..=0xff,
@@ -132,11 +156,15 @@ impl Keys {
                 State::Answer {
                     bytes: bytes + 1,
                     escape: byte == 0x1b,
+                    number: match numbered || byte == b';' {
+                        true => number,
+                        false => number.and_then(|number| digit(number, byte)),
+                    },
                     numbered: numbered || byte == b';',
                 },
                 None,
             ),
-            (State::Sequence { .. } | State::Single | State::Answer { .. }, _) => {
+            (State::Sequence { .. } | State::Single | State::Console | State::Answer { .. }, _) => {
                 let (_, key) = self.plain(byte);
                 return (Some(Key::Lost), key);
             }
@@ -210,8 +238,8 @@ impl Keys {
             }),
             0x04 => Some(Key::EndOrErase),
             0x7f | 0x08 => Some(Key::Erase),
-            // ^R and ^S.
-            0x12 | 0x13 => Some(Key::Other(Other::Searches)),
+            // ^R. ^S is more often flow control.
+            0x12 => Some(Key::Other(Other::Searches)),
             // Tab, ^N, ^P and ^Y.
             0x09 | 0x0e | 0x10 | 0x19 => Some(Key::Other(Other::Brings)),
             // ^U and ^W.
@@ -220,6 +248,12 @@ impl Keys {
         };
         (self.letters.give_up().map(Key::Letter), key)
     }
+}
+
+/// A number with one digit more; what is too large is none that is known.
+fn digit(number: u32, byte: u8) -> Option<u32> {
+    let digit = char::from(byte).to_digit(10).unwrap_or(0);
+    Some(number.saturating_mul(10).saturating_add(digit))
 }
 
 /// What a terminal says by itself: where the cursor or the mouse is, what it can do, that it has the focus. A key that is

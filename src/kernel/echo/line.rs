@@ -17,6 +17,8 @@ const TRUSTED_FROM: usize = 4;
 const AHEAD_MAX: usize = 512;
 /// The same, where a search shows them.
 const SEARCHED_MAX: usize = 32;
+/// Insertions that are looked for at once.
+const INSERTED_MAX: usize = 4;
 /// Letters that a line has room for at first.
 const FIRST_CAPACITY: usize = 64;
 
@@ -189,6 +191,16 @@ impl Line {
         self.shown == self.letters.len()
     }
 
+    /// Whether nothing was typed of it yet.
+    pub fn is_untouched(&self) -> bool {
+        self.letters.is_empty() && self.breaks.is_empty() && self.unseen == 0
+    }
+
+    /// Whether letters of it were shown.
+    pub fn was_shown(&self) -> bool {
+        self.most > 0
+    }
+
     /// Whether it has letters, and none was ever shown.
     pub fn shows_nothing(&self) -> bool {
         !self.letters.is_empty() && self.most == 0
@@ -213,7 +225,7 @@ impl Line {
     /// What becomes of it if it is decided now.
     pub fn verdict(&self) -> Verdict {
         let line = self.number;
-        match self.is_whole() {
+        match self.is_whole() && !self.is_loose() {
             true => Verdict::Echoed { line },
             false => Verdict::Hidden { line },
         }
@@ -294,7 +306,7 @@ impl Line {
             let ends = self.shown + 1..=longest.min(self.shown.saturating_add(SEARCHED_MAX));
             found = ends.rev().find(|end| screen.holds(since(near, *end), work));
         }
-        let found = found.or_else(|| self.inserted(from, to, screen, work));
+        let found = found.or_else(|| self.inserted(screen, work));
         self.lost |= work.is_spent();
         if let Some(end) = found {
             self.shown = end;
@@ -312,11 +324,26 @@ impl Line {
     /// Where all of it stands between its beginning and the cursor, with the
     /// letters of this part, in one piece, somewhere among those before them:
     /// an editor that shows an insertion late has the cursor elsewhere by then.
-    fn inserted(&self, from: usize, to: usize, screen: &Screen, work: &mut Work) -> Option<usize> {
+    fn inserted(&self, screen: &Screen, work: &mut Work) -> Option<usize> {
         let Some(Start::At(place)) = self.start else {
             return None;
         };
-        if from == 0 || self.shown < from || self.shown >= to {
+        let ends = self.breaks.iter().skip(1).map(|found| found.at);
+        let parts = self.breaks.iter().map(|found| found.at);
+        let parts: Vec<_> = parts.zip(ends.chain([self.letters.len()])).collect();
+        let mut last = parts.into_iter().rev().filter(|(from, _)| *from > 0).take(INSERTED_MAX);
+        last.find_map(|(from, to)| self.inserted_there(place, (from, to), screen, work))
+    }
+
+    /// The same for one part.
+    fn inserted_there(
+        &self,
+        place: Place,
+        (from, to): (usize, usize),
+        screen: &Screen,
+        work: &mut Work,
+    ) -> Option<usize> {
+        if from >= to || self.shown >= to {
             return None;
         }
         let (before, part) = (self.letters.get(..from)?, self.letters.get(from..to)?);

@@ -165,7 +165,9 @@ impl EchoGate {
         let mut looks = 0;
         for &byte in output {
             if let Some(next) = self.screen.run(byte)
-                && run.replace(next).is_some_and(|before| before != next || byte == ESCAPE)
+                && run
+                    .replace(next)
+                    .is_some_and(|before| before != next || matches!(byte, ESCAPE | b'\r' | b'\n'))
                 && looks < LOOKS_MAX
             {
                 self.look(matches!(byte, b'\r' | b'\n'));
@@ -294,7 +296,10 @@ impl EchoGate {
             Key::EndOrErase if !self.current().is_edited() => return true,
             Key::EndOrErase => return self.press(Key::Other(Other::Moves)),
             Key::Other(other) => {
-                self.moved_at = Some(self.screen.bytes());
+                // Where nothing was typed, nothing is killed.
+                if other != Other::Kills || !self.current().is_untouched() {
+                    self.moved_at = Some(self.screen.bytes());
+                }
                 let cursor = self.screen.standing();
                 self.current().breaks(other, cursor);
             }
@@ -318,12 +323,14 @@ impl EchoGate {
     }
 
     /// Releases finished lines that were shown in full. A later line that was
-    /// shown passes by those before it that were not.
+    /// shown passes by those before it that were not; one without letters says
+    /// nothing of them.
     fn settle(&mut self, verdicts: &mut Vec<Verdict>) {
         let done = |line: &Line| line.closed_at.is_some() && line.is_whole() && !line.is_loose();
-        if let Some(last) = self.lines.iter().rposition(done) {
-            verdicts.extend(self.lines.drain(..=last).map(|line| line.verdict()));
-        }
+        let last = self.lines.iter().rposition(|line| done(line) && line.was_shown());
+        let shown = last.map_or(0, |last| last + 1);
+        let empty = self.lines.iter().skip(shown).take_while(|line| done(line)).count();
+        verdicts.extend(self.lines.drain(..shown + empty).map(|line| line.verdict()));
     }
 }
 

@@ -55,6 +55,29 @@ fn ordinary_typing_is_released() {
             ],
         ),
         (
+            "inserted before the last letters were shown, and drawn as one",
+            &[
+                Typed(b"eho ho"),
+                Shown(b"eho ho"),
+                Typed(b"tel\x01\x1b[Cc\x05"),
+                Shown(b"\r$ echo hotel"),
+                Typed(b"\r"),
+                Shown(b"\r\x1b[12C\r\n"),
+            ],
+        ),
+        (
+            "the cursor is at the end with the Enter only",
+            &[
+                Typed(b"eho"),
+                Shown(b"eho"),
+                Typed(b"\x01\x1b[C"),
+                Typed(b"c"),
+                Shown(b"\r$ echo\x1b[4D"),
+                Typed(b"\r"),
+                Shown(b"\x1b[4C\r\n"),
+            ],
+        ),
+        (
             "inserted",
             &[
                 Typed(b"eho"),
@@ -237,4 +260,38 @@ fn ordinary_typing_is_released() {
             "{name}: {all:?}"
         );
     }
+}
+
+#[test]
+fn lines_before_an_empty_one_are_released() {
+    let released = |steps: &[Step]| {
+        let all = run(steps);
+        let echoed = |verdict: &Verdict| matches!(verdict, Verdict::Echoed { .. });
+        assert!(all.iter().all(echoed), "{all:?}");
+    };
+    released(&[Shown(b"$ "), Typed(b"ls\r\r"), Shown(b"ls\r\nx\r\n$ \r\n$ ")]);
+    released(&[
+        Shown(b"$ cat > f\r\n"),
+        Typed(b"a\rb\r\rc\r"),
+        Shown(b"a\r\nb\r\n\r\nc\r\n"),
+    ]);
+    released(&[
+        Shown(b"$ "),
+        Typed(b"ls"),
+        Typed(b"\r"),
+        Typed(b"\x1b[A\r"),
+        Shown(b"ls\r\nx\r\n$ ls\r\nx\r\n$ "),
+    ]);
+}
+
+#[test]
+fn function_keys_of_a_console_are_no_letters() {
+    let all = run(&[
+        Shown(b"$ "),
+        Typed(b"\x1b[[Als"),
+        Shown(b"ls"),
+        Typed(b"\r"),
+        Shown(b"\r\n"),
+    ]);
+    assert_eq!(all, [Verdict::Echoed { line: 0 }]);
 }

@@ -287,6 +287,14 @@ fn a_secret_that_was_erased_is_hidden_if_another_prompt_is_as_wide() {
             ],
         ),
         (
+            "written above, and the cursor put back",
+            &[
+                Shown(b"Password:\r\n> "),
+                Typed(b"s3cret\x15"),
+                Shown(b"\x1b7\x1b[A\rUsername:\x1b8"),
+            ],
+        ),
+        (
             "a key that switched its echo on",
             &[Shown(b"Password: "), Typed(b"s3cret\x15"), Typed(b"\t")],
         ),
@@ -316,6 +324,66 @@ fn a_secret_that_is_erased_below_a_line_is_hidden() {
             Typed(b"hunt\x7f\x7f\x7f\x7f"),
             Typed(b"\r"),
             Shown(b"\r\n"),
+        ],
+    );
+}
+
+#[test]
+fn a_secret_that_is_erased_behind_a_line_is_hidden_wherever_its_prompt_is() {
+    is_hidden(
+        "a field that goes on, and words below",
+        &[
+            Shown(b"\x1b[5;1HId: "),
+            Typed(b"1234"),
+            Shown(b"1234"),
+            Shown(b"\x1b7\x1b[24;1HPIN (not shown):\x1b8"),
+            Typed(b"8642\x7f\x7f\x7f\x7f"),
+            Typed(b"\r"),
+            Shown(b"\r\n"),
+        ],
+    );
+}
+
+#[test]
+fn an_enter_by_itself_says_nothing_of_the_line_before() {
+    // Output stops in the midst of a word that the secret begins.
+    let all = run(&[
+        Shown(b"key: "),
+        Typed(b"root\r"),
+        Shown(b"root"),
+        Typed(b"\r"),
+        Shown(b"@db1:~# "),
+    ]);
+    assert!(all.contains(&Verdict::Hidden { line: 0 }), "{all:?}");
+    // And so where nothing goes on.
+    let all = run(&[Shown(b"key: "), Typed(b"root\r"), Shown(b"root")]);
+    assert_eq!(all, [Verdict::Hidden { line: 0 }]);
+}
+
+#[test]
+fn what_a_terminal_says_of_its_clipboard_is_hidden() {
+    is_hidden(
+        "a clipboard",
+        &[
+            Shown(b"Password: "),
+            Typed(b"\x16\x1b]52;c;aHVudGVyMg==\x07"),
+            Shown(b"*******"),
+            Typed(b"\r"),
+            Shown(b"\r\n"),
+        ],
+    );
+}
+
+#[test]
+fn a_secret_behind_a_first_kill_is_not_released_by_a_word() {
+    is_hidden(
+        "the name of who is asked",
+        &[
+            Shown(b"Password: "),
+            Typed(b"\x15"),
+            Typed(b"root\r"),
+            Shown(b"\r\n"),
+            Shown(b"root\r\n"),
         ],
     );
 }

@@ -6,6 +6,7 @@
 //! echoed, where no prompt stands, is an answer that nobody is to read: it goes
 //! on. What is not shown in time goes to policy as far as it is, as `undecided`.
 
+mod flood;
 mod keys;
 mod reason;
 #[cfg(test)]
@@ -17,8 +18,9 @@ use avt::Terminal;
 
 pub use self::keys::{Key, Scanner};
 pub use self::reason::{Answer, REASON_BYTES_MAX, Reason};
-use super::command::{self, Context, Finding, Keys, PasteEnd, Pressed, Reader, Typed};
+use super::command::{self, Context, Finding, Keys, PasteEnd, Pressed, Reader, Shown, Typed};
 use super::screen_state::ScreenState;
+use flood::Flood;
 
 /// How long the keys of a line may take to be shown, in ms.
 pub const HOLD_MS: u64 = 300;
@@ -29,6 +31,8 @@ const LINE_BYTES_MAX: usize = command::COMMAND_BYTES_MAX;
 /// Largest grid that is emulated; a larger terminal is read as this one.
 const COLS_MAX: u32 = 500;
 const ROWS_MAX: u32 = 200;
+/// Output of a flood that waits to be drawn, in bytes.
+const WAITING_BYTES_MAX: usize = 1 << 20;
 
 /// A line that policy is to be asked about.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -66,8 +70,9 @@ pub enum Next {
 struct Typing {
     keys: Vec<u8>,
     typed: Typed,
-    /// Where a bracketed paste began in the keys.
+    /// Where a bracketed paste began in the keys, and which program was told of it.
     paste: usize,
+    paste_to: Option<u64>,
     /// Signs that an echo would show.
     signs: usize,
     too_long: bool,
@@ -112,6 +117,9 @@ pub struct Holder {
     reader: Reader,
     screen: ScreenState,
     torn: Vec<u8>,
+    flood: Flood,
+    /// Output of a flood: it is drawn when somebody looks.
+    waiting: Shown,
     scanner: Scanner,
     typing: Typing,
     /// Pieces of output, ever, and when the last one came, in session ms.
@@ -141,6 +149,8 @@ impl Holder {
             reader: Reader::default(),
             screen: ScreenState::default(),
             torn: Vec::new(),
+            flood: Flood::default(),
+            waiting: Shown::default(),
             scanner: Scanner::default(),
             typing: Typing::default(),
             shown: 0,
@@ -154,6 +164,7 @@ impl Holder {
 
     /// The terminal has another size.
     pub fn resize(&mut self, cols: u32, rows: u32) {
+        self.draw();
         let (cols, rows) = clamp(cols, rows);
         self.terminal.resize(cols, rows);
     }
@@ -164,7 +175,10 @@ impl Holder {
         self.shown_ms = at_ms;
         self.screen.advance(output);
         let text = decode(&mut self.torn, output);
-        self.reader.shown(at_ms, &text, &mut self.terminal);
+        self.waiting.push(at_ms, &text);
+        if !self.flood.goes_on(at_ms, text.len()) || self.waiting.bytes() >= WAITING_BYTES_MAX {
+            self.draw();
+        }
         let row = self.unshown.as_mut().and_then(|unshown| unshown.row(&text));
         if let Some(shows) = row {
             self.unshown = None;
@@ -172,7 +186,15 @@ impl Holder {
         }
     }
 
+    /// Draws what waits: of a flood its beginning and its end, if the rest leaves no trace.
+    fn draw(&mut self) {
+        let waiting = std::mem::take(&mut self.waiting);
+        let flood = waiting.is_flood();
+        waiting.draw(flood, Some(&mut self.reader), &mut self.terminal);
+    }
+
     /// Whether lines were run that the terminal did not show, since the last time.
+    /// What a flood shows is looked at behind it.
     pub fn ran_hidden(&mut self) -> bool {
         let hidden = |finding: &Finding| matches!(finding, Finding::HiddenCommand { .. });
         let found = self.reader.take().iter().any(hidden);
@@ -181,6 +203,7 @@ impl Holder {
 
     /// What becomes of these keys, the first that have not gone on yet.
     pub fn next(&mut self, at_ms: u64, keys: &[u8]) -> Next {
+        self.draw();
         let mut scanner = self.scanner.clone();
         let empty = self.typing.keys.is_empty();
         let mut kinds = keys.iter().enumerate();
@@ -212,6 +235,7 @@ impl Holder {
             self.keep(*byte);
             if self.typing.typed.is_pasting() && !pasted {
                 self.typing.paste = self.typing.keys.len();
+                self.typing.paste_to = self.screen.told_of_pastes();
             }
             match pressed {
                 Pressed::Cancelled => self.begin_again(at_ms),
@@ -255,7 +279,7 @@ impl Holder {
             // A program that has the whole screen.
             return self.passed(at_ms, byte, false);
         }
-        if typing.typed.is_pasting() && self.screen.is_told_of_pastes() {
+        if self.is_pasting() {
             return match key {
                 Key::Enter => Next::Ask(self.pasted(&line)),
                 // Somebody may have ended the paste by a key.
@@ -305,6 +329,20 @@ impl Holder {
         }
     }
 
+    /// Whether the program that reads takes what is typed for a paste: it was the
+    /// one that reads by the time this began, and wants to be told.
+    fn is_pasting(&self) -> bool {
+        let told = self.screen.told_of_pastes();
+        self.typing.typed.is_pasting() && told.is_some() && told == self.typing.paste_to
+    }
+
+    /// A program begins: what came before it was for nobody.
+    pub fn begins(&mut self) {
+        self.typing = Typing::default();
+        self.scanner = Scanner::default();
+        self.held = None;
+    }
+
     fn line(&self, line: command::Line, undecided: bool) -> Line {
         let place = place(&line.place);
         let whole = line.text.trim_end();
@@ -347,8 +385,8 @@ impl Holder {
 
     /// The Enter that was asked about goes on. `enter` is it.
     pub fn sent(&mut self, at_ms: u64, enter: u8) {
-        let told = self.typing.typed.is_pasting() && self.screen.is_told_of_pastes();
-        if told || enter == 0x04 {
+        self.draw();
+        if self.is_pasting() || enter == 0x04 {
             self.held = None;
             return self.press(at_ms, &[enter]);
         }
@@ -395,6 +433,7 @@ impl Holder {
     /// the keys that this answers with (^E^U, or ^C behind several lines): none
     /// where that would not be understood.
     pub fn kept(&mut self, at_ms: u64, line: &Line) -> &'static [u8] {
+        self.draw();
         self.held = None;
         if !line.at_prompt {
             return b"";
@@ -419,10 +458,13 @@ impl Holder {
 
     /// The line of an Enter that was kept back, once it stands at a prompt.
     pub fn came_to_prompt(&mut self, at_ms: u64) -> Option<Line> {
+        if at_ms.saturating_sub(self.shown_ms) < REST_MS {
+            return None;
+        }
+        self.draw();
         let typed = self.typing.typed.text();
         let line = self.reader.line(&self.terminal, typed.as_deref());
-        let rested = at_ms.saturating_sub(self.shown_ms) >= REST_MS;
-        (line.at_prompt && rested && !self.screen.is_alternate()).then(|| self.line(line, false))
+        (line.at_prompt && !self.screen.is_alternate()).then(|| self.line(line, false))
     }
 
     /// When that is to be looked at again, in session ms.
@@ -439,6 +481,7 @@ impl Holder {
         let Some((since, shown)) = self.taken_back else {
             return Ok(());
         };
+        self.draw();
         let end = since.saturating_add(HOLD_MS);
         let rest = self.shown_ms.saturating_add(REST_MS);
         let answered = self.shown > shown;

@@ -450,3 +450,23 @@ fn whoever_prints_a_longer_prompt_hides_nothing_of_a_line() {
     }
     assert_eq!(desk.runs("reboot; ls"), read("reboot; ls"));
 }
+
+#[test]
+fn behind_a_flood_a_line_is_read_as_ever() {
+    let line = "a line that scrolls by, with \x1b[32mcolours\x1b[m\r\n";
+    let mut desk = Desk::shell();
+    assert_eq!(desk.runs("cat log"), ("cat log".to_owned(), false));
+    desk.shows("\r\n");
+    let piece = line.repeat(640);
+    for _ in 0..500 {
+        desk.shows(&piece);
+    }
+    assert!(desk.holder.waiting.bytes() < WAITING_BYTES_MAX);
+    desk.shows(PROMPT);
+    assert!(desk.holder.waiting.bytes() > 0, "nobody has looked yet");
+    desk.waits(50);
+    assert_eq!(desk.runs("reboot"), ("reboot".to_owned(), false));
+    // A second later nothing is put off any more.
+    desk.waits(1000).shows("\r\n").waits(1000).shows(PROMPT);
+    assert_eq!(desk.holder.waiting.bytes(), 0);
+}

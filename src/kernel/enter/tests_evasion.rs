@@ -190,3 +190,38 @@ fn looks_without_end_are_not_paid_for_with_the_time_of_others() {
     desk.waits(HOLD_MS);
     assert_eq!(desk.asked(""), unread(""));
 }
+
+#[test]
+fn a_paste_that_began_for_another_program_is_none_for_this_one() {
+    // A pager that is not told of pastes takes what begins one for a key of its own.
+    let mut desk = Desk::shell();
+    desk.shows("\r\n:").waits(50);
+    desk.keys("\x1b[200~");
+    desk.shows("\x1b[?2004h").shows(PROMPT).waits(50);
+    desk.keys("reboot");
+    desk.shows("reboot").waits(50);
+    assert_eq!(desk.asked("\x0f").0, "reboot");
+    // Neither does a shell go on with one that the shell before it was told of.
+    let mut desk = Desk::shell();
+    desk.shows("\x1b[?2004h").waits(50);
+    desk.keys("\x1b[200~");
+    desk.shows("\x1b[?2004l\r\n\x1b[?2004h").shows(PROMPT).waits(50);
+    desk.keys("reboot");
+    desk.shows("reboot").waits(50);
+    let line = match desk.keys("\r") {
+        Next::Ask(line) => line,
+        other @ (Next::Pass(_) | Next::Wait(_)) => panic!("{other:?}"),
+    };
+    assert!(!line.unshown && line.text == "reboot", "{line:?}");
+}
+
+#[test]
+fn what_came_before_a_program_is_none_of_its_keys() {
+    let mut desk = Desk::new();
+    desk.keys("\x1b[200~x");
+    desk.holder.begins();
+    desk.shows("\x1b[?2004h").shows(PROMPT).waits(1000);
+    desk.keys("reboot");
+    desk.shows("reboot").waits(50);
+    assert_eq!(desk.asked("\x0f"), ("reboot".to_owned(), false));
+}

@@ -21,6 +21,8 @@ const SIZE_MAX: usize = 500;
 const NUMBER_MAX: usize = 9999;
 /// Output of one piece that is read whole though nobody waits for an echo, in bytes.
 const SKIMMED_FROM_BYTES: usize = 1024;
+/// Letters that one sequence repeats.
+const REPEATED_MAX: usize = 100;
 /// The second cell of a wide letter.
 const FILLER: char = '\0';
 /// From a tab to the next.
@@ -76,6 +78,8 @@ pub struct Place {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Standing {
     pub place: Place,
+    /// How often the cursor had left its row.
+    moves: u64,
     /// A hash of it. Who shows something else that has the same one knows the secret anyway: it is typed to him.
     left: u64,
 }
@@ -115,6 +119,8 @@ pub struct Screen {
     letters: Letters,
     last: char,
     feeds: u64,
+    /// How often the cursor left its row, in whatever way.
+    moves: u64,
     bytes: u64,
 }
 
@@ -139,6 +145,7 @@ impl Default for Screen {
             letters: Letters::default(),
             last: ' ',
             feeds: 0,
+            moves: 0,
             bytes: 0,
         }
     }
@@ -184,7 +191,8 @@ impl Screen {
     /// The same, and what stands left of it.
     pub fn standing(&mut self) -> Standing {
         let place = self.place();
-        self.stands().unwrap_or(Standing { place, left: 0 })
+        let moves = self.moves;
+        self.stands().unwrap_or(Standing { place, moves, left: 0 })
     }
 
     /// The same, if the cursor's row is remembered.
@@ -194,7 +202,8 @@ impl Screen {
         row.cells.get(..column).unwrap_or(&row.cells).hash(&mut hasher);
         let place = Place { row: row.id, column };
         let left = hasher.finish();
-        Some(Standing { place, left })
+        let moves = self.moves;
+        Some(Standing { place, moves, left })
     }
 
     /// A key was typed: a control string that is still open will not be closed.
@@ -236,6 +245,15 @@ impl Screen {
     /// Takes one byte of output.
     pub fn draw(&mut self, byte: u8) -> Drawn {
         self.bytes += 1;
+        let (row, feeds) = (self.row, self.feeds);
+        let drawn = self.take(byte);
+        if (row, feeds) != (self.row, self.feeds) {
+            self.moves += 1;
+        }
+        drawn
+    }
+
+    fn take(&mut self, byte: u8) -> Drawn {
         match (self.state, byte) {
             (_, 0x1b) => self.state = State::Escape,
             (_, b'\n') => {
@@ -333,8 +351,10 @@ impl Screen {
             }
             b'X' => self.cells(|cells, at| cells.iter_mut().skip(at).take(count).for_each(|cell| *cell = ' ')),
             b'b' => {
+                // Up to the end of the row: nobody repeats a letter beyond it.
+                let room = self.columns.saturating_sub(self.column);
                 let mut drawn = Drawn::Nothing;
-                for _ in 0..count.min(self.columns) {
+                for _ in 0..count.min(room).min(REPEATED_MAX) {
                     drawn = self.put(self.last);
                 }
                 return drawn;
