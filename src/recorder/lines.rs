@@ -116,11 +116,17 @@ impl Lines {
     }
 
     /// The envelope of a line that is hidden now; empty if its key is to be wiped.
-    fn wrapped(&mut self, cipher: &LineCipher) -> Vec<u8> {
-        if self.wrap_to.is_empty() || self.wrapped >= WRAPPED_MAX {
+    fn wrapped(&mut self, cipher: &LineCipher, events: &mut Vec<Event<'_>>) -> Vec<u8> {
+        if self.wrap_to.is_empty() || self.wrapped > WRAPPED_MAX {
             return Vec::new();
         }
         self.wrapped += 1;
+        if self.wrapped > WRAPPED_MAX {
+            let text =
+                format!("{WRAPPED_MAX} hidden lines of this terminal were wrapped: keys of further ones are wiped");
+            events.push(Event::Marker { text: text.into() });
+            return Vec::new();
+        }
         let wrapped = self.wrap_to.wrap(cipher.key());
         wrapped.unwrap_or_else(|error| {
             tracing::error!(%error, "the key of a hidden line is wiped and not wrapped");
@@ -138,7 +144,7 @@ impl Lines {
                 }
                 Verdict::Hidden { line } => {
                     if let Some(Undecided { cipher, prompt, .. }) = self.ciphers.remove(&line) {
-                        let envelope = self.wrapped(&cipher);
+                        let envelope = self.wrapped(&cipher, events);
                         if !envelope.is_empty() || !prompt.is_empty() {
                             events.push(Event::HiddenLine {
                                 line,

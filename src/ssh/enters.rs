@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
@@ -253,9 +254,19 @@ impl Enters {
             self.phase = Phase::Asking(held, Reason::default());
         } else if held.obligations.asks() {
             let wait = wait_for(live, channel, &held);
-            self.phase = Phase::Waiting(held, wait);
+            self.wait(channel, held, wait);
         } else {
             self.goes_on(live, guard, batch, &held);
+        }
+    }
+
+    /// Waits for a yes. Who closes the channel meanwhile does not want it any more.
+    fn wait(&mut self, channel: &Channel, held: Held, wait: Wait) {
+        self.phase = Phase::Waiting(held, wait);
+        channel.asks.store(true, Ordering::SeqCst);
+        // Whichever of the two comes first, one of them sees the other.
+        if channel.client_closed.load(Ordering::SeqCst) {
+            channel.stop.fire();
         }
     }
 
@@ -380,6 +391,7 @@ impl Enters {
         batch: &mut Vec<Entry<Up>>,
         (held, mut wait): (Held, Wait),
     ) -> bool {
+        channel.asks.store(false, Ordering::SeqCst);
         if self.drop_to_cancel(live, channel, guard, batch) {
             self.take_back(live, channel, guard, batch, (&held, "you took it back"));
             return true;
@@ -406,7 +418,7 @@ impl Enters {
             }
             Err(oneshot::error::TryRecvError::Empty) => {
                 self.until = Some(Until::Moved);
-                self.phase = Phase::Waiting(held, wait);
+                self.wait(channel, held, wait);
             }
         }
         true

@@ -272,23 +272,58 @@ fn a_shell_that_is_made_silent_is_a_finding() {
     nowhere(&world, &record, "unseen-$((40");
 }
 
-/// Sequences that hide what is typed from a terminal hide nothing from who reads it.
+/// What blinds a terminal, or whoever looks at it, blinds the reader for a line
+/// at most, and takes no byte out of the evidence.
 #[test]
 fn what_is_printed_to_blind_the_reader_does_not() {
+    let cases: &[(&str, &str, &[u8])] = &[
+        ("concealed", r"\033[8m", b"\x1b[8m"),
+        ("an OSC without its end", r"\033]112;", b"\x1b]112;"),
+        ("a DCS without its end", r"\033P+q", b"\x1bP+q"),
+        ("8-bit controls", r"\2338m\235112;", b"\x9b8m\x9d112;"),
+        ("right to left", r"\342\200\256", b"\xe2\x80\xae"),
+        ("no width", r"\342\200\213\342\200\215", b"\xe2\x80\x8b\xe2\x80\x8d"),
+        ("a torn character", r"\342\202", b"\xe2\x82"),
+        ("overtyped", r"harm\rless", b"harm\rless"),
+        ("the alternate screen", r"\033[?1049h", b"\x1b[?1049h"),
+    ];
     let world = World::new();
     let mut terminal = shell(&world, Some("bash --norc --noprofile -i"), READS);
-    says(&mut terminal, "printf '\\033[8m'", "printf");
-    says(&mut terminal, "echo concealed-$((40 + 2))", "concealed-42");
-    // A control string that is never closed: the next line is in it.
-    says(&mut terminal, "printf '\\033[0m\\033]112;'", "printf");
-    says(&mut terminal, "echo swallowed-$((40 + 3))", "swallowed-43");
-    says(&mut terminal, "echo after-$((40 + 4))", "after-44");
+    for (at, (_, printf, _)) in cases.iter().enumerate() {
+        says(&mut terminal, &format!("printf '{printf}'"), "printf");
+        says(
+            &mut terminal,
+            &format!("echo one-$(({at} + 40))"),
+            &format!("one-{}", at + 40),
+        );
+        says(
+            &mut terminal,
+            &format!("echo two-$(({at} + 40))"),
+            &format!("two-{}", at + 40),
+        );
+        let back = format!(r"printf '\033\\\030\033[0m\033[?1049lback-%s\n' {at}");
+        says(&mut terminal, &back, &format!("back-{at}"));
+    }
+    // A line with a return in it that is none (^V^M).
+    types(&mut terminal, "echo lite\x16\rral-$((40 + 2))\r");
+    terminal.expect("ral-42", secs(20));
+    rests(&terminal);
+    says(&mut terminal, "echo over-$((40 + 3))", "over-43");
     says(&mut terminal, "exit", "exit");
     terminal.finish(secs(20));
-    let typed = typed(&world.bastion.only_record());
+    let record = world.bastion.only_record();
+    record.assert_sealed();
+    record.assert_balanced();
+    let output = record.output(1);
+    let typed = typed(&record);
     let told = texts(&typed);
-    assert!(told.contains(&"echo concealed-$((40 + 2))".to_owned()), "{told:?}");
-    assert!(told.contains(&"echo after-$((40 + 4))".to_owned()), "{told:?}");
+    for (at, (name, _, bytes)) in cases.iter().enumerate() {
+        assert!(find(&output, bytes).is_some(), "{name}: not in the evidence");
+        let line = format!("echo two-$(({at} + 40))");
+        assert!(told.contains(&line), "{name}: {told:?}");
+    }
+    assert!(told.contains(&"echo one-$((0 + 40))".to_owned()), "{told:?}");
+    assert!(told.contains(&"echo over-$((40 + 3))".to_owned()), "{told:?}");
 }
 
 /// Commands of a session of several segments, a flood among them, and the player's list of them.

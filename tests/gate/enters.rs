@@ -447,18 +447,52 @@ fn where_no_rule_could_say_more_than_yes_nobody_is_asked() {
 
 #[test]
 fn lines_that_the_terminal_does_not_show_end_the_session_where_a_rule_says_so() {
-    let rule = r#"@id("no-hiding") @hidden_command("end") permit (principal, action == Action::"shell", resource);"#;
-    let world = world_of(rule, Variant::default().account("root", "/bin/dash"));
-    let mut terminal = person(&world);
+    for (action, command) in [("shell", None), ("exec", Some("exec dash"))] {
+        let world = hiding("end", action);
+        let (_, shown) = hides(&world, command).finish(secs(20));
+        assert!(
+            shown.contains("rule no-hiding ends the session then"),
+            "{action}: {shown}"
+        );
+        assert_eq!(sound(&world).end().0, "hidden_command");
+    }
+}
+
+#[test]
+fn lines_that_the_terminal_does_not_show_are_told_to_others_where_a_rule_says_so() {
+    let world = hiding("notice", "shell");
+    let mut terminal = hides(&world, None);
+    terminal.expect("commands that the terminal does not show are told to others", secs(20));
+    terminal.keys("exit\r");
+    terminal.finish(secs(20));
+    let said = world.bastion.log();
+    assert!(said.contains("hidden_command"), "{said}");
+    let marked = |timed: &portcullis_recording::Timed<'_>| matches!(&timed.event, Event::Marker { text } if text.contains("rule no-hiding is about that"));
+    assert!(sound(&world).events.iter().any(marked));
+}
+
+/// A rule about lines that are not shown.
+fn hiding(comes: &str, action: &str) -> World {
+    let rule = format!(
+        r#"@id("no-hiding") @hidden_command("{comes}") permit (principal, action == Action::"{action}", resource);"#
+    );
+    world_of(&rule, Variant::default().account("root", "/bin/dash"))
+}
+
+/// Somebody who switches the echo off and goes on.
+fn hides(world: &World, command: Option<&str>) -> Terminal {
+    let mut ssh = world.client().ssh();
+    ssh.args(["-tt", "gate"]).args(command);
+    let mut terminal = Terminal::start(&ssh, 100, 30);
+    terminal.line("printf 'here-%s\\n' 41");
+    terminal.expect("here-41", secs(20));
     let_pass(Duration::from_millis(300));
     terminal.line("stty -echo");
     for _ in 0..3 {
         let_pass(Duration::from_millis(400));
         terminal.keys("echo hidden-$((40 + 2))\r");
     }
-    let (_, shown) = terminal.finish(secs(20));
-    assert!(shown.contains("rule no-hiding ends the session then"), "{shown}");
-    assert_eq!(sound(&world).end().0, "hidden_command");
+    terminal
 }
 
 #[test]

@@ -216,3 +216,77 @@ fn only_a_shell_at_a_terminal_is_hooked() {
         assert_eq!(withheld(&record), 0);
     }
 }
+
+/// A login shell, the files of its own that it may read as it begins and ends, each of which writes its name down, and what
+/// it reads for any command: the one that starts it with the hook too.
+const LOGIN_FILES: &[(&str, &[&str], &str)] = &[
+    (
+        "/bin/bash",
+        &[".bash_profile", ".profile", ".bash_login", ".bash_logout"],
+        "",
+    ),
+    (
+        "/usr/bin/zsh",
+        &[".zshenv", ".zprofile", ".zshrc", ".zlogin", ".zlogout"],
+        ".zshenv\n",
+    ),
+    (
+        "/usr/bin/fish",
+        &[".config/fish/config.fish", ".config/fish/conf.d/own.fish"],
+        ".config/fish/conf.d/own.fish\n.config/fish/config.fish\n",
+    ),
+];
+
+/// A session of a login shell with files of its own: what was read, in its order, and what is left in
+/// its home and among temporary files afterwards.
+fn read_at_login(shell: &str, files: &[&str], rule: &str) -> (String, Vec<String>) {
+    let home = tempfile::tempdir().unwrap();
+    let temporary = home.path().join("tmp");
+    std::fs::create_dir(&temporary).unwrap();
+    for file in files {
+        let path = home.path().join(file);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, format!("echo {file} >> {}/seen\n", home.path().display())).unwrap();
+    }
+    let mut bastion = Setup::new().make();
+    std::fs::write(bastion.state().join("policies/hook.cedar"), rule).unwrap();
+    bastion.serve();
+    let told = home.path().display();
+    let variant = Variant::default()
+        .account("root", shell)
+        .line(&format!("SetEnv HOME={told} TMPDIR={told}/tmp"));
+    let sshd = Sshd::start(&bastion, variant);
+    bastion.add_host("db1", &sshd);
+    let world = World { bastion, sshd };
+    typed(&world, &[("printf 'it-is-%s\\n' 42", "it-is-42")]);
+    world.bastion.only_record();
+    let seen = std::fs::read_to_string(home.path().join("seen")).unwrap();
+    (seen, below(home.path(), home.path()))
+}
+
+/// All files below a folder, by their names from `root`.
+fn below(folder: &std::path::Path, root: &std::path::Path) -> Vec<String> {
+    let mut found: Vec<String> = std::fs::read_dir(folder)
+        .unwrap()
+        .flatten()
+        .flat_map(|entry| match entry.path().is_dir() {
+            true => below(&entry.path(), root),
+            false => vec![entry.path().strip_prefix(root).unwrap().display().to_string()],
+        })
+        .collect();
+    found.sort();
+    found
+}
+
+#[test]
+fn a_hooked_shell_reads_its_login_files_and_leaves_nothing_behind() {
+    for (shell, files, for_any) in LOGIN_FILES {
+        let (seen, left) = read_at_login(shell, files, "");
+        assert!(!seen.is_empty());
+        assert_eq!(
+            read_at_login(shell, files, RULE),
+            (format!("{for_any}{seen}"), left),
+            "{shell}"
+        );
+    }
+}

@@ -88,7 +88,8 @@ fn interrupt_and_end_of_file_keys() {
     let mut ssh = world.client().ssh();
     ssh.args(["-tt", "gate"]);
     let mut terminal = Terminal::start(&ssh, 80, 24);
-    terminal.line("sh -c 'trap \"echo got-\\$((1 + 2)); exit\" INT; echo ready-$((1 + 1)); sleep 300'");
+    // A trap that comes between a shell and its first `sleep` waits for the end of that.
+    terminal.line("sh -c 'trap \"echo got-\\$((1 + 2)); exit\" INT; echo ready-$((1 + 1)); while :; do sleep 1; done'");
     terminal.expect("ready-2", secs(20));
     terminal.keys("\x03");
     terminal.expect("got-3", secs(20));

@@ -42,6 +42,7 @@ const PROVEN: &[Action] = &[
     Action::Revoke,
 ];
 const APPROVED: &[Action] = &[Action::Request, Action::Connect, Action::Exec, Action::Command];
+const STARTED: &[Action] = &[Action::Shell, Action::Exec];
 const RUN: &[Action] = &[Action::Exec, Action::Command];
 const SESSION: &[Action] = &[Action::Request, Action::Connect];
 const DIGESTED: &[Action] = &[Action::Forward, Action::Exec, Action::Subsystem];
@@ -71,7 +72,7 @@ const KNOWN: &[Known] = &[
     known("notify", On::Both, &[]),
     known("hook", On::Permit, &[Action::Shell]),
     known("max_file", On::Permit, &[Action::Transfer]),
-    known("hidden_command", On::Permit, &[Action::Shell]),
+    known("hidden_command", On::Permit, STARTED),
     known("notice", On::Permit, RUN),
     known("reason", On::Permit, &[Action::Command]),
     known("end", On::Forbid, RUN),

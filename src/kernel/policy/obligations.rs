@@ -95,7 +95,7 @@ pub struct Obligations {
     /// `@max_file("100MiB")` of a transfer: of one file no more may cross each way, in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_file_bytes: Option<u64>,
-    /// `@hidden_command("notice"|"end")` of a shell.
+    /// `@hidden_command("notice"|"end")` of what runs on a terminal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hidden_command: Option<OnHidden>,
     /// `@notice("…")` of a command: lines that its user is shown before it runs.
