@@ -32,8 +32,13 @@ fn watch(mut killer: Box<dyn ChildKiller + Send + Sync>) -> (Sender<()>, JoinHan
     (done, watchdog)
 }
 
-/// Plays a file in a terminal of its own. Each step waits until its text is on the screen, and then types its keys.
+/// Plays a file in a terminal of its own.
 fn play(here: &Desk, args: &[&str], steps: &[(&str, &str)]) -> (portable_pty::ExitStatus, String) {
+    at_terminal(here, &[&["play", "--trust", "trust.toml"], args].concat(), steps)
+}
+
+/// Runs the player in a terminal of its own. Each step waits until its text is on the screen, and then types its keys.
+fn at_terminal(here: &Desk, args: &[&str], steps: &[(&str, &str)]) -> (portable_pty::ExitStatus, String) {
     let size = PtySize {
         rows: 24,
         cols: 110,
@@ -42,7 +47,6 @@ fn play(here: &Desk, args: &[&str], steps: &[(&str, &str)]) -> (portable_pty::Ex
     };
     let pty = native_pty_system().openpty(size).unwrap();
     let mut command = CommandBuilder::new(env!("CARGO_BIN_EXE_portcullis-player"));
-    command.args(["play", "--trust", "trust.toml"]);
     command.args(args);
     command.cwd(here.dir.path());
     command.env("TERM", "xterm-256color");
@@ -190,6 +194,20 @@ fn what_scrolled_by_can_be_scrolled_back_to_and_written() {
         "{text}"
     );
     assert_eq!(std::fs::read(here.path("there.txt")).unwrap(), b"mine");
+}
+
+#[test]
+fn a_hit_of_a_search_is_played_where_it_is() {
+    let here = Desk::new();
+    here.sealed("a.pcr", &shell());
+    let search = |number| ["search", "grüße", "a.pcr", "--trust", "trust.toml", "--play", number];
+    let (status, seen) = at_terminal(&here, &search("1"), &[("grüße", "q")]);
+    assert!(status.success(), "{status:?}");
+    assert_given_back(&seen);
+    assert!(seen.contains("playing 0:0"), "{seen}");
+    let ran = here.run(&search("9999"));
+    assert_eq!((ran.code, ran.out.as_str()), (Some(2), ""), "{}", ran.err);
+    assert!(ran.err.contains("there is no hit 9999"), "{}", ran.err);
 }
 
 #[test]

@@ -168,11 +168,13 @@ pub struct Channel {
     /// Requests so far, and which of them was the last to start a program.
     pub asked: AtomicU32,
     pub start_asked: AtomicU32,
-    /// Its command waits for somebody's yes.
+    /// A command of its waits for somebody's yes.
     pub asks: AtomicBool,
     /// The client closed it.
     pub client_closed: AtomicBool,
     pub env_count: AtomicU32,
+    /// Why its command is run, as its client told it before.
+    pub reason: Mutex<Option<String>>,
     /// Requests that policy refused.
     pub denials: AtomicU32,
     /// The client has sent its EOF.
@@ -212,6 +214,7 @@ impl Channel {
             asks: AtomicBool::new(false),
             client_closed: AtomicBool::new(false),
             env_count: AtomicU32::new(0),
+            reason: Mutex::new(None),
             denials: AtomicU32::new(0),
             client_eof: AtomicBool::new(false),
             screen: Mutex::new(ScreenState::default()),

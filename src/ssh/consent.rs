@@ -14,8 +14,8 @@ use super::enters_queue::data_bytes;
 use super::guard::{self, tell};
 use super::lane::Entry;
 use super::opening::NotOpened;
-use super::requests;
 use super::session::Live;
+use super::{reasons, requests};
 use crate::kernel::policy::obligations::Obligations;
 use crate::kernel::policy::{DEMAND_NOT_MET, Denial, Permit};
 use crate::kernel::request::Request;
@@ -75,6 +75,7 @@ impl Consent {
             }
         };
         let permitted = still(live, channel, self.request, &approved)
+            .and_then(|permit| reasons::given(live, channel, &permit).map(|()| permit))
             .and_then(|permit| requests::transfers_of(live, channel, &self.start).map(|()| permit));
         match permitted {
             Ok(permit) => {

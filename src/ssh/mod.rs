@@ -74,6 +74,7 @@ mod penalties;
 mod pipe;
 mod present;
 mod pump;
+mod reasons;
 mod record;
 mod requests;
 mod resize;

@@ -13,6 +13,7 @@ use super::channel::{Carries, Channel, Display, Down, Start, Terminal, Up};
 use super::consent::Consent;
 use super::guard;
 use super::leg::signal_name;
+use super::reasons;
 use super::session::Live;
 use super::sieving;
 use crate::clock::tick;
@@ -123,6 +124,17 @@ pub async fn start(live: &Live, channel: &Channel, start: Start) -> Option<bool>
         }
         (None, start) => start,
     };
+    if exec && let Err(denial) = reasons::given(live, channel, &permit) {
+        let decision = Event::Decision {
+            action: "exec".into(),
+            allowed: false,
+            rule: denial.rule.as_str().into(),
+            code: denial.code.into(),
+        };
+        live.record(channel.number, decision);
+        take_back(live, channel, &denial.rule, &denial.sentence);
+        return None;
+    }
     if let Err(denial) = transfers_of(live, channel, &start) {
         take_back(live, channel, &denial.rule, &denial.sentence);
         return None;
@@ -379,6 +391,9 @@ pub fn env(live: &Live, channel: &Channel, name: &str, value: &str) -> bool {
     };
     if misplaced(live, channel, &request, name.as_bytes()) {
         return false;
+    }
+    if name == reasons::VARIABLE && !channel.started.load(Ordering::SeqCst) {
+        return reasons::told(live, channel, value);
     }
     // What passes is recorded whole: policy lets nothing longer pass.
     let detail: Vec<u8> = format!("{name}={value}")

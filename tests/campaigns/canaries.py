@@ -75,7 +75,9 @@ class House(Rig):
 
     def kept(self):
         """Every file that the gate keeps, and what it says."""
-        yield from (path for path in self.state.rglob("*") if path.is_file() and not path.is_symlink())
+        # Unlike rglob, walk bears that a spool goes meanwhile.
+        below = (pathlib.Path(folder) / name for folder, _, names in os.walk(self.state) for name in names)
+        yield from (path for path in below if path.is_file() and not path.is_symlink())
         yield from (self.dir / name for name in ("serve.out", "serve.err"))
 
 

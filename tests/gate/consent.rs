@@ -14,6 +14,8 @@ permit (principal, action == Action::"exec", resource) when { context.command li
 permit (principal, action == Action::"exec", resource) when { context.command like "*noticed*" };
 @id("out") @end @note("that was the last straw")
 forbid (principal, action == Action::"exec", resource) when { context.command like "*straw*" };
+@id("why") @reason("why that?")
+permit (principal, action == Action::"exec", resource) when { context.command like "*reasoned*" };
 "#;
 
 fn world() -> World {
@@ -163,4 +165,36 @@ fn a_yes_counts_only_as_long_as_policy_does() {
     let done = ssh.finish(secs(20));
     assert!(done.err().contains("refused by rule later: "), "{}", done.err());
     assert!(!made.exists());
+}
+
+#[test]
+fn a_reason_is_told_before_a_command_and_goes_no_further() {
+    let world = world();
+    let command = "echo reasoned; env | grep -c REASON";
+    let mut plain = world.client().exec(command);
+    let done = run(&mut plain, secs(20));
+    assert_ne!(done.code(), 0);
+    assert!(done.out().is_empty());
+    assert!(
+        done.err()
+            .contains("refused by rule why: it asks: why that? Say it with PORTCULLIS_REASON="),
+        "{}",
+        done.err()
+    );
+    let with = |reason: &str| {
+        let mut ssh = world.client().ssh();
+        ssh.env("PORTCULLIS_REASON", reason);
+        ssh.args(["-o", "SendEnv=PORTCULLIS_REASON", "gate", command]);
+        run(&mut ssh, secs(20))
+    };
+    // What says nothing, or more than a line, is none.
+    for reason in ["  ", "two\nlines"] {
+        assert!(with(reason).err().contains("refused by rule why"), "{reason:?}");
+    }
+    let done = with("ticket 42");
+    assert_eq!(done.out(), "reasoned\n0\n", "{}", done.err());
+    let records = world.bastion.records(4);
+    let given = "reason for the command, asked for by rule why: ticket 42".to_owned();
+    let told = records.iter().filter(|record| record.markers().contains(&given));
+    assert_eq!(told.count(), 1);
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use super::Keys;
+use super::{Keys, Shown, Target};
 use crate::failure::Failure;
 use crate::keyring::Keyring;
 use crate::verdict::{Ask, Examined, examine};
@@ -26,6 +26,19 @@ pub(super) struct Among {
 }
 
 impl Among {
+    /// One of them, as verbs about a single recording name it.
+    pub fn one(&self, file: &Path) -> Shown {
+        Shown {
+            target: Target {
+                file: file.to_owned(),
+                trust: self.trust.clone(),
+                proof: None,
+            },
+            keys: self.keys.clone(),
+            unverified: self.unverified,
+        }
+    }
+
     /// Looks at one of them.
     ///
     /// # Errors

@@ -107,7 +107,7 @@ impl Target {
 }
 
 /// What opens the content of an encrypted recording, whose envelope lies beside it as FILE.age.
-#[derive(Args, Debug, Default)]
+#[derive(Args, Clone, Debug, Default)]
 struct Keys {
     /// An age identity file that opens encrypted content (age-keygen, key new); may be repeated
     #[arg(long = "identity", value_name = "FILE")]

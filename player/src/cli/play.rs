@@ -12,6 +12,7 @@ use crate::playback::Playback;
 use crate::screen;
 use crate::text::Choice;
 use crate::timeline::{SPEED_PERCENT_MAX, SPEED_PERCENT_MIN, Timeline};
+use crate::times;
 use crate::viewer::{Viewer, Words};
 
 /// Longest idle limit.
@@ -65,6 +66,17 @@ fn idle(text: &str) -> Result<u64, String> {
 }
 
 impl Play {
+    /// One channel of a recording, from so many ms on; channel 0 is the first terminal.
+    pub(super) fn from(shown: Shown, channel: u32, at_ms: u64) -> Play {
+        Play {
+            shown,
+            speed: 100,
+            idle_limit: None,
+            channel: (channel > 0).then_some(channel),
+            at: Some(times::exact(at_ms)),
+        }
+    }
+
     pub fn run(&self, json: bool) -> Result<Exit, Failure> {
         let mut opened = self.shown.open()?;
         let choice = Choice {

@@ -1,6 +1,7 @@
 //! `search`: the words of the server's search over files, for whoever holds the keys to them.
 
 use std::io::Write;
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -8,6 +9,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::among::Among;
+use super::play::Play;
 use super::redact::now_wall_ms;
 use super::{finish, opened, put, put_json, say, stdout};
 use crate::entry::{Entries, Entry};
@@ -30,6 +32,9 @@ pub struct Search {
     query: String,
     #[command(flatten)]
     among: Among,
+    /// Replay the Nth hit in this terminal, where it was found, instead of listing them
+    #[arg(long, value_name = "N")]
+    play: Option<NonZeroUsize>,
 }
 
 const AFTER_HELP: &str = "\
@@ -74,6 +79,8 @@ impl Search {
         let (files, _) = find_recordings(&self.among.files)?;
         let mut out = stdout();
         let (mut found, mut worst) = (false, None);
+        // Hits before the one that is to be played.
+        let mut before = self.play.map(|number| number.get() - 1);
         for file in &files {
             let name = plain::line(&file.display().to_string());
             let mut fail = |failure: &Failure| {
@@ -90,6 +97,13 @@ impl Search {
                 Err(failure) => fail(&failure),
                 Ok(searched) => {
                     found |= !searched.hits.is_empty();
+                    if let Some(left) = &mut before {
+                        if let Some(hit) = searched.hits.get(*left) {
+                            return Play::from(self.among.one(file), hit.channel, hit.at_ms).run(json);
+                        }
+                        *left -= searched.hits.len();
+                        continue;
+                    }
                     print(&mut out, json, &name, &searched)?;
                     if let Some(failure) = &searched.fault {
                         fail(failure);
@@ -98,6 +112,10 @@ impl Search {
             }
         }
         finish(out)?;
+        if let (Some(number), true) = (self.play, found) {
+            return Err(Failure::new(Exit::Usage, format!("there is no hit {number}"))
+                .hint("without --play they are listed in their order"));
+        }
         Ok(match worst {
             Some(exit) => exit,
             None if found => Exit::Ok,

@@ -74,7 +74,7 @@ const KNOWN: &[Known] = &[
     known("max_file", On::Permit, &[Action::Transfer]),
     known("hidden_command", On::Permit, STARTED),
     known("notice", On::Permit, RUN),
-    known("reason", On::Permit, &[Action::Command]),
+    known("reason", On::Permit, RUN),
     known("end", On::Forbid, RUN),
 ];
 

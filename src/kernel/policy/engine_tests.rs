@@ -132,10 +132,10 @@ fn errors_tell_their_place_and_what_was_meant() {
             "on a permit",
         ),
         (
-            "@id(\"a\") @reason(\"x\") permit (principal, action == Action::\"exec\", resource);",
+            "@id(\"a\") @reason(\"x\") permit (principal, action == Action::\"shell\", resource);",
             1,
             1,
-            "only for command",
+            "only for exec, command",
         ),
         (
             "@id(\"a\") @notice permit (principal, action == Action::\"command\", resource);",

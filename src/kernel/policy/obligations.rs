@@ -101,7 +101,7 @@ pub struct Obligations {
     /// `@notice("…")` of a command: lines that its user is shown before it runs.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub notice: BTreeSet<String>,
-    /// `@reason("…")` of a command in a terminal: what its user is asked before it runs.
+    /// `@reason("…")` of a command: what its user is asked before it runs.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub reason: BTreeSet<String>,
     /// `@end`: a command that is refused ends its session.
