@@ -75,12 +75,13 @@ impl Consent {
             }
         };
         let permitted = still(live, channel, self.request, &approved)
-            .and_then(|permit| reasons::given(live, channel, &permit).map(|()| permit))
-            .and_then(|permit| requests::transfers_of(live, channel, &self.start).map(|()| permit));
+            .and_then(|permit| reasons::given(live, channel, &permit).map(|reason| (permit, reason)))
+            .and_then(|permitted| requests::transfers_of(live, channel, &self.start).map(|()| permitted));
         match permitted {
-            Ok(permit) => {
+            Ok((permit, reason)) => {
                 let text = approved.sentence("command");
                 live.record(channel.number, Event::Marker { text: text.into() });
+                reason.note(live, channel);
                 channel.transfers.permit(permit.kept());
                 guard::begin(live, channel, &permit);
                 Some(Up::Start(self.start))

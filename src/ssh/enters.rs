@@ -22,7 +22,7 @@ use super::lane::{Entry, Stream};
 use super::opening::NotOpened;
 use super::session::Live;
 use crate::kernel::command::PasteEnd;
-use crate::kernel::enter::{Answer, Line, Next, Reason};
+use crate::kernel::enter::{Answer, Line, Next, Pasted, Reason};
 use crate::kernel::policy::obligations::Obligations;
 use crate::kernel::policy::{DEMAND_NOT_MET, Denial};
 use crate::kernel::request::{self, Request};
@@ -211,10 +211,10 @@ impl Enters {
             return self.goes_on(live, guard, batch, &held("", &Obligations::default()));
         }
         // What is not shown yet is not written down.
-        let (detail, want) = match (line.unshown, line.undecided) {
-            (true, _) => ("", "a line of a paste"),
-            (false, true) => (line.text.as_str(), "undecided"),
-            (false, false) => (line.text.as_str(), line.place),
+        let (detail, want) = match (line.pasted, line.undecided) {
+            (Pasted::Part | Pasted::Perhaps, _) => ("", "a line of a paste"),
+            (Pasted::No, true) => (line.text.as_str(), "undecided"),
+            (Pasted::No, false) => (line.text.as_str(), line.place),
         };
         match live.decide(channel.number, asked(&line), detail.as_bytes(), want) {
             Err(denial) => self.refuse(
@@ -225,7 +225,17 @@ impl Enters {
                 (&held(&denial.rule, &Obligations::default()), &denial),
             ),
             // The whole of it is asked about at its own Enter.
-            Ok(permit) if line.unshown => self.goes_on(live, guard, batch, &held(permit.rule(), permit.obligations())),
+            Ok(permit)
+                if line.pasted == Pasted::Part
+                    || line.pasted == Pasted::Perhaps && !permit.obligations().at_enter() =>
+            {
+                self.goes_on(live, guard, batch, &held(permit.rule(), permit.obligations()));
+            }
+            Ok(permit) if line.pasted == Pasted::Perhaps => {
+                let held = held(permit.rule(), permit.obligations());
+                let why = "nobody can tell whether it is part of a paste: type it again";
+                self.take_back(live, channel, guard, batch, (&held, why));
+            }
             Ok(permit) => {
                 let policies = live.gate.policies();
                 let rule = policies.demanding(permit.rules()).unwrap_or(permit.rule());
@@ -257,6 +267,19 @@ impl Enters {
             self.wait(channel, held, wait);
         } else {
             self.goes_on(live, guard, batch, &held);
+        }
+    }
+
+    /// The channel is over: a line that still waits was not sent.
+    pub fn end(&self, live: &Live, channel: &Channel) {
+        if let Phase::Asking(held, _) | Phase::Waiting(held, _) = &self.phase {
+            let decision = Event::Decision {
+                action: "command".into(),
+                allowed: false,
+                rule: held.rule.as_str().into(),
+                code: DEMAND_NOT_MET.into(),
+            };
+            live.record(channel.number, decision);
         }
     }
 
@@ -294,7 +317,7 @@ impl Enters {
         if denial.end {
             return live.control.end_now(EndReason::Command(said));
         }
-        self.dropping = held.line.unshown.then(PasteEnd::default);
+        self.dropping = (held.line.pasted == Pasted::Part).then(PasteEnd::default);
         if held.line.at_prompt {
             return self.clear(live, guard, batch, (&held.line, &said));
         }

@@ -75,8 +75,9 @@ pub fn saw(live: &Live, channel: &Channel, batch: &[Entry<Down>]) {
             } => holder.shown(at_ms, bytes),
             Entry::Data {
                 stream: Stream::Stderr, ..
-            }
-            | Entry::Control(_) => {}
+            } => {}
+            // Its end, perhaps.
+            Entry::Control(_) => holder.catch_up(),
         }
     }
     let ran_hidden = holder.ran_hidden();

@@ -243,6 +243,7 @@ async fn up(live: &Arc<Live>, channel: &Arc<Channel>, mut target: TargetEnd) {
     consents.end(live, channel);
     count(&channel.account.undelivered_up, sieving.held());
     count(&channel.account.undelivered_up, enters.held());
+    enters.end(live, channel);
     // Boxed: a pump's memory is not sized by its last step.
     Box::pin(target.leave(live.control.stop.fired())).await;
 }

@@ -24,22 +24,36 @@ pub fn told(live: &Live, channel: &Channel, value: &str) -> bool {
     fits
 }
 
-/// Whether the reason is there that a permit of a command asks for; it is recorded which rule did.
+/// A reason that a rule asks for, if one does.
+pub struct Given(Option<String>);
+
+impl Given {
+    /// The command goes on: what it is run for is recorded.
+    pub fn note(self, live: &Live, channel: &Channel) {
+        if let Some(text) = self.0 {
+            live.record(channel.number, Event::Marker { text: text.into() });
+        }
+    }
+}
+
+/// The reason that a permit of a command asks for.
 ///
 /// # Errors
-/// It is not, and nobody can be asked any more.
-pub fn given(live: &Live, channel: &Channel, permit: &Permit) -> Result<(), Denial> {
-    let Some(asked) = permit.obligations().reason.first() else {
-        return Ok(());
-    };
+/// There is none, and nobody can be asked any more.
+pub fn given(live: &Live, channel: &Channel, permit: &Permit) -> Result<Given, Denial> {
+    let asked = &permit.obligations().reason;
+    if asked.is_empty() {
+        return Ok(Given(None));
+    }
     let policies = live.gate.policies();
     let rule = policies.demanding(permit.rules()).unwrap_or(permit.rule());
     let reason = channel.reason.lock().unwrap_or_else(PoisonError::into_inner).clone();
     if let Some(reason) = reason {
-        let text = format!("reason for the command, asked for by rule {rule}: {reason}");
-        live.record(channel.number, Event::Marker { text: text.into() });
-        return Ok(());
+        return Ok(Given(Some(format!(
+            "reason for the command, asked for by rule {rule}: {reason}"
+        ))));
     }
+    let asked = asked.iter().map(String::as_str).collect::<Vec<_>>().join(" ");
     Err(Denial {
         rule: rule.to_owned(),
         code: DEMAND_NOT_MET,

@@ -124,17 +124,10 @@ pub async fn start(live: &Live, channel: &Channel, start: Start) -> Option<bool>
         }
         (None, start) => start,
     };
-    if exec && let Err(denial) = reasons::given(live, channel, &permit) {
-        let decision = Event::Decision {
-            action: "exec".into(),
-            allowed: false,
-            rule: denial.rule.as_str().into(),
-            code: denial.code.into(),
-        };
-        live.record(channel.number, decision);
-        take_back(live, channel, &denial.rule, &denial.sentence);
-        return None;
-    }
+    let reason = match exec.then(|| reasons::given(live, channel, &permit)).transpose() {
+        Ok(reason) => reason,
+        Err(denial) => return not_given(live, channel, &denial),
+    };
     if let Err(denial) = transfers_of(live, channel, &start) {
         take_back(live, channel, &denial.rule, &denial.sentence);
         return None;
@@ -157,6 +150,9 @@ pub async fn start(live: &Live, channel: &Channel, start: Start) -> Option<bool>
         false => Up::Start(start),
     };
     if matches!(up, Up::Start(_)) {
+        if let Some(reason) = reason {
+            reason.note(live, channel);
+        }
         guard::begin(live, channel, &permit);
     } else {
         // Nobody says yes within a moment: the answer comes behind words, and the connection's other channels go on.
@@ -173,6 +169,19 @@ pub async fn start(live: &Live, channel: &Channel, start: Start) -> Option<bool>
         channel.hook_set.notify_one();
     }
     Some(yes)
+}
+
+/// What a rule wants to be told was not told.
+fn not_given(live: &Live, channel: &Channel, denial: &Denial) -> Option<bool> {
+    let decision = Event::Decision {
+        action: "exec".into(),
+        allowed: false,
+        rule: denial.rule.as_str().into(),
+        code: denial.code.into(),
+    };
+    live.record(channel.number, decision);
+    take_back(live, channel, &denial.rule, &denial.sentence);
+    None
 }
 
 /// What was permitted does not run after all, for the sake of a rule: its client is told.
@@ -393,7 +402,11 @@ pub fn env(live: &Live, channel: &Channel, name: &str, value: &str) -> bool {
         return false;
     }
     if name == reasons::VARIABLE && !channel.started.load(Ordering::SeqCst) {
-        return reasons::told(live, channel, value);
+        let told = reasons::told(live, channel, value);
+        if !told {
+            live.refuse(channel.number, &request, name.as_bytes(), "a reason, in one line");
+        }
+        return told;
     }
     // What passes is recorded whole: policy lets nothing longer pass.
     let detail: Vec<u8> = format!("{name}={value}")

@@ -102,9 +102,9 @@ impl Search {
                             return Play::from(self.among.one(file), hit.channel, hit.at_ms).run(json);
                         }
                         *left -= searched.hits.len();
-                        continue;
+                    } else {
+                        print(&mut out, json, &name, &searched)?;
                     }
-                    print(&mut out, json, &name, &searched)?;
                     if let Some(failure) = &searched.fault {
                         fail(failure);
                     }
@@ -112,7 +112,7 @@ impl Search {
             }
         }
         finish(out)?;
-        if let (Some(number), true) = (self.play, found) {
+        if let (Some(number), true, None) = (self.play, found, worst) {
             return Err(Failure::new(Exit::Usage, format!("there is no hit {number}"))
                 .hint("without --play they are listed in their order"));
         }

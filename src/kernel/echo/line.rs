@@ -328,11 +328,18 @@ impl Line {
         let Some(Start::At(place)) = self.start else {
             return None;
         };
-        let ends = self.breaks.iter().skip(1).map(|found| found.at);
-        let parts = self.breaks.iter().map(|found| found.at);
-        let parts: Vec<_> = parts.zip(ends.chain([self.letters.len()])).collect();
-        let mut last = parts.into_iter().rev().filter(|(from, _)| *from > 0).take(INSERTED_MAX);
-        last.find_map(|(from, to)| self.inserted_there(place, (from, to), screen, work))
+        let mut to = self.letters.len();
+        for found in self.breaks.iter().rev().take(INSERTED_MAX) {
+            if found.at == 0 || !work.spend(1) {
+                return None;
+            }
+            let shown = self.inserted_there(place, (found.at, to), screen, work);
+            if shown.is_some() {
+                return shown;
+            }
+            to = found.at;
+        }
+        None
     }
 
     /// The same for one part.

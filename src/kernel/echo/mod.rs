@@ -164,10 +164,10 @@ impl EchoGate {
         let mut run = None;
         let mut looks = 0;
         for &byte in output {
+            // In the first column the one before has looked.
+            let ends = byte == ESCAPE || matches!(byte, b'\r' | b'\n') && self.screen.column() > 0;
             if let Some(next) = self.screen.run(byte)
-                && run
-                    .replace(next)
-                    .is_some_and(|before| before != next || matches!(byte, ESCAPE | b'\r' | b'\n'))
+                && run.replace(next).is_some_and(|before| before != next || ends)
                 && looks < LOOKS_MAX
             {
                 self.look(matches!(byte, b'\r' | b'\n'));

@@ -49,9 +49,18 @@ pub struct Line {
     pub prompt: String,
     /// It is one of several that are run as one.
     pub several: bool,
-    /// Part of a paste that is not shown before its end: its text is for
-    /// policy, and nobody writes it down.
-    pub unshown: bool,
+    pub pasted: Pasted,
+}
+
+/// Whether a line is part of a paste that is not shown before its end: then its
+/// text is for policy, and nobody writes it down.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Pasted {
+    No,
+    /// The whole of it is asked about at its own Enter.
+    Part,
+    /// Nobody can tell: programs were told of pastes since it began.
+    Perhaps,
 }
 
 /// What becomes of typed bytes.
@@ -193,6 +202,11 @@ impl Holder {
         waiting.draw(flood, Some(&mut self.reader), &mut self.terminal);
     }
 
+    /// Nothing more may come: what waits is drawn.
+    pub fn catch_up(&mut self) {
+        self.draw();
+    }
+
     /// Whether lines were run that the terminal did not show, since the last time.
     /// What a flood shows is looked at behind it.
     pub fn ran_hidden(&mut self) -> bool {
@@ -279,8 +293,15 @@ impl Holder {
             // A program that has the whole screen.
             return self.passed(at_ms, byte, false);
         }
-        if self.is_pasting() {
+        let late = at_ms.saturating_sub(since) >= HOLD_MS;
+        let answered = self.shown > typing.last;
+        let rest = self.shown_ms.saturating_add(REST_MS);
+        if let Some(sure) = self.pasting() {
             return match key {
+                Key::Enter | Key::EnterAndNext | Key::Changes | Key::Flush if !sure => match late || at_ms >= rest {
+                    true => Next::Ask(self.perhaps_pasted(line)),
+                    false => Next::Wait(rest.min(since.saturating_add(HOLD_MS))),
+                },
                 Key::Enter => Next::Ask(self.pasted(&line)),
                 // Somebody may have ended the paste by a key.
                 Key::EnterAndNext | Key::Changes | Key::Flush if typing.is_doubtful() => Next::Ask(self.pasted(&line)),
@@ -292,9 +313,7 @@ impl Holder {
                 }
             };
         }
-        let late = at_ms.saturating_sub(since) >= HOLD_MS;
-        let answered = self.shown > typing.last;
-        let rested = answered && at_ms.saturating_sub(self.shown_ms) >= REST_MS;
+        let rested = answered && at_ms >= rest;
         let silent = typing.began.is_some_and(|(_, shown)| shown == self.shown);
         let swallowed = self.reader.in_string() || !self.screen.is_ground();
         if typing.signs > 0 && silent && !line.at_prompt && !line.unread && !swallowed {
@@ -323,17 +342,17 @@ impl Holder {
             true => Next::Ask(self.asked(line, key, !certain)),
             false => {
                 let end = since.saturating_add(HOLD_MS);
-                let rest = self.shown_ms.saturating_add(REST_MS);
                 Next::Wait(if answered && rest > at_ms { end.min(rest) } else { end })
             }
         }
     }
 
-    /// Whether the program that reads takes what is typed for a paste: it was the
-    /// one that reads by the time this began, and wants to be told.
-    fn is_pasting(&self) -> bool {
-        let told = self.screen.told_of_pastes();
-        self.typing.typed.is_pasting() && told.is_some() && told == self.typing.paste_to
+    /// Whether a program takes what is typed for a paste, and whether that is sure:
+    /// the one that wants to be told of pastes wanted it when this began.
+    fn pasting(&self) -> Option<bool> {
+        let (told, paste_to) = (self.screen.told_of_pastes(), self.typing.paste_to);
+        let perhaps = self.typing.typed.is_pasting() && (told.is_some() || paste_to.is_some());
+        perhaps.then_some(told == paste_to)
     }
 
     /// A program begins: what came before it was for nobody.
@@ -354,7 +373,7 @@ impl Holder {
             place,
             at_prompt: line.at_prompt,
             prompt: line.prompt,
-            unshown: false,
+            pasted: Pasted::No,
         }
     }
 
@@ -379,14 +398,26 @@ impl Holder {
             several: true,
             at_prompt: line.at_prompt,
             prompt: line.prompt.clone(),
-            unshown: true,
+            pasted: Pasted::Part,
+        }
+    }
+
+    /// What stands there, and what the paste has if it is one.
+    fn perhaps_pasted(&self, line: command::Line) -> Line {
+        let pasted = self.pasted(&line);
+        let shown = self.line(line, true);
+        Line {
+            text: [shown.text, pasted.text].join("\n").trim().to_owned(),
+            several: true,
+            pasted: Pasted::Perhaps,
+            ..shown
         }
     }
 
     /// The Enter that was asked about goes on. `enter` is it.
     pub fn sent(&mut self, at_ms: u64, enter: u8) {
         self.draw();
-        if self.is_pasting() || enter == 0x04 {
+        if self.pasting().is_some() || enter == 0x04 {
             self.held = None;
             return self.press(at_ms, &[enter]);
         }

@@ -241,8 +241,8 @@ fn each_line_of_a_bracketed_paste_is_asked_about_and_then_the_whole() {
         other @ (Next::Pass(_) | Next::Wait(_)) => panic!("{other:?}"),
     };
     assert_eq!(
-        (first.text.as_str(), first.undecided, first.unshown),
-        ("echo a", false, true)
+        (first.text.as_str(), first.undecided, first.pasted),
+        ("echo a", false, Pasted::Part)
     );
     desk.goes();
     assert_eq!(desk.next(), Next::Pass(0));

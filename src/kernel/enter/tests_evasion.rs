@@ -192,27 +192,42 @@ fn looks_without_end_are_not_paid_for_with_the_time_of_others() {
 }
 
 #[test]
-fn a_paste_that_began_for_another_program_is_none_for_this_one() {
-    // A pager that is not told of pastes takes what begins one for a key of its own.
-    let mut desk = Desk::shell();
-    desk.shows("\r\n:").waits(50);
-    desk.keys("\x1b[200~");
-    desk.shows("\x1b[?2004h").shows(PROMPT).waits(50);
-    desk.keys("reboot");
-    desk.shows("reboot").waits(50);
-    assert_eq!(desk.asked("\x0f").0, "reboot");
-    // Neither does a shell go on with one that the shell before it was told of.
+fn a_paste_that_began_for_another_program_is_doubted() {
+    // A pager that is not told of pastes takes what begins one for a key of its own; a shell that is
+    // told of them does not go on with one that the shell before it was told of.
+    for (before, after) in [("\r\n:", "\x1b[?2004h"), ("\x1b[?2004h", "\x1b[?2004l\r\n\x1b[?2004h")] {
+        for key in ["\r", "\x0f"] {
+            let mut desk = Desk::shell();
+            desk.shows(before).waits(50);
+            desk.keys("\x1b[200~");
+            desk.shows(after).shows(PROMPT).waits(50);
+            desk.keys("reboot");
+            desk.shows("reboot").waits(50);
+            let asked = match desk.keys(key) {
+                Next::Ask(line) => (line.text, line.undecided, line.pasted),
+                other @ (Next::Pass(_) | Next::Wait(_)) => panic!("{other:?}"),
+            };
+            assert_eq!(asked, ("reboot\nreboot".to_owned(), true, Pasted::Perhaps));
+        }
+    }
+}
+
+#[test]
+fn a_paste_that_is_still_read_is_asked_about_though_something_else_wants_pastes() {
     let mut desk = Desk::shell();
     desk.shows("\x1b[?2004h").waits(50);
-    desk.keys("\x1b[200~");
-    desk.shows("\x1b[?2004l\r\n\x1b[?2004h").shows(PROMPT).waits(50);
-    desk.keys("reboot");
-    desk.shows("reboot").waits(50);
-    let line = match desk.keys("\r") {
-        Next::Ask(line) => line,
-        other @ (Next::Pass(_) | Next::Wait(_)) => panic!("{other:?}"),
-    };
-    assert!(!line.unshown && line.text == "reboot", "{line:?}");
+    desk.keys("\x1b[200~reboot");
+    for told in ["\x1b[?2004h", "\x1b[?2004l"] {
+        // A program in the background writes that; the shell shows nothing of a paste.
+        desk.shows(told).waits(50);
+        let first = match desk.keys("\r") {
+            Next::Ask(line) => line,
+            other @ (Next::Pass(_) | Next::Wait(_)) => panic!("{other:?}"),
+        };
+        assert!(first.text.contains("reboot") && first.undecided, "{first:?}");
+        desk.goes();
+        desk.keys("true; reboot");
+    }
 }
 
 #[test]
