@@ -37,11 +37,11 @@ class Echo:
         with stream:
             try:
                 while data := stream.recv(1 << 16):
+                    # Before it goes: who has it all may look at once.
                     with self.lock:
                         self.counts["in"] += len(data)
-                    stream.sendall(data)
-                    with self.lock:
                         self.counts["out"] += len(data)
+                    stream.sendall(data)
             except OSError:
                 pass
 
