@@ -257,8 +257,31 @@ def ruled(rig, keys):
         for name, median in medians.items():
             more = f"{(median - medians['no rules']) * 1000:+.0f} us" if name == "rules" else ""
             row(f"key echo at a prompt, {name}", f"{median:.3f} ms", more, f"p99 {sorted(times[name])[int(keys * 0.99) - 1]:.2f} ms")
+        floods({"no rules": rig, "rules": other})
     finally:
         other.close()
+
+
+FLOOD_MIB = 64
+FLOOD_ROUNDS = 5
+
+
+def floods(rigs):
+    """CPU of the bastions while a terminal scrolls by, sealing included, alternated."""
+    line = b"-rw-r--r-- 1 root root 4096 Nov 23 02:00 \x1b[0m\x1b[01;34msome-file-or-other.txt\x1b[0m\n"
+    costs = {name: [] for name in rigs}
+    for rig in rigs.values():
+        (rig.dir / "listing").write_bytes(line * ((FLOOD_MIB << 20) // len(line)))
+    for n in range(FLOOD_ROUNDS):
+        for name in turns(tuple(rigs), n):
+            rig = rigs[name]
+            before = rig.quiet_cpu()
+            rig.ssh("ours", f"cat {rig.dir}/listing", options=("-tt",), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=True)
+            costs[name].append((rig.quiet_cpu() - before) * 1000 / FLOOD_MIB)
+    medians = {name: statistics.median(of) for name, of in costs.items()}
+    for name, median in medians.items():
+        more = f"{median - medians['no rules']:+.1f} ms" if name == "rules" else ""
+        row(f"a flood on a terminal, {name}", f"{median:.1f} CPU-ms/MiB", more, f"worst {max(costs[name]):.1f}")
 
 
 def typists(rig, hosts, command):
