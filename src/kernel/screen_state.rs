@@ -73,6 +73,11 @@ impl ScreenState {
         self.pastes.then_some(self.told)
     }
 
+    /// How often programs said that they want to be told, or that they do not.
+    pub fn times_told(&self) -> u64 {
+        self.told
+    }
+
     fn step(&mut self, byte: u8) {
         self.state = match (self.state, byte) {
             (State::Text { bytes, escape }, _) => match (byte, escape) {

@@ -16,12 +16,11 @@ use tokio::task::JoinHandle;
 use super::approval::Approved;
 use super::channel::{Channel, Down, Up, count};
 use super::consent;
-use super::enters_queue::{cancel, data_bytes, ends_input};
+use super::enters_queue::{Dropping, cancel, data_bytes, ends_input};
 use super::guard::{Guard, tell};
 use super::lane::{Entry, Stream};
 use super::opening::NotOpened;
 use super::session::Live;
-use crate::kernel::command::PasteEnd;
 use crate::kernel::enter::{Answer, Line, Next, Pasted, Reason};
 use crate::kernel::policy::obligations::Obligations;
 use crate::kernel::policy::{DEMAND_NOT_MET, Denial};
@@ -90,7 +89,7 @@ pub struct Enters {
     bytes: usize,
     phase: Phase,
     /// The rest of a paste is dropped: so much of its end was seen.
-    dropping: Option<PasteEnd>,
+    dropping: Option<Dropping>,
     until: Option<Until>,
 }
 
@@ -168,9 +167,9 @@ impl Enters {
             self.queue.pop_front();
             return true;
         }
-        if let Some(mut end) = self.dropping {
-            let (dropped, over) = end.within(bytes);
-            self.dropping = (!over).then_some(end);
+        if let Some(mut rest) = self.dropping {
+            let (dropped, over) = rest.within(live.recorder.at_ms(), bytes);
+            self.dropping = (!over).then_some(rest);
             bytes.advance(dropped);
             self.withhold(live, channel, dropped, "the rest of a refused paste");
             return true;
@@ -224,22 +223,21 @@ impl Enters {
                 batch,
                 (&held(&denial.rule, &Obligations::default()), &denial),
             ),
-            // The whole of it is asked about at its own Enter.
-            Ok(permit)
-                if line.pasted == Pasted::Part
-                    || line.pasted == Pasted::Perhaps && !permit.obligations().at_enter() =>
-            {
-                self.goes_on(live, guard, batch, &held(permit.rule(), permit.obligations()));
-            }
-            Ok(permit) if line.pasted == Pasted::Perhaps => {
-                let held = held(permit.rule(), permit.obligations());
-                let why = "nobody can tell whether it is part of a paste: type it again";
-                self.take_back(live, channel, guard, batch, (&held, why));
-            }
             Ok(permit) => {
                 let policies = live.gate.policies();
                 let rule = policies.demanding(permit.rules()).unwrap_or(permit.rule());
                 let held = held(rule, permit.obligations());
+                let waits = held.obligations.asks() || !held.obligations.reason.is_empty();
+                match line.pasted {
+                    // What reads it may run each line by itself.
+                    Pasted::Part | Pasted::Perhaps if waits => {
+                        let why = "a line of a paste cannot wait for an answer: type it by itself";
+                        return self.take_back(live, channel, guard, batch, (&held, why));
+                    }
+                    // The whole of it is asked about at its own Enter.
+                    Pasted::Part => return self.goes_on(live, guard, batch, &held),
+                    Pasted::Perhaps | Pasted::No => {}
+                }
                 for notice in &held.obligations.notice {
                     tell(live, channel, Down::Told(format!("\r\nportcullis: {notice}")));
                 }
@@ -317,7 +315,8 @@ impl Enters {
         if denial.end {
             return live.control.end_now(EndReason::Command(said));
         }
-        self.dropping = (held.line.pasted == Pasted::Part).then(PasteEnd::default);
+        let wait_ms = if held.line.at_prompt { 0 } else { PROMPT_WAIT_MS };
+        self.dropping = Dropping::of(held.line.pasted, live.recorder.at_ms().saturating_add(wait_ms));
         if held.line.at_prompt {
             return self.clear(live, guard, batch, (&held.line, &said));
         }

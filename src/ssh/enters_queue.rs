@@ -6,6 +6,51 @@ use bytes::Buf;
 
 use super::channel::Up;
 use super::lane::Entry;
+use crate::kernel::command::PasteEnd;
+use crate::kernel::enter::Pasted;
+
+/// How long after the last of it the rest of what may be a paste comes, in ms.
+const REST_OF_PASTE_MS: u64 = 1000;
+
+/// The rest of a paste of which a line was refused: it goes nowhere.
+#[derive(Clone, Copy, Debug)]
+pub struct Dropping {
+    end: PasteEnd,
+    /// Of what may be no paste: until when more of it may come, in session ms.
+    until_ms: Option<u64>,
+}
+
+impl Dropping {
+    /// What follows a line that was refused.
+    pub fn of(line: Pasted, at_ms: u64) -> Option<Dropping> {
+        let until_ms = match line {
+            Pasted::No => return None,
+            Pasted::Part => None,
+            Pasted::Perhaps => Some(at_ms.saturating_add(REST_OF_PASTE_MS)),
+        };
+        let end = PasteEnd::default();
+        Some(Dropping { end, until_ms })
+    }
+
+    /// How many of these bytes belong to it, and whether it is over with them.
+    pub fn within(&mut self, at_ms: u64, bytes: &[u8]) -> (usize, bool) {
+        let Some(until_ms) = &mut self.until_ms else {
+            return self.end.within(bytes);
+        };
+        if at_ms > *until_ms {
+            return (0, true);
+        }
+        *until_ms = at_ms.saturating_add(REST_OF_PASTE_MS);
+        let interrupt = bytes.iter().position(|byte| *byte == 0x03);
+        let first = interrupt.map_or(bytes, |at| bytes.get(..at).unwrap_or_default());
+        match (self.end.within(first), interrupt) {
+            ((dropped, true), _) => (dropped, true),
+            // Whoever waits for nothing more says so.
+            (_, Some(at)) => (at.saturating_add(1), true),
+            (still, None) => still,
+        }
+    }
+}
 
 /// Bytes that it would send.
 pub fn data_bytes(entry: &Entry<Up>) -> usize {
@@ -79,5 +124,21 @@ mod tests {
         let mut requests = Vec::new();
         assert_eq!(cancel(&mut queue, &mut requests), None);
         assert_eq!((requests.len(), queue.len()), (1, 4));
+    }
+
+    #[test]
+    fn the_rest_of_a_paste_goes_nowhere_and_what_may_be_none_only_for_a_while() {
+        assert!(Dropping::of(Pasted::No, 0).is_none());
+        let mut paste = Dropping::of(Pasted::Part, 0).unwrap();
+        assert_eq!(paste.within(99_000, b"a\x03\rb"), (4, false));
+        assert_eq!(paste.within(99_000, b"c\x1b[201~d"), (7, true));
+        let perhaps = Dropping::of(Pasted::Perhaps, 0).unwrap();
+        assert_eq!({ perhaps }.within(1000, b"c\x1b[201~d"), (7, true));
+        assert_eq!({ perhaps }.within(1000, b"a\x03b"), (2, true));
+        assert_eq!({ perhaps }.within(1001, b"a"), (0, true));
+        let mut goes_on = perhaps;
+        assert_eq!(goes_on.within(900, b"a"), (1, false));
+        assert_eq!(goes_on.within(1900, b"a"), (1, false));
+        assert_eq!(goes_on.within(2901, b"a"), (0, true));
     }
 }

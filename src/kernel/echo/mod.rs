@@ -164,8 +164,7 @@ impl EchoGate {
         let mut run = None;
         let mut looks = 0;
         for &byte in output {
-            // In the first column the one before has looked.
-            let ends = byte == ESCAPE || matches!(byte, b'\r' | b'\n') && self.screen.column() > 0;
+            let ends = byte == ESCAPE || matches!(byte, b'\r' | b'\n') && self.screen.stands_behind_something();
             if let Some(next) = self.screen.run(byte)
                 && run.replace(next).is_some_and(|before| before != next || ends)
                 && looks < LOOKS_MAX

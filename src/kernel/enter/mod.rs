@@ -13,6 +13,7 @@ mod reason;
 mod tests;
 #[cfg(test)]
 mod tests_evasion;
+mod text;
 
 use avt::Terminal;
 
@@ -21,6 +22,7 @@ pub use self::reason::{Answer, REASON_BYTES_MAX, Reason};
 use super::command::{self, Context, Finding, Keys, PasteEnd, Pressed, Reader, Shown, Typed};
 use super::screen_state::ScreenState;
 use flood::Flood;
+use text::{decode, is_stars_for, names_another};
 
 /// How long the keys of a line may take to be shown, in ms.
 pub const HOLD_MS: u64 = 300;
@@ -31,6 +33,8 @@ const LINE_BYTES_MAX: usize = command::COMMAND_BYTES_MAX;
 /// Largest grid that is emulated; a larger terminal is read as this one.
 const COLS_MAX: u32 = 500;
 const ROWS_MAX: u32 = 200;
+/// What a terminal writes before a paste (xterm, bracketed paste).
+const PASTE_BEGINS: &[u8] = b"\x1b[200~";
 /// Output of a flood that waits to be drawn, in bytes.
 const WAITING_BYTES_MAX: usize = 1 << 20;
 
@@ -82,6 +86,8 @@ struct Typing {
     /// Where a bracketed paste began in the keys, and which program was told of it.
     paste: usize,
     paste_to: Option<u64>,
+    /// Pieces of output before the last Enter that went into a paste, or into what may be one.
+    entered: Option<u64>,
     /// Signs that an echo would show.
     signs: usize,
     too_long: bool,
@@ -141,6 +147,8 @@ pub struct Holder {
     /// A line that was sent at a prompt and of which nothing was shown.
     unshown: Option<Unshown>,
     ran_hidden: bool,
+    /// What programs had said of pastes when a line was sent last: until one says so anew, none is known to read.
+    told_before: u64,
 }
 
 /// A line that was sent and not shown; what comes behind it may show it yet.
@@ -168,6 +176,7 @@ impl Holder {
             taken_back: None,
             unshown: None,
             ran_hidden: false,
+            told_before: 0,
         })
     }
 
@@ -249,7 +258,8 @@ impl Holder {
             self.keep(*byte);
             if self.typing.typed.is_pasting() && !pasted {
                 self.typing.paste = self.typing.keys.len();
-                self.typing.paste_to = self.screen.told_of_pastes();
+                let told = self.screen.told_of_pastes();
+                self.typing.paste_to = told.filter(|told| *told != self.told_before);
             }
             match pressed {
                 Pressed::Cancelled => self.begin_again(at_ms),
@@ -298,10 +308,12 @@ impl Holder {
         let rest = self.shown_ms.saturating_add(REST_MS);
         if let Some(sure) = self.pasting() {
             return match key {
-                Key::Enter | Key::EnterAndNext | Key::Changes | Key::Flush if !sure => match late || at_ms >= rest {
-                    true => Next::Ask(self.perhaps_pasted(line)),
-                    false => Next::Wait(rest.min(since.saturating_add(HOLD_MS))),
-                },
+                Key::Enter | Key::EnterAndNext | Key::Changes | Key::Flush if !sure => {
+                    match late || answered && at_ms >= rest {
+                        true => Next::Ask(self.perhaps_pasted(line)),
+                        false => Next::Wait(rest.min(since.saturating_add(HOLD_MS))),
+                    }
+                }
                 Key::Enter => Next::Ask(self.pasted(&line)),
                 // Somebody may have ended the paste by a key.
                 Key::EnterAndNext | Key::Changes | Key::Flush if typing.is_doubtful() => Next::Ask(self.pasted(&line)),
@@ -347,12 +359,12 @@ impl Holder {
         }
     }
 
-    /// Whether a program takes what is typed for a paste, and whether that is sure:
-    /// the one that wants to be told of pastes wanted it when this began.
+    /// Whether a paste is being typed, and whether it is sure that a program takes it for
+    /// one: the one that wants to be told of pastes wanted it when this began.
     fn pasting(&self) -> Option<bool> {
         let (told, paste_to) = (self.screen.told_of_pastes(), self.typing.paste_to);
-        let perhaps = self.typing.typed.is_pasting() && (told.is_some() || paste_to.is_some());
-        perhaps.then_some(told == paste_to)
+        let sure = told.is_some() && told == paste_to;
+        self.typing.typed.is_pasting().then_some(sure)
     }
 
     /// A program begins: what came before it was for nobody.
@@ -417,9 +429,18 @@ impl Holder {
     /// The Enter that was asked about goes on. `enter` is it.
     pub fn sent(&mut self, at_ms: u64, enter: u8) {
         self.draw();
-        if self.pasting().is_some() || enter == 0x04 {
+        let pasting = self.pasting();
+        if pasting.is_some() || enter == 0x04 {
             self.held = None;
-            return self.press(at_ms, &[enter]);
+            // A paste is read in silence: what is answered may be lines that were run.
+            let answered = self.typing.entered.is_some_and(|before| self.shown > before);
+            if pasting == Some(false) && answered {
+                self.sent_though_pasting(at_ms, enter);
+            } else {
+                self.press(at_ms, &[enter]);
+            }
+            self.typing.entered = pasting.map(|_| self.shown);
+            return;
         }
         self.send(at_ms, enter, false);
     }
@@ -430,8 +451,19 @@ impl Holder {
         Next::Pass(1)
     }
 
+    /// A line is sent, and what comes behind it may still be of a paste.
+    fn sent_though_pasting(&mut self, at_ms: u64, enter: u8) {
+        let paste_to = self.typing.paste_to;
+        self.send(at_ms, enter, false);
+        for byte in PASTE_BEGINS {
+            self.typing.typed.press(*byte);
+        }
+        self.typing.paste_to = paste_to;
+    }
+
     fn send(&mut self, at_ms: u64, enter: u8, hidden: bool) {
         self.held = None;
+        self.told_before = self.screen.times_told();
         self.scanner = Scanner::default();
         let at_prompt = self.reader.line(&self.terminal, None).known;
         let mut typing = std::mem::take(&mut self.typing);
@@ -557,56 +589,4 @@ fn place(context: &Context) -> &'static str {
         Context::Pane => "pane",
         Context::Program => "program",
     }
-}
-
-/// One sign for each key, or for each of its bytes, as some programs show for a password.
-fn is_stars_for(text: &str, typed: &str) -> bool {
-    let shown = text.trim_end();
-    let signs = shown.chars().count();
-    let as_many = signs == typed.chars().count() || signs == typed.len();
-    as_many && signs > 0 && shown.chars().all(|sign| matches!(sign, '*' | '•' | '●'))
-}
-
-/// Whether a shell puts another line in this one's place before it runs it:
-/// `!!`, `!$`, `^old^new` (bash, HISTORY EXPANSION; zsh's is the same).
-fn names_another(text: &str) -> bool {
-    if text.starts_with('^') {
-        return true;
-    }
-    let mut signs = text.chars().peekable();
-    let (mut quoted, mut before) = (false, ' ');
-    while let Some(sign) = signs.next() {
-        match sign {
-            '\\' if !quoted => drop(signs.next()),
-            '\'' => quoted = !quoted,
-            '!' if !quoted && !matches!(before, '$' | '{') => {
-                let plain = |next: &char| next.is_whitespace() || matches!(next, '=' | '(' | '"' | ';' | '&' | '|');
-                if signs.peek().is_some_and(|next| !plain(next)) {
-                    return true;
-                }
-            }
-            _ => {}
-        }
-        before = sign;
-    }
-    false
-}
-
-/// UTF-8 with replacement characters; a character torn between two pieces is put together again.
-fn decode(torn: &mut Vec<u8>, bytes: &[u8]) -> String {
-    let mut all = std::mem::take(torn);
-    all.extend_from_slice(bytes);
-    let mut text = String::with_capacity(all.len());
-    let mut chunks = all.utf8_chunks().peekable();
-    while let Some(chunk) = chunks.next() {
-        text.push_str(chunk.valid());
-        let invalid = chunk.invalid();
-        let unfinished = std::str::from_utf8(invalid).is_err_and(|error| error.error_len().is_none());
-        match chunks.peek().is_none() && unfinished {
-            true => torn.extend_from_slice(invalid),
-            false if invalid.is_empty() => {}
-            false => text.push('\u{fffd}'),
-        }
-    }
-    text
 }

@@ -240,3 +240,26 @@ fn what_came_before_a_program_is_none_of_its_keys() {
     desk.shows("reboot").waits(50);
     assert_eq!(desk.asked("\x0f"), ("reboot".to_owned(), false));
 }
+
+#[test]
+fn what_may_be_a_paste_is_asked_about_once_its_echo_is_there() {
+    let mut desk = Desk::shell();
+    desk.shows("\r\n").waits(50);
+    desk.keys("\x1b[200~");
+    desk.shows("\x1b[?2004h").shows(PROMPT).waits(1000);
+    // All in one packet: the keys alone say something else.
+    assert!(matches!(desk.keys("rebX\x7foot\r"), Next::Wait(_)));
+    desk.shows("rebX\x08 \x08oot").waits(50);
+    assert!(desk.line().text.starts_with("reboot\n"));
+}
+
+#[test]
+fn a_paste_right_behind_an_enter_is_doubted_until_its_program_has_said_that_it_reads() {
+    let mut desk = Desk::shell();
+    desk.shows("\x1b[?2004h").waits(50);
+    assert_eq!(desk.runs("sh"), ("sh".to_owned(), false));
+    desk.keys("\x1b[200~x\rreboot\x1b[201~");
+    desk.shows("\r\n\x1b[?2004l\r").waits(HOLD_MS);
+    let line = desk.line();
+    assert!(line.pasted != Pasted::Part && line.undecided, "{line:?}");
+}

@@ -179,6 +179,11 @@ impl Screen {
         self.column
     }
 
+    /// Whether there is anything left of the cursor, or in the row that its row goes on with.
+    pub fn stands_behind_something(&self) -> bool {
+        self.column > 0 || self.here().is_some_and(|row| row.continued)
+    }
+
     /// Place of the cursor.
     pub fn place(&mut self) -> Place {
         let column = self.column;

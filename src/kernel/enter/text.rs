@@ -1,0 +1,53 @@
+//! What a line looks like, and output as text.
+
+/// One sign for each key, or for each of its bytes, as some programs show for a password.
+pub fn is_stars_for(text: &str, typed: &str) -> bool {
+    let shown = text.trim_end();
+    let signs = shown.chars().count();
+    let as_many = signs == typed.chars().count() || signs == typed.len();
+    as_many && signs > 0 && shown.chars().all(|sign| matches!(sign, '*' | '•' | '●'))
+}
+
+/// Whether a shell puts another line in this one's place before it runs it:
+/// `!!`, `!$`, `^old^new` (bash, HISTORY EXPANSION; zsh's is the same).
+pub fn names_another(text: &str) -> bool {
+    if text.starts_with('^') {
+        return true;
+    }
+    let mut signs = text.chars().peekable();
+    let (mut quoted, mut before) = (false, ' ');
+    while let Some(sign) = signs.next() {
+        match sign {
+            '\\' if !quoted => drop(signs.next()),
+            '\'' => quoted = !quoted,
+            '!' if !quoted && !matches!(before, '$' | '{') => {
+                let plain = |next: &char| next.is_whitespace() || matches!(next, '=' | '(' | '"' | ';' | '&' | '|');
+                if signs.peek().is_some_and(|next| !plain(next)) {
+                    return true;
+                }
+            }
+            _ => {}
+        }
+        before = sign;
+    }
+    false
+}
+
+/// UTF-8 with replacement characters; a character torn between two pieces is put together again.
+pub fn decode(torn: &mut Vec<u8>, bytes: &[u8]) -> String {
+    let mut all = std::mem::take(torn);
+    all.extend_from_slice(bytes);
+    let mut text = String::with_capacity(all.len());
+    let mut chunks = all.utf8_chunks().peekable();
+    while let Some(chunk) = chunks.next() {
+        text.push_str(chunk.valid());
+        let invalid = chunk.invalid();
+        let unfinished = std::str::from_utf8(invalid).is_err_and(|error| error.error_len().is_none());
+        match chunks.peek().is_none() && unfinished {
+            true => torn.extend_from_slice(invalid),
+            false if invalid.is_empty() => {}
+            false => text.push('\u{fffd}'),
+        }
+    }
+    text
+}
