@@ -1,5 +1,6 @@
 //! Requests for access: made, answered, taken back.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::Extension;
@@ -13,7 +14,7 @@ use super::request::{Asked, Body, Id, Json, page};
 use super::wire::access::{AccessRequestNew, AnswerRequest, ChallengeFor, OneRequest, RequestView, Requests};
 use super::{Api, rules};
 use crate::kernel::access::{
-    ANSWER_MS_DEFAULT, AccessRequest, Approval, BEGIN_MS_MAX, RequestRow, RequestState, Verdict,
+    ANSWER_MS_DEFAULT, AccessRequest, AnswerRefused, Approval, BEGIN_MS_MAX, RequestRow, RequestState, Verdict,
 };
 use crate::kernel::grant::{Capability, WallMs, hex32};
 use crate::kernel::id::{GrantId, IdentityName, RequestId};
@@ -403,7 +404,6 @@ impl Api {
             let purpose = ChallengeFor::Answer(request.id);
             self.step_up(&yes, identity, &purpose, given.proof.as_ref()).await?;
         }
-        let now = self.clock.now().wall_ms;
         let approval = Approval {
             by: caller.name().to_owned(),
             groups: caller
@@ -414,22 +414,69 @@ impl Api {
             request_sha256,
             why: given.reason,
             method: caller.proof().method.clone(),
-            at_ms: now,
+            at_ms: self.clock.now().wall_ms,
         };
+        self.take(&row, approval, yes.rules()).await
+    }
+
+    /// The same for the proof of who would run a command. Nobody is asked
+    /// whether it may: policy is, once more, before the command goes on.
+    async fn confirmed(&self, caller: &Caller, id: &str, given: AnswerRequest) -> Result<OneRequest, Problem> {
+        if !given.reason.is_empty() {
+            rules::reason(&given.reason)?;
+        }
+        let request_sha256 = hex32::decode(&given.request_sha256)
+            .ok_or_else(|| Problem::invalid("request_sha256 is not 64 hexadecimal digits"))?;
+        let row = self.seen(caller, id).await?;
+        let request = &row.request;
+        let holder = caller.identity().filter(|identity| identity.name == request.identity);
+        let holder = holder.ok_or_else(|| crate::store::StoreError::from(AnswerRefused::NotTheHolder))?;
+        let within_ms = request.proof_within_ms();
+        let within_ms = within_ms.ok_or_else(|| crate::store::StoreError::from(AnswerRefused::NoProofWanted))?;
+        let purpose = ChallengeFor::Confirm(request.id);
+        let signed = given.proof.as_ref();
+        let proof = self
+            .proven("this command", within_ms, (holder, &purpose, signed))
+            .await?;
+        let proof = Approval {
+            by: holder.name.to_string(),
+            groups: BTreeSet::new(),
+            verdict: Verdict::Confirm,
+            request_sha256,
+            why: given.reason,
+            method: proof.method,
+            at_ms: self.clock.now().wall_ms,
+        };
+        self.take(&row, proof, &[]).await
+    }
+
+    /// Keeps an answer: in the ledger, then in the store.
+    async fn take(&self, row: &RequestRow, approval: Approval, rules: &[String]) -> Result<OneRequest, Problem> {
+        let (request, now) = (&row.request, approval.at_ms);
         // Tried first, so that the ledger has no answer that never counted;
         // the store decides again, in its transaction.
         let mut tried = row.clone();
         tried.answer(approval.clone()).map_err(crate::store::StoreError::from)?;
         self.note(
             "answer",
-            &json!({ "request": request.id, "answer": approval, "rules": yes.rules() }),
+            &json!({ "request": request.id, "answer": approval, "rules": rules }),
         )
         .await?;
         let row = self.store.answer_request(request.id, &approval).await?;
-        tracing::info!(request = %row.request.id, by = approval.by, verdict = ?verdict, state = row.state.as_str(), "request answered");
+        tracing::info!(request = %row.request.id, by = approval.by, verdict = ?approval.verdict, state = row.state.as_str(), "request answered");
         self.tell(&row, now);
         Ok(OneRequest::new(RequestView::at(&row, now)))
     }
+}
+
+/// `POST /v1/requests/{id}/confirm`.
+pub async fn confirm(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+    Id(id): Id,
+    Body(given): Body<AnswerRequest>,
+) -> Result<Json<OneRequest>, Problem> {
+    api.confirmed(&caller, &id, given).await.map(Json)
 }
 
 /// `POST /v1/requests/{id}/withdraw`.

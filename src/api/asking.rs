@@ -7,7 +7,7 @@ use super::wire::access::{ChallengeFor, SignedChallenge};
 use crate::kernel::grant::hex32;
 use crate::kernel::id::Destination;
 use crate::kernel::inventory::{Identity, Target};
-use crate::kernel::policy::facts::{Action, Facts, Whereto, Who};
+use crate::kernel::policy::facts::{Action, Facts, Proof, Whereto, Who};
 use crate::kernel::policy::obligations::Obligations;
 use crate::store::DecisionRow;
 
@@ -125,22 +125,33 @@ impl Api {
         let Some(within_ms) = yes.obligations.step_up_ms else {
             return Ok(());
         };
-        let Some(signed) = signed else {
-            let mut problem = Problem::new(
-                Code::StepUp,
-                format!(
-                    "rule {} wants a fresh proof of {} for this",
-                    yes.rules.join(", "),
-                    whose.name
-                ),
-            )
-            .hint("sign a challenge that names the action (the command line does it by itself)");
+        let by = format!("rule {}", yes.rules.join(", "));
+        let proven = self.proven(&by, within_ms, (whose, purpose, signed)).await;
+        proven.map(drop).map_err(|mut problem| {
             problem.rules = yes.rules.clone().into();
-            return Err(problem);
+            problem
+        })
+    }
+
+    /// A proof of somebody for one purpose, not older than that, which `by`
+    /// asks for.
+    ///
+    /// # Errors
+    /// [`Code::StepUp`] when there is none, or it is too old.
+    pub(super) async fn proven(
+        &self,
+        by: &str,
+        within_ms: u64,
+        (whose, purpose, signed): (&Identity, &ChallengeFor, Option<&SignedChallenge>),
+    ) -> Result<Proof, Problem> {
+        let Some(signed) = signed else {
+            let detail = format!("{by} wants a fresh proof of {} for this", whose.name);
+            return Err(Problem::new(Code::StepUp, detail)
+                .hint("sign a challenge that names the action (the command line does it by itself)"));
         };
         let (_, proof) = self.prove(signed, purpose, Some(&whose.name)).await?;
         match proof.age_ms <= within_ms {
-            true => Ok(()),
+            true => Ok(proof),
             false => Err(Problem::new(Code::StepUp, "the proof is too old")),
         }
     }

@@ -57,6 +57,7 @@ fn purpose(of: &ChallengeFor) -> String {
         ChallengeFor::Request(sha256) => format!("request {sha256}"),
         ChallengeFor::Collect(id) => format!("collect {id}"),
         ChallengeFor::Answer(id) => format!("answer {id}"),
+        ChallengeFor::Confirm(id) => format!("confirm {id}"),
     }
 }
 
@@ -130,6 +131,7 @@ fn parse(text: &str) -> Option<Said> {
         Some(("request", sha256)) => ChallengeFor::Request(sha256.to_owned()),
         Some(("collect", id)) => ChallengeFor::Collect(id.parse().ok()?),
         Some(("answer", id)) => ChallengeFor::Answer(id.parse().ok()?),
+        Some(("confirm", id)) => ChallengeFor::Confirm(id.parse().ok()?),
         Some(_) => return None,
     };
     Some(Said {
@@ -177,6 +179,7 @@ mod tests {
             ChallengeFor::Request("ab".repeat(32)),
             ChallengeFor::Answer(crate::kernel::id::RequestId([1; 16])),
             ChallengeFor::Collect(crate::kernel::id::RequestId([2; 16])),
+            ChallengeFor::Confirm(crate::kernel::id::RequestId([1; 16])),
         ] {
             let said = said(purpose);
             let text = make(&KEY, &said).unwrap();

@@ -15,7 +15,7 @@ use super::wire::access::{ChallengeFor, CollectRequest};
 use super::wire::{GrantView, Issued};
 use super::{Api, rules};
 use crate::keeper::AdmissionCertificate;
-use crate::kernel::access::{RequestRow, RequestState, Verdict};
+use crate::kernel::access::{Missing, RequestRow, RequestState, Verdict};
 use crate::kernel::grant::{Capability, Grant, WallMs};
 use crate::kernel::id::GrantId;
 use crate::kernel::policy::facts::{Action, Facts, Who};
@@ -87,7 +87,7 @@ pub async fn collect(
         ))
         .hint("ask again, for less"));
     }
-    if let Some((people, groups)) = missing_under(&row, &again) {
+    if let Some(Missing { people, groups, .. }) = missing_under(&row, &again) {
         let groups: Vec<String> = groups.iter().map(ToString::to_string).collect();
         return Err(Problem::denied(format!(
             "the policies changed since it was approved: {people} more must say yes{}",
@@ -121,10 +121,7 @@ fn seconds(ms: WallMs) -> WallMs {
 }
 
 /// Whose yes is missing if these were the obligations.
-fn missing_under(
-    row: &RequestRow,
-    obligations: &crate::kernel::policy::obligations::Obligations,
-) -> Option<(u32, std::collections::BTreeSet<crate::kernel::id::GroupName>)> {
+fn missing_under(row: &RequestRow, obligations: &crate::kernel::policy::obligations::Obligations) -> Option<Missing> {
     let mut row = row.clone();
     row.request.obligations = obligations.clone();
     row.missing()

@@ -186,10 +186,11 @@ impl From<StoreError> for Problem {
             StoreError::GrantNotLive(_) => Problem::denied(text),
             StoreError::NotOpen(_) => Problem::new(Code::Conflict, text),
             StoreError::Answer(why) => match why {
-                AnswerRefused::OwnRequest => Problem::denied(text),
+                AnswerRefused::OwnRequest | AnswerRefused::NotTheHolder => Problem::denied(text),
                 AnswerRefused::NotPending
                 | AnswerRefused::TooLate
                 | AnswerRefused::Again
+                | AnswerRefused::NoProofWanted
                 | AnswerRefused::OtherRequest
                 | AnswerRefused::WindowOver
                 | AnswerRefused::TooMany => Problem::new(Code::Conflict, text),

@@ -98,6 +98,15 @@ fn requests() -> Vec<Route> {
             .gives::<OneRequest>(),
         Route::new(
             Method::POST,
+            "/v1/requests/{id}/confirm",
+            May::Anyone,
+            post(access::confirm),
+        )
+        .says("Prove anew who runs the command that waits, as it was seen")
+        .takes::<AnswerRequest>()
+        .gives::<OneRequest>(),
+        Route::new(
+            Method::POST,
             "/v1/requests/{id}/withdraw",
             May::Anyone,
             post(access::withdraw),

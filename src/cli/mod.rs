@@ -125,6 +125,8 @@ pub enum Command {
     Approve(requests::ApproveArgs),
     /// Say no to somebody's request
     Deny(requests::DenyArgs),
+    /// Prove anew that it is you who runs a command that waits
+    Confirm(requests::ConfirmArgs),
     /// Take a request of your own back
     Withdraw(requests::WithdrawArgs),
     /// Make plain `ssh TARGET` go through the gate
@@ -273,6 +275,7 @@ async fn dispatch(common: &Common, command: Command) -> Result<Exit, CliError> {
         Command::Requests(args) => requests::run(common, &args).await,
         Command::Approve(args) => requests::approve(common, &args).await,
         Command::Deny(args) => requests::deny(common, &args).await,
+        Command::Confirm(args) => requests::confirm(common, &args).await,
         Command::Withdraw(args) => requests::withdraw(common, &args).await,
         Command::SshConfig(args) => ssh_config::run(common, &args).await,
         Command::Fetch(args) => fetch::run(common, &args).await,

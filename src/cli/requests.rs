@@ -1,4 +1,4 @@
-//! `requests`, `approve`, `deny`, `withdraw`: what others ask for.
+//! `requests`, `approve`, `deny`, `confirm`, `withdraw`: what was asked for.
 
 use clap::Args;
 
@@ -44,6 +44,17 @@ pub struct DenyArgs {
     #[arg(long, value_name = "TEXT")]
     reason: String,
     /// The request
+    #[arg(value_name = "ID")]
+    id: String,
+}
+
+/// `confirm`'s arguments.
+#[derive(Args, Debug)]
+pub struct ConfirmArgs {
+    /// Do not ask again
+    #[arg(long)]
+    yes: bool,
+    /// The request that your terminal names
     #[arg(value_name = "ID")]
     id: String,
 }
@@ -164,7 +175,7 @@ fn text(output: &output::Output, request: &RequestView) -> String {
     lines.push(("policy", demands(&request.obligations)));
     match request.state {
         RequestState::Pending => {
-            lines.push(("missing", format!("{} more yes", request.missing)));
+            lines.extend(missing(request).map(|missing| ("missing", missing)));
             lines.push(("until", output.time(&request.answer_by)));
         }
         RequestState::Approved | RequestState::Revoked => {
@@ -182,10 +193,21 @@ fn text(output: &output::Output, request: &RequestView) -> String {
         .collect()
 }
 
+/// What a pending one waits for, if anything.
+fn missing(request: &RequestView) -> Option<String> {
+    let yes = (request.missing > 0).then(|| format!("{} more yes", request.missing));
+    let proof = request
+        .unconfirmed
+        .then(|| format!("a fresh proof of {}", request.identity));
+    let words: Vec<String> = yes.into_iter().chain(proof).collect();
+    (!words.is_empty()).then(|| words.join(", "))
+}
+
 fn said(answer: &AnswerView) -> String {
     let verdict = match answer.verdict {
         Verdict::Approve => "yes",
         Verdict::Deny => "no",
+        Verdict::Confirm => "confirmed",
     };
     let why = match answer.reason.is_empty() {
         true => String::new(),
@@ -238,8 +260,12 @@ pub async fn deny(common: &Common, args: &DenyArgs) -> Result<Exit, CliError> {
 /// Answers what was seen, and nothing that changed since.
 async fn answer(session: &Session, seen: &RequestView, verb: &str, reason: &str) -> Result<Exit, CliError> {
     let path = format!("/v1/requests/{}/{verb}", seen.id);
+    let purpose = match verb {
+        "confirm" => ChallengeFor::Confirm(seen.id),
+        _ => ChallengeFor::Answer(seen.id),
+    };
     let one: OneRequest = session
-        .proving(ChallengeFor::Answer(seen.id), async |proof| {
+        .proving(purpose, async |proof| {
             let answer = AnswerRequest {
                 request_sha256: seen.sha256.clone(),
                 reason: reason.to_owned(),
@@ -249,6 +275,24 @@ async fn answer(session: &Session, seen: &RequestView, verb: &str, reason: &str)
         })
         .await?;
     tell(session, &one)
+}
+
+pub async fn confirm(common: &Common, args: &ConfirmArgs) -> Result<Exit, CliError> {
+    let session = Session::new(common)?;
+    let seen: OneRequest = session.client.get(&format!("/v1/requests/{}", args.id)).await?;
+    session.output.say(text(&session.output, &seen.request).trim_end());
+    if !args.yes {
+        let question = format!("Did you give this command, at {}? (yes/no) ", seen.request.destination);
+        if !target::ask(
+            &question,
+            "look at it with `portcullis requests ID`, then confirm with --yes",
+        )? {
+            return Err(CliError::failed(
+                "nothing was done; if it is not yours, end it: portcullis withdraw ID",
+            ));
+        }
+    }
+    answer(&session, &seen.request, "confirm", "").await
 }
 
 pub async fn withdraw(common: &Common, args: &WithdrawArgs) -> Result<Exit, CliError> {
@@ -263,8 +307,8 @@ fn tell(session: &Session, one: &OneRequest) -> Result<Exit, CliError> {
     session
         .output
         .data(one, || format!("{} {}\n", request.id, request.state.as_str()))?;
-    if request.state == RequestState::Pending {
-        session.output.say(format!("{} more must say yes.", request.missing));
+    if let Some(missing) = missing(request) {
+        session.output.say(format!("Still missing: {missing}."));
     }
     Ok(Exit::Ok)
 }

@@ -288,6 +288,7 @@ fn known(background: Background) -> Known {
             let word = match answer.verdict {
                 Verdict::Approve => "approved by",
                 Verdict::Deny => "denied by",
+                Verdict::Confirm => "confirmed by",
             };
             say(word, format!("{}, {}: {}", answer.by, answer.at, answer.reason));
         }

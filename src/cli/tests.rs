@@ -65,6 +65,7 @@ fn the_documented_lines_parse() {
         "requests abcd",
         "approve abcd --reason x --yes",
         "deny abcd --reason x",
+        "confirm abcd --yes",
         "withdraw abcd",
         "ssh-config --install",
         "ssh-config --print",

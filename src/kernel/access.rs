@@ -3,7 +3,8 @@
 //!
 //! The rules of the design stand in [`RequestRow::answer`]: the requester is
 //! never an approver, an approval is bound to the hash of what was asked, a
-//! quorum counts people, an unanswered request ends by itself.
+//! quorum counts people, an unanswered request ends by itself. A proof is its
+//! holder's alone, and nobody's yes.
 
 use std::collections::BTreeSet;
 
@@ -81,6 +82,12 @@ impl AccessRequest {
             .into()
     }
 
+    /// Within how many ms its holder has to prove anew who it is, once it is
+    /// made: of a command that waits. Other requests come with their proof.
+    pub fn proof_within_ms(&self) -> Option<u64> {
+        self.runs.as_ref().and(self.obligations.step_up_ms)
+    }
+
     /// `[from, until)` if the last approval comes at `now`. Certificates speak
     /// whole seconds, so the end is one.
     pub fn window(&self, now: WallMs) -> (WallMs, WallMs) {
@@ -92,12 +99,14 @@ impl AccessRequest {
     }
 }
 
-/// Yes or no.
+/// Yes or no of somebody else, or the holder's own proof.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     Approve,
     Deny,
+    /// Who would run the command proved anew who it is. It counts as nobody's yes.
+    Confirm,
 }
 
 /// One person's answer.
@@ -189,6 +198,10 @@ pub enum AnswerRefused {
     TooLate,
     #[error("who asked cannot answer")]
     OwnRequest,
+    #[error("only who would run the command proves it")]
+    NotTheHolder,
+    #[error("no proof is asked for")]
+    NoProofWanted,
     #[error("you have answered already")]
     Again,
     #[error("the request is not the one that you saw: look at it again")]
@@ -205,11 +218,31 @@ impl AnswerRefused {
             AnswerRefused::NotPending => "request_not_pending",
             AnswerRefused::TooLate => "request_expired",
             AnswerRefused::OwnRequest => "own_request",
+            AnswerRefused::NotTheHolder => "not_the_holder",
+            AnswerRefused::NoProofWanted => "no_proof_wanted",
             AnswerRefused::Again => "answered_already",
             AnswerRefused::OtherRequest => "request_changed",
             AnswerRefused::WindowOver => "window_over",
             AnswerRefused::TooMany => "too_many_answers",
         }
+    }
+}
+
+/// What a request still waits for.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Missing {
+    /// The yes of so many other people.
+    pub people: u32,
+    /// One of them of each of these groups.
+    pub groups: BTreeSet<GroupName>,
+    /// Its holder's own fresh proof.
+    pub proof: bool,
+}
+
+impl Missing {
+    /// At least so many others have to say yes.
+    pub fn others(&self) -> u32 {
+        self.people.max(u32::try_from(self.groups.len()).unwrap_or(u32::MAX))
     }
 }
 
@@ -250,8 +283,9 @@ impl RequestRow {
         }
     }
 
-    /// Takes one answer. One `deny` ends it; the last `approve` that its
-    /// obligations ask for fixes the window.
+    /// Takes one answer. One `deny` ends it; the last `approve` or `confirm`
+    /// that its obligations ask for fixes the window. That a proof is there and
+    /// young enough is for the caller to have seen.
     ///
     /// # Errors
     /// Why the answer does not count; nothing changed then.
@@ -264,8 +298,14 @@ impl RequestRow {
                 return Err(AnswerRefused::NotPending);
             }
         }
-        if answer.by == self.request.requested_by || answer.by == self.request.identity.as_str() {
-            return Err(AnswerRefused::OwnRequest);
+        let holds = answer.by == self.request.identity.as_str();
+        match answer.verdict {
+            Verdict::Confirm if !holds => return Err(AnswerRefused::NotTheHolder),
+            Verdict::Confirm if self.request.proof_within_ms().is_none() => return Err(AnswerRefused::NoProofWanted),
+            Verdict::Approve | Verdict::Deny if holds || answer.by == self.request.requested_by => {
+                return Err(AnswerRefused::OwnRequest);
+            }
+            Verdict::Approve | Verdict::Deny | Verdict::Confirm => {}
         }
         if answer.request_sha256 != self.request.sha256() {
             return Err(AnswerRefused::OtherRequest);
@@ -278,8 +318,8 @@ impl RequestRow {
         }
         let (from, until) = self.request.window(now);
         match answer.verdict {
-            Verdict::Approve if until <= from => return Err(AnswerRefused::WindowOver),
-            Verdict::Approve => {
+            Verdict::Approve | Verdict::Confirm if until <= from => return Err(AnswerRefused::WindowOver),
+            Verdict::Approve | Verdict::Confirm => {
                 self.answers.push(answer);
                 if self.missing().is_none() {
                     self.approve(now);
@@ -294,15 +334,17 @@ impl RequestRow {
         Ok(())
     }
 
-    /// Whose yes is still missing: how many people, and of which groups one.
-    pub fn missing(&self) -> Option<(u32, BTreeSet<GroupName>)> {
+    /// What it still waits for.
+    pub fn missing(&self) -> Option<Missing> {
         let yes = || self.answers.iter().filter(|given| given.verdict == Verdict::Approve);
         let count = u32::try_from(yes().count()).unwrap_or(u32::MAX);
         let people = self.request.obligations.approvals.saturating_sub(count);
         let given: BTreeSet<&GroupName> = yes().flat_map(|given| &given.groups).collect();
         let wanted = self.request.obligations.approvers.iter();
         let groups: BTreeSet<GroupName> = wanted.filter(|group| !given.contains(group)).cloned().collect();
-        (people > 0 || !groups.is_empty()).then_some((people, groups))
+        let confirmed = self.answers.iter().any(|given| given.verdict == Verdict::Confirm);
+        let proof = self.request.proof_within_ms().is_some() && !confirmed;
+        (people > 0 || !groups.is_empty() || proof).then_some(Missing { people, groups, proof })
     }
 
     /// Takes it back.
@@ -430,6 +472,66 @@ mod tests {
         assert_eq!((row.state, row.collectable(NOW)), (RequestState::Approved, None));
     }
 
+    fn proven(step_up_ms: Option<u64>, approvals: u32) -> RequestRow {
+        let mut row = row(two());
+        row.request.obligations = Obligations {
+            approvals,
+            step_up_ms,
+            ..Obligations::default()
+        };
+        row.request.connects = Some(GrantId([7; 16]));
+        row.request.runs = Some("true".to_owned());
+        RequestRow::new(row.request, row.facts)
+    }
+
+    fn proof(row: &RequestRow, by: &str) -> Approval {
+        Approval {
+            verdict: Verdict::Confirm,
+            ..yes(row, by, NOW)
+        }
+    }
+
+    #[test]
+    fn a_proof_is_the_holders_and_nobodys_yes() {
+        let mut row = proven(Some(60_000), 1);
+        let all = Missing {
+            people: 1,
+            proof: true,
+            ..Missing::default()
+        };
+        assert_eq!((row.state, row.missing()), (RequestState::Pending, Some(all)));
+        // Who asked for the grant proves nothing for its holder.
+        for other in ["bob", "sam"] {
+            assert_eq!(row.answer(proof(&row, other)), Err(AnswerRefused::NotTheHolder));
+        }
+        row.answer(proof(&row, "alice")).unwrap();
+        assert_eq!(row.answer(proof(&row, "alice")), Err(AnswerRefused::Again));
+        assert_eq!(row.answer(yes(&row, "alice", NOW)), Err(AnswerRefused::OwnRequest));
+        assert_eq!(row.state, RequestState::Pending, "nobody else has said yes");
+        row.answer(yes(&row, "bob", NOW)).unwrap();
+        assert_eq!(row.state, RequestState::Approved);
+    }
+
+    #[test]
+    fn others_cannot_stand_in_for_a_proof() {
+        let mut row = proven(Some(60_000), 0);
+        row.answer(yes(&row, "bob", NOW)).unwrap();
+        assert_eq!(row.state, RequestState::Pending);
+        row.answer(proof(&row, "alice")).unwrap();
+        assert_eq!(row.state, RequestState::Approved);
+    }
+
+    #[test]
+    fn no_proof_is_taken_where_none_is_asked_for() {
+        let mut row = proven(None, 1);
+        assert_eq!(row.answer(proof(&row, "alice")), Err(AnswerRefused::NoProofWanted));
+        // What is asked for beforehand came with its proof.
+        let mut row = proven(Some(60_000), 1);
+        row.request.runs = None;
+        assert_eq!(row.answer(proof(&row, "alice")), Err(AnswerRefused::NoProofWanted));
+        assert!(row.missing().is_some_and(|missing| !missing.proof));
+    }
+
     #[test]
     fn one_no_ends_it() {
         let mut row = row(two());
@@ -451,7 +553,11 @@ mod tests {
             ..Obligations::default()
         });
         row.answer(yes(&row, "bob", NOW)).unwrap();
-        assert_eq!(row.missing(), Some((0, dba())));
+        let groups = Missing {
+            groups: dba(),
+            ..Missing::default()
+        };
+        assert_eq!((groups.others(), row.missing()), (1, Some(groups)));
         let mut carol = yes(&row, "carol", NOW);
         carol.groups = dba();
         row.answer(carol).unwrap();

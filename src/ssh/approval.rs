@@ -1,5 +1,6 @@
 //! Approval while somebody waits: a rule over `connect` wants another's yes to
-//! this one connection, or one over `exec` or `command` to this one command.
+//! this one connection, or one over `exec` or `command` to this one command, or
+//! its user's own fresh proof.
 //!
 //! The request is the connection's own: only the one that made it goes in, or
 //! runs its command, by its answer, and one that leaves takes it back.
@@ -12,7 +13,7 @@ use std::time::Duration;
 use super::Gate;
 use super::consider::Considered;
 use super::opening::{NotOpened, bounded};
-use crate::kernel::access::{AccessRequest, RequestRow, RequestState};
+use crate::kernel::access::{AccessRequest, Approval, Missing, RequestRow, RequestState, Verdict};
 use crate::kernel::admit::Admitted;
 use crate::kernel::grant::{NotLive, WallMs};
 use crate::kernel::id::{GroupName, RequestId};
@@ -41,20 +42,29 @@ const WORDLESS_MS: u64 = 60 * 60 * 1000;
 pub struct Approved {
     request: RequestId,
     by: Vec<String>,
+    /// How the user of a command proved who it is.
+    proof: Option<String>,
     approvals: u32,
     approvers: BTreeSet<GroupName>,
+    step_up_ms: Option<u64>,
 }
 
 impl Approved {
     /// Whether it is the yes that is asked for: rules may have become
     /// stricter meanwhile.
     pub fn covers(&self, wanted: &Obligations) -> bool {
-        self.approvals >= wanted.approvals && wanted.approvers.is_subset(&self.approvers)
+        let proven = |within_ms| self.step_up_ms.is_some_and(|given| given <= within_ms);
+        self.approvals >= wanted.approvals
+            && wanted.approvers.is_subset(&self.approvers)
+            && wanted.step_up_ms.is_none_or(proven)
     }
 
     /// For the recording; `what` it is a yes to.
     pub fn sentence(&self, what: &str) -> String {
-        format!("{what} approved by {} (request {})", self.by.join(", "), self.request)
+        let approved = (!self.by.is_empty()).then(|| format!("approved by {}", self.by.join(", ")));
+        let proven = self.proof.as_ref().map(|how| format!("confirmed by its user ({how})"));
+        let words: Vec<String> = approved.into_iter().chain(proven).collect();
+        format!("{what} {} (request {})", words.join(" and "), self.request)
     }
 }
 
@@ -85,7 +95,7 @@ impl<'a> From<&'a Considered> for Wanted<'a> {
 pub struct Waiting {
     gate: Arc<Gate>,
     request: AccessRequest,
-    missing: String,
+    missing: Missing,
     settled: AtomicBool,
 }
 
@@ -175,7 +185,7 @@ impl Waiting {
         // Before it is there: who leaves meanwhile takes it back.
         let waiting = Waiting {
             gate: gate.clone(),
-            missing: missing(&row),
+            missing: row.missing().unwrap_or_default(),
             request: row.request.clone(),
             settled: AtomicBool::new(false),
         };
@@ -183,7 +193,9 @@ impl Waiting {
         let id = row.request.id;
         tracing::info!(request = %id, identity = %admitted.identity(), destination = %admitted.destination(),
             "somebody waits for approval");
-        let data = serde_json::json!({ "approve": format!("portcullis approve {id}"), "request": told });
+        let confirm = waiting.missing.proof.then(|| format!("portcullis confirm {id}"));
+        let approve = format!("portcullis approve {id}");
+        let data = serde_json::json!({ "approve": approve, "confirm": confirm, "request": told });
         gate.teller.tell("request.pending", &data);
         Ok(waiting)
     }
@@ -195,10 +207,19 @@ impl Waiting {
             .answer_by_ms
             .saturating_sub(self.request.made_ms)
             .div_ceil(60_000);
-        format!(
-            "waiting for approval by {}, at most {minutes} min; they say: portcullis approve {}",
-            self.missing, self.request.id
-        )
+        let id = self.request.id;
+        match (others(&self.missing), self.missing.proof) {
+            (Some(others), false) => {
+                format!("waiting for approval by {others}, at most {minutes} min; they say: portcullis approve {id}")
+            }
+            (Some(others), true) => format!(
+                "waiting for approval by {others} and for a fresh proof of yours, at most {minutes} min; \
+                 they say: portcullis approve {id}; you say elsewhere: portcullis confirm {id}"
+            ),
+            (None, _) => format!(
+                "waiting for a fresh proof of yours, at most {minutes} min; say elsewhere: portcullis confirm {id}"
+            ),
+        }
     }
 
     /// The answer, if there is one within a moment.
@@ -222,12 +243,14 @@ impl Waiting {
             RequestState::Pending => return self.over(now).await.map(Err),
             RequestState::Approved => Ok(Approved {
                 request: row.request.id,
-                by: row.answers.iter().map(|given| given.by.clone()).collect(),
+                by: said(&row, Verdict::Approve, |given| given.by.clone()).collect(),
+                proof: said(&row, Verdict::Confirm, |given| given.method.clone()).next(),
+                step_up_ms: row.request.proof_within_ms(),
                 approvals: row.request.obligations.approvals,
                 approvers: row.request.obligations.approvers.clone(),
             }),
             RequestState::Denied => Err(denied(&row)),
-            RequestState::Expired => Err(refused("approval_expired", "nobody approved it in time")),
+            RequestState::Expired => Err(expired(&row)),
             RequestState::Withdrawn => Err(refused("approval_withdrawn", "the request for approval was withdrawn")),
             RequestState::Revoked => Err(refused("revoked", "the approval was revoked")),
         };
@@ -276,14 +299,31 @@ impl Drop for Waiting {
     }
 }
 
-fn missing(row: &RequestRow) -> String {
-    let (people, groups) = row.missing().unwrap_or_default();
-    let groups: Vec<&str> = groups.iter().map(GroupName::as_str).collect();
-    match (people, groups.is_empty()) {
-        (0 | 1, true) => "somebody else".to_owned(),
+/// Something of each answer that said so.
+fn said<'a, T>(
+    row: &'a RequestRow,
+    what: Verdict,
+    of: impl Fn(&'a Approval) -> T + 'a,
+) -> impl Iterator<Item = T> + 'a {
+    row.answers.iter().filter(move |given| given.verdict == what).map(of)
+}
+
+/// Whose yes is missing, if anybody's.
+fn others(missing: &Missing) -> Option<String> {
+    let groups: Vec<&str> = missing.groups.iter().map(GroupName::as_str).collect();
+    Some(match (missing.people, groups.is_empty()) {
+        (0, true) => return None,
+        (1, true) => "somebody else".to_owned(),
         (people, true) => format!("{people} other people"),
         (0 | 1, false) => format!("somebody of {}", groups.join(" and ")),
         (people, false) => format!("{people} other people, among them {}", groups.join(" and ")),
+    })
+}
+
+fn expired(row: &RequestRow) -> NotOpened {
+    match row.missing().as_ref().and_then(others) {
+        Some(_) => refused("approval_expired", "nobody approved it in time"),
+        None => refused("proof_expired", "you did not confirm it in time"),
     }
 }
 

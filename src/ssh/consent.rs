@@ -1,5 +1,5 @@
 //! A command that was asked for by itself, and that a rule lets run only with
-//! somebody else's yes. It and all that follows it on its channel stay here,
+//! somebody else's yes, or with its user's fresh proof. It and all that follows it on its channel stay here,
 //! and then in the lane, until the answer is there: nothing of it reaches the
 //! target before.
 
@@ -35,7 +35,7 @@ impl Consent {
     /// A start as it goes to the target: at once, or when what its permit
     /// demands is there.
     pub fn before(start: Start, live: &Live, permit: &Permit) -> Up {
-        if !permit.obligations().asks() {
+        if !permit.obligations().waits() {
             return Up::Start(start);
         }
         let policies = live.gate.policies();
@@ -123,7 +123,7 @@ pub fn still(live: &Live, channel: &Channel, request: Request, approved: &Approv
     }
 }
 
-/// Asks for somebody's yes to a command, tells its user, and waits for the
+/// Asks for what a command waits for, tells its user, and waits for the
 /// answer. Dropped, the request is taken back.
 ///
 /// # Errors
@@ -174,7 +174,7 @@ impl Consents {
     /// The channel is over: a command that still waits did not run.
     pub fn end(&self, live: &Live, channel: &Channel) {
         if self.asked || self.waits() {
-            requests::not_started(live, channel, "nobody had said yes when the channel ended");
+            requests::not_started(live, channel, "the answer was not there when the channel ended");
         }
     }
 

@@ -58,7 +58,7 @@ enum Phase {
     TakingBack(String),
     /// A reason, typed here.
     Asking(Held, Reason),
-    /// Somebody's yes.
+    /// Somebody's yes, or its user's proof.
     Waiting(Held, Wait),
 }
 
@@ -227,7 +227,7 @@ impl Enters {
                 let policies = live.gate.policies();
                 let rule = policies.demanding(permit.rules()).unwrap_or(permit.rule());
                 let held = held(rule, permit.obligations());
-                let waits = held.obligations.asks() || !held.obligations.reason.is_empty();
+                let waits = held.obligations.waits() || !held.obligations.reason.is_empty();
                 match line.pasted {
                     // What reads it may run each line by itself.
                     Pasted::Part | Pasted::Perhaps if waits => {
@@ -260,7 +260,7 @@ impl Enters {
             tell(live, channel, Down::Told(text));
             held.reasons.insert(asked);
             self.phase = Phase::Asking(held, Reason::default());
-        } else if held.obligations.asks() {
+        } else if held.obligations.waits() {
             let wait = wait_for(live, channel, &held);
             self.wait(channel, held, wait);
         } else {
@@ -541,7 +541,7 @@ fn asked(line: &Line) -> Request {
     })
 }
 
-/// Asks for somebody's yes to a command, in a task of its own.
+/// Asks for what a command waits for, in a task of its own.
 fn wait_for(live: &Arc<Live>, channel: &Arc<Channel>, held: &Held) -> Wait {
     let (give, answer) = oneshot::channel();
     let (live, channel) = (live.clone(), channel.clone());

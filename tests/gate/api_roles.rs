@@ -56,6 +56,7 @@ const ROUTES: &[(&str, &str, &str)] = &[
     ("GET", "/v1/requests/{id}", PROVED),
     ("POST", "/v1/requests/{id}/approve", "admin approver"),
     ("POST", "/v1/requests/{id}/collect", PROVED),
+    ("POST", "/v1/requests/{id}/confirm", PROVED),
     ("POST", "/v1/requests/{id}/deny", "admin approver"),
     ("POST", "/v1/requests/{id}/withdraw", PROVED),
     ("GET", "/v1/reviews", PROVED),
@@ -388,6 +389,12 @@ fn a_person_learns_nothing_of_others() {
     same("a session", &session, &|id| get(&format!("/v1/sessions/{id}")));
     same("withdraw", &id(&pending), &|id| {
         post(format!("/v1/requests/{id}/withdraw"), json!({}))
+    });
+    same("confirm", &id(&pending), &|id| {
+        post(
+            format!("/v1/requests/{id}/confirm"),
+            json!({ "request_sha256": "0".repeat(64) }),
+        )
     });
     same("collect", &id(&granted), &|id| {
         post(

@@ -109,7 +109,7 @@ fn who_leaves_takes_the_command_back() {
     record.assert_sealed();
     let marked = record.markers();
     assert!(
-        marked.iter().any(|text| text.contains("nobody had said yes")),
+        marked.iter().any(|text| text.contains("the answer was not there")),
         "{marked:?}"
     );
 }

@@ -57,9 +57,7 @@ impl Scene {
         for _ in 0..logins {
             assert_unharmed(&self.world, self.pid);
         }
-        wait_until("their end", secs(10), || {
-            self.world.bastion.live_sessions().is_empty()
-        });
+        wait_until("their end", secs(10), || self.world.bastion.live_sessions().is_empty());
         self.before = status_kb(self.pid, "VmRSS");
     }
 

@@ -44,6 +44,7 @@ mod ledger;
 mod ledger_witness;
 mod local;
 mod person;
+mod proof;
 mod rotation;
 mod search;
 mod sessions;

@@ -5,7 +5,7 @@ use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 
 use super::{SCHEMA, rfc3339};
-use crate::kernel::access::{RequestRow, RequestState, Verdict};
+use crate::kernel::access::{Missing, RequestRow, RequestState, Verdict};
 use crate::kernel::grant::{Capability, Cidr, WallMs, hex32};
 use crate::kernel::id::{Destination, GrantId, IdentityName, NodeName, RequestId, ReviewId, SessionId};
 use crate::kernel::inventory::{IdentityKind, Role};
@@ -59,6 +59,8 @@ pub enum ChallengeFor {
     Collect(RequestId),
     /// Answering this request.
     Answer(RequestId),
+    /// Running the command that waits by this request.
+    Confirm(RequestId),
 }
 
 /// `POST /v1/login/challenge`.
@@ -156,7 +158,7 @@ impl AccessRequestNew {
     }
 }
 
-/// `POST /v1/requests/{id}/approve` and `…/deny`.
+/// `POST /v1/requests/{id}/approve`, `…/deny` and `…/confirm`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AnswerRequest {
@@ -288,6 +290,8 @@ pub struct RequestView {
     pub answers: Vec<AnswerView>,
     /// How many more must say yes.
     pub missing: u32,
+    /// Its holder has to confirm it, with a fresh proof.
+    pub unconfirmed: bool,
     /// `[from, until)` once approved.
     pub from: Option<String>,
     pub until: Option<String>,
@@ -299,7 +303,14 @@ impl RequestView {
     pub fn at(row: &RequestRow, now: WallMs) -> RequestView {
         let request = &row.request;
         let state = row.state_at(now);
-        let missing = row.missing();
+        let missing = match state {
+            RequestState::Pending => row.missing().unwrap_or_default(),
+            RequestState::Approved
+            | RequestState::Denied
+            | RequestState::Expired
+            | RequestState::Withdrawn
+            | RequestState::Revoked => Missing::default(),
+        };
         RequestView {
             id: request.id,
             sha256: hex32::encode(&request.sha256()),
@@ -333,16 +344,8 @@ impl RequestView {
                     at: rfc3339(given.at_ms),
                 })
                 .collect(),
-            missing: match state {
-                RequestState::Pending => missing.map_or(0, |(people, groups)| {
-                    people.max(u32::try_from(groups.len()).unwrap_or(u32::MAX))
-                }),
-                RequestState::Approved
-                | RequestState::Denied
-                | RequestState::Expired
-                | RequestState::Withdrawn
-                | RequestState::Revoked => 0,
-            },
+            missing: missing.others(),
+            unconfirmed: missing.proof,
             from: row.window.map(|(from, _)| rfc3339(from)),
             until: row.window.map(|(_, until)| rfc3339(until)),
             grant: row.grant,

@@ -40,6 +40,8 @@ const PROVEN: &[Action] = &[
     Action::Approve,
     Action::Replay,
     Action::Revoke,
+    Action::Exec,
+    Action::Command,
 ];
 const APPROVED: &[Action] = &[Action::Request, Action::Connect, Action::Exec, Action::Command];
 const STARTED: &[Action] = &[Action::Shell, Action::Exec];

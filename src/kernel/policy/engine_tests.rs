@@ -144,7 +144,7 @@ fn errors_tell_their_place_and_what_was_meant() {
             "it says nothing",
         ),
         (
-            "@id(\"a\") @step_up(\"1m\") permit (principal, action == Action::\"command\", resource);",
+            "@id(\"a\") @step_up(\"1m\") permit (principal, action == Action::\"shell\", resource);",
             1,
             1,
             "it does nothing for these actions",

@@ -61,7 +61,7 @@ pub struct Obligations {
     /// `@answer_within("30m")`: an unanswered request ends, in ms.
     #[serde(default)]
     pub answer_ms: Option<u64>,
-    /// `@step_up("5m")`: a proof over a challenge that names the action, not older than this, in ms.
+    /// `@step_up("5m")`: a proof over a challenge that names the action, not older than this when it is given, in ms.
     #[serde(default)]
     pub step_up_ms: Option<u64>,
     /// `@review`: somebody else looks back at the session.
@@ -112,7 +112,12 @@ pub struct Obligations {
 impl Obligations {
     /// Whether they demand anything at an Enter in a terminal.
     pub fn at_enter(&self) -> bool {
-        self.asks() || !self.notice.is_empty() || !self.reason.is_empty()
+        self.waits() || !self.notice.is_empty() || !self.reason.is_empty()
+    }
+
+    /// Whether a command waits: for somebody else's yes, or for its user's proof.
+    pub fn waits(&self) -> bool {
+        self.asks() || self.step_up_ms.is_some()
     }
 
     /// Whether somebody else has to say yes.
