@@ -57,7 +57,8 @@ impl Channels {
     }
 
     pub fn insert(&self, id: ChannelId, channel: Arc<Channel>, end: ClientEnd) {
-        self.open.insert(id, (channel, end));
+        // A client's connection that is over takes its sessions with it.
+        self.open.insert(id, (channel, end)).ok();
     }
 
     /// Announces an open of ours.

@@ -345,7 +345,7 @@ impl ClientSide {
                 let (_, write) = open.split();
                 let id = write.id();
                 let end = ClientEnd::new(write, this.handle.clone());
-                opening.named(id, (channel, end.clone()));
+                opening.named(id, (channel, end.clone())).ok();
                 end
             });
             if let Err(Ok(end)) = give.send(done) {

@@ -74,7 +74,7 @@ impl Link {
         }
     }
 
-    fn tell(&self, down: Down) {
+    pub fn tell(&self, down: Down) {
         if self.channel.down.control(down).is_err() {
             self.channel.overran(&self.control);
         }
@@ -232,7 +232,7 @@ impl Drop for Leg {
         // The connection ended: the client gets the end of what the target had
         // not closed itself, and is told so.
         self.broken.by_target();
-        let links = self.links.drain();
+        let links = self.links.end();
         if let (Some(bastion), Some(live), false) = (self.broken.bastion(), self.doors.live(), links.is_empty()) {
             live.bastion_broke(bastion, "the connection broke");
         }

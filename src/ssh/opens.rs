@@ -85,27 +85,25 @@ impl ClientSide {
         let opened = self.kill.guard(async {
             let live = opening::opened(&mut opening).await.map_err(refused)?;
             live.client.get_or_init(|| self.clone());
-            let (channel, direct) = match wanted {
-                Wanted::Program => (live.open_channel(end.clone(), place).await?, None),
+            let (channel, target) = match wanted {
+                Wanted::Program => live.open_channel().await?,
                 Wanted::Direct(direct) => {
                     let (channel, target) = live.open_direct(direct).await?;
-                    (channel, Some((target, place)))
+                    (channel, TargetEnd::Ssh(target))
                 }
             };
             self.channels.insert(id, channel.clone(), end.clone());
-            Ok((live, channel, direct))
+            Ok((live, channel, target))
         });
-        let (live, channel, direct) = match opened.await {
+        let (live, channel, target) = match opened.await {
             Some(Ok(opened)) => opened,
             Some(Err(failure)) => return reply.reject(failure).await,
             None => return,
         };
         reply.accept().await;
-        // What a target says first is not sent before: russh drops what comes
-        // for a channel that is not confirmed.
-        if let Some((target, place)) = direct
-            && live.join(&channel, end, TargetEnd::Ssh(target), place).is_err()
-        {
+        // What a target says first is not sent before, nor that it hung up: russh
+        // drops what comes for a channel that is not confirmed.
+        if live.join(&channel, end, target, place).is_err() {
             channel.stop.fire();
         }
     }
@@ -174,35 +172,26 @@ impl Live {
         Ok(())
     }
 
-    /// Opens one session channel: policy, the target's side, the pumps.
+    /// Opens one session channel: policy, and the target's side.
     ///
     /// # Errors
     /// What the client is answered.
-    pub async fn open_channel(
-        self: &Arc<Self>,
-        client: ClientEnd,
-        place: OwnedSemaphorePermit,
-    ) -> Result<Arc<Channel>, ChannelOpenFailure> {
+    pub async fn open_channel(self: &Arc<Self>) -> Result<(Arc<Channel>, TargetEnd), ChannelOpenFailure> {
         let number = self.number("session", "")?;
         let _permit = self
             .decide(number, Request::Channel, b"", "")
             .map_err(|denial| refused(denial.sentence))?;
         let channel = self.enrol(number, Carries::Program, Kept::Full);
-        let opened = self.open_program(&channel, client, place).await;
-        opened.inspect_err(|_| {
+        let opened = self.open_program(&channel).await;
+        let end = opened.inspect_err(|_| {
             channel.stop.fire();
             self.retire(&channel);
         })?;
-        Ok(channel)
+        Ok((channel, end))
     }
 
-    async fn open_program(
-        self: &Arc<Self>,
-        channel: &Arc<Channel>,
-        client: ClientEnd,
-        place: OwnedSemaphorePermit,
-    ) -> Result<(), ChannelOpenFailure> {
-        let end = match &self.target.reach {
+    async fn open_program(self: &Arc<Self>, channel: &Arc<Channel>) -> Result<TargetEnd, ChannelOpenFailure> {
+        Ok(match &self.target.reach {
             Reach::Local { command, run_as } => TargetEnd::Local(local::LocalEnd::new(
                 local::Program {
                     command: command.clone(),
@@ -216,8 +205,7 @@ impl Live {
                 let link = Link::new(channel.clone(), self.control.clone(), Legged::Alone);
                 TargetEnd::Ssh(dialled.open_program(link).await?)
             }
-        };
-        self.join(channel, client, end, place)
+        })
     }
 
     /// The target's side of `channel` once more: what ran there did not start.

@@ -31,6 +31,8 @@ struct Inner<T> {
 struct State<T> {
     known: HashMap<ChannelId, T>,
     opening: usize,
+    /// The connection is over: nobody would tell what is named now of its end.
+    over: bool,
 }
 
 /// An open of ours that is not named yet.
@@ -48,6 +50,7 @@ impl<T> Default for Routes<T> {
             state: Mutex::new(State {
                 known: HashMap::new(),
                 opening: 0,
+                over: false,
             }),
             named: Notify::new(),
             dropped: AtomicU64::new(0),
@@ -61,9 +64,18 @@ impl<T> Routes<T> {
     }
 
     /// Names a channel that the other side opened, before it is accepted.
-    pub fn insert(&self, id: ChannelId, what: T) {
-        self.lock().known.insert(id, what);
+    ///
+    /// # Errors
+    /// The connection has ended meanwhile: what was to be named.
+    pub fn insert(&self, id: ChannelId, what: T) -> Result<(), T> {
+        let mut state = self.lock();
+        if state.over {
+            return Err(what);
+        }
+        state.known.insert(id, what);
+        drop(state);
         self.0.named.notify_waiters();
+        Ok(())
     }
 
     /// Announces an open of ours.
@@ -90,9 +102,12 @@ impl<T> Routes<T> {
         self.lock().known.values().any(test)
     }
 
-    /// Forgets all of them and answers with them.
-    pub fn drain(&self) -> Vec<T> {
-        self.lock().known.drain().map(|(_, what)| what).collect()
+    /// The connection is over: takes no more, forgets all of them and answers
+    /// with them.
+    pub fn end(&self) -> Vec<T> {
+        let mut state = self.lock();
+        state.over = true;
+        state.known.drain().map(|(_, what)| what).collect()
     }
 }
 
@@ -136,8 +151,11 @@ impl<T: Clone> Routes<T> {
 
 impl<T> Opening<T> {
     /// The other side has confirmed it.
-    pub fn named(self, id: ChannelId, what: T) {
-        self.0.insert(id, what);
+    ///
+    /// # Errors
+    /// As [`Routes::insert`].
+    pub fn named(self, id: ChannelId, what: T) -> Result<(), T> {
+        self.0.insert(id, what)
     }
 }
 
@@ -163,7 +181,7 @@ mod tests {
         let opening = routes.opening();
         let (found, ()) = tokio::join!(routes.find(id, &kill), async {
             tokio::task::yield_now().await;
-            opening.named(id, 1);
+            opening.named(id, 1).unwrap();
         });
         assert_eq!((found, routes.under_way()), (Some(1), 0));
 
@@ -185,6 +203,17 @@ mod tests {
         assert_eq!(routes.0.dropped.load(Ordering::Relaxed), 1, "and not in silence");
         kill.fire();
         assert_eq!(routes.find(id, &kill).await, None, "nothing parks behind the switch");
+    }
+
+    #[test]
+    fn what_is_named_behind_the_end_is_given_back() {
+        let routes = Routes::<u32>::default();
+        let opening = routes.opening();
+        routes.insert(russh_id(1), 1).unwrap();
+        assert_eq!(routes.end(), [1]);
+        assert_eq!(opening.named(russh_id(2), 2), Err(2));
+        assert_eq!((routes.insert(russh_id(3), 3), routes.under_way()), (Err(3), 0));
+        assert!(routes.end().is_empty());
     }
 
     fn russh_id(number: u32) -> ChannelId {

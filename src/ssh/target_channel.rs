@@ -9,7 +9,7 @@ use russh::{Channel as RusshChannel, ChannelOpenFailure, ChannelWriteHalf, Sig};
 use tokio::sync::oneshot;
 
 use super::answer::Answer;
-use super::channel::{Start, Terminal};
+use super::channel::{Down, Start, Terminal};
 use super::doors::Doors;
 use super::forward::Direct;
 use super::gated::Kill;
@@ -19,6 +19,9 @@ use super::routes::Routes;
 
 /// How long a target may take to answer a channel open: it may be dialling.
 const OPEN_WAIT: Duration = Duration::from_secs(60);
+
+/// Why a channel did not open, or ended.
+const BROKE: &str = "the connection to the target broke";
 
 /// A logged-in connection.
 pub struct Dialled {
@@ -115,12 +118,15 @@ impl Dialled {
         let expected = link.expected.clone();
         tokio::spawn(async move {
             let opening = this.links.opening();
-            let done = this.ask(what).await.map(|channel| {
+            let done = this.ask(what).await.and_then(|channel| {
                 // Without its read half russh delivers to the handler alone and
                 // never parks on a full channel queue.
                 let (_, write) = channel.split();
-                opening.named(write.id(), link);
-                write
+                match opening.named(write.id(), link) {
+                    Ok(()) => Ok(write),
+                    // Who confirms and hangs up at once.
+                    Err(_) => Err(refused(BROKE.into())),
+                }
             });
             if let Err(Ok(write)) = give.send(done) {
                 // Nobody waits any more: it must not stay open behind our back.
@@ -140,7 +146,7 @@ impl Dialled {
             }),
             Some(Ok(Ok(Err(failure)))) => Err(failure),
             Some(Err(_)) => Err(refused(format!("no answer within {} s", OPEN_WAIT.as_secs()))),
-            Some(Ok(Err(_))) | None => Err(refused("the connection to the target broke".into())),
+            Some(Ok(Err(_))) | None => Err(refused(BROKE.into())),
         }
     }
 
@@ -166,7 +172,10 @@ impl TargetChannel {
     /// One that the target opened itself, on a connection that others use too.
     pub fn came(write: ChannelWriteHalf<Msg>, link: Link, links: Routes<Link>) -> TargetChannel {
         let expected = link.expected.clone();
-        links.insert(write.id(), link);
+        if let Err(link) = links.insert(write.id(), link) {
+            link.tell(Down::Lost(BROKE.into()));
+            link.tell(Down::Close);
+        }
         TargetChannel {
             write,
             expected,

@@ -4,6 +4,7 @@
 //! was started.
 
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use crate::hostile::{assert_all_filed, assert_no_panic, assert_unharmed, login};
 use crate::raw::wire::{Put, msg};
@@ -205,4 +206,62 @@ fn s2_target_while_a_program_runs() {
 #[test]
 fn s2_target_in_rekey() {
     matrix(When::Rekey);
+}
+
+/// How long a target goes on behind a step before it hangs up, in microseconds
+/// more each time: about as long as our side takes for its next.
+const LATER_US: u64 = 20;
+/// How many moments behind each step.
+const MOMENTS: u64 = 60;
+
+/// A target that hangs up at any moment leaves nobody waiting.
+#[test]
+fn d20_a_target_that_hangs_up_at_any_moment() {
+    let setup = Setup::new().set("ssh.target_connect_timeout_secs", "3");
+    let world = World::with(setup, Variant::default());
+    let pid = world.bastion.pid();
+    let moment = Arc::new(Mutex::new((When::LoggedIn, 0)));
+    let next = moment.clone();
+    let target = Target::start(move |peer| {
+        let (when, micros) = *next.lock().unwrap();
+        let goes_on = || {
+            let began = Instant::now();
+            while began.elapsed() < Duration::from_micros(micros) {
+                std::hint::spin_loop();
+            }
+        };
+        peer.greet()?;
+        peer.let_in()?;
+        if when == When::LoggedIn {
+            goes_on();
+            return Ok(());
+        }
+        let channel = peer.channel_asked()?;
+        if when == When::Opening {
+            goes_on();
+            return Ok(());
+        }
+        peer.confirm(&channel)?;
+        goes_on();
+        Ok(())
+    });
+    let key = world.bastion.fresh("host", ".pub");
+    Target::write_host_key(&key);
+    world
+        .bastion
+        .add_target("odd", target.addr(), "root", "--host-key", &key);
+    let pass = world.bastion.pass("root@odd").secs(3000).issue();
+    for when in [When::LoggedIn, When::Opening, When::Running] {
+        for step in 0..MOMENTS {
+            *moment.lock().unwrap() = (when, step * LATER_US);
+            if let Some((out, _, status)) = seen(&world, &pass) {
+                assert_eq!((out, status), (Vec::new(), None), "{when:?}");
+            }
+        }
+    }
+    wait_until("the end of every session", secs(30), || {
+        world.bastion.live_sessions().is_empty()
+    });
+    assert_unharmed(&world, pid);
+    assert_all_filed(&world);
 }
