@@ -169,7 +169,8 @@ impl Look<'_> {
                 let (typed, text) = (fold(&typed), fold(&text));
                 // Output came between: the line will be drawn again. And where rows
                 // are drawn again as a whole, an earlier line is not this one.
-                typed == text || !(self.alternate || blank || typed.starts_with(&text))
+                let unread = typed.starts_with(&text) || sent.typed.has_passed(&text);
+                typed == text || !(self.alternate || blank || unread)
             }
         };
         own.then(|| (prompt.clone(), text))

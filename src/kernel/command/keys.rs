@@ -18,6 +18,8 @@ pub enum Keys<'a> {
 
 /// Bytes of a line's text that are kept.
 const TEXT_BYTES_MAX: usize = super::COMMAND_BYTES_MAX;
+/// Texts that are kept of a line that was corrected.
+const PASSED_MAX: usize = 8;
 /// Parameters of a control sequence that are looked at, in bytes.
 const SEQUENCE_BYTES_MAX: usize = 8;
 
@@ -51,6 +53,9 @@ enum State {
 #[derive(Clone, Debug, Default)]
 pub struct Typed {
     text: Vec<u8>,
+    /// What it was each time that something was rubbed out.
+    passed: Vec<Vec<u8>>,
+    rubbing: bool,
     edited: bool,
     hidden: usize,
     /// A paste goes on.
@@ -90,6 +95,14 @@ impl Typed {
         String::from_utf8(self.text.clone()).ok()
     }
 
+    /// Whether this is what the line was on its way, or a part of that: its
+    /// editor has not read all keys yet.
+    pub fn has_passed(&self, text: &str) -> bool {
+        let rest = |whole: &str| super::estimate::fold(whole).starts_with(text);
+        let texts = self.passed.iter().filter_map(|passed| std::str::from_utf8(passed).ok());
+        texts.into_iter().any(rest)
+    }
+
     /// Nothing was typed but controls.
     pub fn is_empty(&self) -> bool {
         self.text.is_empty() && !self.edited && self.hidden == 0
@@ -111,6 +124,11 @@ impl Typed {
             self.paste = self.pasted(end, byte);
             return Pressed::More;
         }
+        let rubs = matches!((self.state, byte), (State::Plain, 0x7f | 0x08 | 0x15));
+        if rubs && !std::mem::replace(&mut self.rubbing, rubs) && self.passed.len() < PASSED_MAX {
+            self.passed.push(self.text.clone());
+        }
+        self.rubbing = rubs;
         match (self.state, byte) {
             (State::Plain, 0x1b) => self.state = State::Escape,
             (State::Escape, b'[') => {

@@ -160,6 +160,22 @@ fn offered_and_not_taken_is_not_read() {
     assert_eq!(person.texts(), ["head x", "exit"]);
 }
 
+/// node draws what it expects below the line, and comes back up for more.
+#[test]
+fn a_preview_below_a_line_that_is_not_read_to_its_end_is_no_end() {
+    let mut person = Person::new(80, 24);
+    person.shows("> ").runs("1", "1\r\n> ");
+    for key in ["t", "y", "q", "q", "\x7f", "\x7f", "p", "\r"] {
+        person.presses(key);
+    }
+    person
+        .shows("tyqq")
+        .shows("\r\n\x1b[90mundefined\x1b[39m\x1b[7G\x1b[1A");
+    person.shows("\x1b[2D\x1b[0Jp").shows("\r\n5\r\n> ");
+    person.runs("2", "2\r\n> ");
+    assert_eq!(person.texts(), ["1", "typ", "2"]);
+}
+
 #[test]
 fn keys_pay_for_the_line_that_they_are_typed_into() {
     let mut person = Person::new(500, 200);
