@@ -310,6 +310,7 @@ fn request_of(
         extends,
         connects: None,
         runs: None,
+        undecided: false,
         made_ms: now,
         answer_by_ms: now.saturating_add(answer_ms),
         policy_digest: yes.policy_digest(),
@@ -502,9 +503,11 @@ impl Api {
     /// Tells whoever was configured what became of a request.
     pub(super) fn tell(&self, row: &RequestRow, now: WallMs) {
         let view = RequestView::at(row, now);
+        let confirm = view.unconfirmed.then(|| format!("portcullis confirm {}", view.id));
         let data = json!({
             "link": self.url.as_ref().map(|url| format!("{url}/v1/requests/{}", view.id)),
             "approve": format!("portcullis approve {}", view.id),
+            "confirm": confirm,
             "request": view,
         });
         self.teller.tell(&format!("request.{}", view.state.as_str()), &data);

@@ -168,6 +168,10 @@ fn text(output: &output::Output, request: &RequestView) -> String {
             .iter()
             .map(|command| ("command", command.escape_debug().to_string())),
     );
+    if request.undecided {
+        let doubt = "the command could not be read for certain: what runs may be another";
+        lines.push(("doubt", doubt.to_owned()));
+    }
     lines.extend(request.extends.iter().map(|grant| ("prolongs", grant.to_string())));
     if request.single_use {
         lines.push(("sessions", "one".to_owned()));

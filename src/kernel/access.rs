@@ -21,7 +21,7 @@ use super::policy::obligations::Obligations;
 pub const ANSWER_MS_DEFAULT: u64 = 60 * 60 * 1000;
 /// How far ahead a grant may begin, in ms (30 days).
 pub const BEGIN_MS_MAX: u64 = 30 * 24 * 60 * 60 * 1000;
-/// Most answers that one request takes.
+/// Most answers that one request takes, beside the proof of its holder.
 pub const ANSWERS_MAX: usize = 32;
 /// What the hash of a request begins with, so that it is no other hash.
 const HASH_DOMAIN: &[u8] = b"portcullis access request v1\n";
@@ -60,6 +60,9 @@ pub struct AccessRequest {
     /// It asks for a yes to this one command in a session under that grant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runs: Option<String>,
+    /// That command could not be read for certain: what runs may be another.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub undecided: bool,
     pub made_ms: WallMs,
     /// From this ms on it takes no answer.
     pub answer_by_ms: WallMs,
@@ -313,7 +316,14 @@ impl RequestRow {
         if self.answers.iter().any(|given| given.by == answer.by) {
             return Err(AnswerRefused::Again);
         }
-        if self.answers.len() >= ANSWERS_MAX {
+        // Others cannot crowd its holder out.
+        let full = self
+            .answers
+            .iter()
+            .filter(|given| given.verdict != Verdict::Confirm)
+            .count()
+            >= ANSWERS_MAX;
+        if full && answer.verdict != Verdict::Confirm {
             return Err(AnswerRefused::TooMany);
         }
         let (from, until) = self.request.window(now);
@@ -406,6 +416,7 @@ mod tests {
             extends: None,
             connects: None,
             runs: None,
+            undecided: false,
             made_ms: NOW,
             answer_by_ms: NOW + 1000,
             policy_digest: [0; 32],
@@ -517,6 +528,18 @@ mod tests {
         let mut row = proven(Some(60_000), 0);
         row.answer(yes(&row, "bob", NOW)).unwrap();
         assert_eq!(row.state, RequestState::Pending);
+        row.answer(proof(&row, "alice")).unwrap();
+        assert_eq!(row.state, RequestState::Approved);
+    }
+
+    #[test]
+    fn others_do_not_crowd_a_proof_out() {
+        let most = u32::try_from(ANSWERS_MAX).unwrap();
+        let mut row = proven(Some(60_000), most);
+        for number in 0..most {
+            row.answer(yes(&row, &format!("other{number}"), NOW)).unwrap();
+        }
+        assert_eq!(row.answer(yes(&row, "one-more", NOW)), Err(AnswerRefused::TooMany));
         row.answer(proof(&row, "alice")).unwrap();
         assert_eq!(row.state, RequestState::Approved);
     }

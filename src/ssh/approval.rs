@@ -76,7 +76,15 @@ pub struct Wanted<'a> {
     pub policies: &'a Policies,
     pub obligations: &'a Obligations,
     /// One command of a session; none: a connection.
-    pub command: Option<String>,
+    pub command: Option<Asked>,
+}
+
+/// The command that somebody is asked about.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    pub text: String,
+    /// It could not be read for certain.
+    pub undecided: bool,
 }
 
 impl<'a> From<&'a Considered> for Wanted<'a> {
@@ -132,21 +140,14 @@ impl Waiting {
                 format!("{ASKED_MAX} requests of yours wait for an approval, or asked for one this minute: try later"),
             ));
         }
-        if wanted
-            .command
-            .as_ref()
-            .is_some_and(|command| command.len() > RUNS_BYTES_MAX)
-        {
+        let command = wanted.command.as_ref();
+        if command.is_some_and(|command| command.text.len() > RUNS_BYTES_MAX) {
             return Err(refused(
                 "approval_too_long",
                 format!("nobody is asked about a command of more than {RUNS_BYTES_MAX} bytes: put it into a script"),
             ));
         }
-        if wanted
-            .command
-            .as_ref()
-            .is_some_and(|command| command.contains(char::REPLACEMENT_CHARACTER))
-        {
+        if command.is_some_and(|command| command.text.contains(char::REPLACEMENT_CHARACTER)) {
             return Err(refused(
                 "approval_not_text",
                 "nobody is asked about a command that is not UTF-8, as it cannot be shown as it is: put it into a script",
@@ -172,7 +173,8 @@ impl Waiting {
             single_use: true,
             extends: None,
             connects: Some(admitted.grant()),
-            runs: wanted.command,
+            undecided: command.is_some_and(|command| command.undecided),
+            runs: wanted.command.map(|command| command.text),
             made_ms: now,
             answer_by_ms: now.saturating_add(wait_ms).min(admitted.until_ms()),
             policy_digest: wanted.policies.digest(),
@@ -194,7 +196,7 @@ impl Waiting {
         tracing::info!(request = %id, identity = %admitted.identity(), destination = %admitted.destination(),
             "somebody waits for approval");
         let confirm = waiting.missing.proof.then(|| format!("portcullis confirm {id}"));
-        let approve = format!("portcullis approve {id}");
+        let approve = others(&waiting.missing).map(|_| format!("portcullis approve {id}"));
         let data = serde_json::json!({ "approve": approve, "confirm": confirm, "request": told });
         gate.teller.tell("request.pending", &data);
         Ok(waiting)
@@ -238,14 +240,15 @@ impl Waiting {
             Err(_) if self.gate.registry.store_alive() => return None,
             Err(error) => return Some(Err(refused("store_unavailable", error.to_string()))),
         };
+        let proof = said(&row, Verdict::Confirm, |given| given.method.clone()).next();
         let answer = match row.state_at(now) {
             // Dropped, it takes its request back.
             RequestState::Pending => return self.over(now).await.map(Err),
             RequestState::Approved => Ok(Approved {
                 request: row.request.id,
                 by: said(&row, Verdict::Approve, |given| given.by.clone()).collect(),
-                proof: said(&row, Verdict::Confirm, |given| given.method.clone()).next(),
-                step_up_ms: row.request.proof_within_ms(),
+                step_up_ms: proof.as_ref().and(row.request.proof_within_ms()),
+                proof,
                 approvals: row.request.obligations.approvals,
                 approvers: row.request.obligations.approvers.clone(),
             }),
@@ -265,6 +268,8 @@ impl Waiting {
             NotLive::NotYet => return None,
             NotLive::Expired => "the grant has ended",
             NotLive::Revoked => "the grant was revoked",
+            // By the connection that the command waits on.
+            NotLive::Used if self.request.runs.is_some() => return None,
             NotLive::Used => "the grant was for one connection and has been used",
         };
         Some(refused("grant_not_live", why))

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 
 use portcullis_recording::Event;
 
-use super::approval::{Approved, Waiting, Wanted};
+use super::approval::{Approved, Asked, Waiting, Wanted};
 use super::channel::{Channel, Down, Start, Up};
 use super::enters_queue::data_bytes;
 use super::guard::{self, tell};
@@ -67,7 +67,11 @@ impl Consent {
             live.record(channel.number, decision);
             requests::take_back(live, channel, rule, sentence);
         };
-        let approved = match ask(live, channel, &self.obligations, self.command, hint).await {
+        let command = Asked {
+            text: self.command,
+            undecided: false,
+        };
+        let approved = match ask(live, channel, &self.obligations, command, hint).await {
             Ok(approved) => approved,
             Err(why) => {
                 refused(&self.rule, DEMAND_NOT_MET, &why.sentence);
@@ -132,7 +136,7 @@ pub async fn ask(
     live: &Arc<Live>,
     channel: &Channel,
     obligations: &Obligations,
-    command: String,
+    command: Asked,
     hint: &str,
 ) -> Result<Approved, NotOpened> {
     let policies = live.gate.policies();

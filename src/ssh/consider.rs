@@ -55,8 +55,7 @@ impl Considered {
     /// Whether somebody has to say yes first. What was signed beforehand has
     /// been.
     pub fn asks(&self) -> bool {
-        let wanted = self.permit.obligations();
-        !self.asked.beforehand && (wanted.approvals > 0 || !wanted.approvers.is_empty())
+        !self.asked.beforehand && self.permit.obligations().asks()
     }
 
     /// Who asked for the grant, if somebody did.

@@ -13,7 +13,7 @@ use portcullis_recording::event::Direction;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::approval::Approved;
+use super::approval::{Approved, Asked};
 use super::channel::{Channel, Down, Up, count};
 use super::consent;
 use super::enters_queue::{Dropping, cancel, data_bytes, ends_input};
@@ -545,7 +545,11 @@ fn asked(line: &Line) -> Request {
 fn wait_for(live: &Arc<Live>, channel: &Arc<Channel>, held: &Held) -> Wait {
     let (give, answer) = oneshot::channel();
     let (live, channel) = (live.clone(), channel.clone());
-    let (obligations, command) = (held.obligations.clone(), held.line.text.clone());
+    let obligations = held.obligations.clone();
+    let command = Asked {
+        text: held.line.text.clone(),
+        undecided: held.line.undecided,
+    };
     let task = tokio::spawn(async move {
         let answered = consent::ask(&live, &channel, &obligations, command, "^C takes the command back").await;
         give.send(answered).ok();

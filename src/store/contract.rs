@@ -170,6 +170,7 @@ fn request(number: u8, approvals: u32) -> RequestRow {
         extends: None,
         connects: None,
         runs: None,
+        undecided: false,
         made_ms: NOW + u64::from(number),
         answer_by_ms: NOW + HOUR,
         policy_digest: [4; 32],

@@ -136,9 +136,15 @@ fn a_line_of_a_terminal_waits_too() {
     terminal.line("printf 'here-%s\\n' 41");
     terminal.expect("here-41", secs(20));
     let (refused, not_now) = touches(&world, "unproven");
-    terminal.line(&not_now);
+    terminal.line(&format!("{not_now} !!"));
     terminal.expect("waiting for a fresh proof of yours", secs(20));
     let request = pending(&world);
+    assert_eq!(
+        request["undecided"], true,
+        "the shell puts another text there: {request}"
+    );
+    let shown = alice.run(&["requests", id(&request)]).ok();
+    assert!(shown.out().contains("could not be read for certain"), "{}", shown.out());
     terminal.keys("\x03");
     terminal.expect("refused by rule prove: you took it back", secs(20));
     wait_until("it is withdrawn", secs(20), || {
@@ -150,7 +156,10 @@ fn a_line_of_a_terminal_waits_too() {
     terminal.expect("and-42", secs(20));
     terminal.line(&command);
     let request = pending(&world);
-    assert_eq!(request["runs"], command);
+    assert_eq!(
+        (&request["runs"], &request["undecided"]),
+        (&json!(command), &json!(false))
+    );
     assert!(!made.exists());
     alice.run(&["confirm", id(&request), "--yes"]).ok();
     wait_until("the command has run", secs(20), || made.exists());
@@ -175,7 +184,10 @@ fn who_does_not_prove_it_in_time_does_not_run_it() {
     let world = world();
     let alice = alice(&world);
     let (made, command) = touches(&world, "soon");
-    let done = Running::start(&mut world.client().exec(&command)).finish(secs(30));
+    // The one connection of its grant is this one: that it was used ends nothing.
+    let once = world.bastion.pass("root@db1").arg("--single-use").issue();
+    let client = world.bastion.client(&once);
+    let done = Running::start(&mut client.exec(&command)).finish(secs(30));
     assert_ne!(done.code(), 0);
     assert!(done.err().contains("you did not confirm it in time"), "{}", done.err());
     assert!(!made.exists());

@@ -137,6 +137,7 @@ pub fn request(number: usize, ask: &Ask) -> AccessRequest {
         extends: None,
         connects: None,
         runs: None,
+        undecided: false,
         made_ms: ask.made,
         answer_by_ms: ask.answer_by,
         policy_digest: [0; 32],

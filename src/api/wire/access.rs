@@ -283,6 +283,8 @@ pub struct RequestView {
     pub connects: Option<GrantId>,
     /// What waits for it is this one command in a session.
     pub runs: Option<String>,
+    /// It could not be read for certain: what runs may be another.
+    pub undecided: bool,
     pub made: String,
     pub answer_by: String,
     pub obligations: Obligations,
@@ -329,6 +331,7 @@ impl RequestView {
             extends: request.extends,
             connects: request.connects,
             runs: request.runs.clone(),
+            undecided: request.undecided,
             made: rfc3339(request.made_ms),
             answer_by: rfc3339(request.answer_by_ms),
             obligations: request.obligations.clone(),

@@ -86,10 +86,8 @@ impl std::fmt::Debug for Policies {
 impl Policies {
     /// Whether a rule over `connect` may ask for somebody's yes.
     pub fn approve_connections(&self) -> bool {
-        self.rules.values().any(|rule| {
-            let wanted = &rule.obligations;
-            rule.actions.contains(&Action::Connect) && (wanted.approvals > 0 || !wanted.approvers.is_empty())
-        })
+        let asks = |rule: &Rule| rule.actions.contains(&Action::Connect) && rule.obligations.asks();
+        self.rules.values().any(asks)
     }
 
     /// Whether a rule names the action `transfer`: then each file is asked about.
