@@ -175,7 +175,11 @@ impl Enters {
             return true;
         }
         let at_ms = live.recorder.at_ms();
-        let next = guard.holder().next(at_ms, bytes);
+        let next = {
+            let mut holder = guard.holder();
+            holder.lags(channel.down.backlog() > 0);
+            holder.next(at_ms, bytes)
+        };
         match next {
             Next::Pass(keys) => {
                 let (stream, bytes) = (*stream, bytes.split_to(keys.min(bytes.len())));
@@ -264,7 +268,23 @@ impl Enters {
             let wait = wait_for(live, channel, &held);
             self.wait(channel, held, wait);
         } else {
-            self.goes_on(live, guard, batch, &held);
+            self.goes_on_if_there(live, channel, guard, batch, &held);
+        }
+    }
+
+    /// An Enter that has waited, if it is still for the line that was asked about.
+    fn goes_on_if_there(
+        &mut self,
+        live: &Live,
+        channel: &Channel,
+        guard: &Guard,
+        batch: &mut Vec<Entry<Up>>,
+        held: &Held,
+    ) {
+        let waited = held.obligations.waits() || !held.reasons.is_empty();
+        match waited && held.line.at_prompt && !guard.holder().still_stands(&held.line) {
+            true => self.take_back(live, channel, guard, batch, (held, "another line stands there by now")),
+            false => self.goes_on(live, guard, batch, held),
         }
     }
 
@@ -423,7 +443,7 @@ impl Enters {
                 Ok(permit) if permit.obligations().reason.is_subset(&held.reasons) => {
                     let text = approved.sentence("command");
                     live.record(channel.number, Event::Marker { text: text.into() });
-                    self.goes_on(live, guard, batch, &held);
+                    self.goes_on_if_there(live, channel, guard, batch, &held);
                 }
                 Ok(_) => self.take_back(
                     live,

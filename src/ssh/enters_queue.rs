@@ -16,36 +16,42 @@ const REST_OF_PASTE_MS: u64 = 1000;
 #[derive(Clone, Copy, Debug)]
 pub struct Dropping {
     end: PasteEnd,
-    /// Of what may be no paste: until when more of it may come, in session ms.
-    until_ms: Option<u64>,
+    /// It may be no paste.
+    perhaps: bool,
+    /// Until when more of it may come, in session ms.
+    until_ms: u64,
 }
 
 impl Dropping {
     /// What follows a line that was refused.
     pub fn of(line: Pasted, at_ms: u64) -> Option<Dropping> {
-        let until_ms = match line {
+        let perhaps = match line {
             Pasted::No => return None,
-            Pasted::Part => None,
-            Pasted::Perhaps => Some(at_ms.saturating_add(REST_OF_PASTE_MS)),
+            Pasted::Part => false,
+            Pasted::Perhaps => true,
         };
-        let end = PasteEnd::default();
-        Some(Dropping { end, until_ms })
+        Some(Dropping {
+            end: PasteEnd::default(),
+            perhaps,
+            until_ms: at_ms.saturating_add(REST_OF_PASTE_MS),
+        })
     }
 
     /// How many of these bytes belong to it, and whether it is over with them.
     pub fn within(&mut self, at_ms: u64, bytes: &[u8]) -> (usize, bool) {
-        let Some(until_ms) = &mut self.until_ms else {
-            return self.end.within(bytes);
-        };
-        if at_ms > *until_ms {
+        let rested = at_ms > self.until_ms;
+        if rested && self.perhaps {
             return (0, true);
         }
-        *until_ms = at_ms.saturating_add(REST_OF_PASTE_MS);
-        let interrupt = bytes.iter().position(|byte| *byte == 0x03);
+        self.until_ms = at_ms.saturating_add(REST_OF_PASTE_MS);
+        // Whoever waits for nothing more says so; within a paste it is text.
+        let interrupt = match self.perhaps || rested {
+            true => bytes.iter().position(|byte| *byte == 0x03),
+            false => None,
+        };
         let first = interrupt.map_or(bytes, |at| bytes.get(..at).unwrap_or_default());
         match (self.end.within(first), interrupt) {
             ((dropped, true), _) => (dropped, true),
-            // Whoever waits for nothing more says so.
             (_, Some(at)) => (at.saturating_add(1), true),
             (still, None) => still,
         }
@@ -130,8 +136,9 @@ mod tests {
     fn the_rest_of_a_paste_goes_nowhere_and_what_may_be_none_only_for_a_while() {
         assert!(Dropping::of(Pasted::No, 0).is_none());
         let mut paste = Dropping::of(Pasted::Part, 0).unwrap();
-        assert_eq!(paste.within(99_000, b"a\x03\rb"), (4, false));
-        assert_eq!(paste.within(99_000, b"c\x1b[201~d"), (7, true));
+        assert_eq!(paste.within(1000, b"a\x03\rb"), (4, false));
+        assert_eq!({ paste }.within(1000, b"c\x1b[201~d"), (7, true));
+        assert_eq!({ paste }.within(2001, b"\x03d"), (1, true));
         let perhaps = Dropping::of(Pasted::Perhaps, 0).unwrap();
         assert_eq!({ perhaps }.within(1000, b"c\x1b[201~d"), (7, true));
         assert_eq!({ perhaps }.within(1000, b"a\x03b"), (2, true));

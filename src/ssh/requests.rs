@@ -344,10 +344,31 @@ pub async fn pty(live: &Live, channel: &Channel, term: &str, size: Size, modes: 
 /// Whether a terminal of this mode takes other keys for an Enter than policy is
 /// asked at, or keeps a line that its keys give up (RFC 4254 section 8).
 fn disguises(mode: Pty, value: u32) -> bool {
-    let strips = value != 0 && matches!(mode, Pty::ISTRIP);
+    let strips = value != 0 && matches!(mode, Pty::ISTRIP | Pty::IUCLC | Pty::OLCUC | Pty::XCASE);
     let keeps = value == DISABLED && matches!(mode, Pty::VINTR | Pty::VKILL);
     let sends = value != DISABLED && matches!(mode, Pty::VEOL | Pty::VEOL2);
-    strips || keeps || sends
+    // What is rubbed out stays on the screen.
+    let leaves = value == 0 && matches!(mode, Pty::ECHOE | Pty::ECHOK | Pty::ECHOKE);
+    // Text is text, and no key.
+    let text = (0x20..0x7f).contains(&value)
+        && matches!(
+            mode,
+            Pty::VINTR
+                | Pty::VQUIT
+                | Pty::VERASE
+                | Pty::VKILL
+                | Pty::VEOF
+                | Pty::VSTART
+                | Pty::VSTOP
+                | Pty::VSUSP
+                | Pty::VDSUSP
+                | Pty::VREPRINT
+                | Pty::VWERASE
+                | Pty::VLNEXT
+                | Pty::VFLUSH
+                | Pty::VDISCARD
+        );
+    strips || keeps || sends || leaves || text
 }
 
 /// Agent forwarding; whether the target takes it.
@@ -523,6 +544,10 @@ mod tests {
             (Pty::VKILL, 255),
             (Pty::VEOL, 120),
             (Pty::VEOL2, 59),
+            (Pty::IUCLC, 1),
+            (Pty::ECHOKE, 0),
+            (Pty::VQUIT, 113),
+            (Pty::VERASE, 64),
         ] {
             assert!(disguises(mode, value), "{mode:?}");
         }
@@ -532,6 +557,9 @@ mod tests {
             (Pty::VKILL, 21),
             (Pty::VEOL, 255),
             (Pty::ICRNL, 1),
+            (Pty::ECHOE, 1),
+            (Pty::VERASE, 127),
+            (Pty::VSTOP, 19),
         ] {
             assert!(!disguises(mode, value), "{mode:?}");
         }

@@ -9,9 +9,6 @@ use super::prompt::{self, Prompt, Prompts};
 use super::reader::{Open, Reader};
 use super::{COMMAND_BYTES_MAX, Context};
 
-/// What bash shows in a prompt's place while history is searched (readline, `reverse-search-history`).
-const SEARCHES: &[&str] = &["-search)`", "-search) `"];
-
 /// The line at the cursor.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Line {
@@ -27,7 +24,8 @@ pub struct Line {
     pub known: bool,
     /// The keys alone tell the line, and it is they that stand before the cursor, and nothing behind it.
     pub as_typed: bool,
-    /// Too much was looked at for too little output: nothing is known of the line.
+    /// It could not be read, or not whole: too much was looked at for too little output, or its beginning is
+    /// above the screen.
     pub unread: bool,
 }
 
@@ -86,7 +84,7 @@ impl Standing<'_> {
             terminal,
             alternate: terminal.active_screen_kind() == ScreenKind::Alternate,
         };
-        if let Some(text) = searched(&line.text) {
+        if let Some((text, sure)) = searched(&line.text) {
             return Line {
                 text: text.to_owned(),
                 prompt: String::new(),
@@ -94,7 +92,7 @@ impl Standing<'_> {
                 at_prompt: true,
                 known: false,
                 as_typed: false,
-                unread: false,
+                unread: !sure,
             };
         }
         let last = typed.map(|typed| typed.rsplit('\n').next().unwrap_or(typed));
@@ -103,10 +101,11 @@ impl Standing<'_> {
             let at_end = line.text.trim_end().len() <= line.before_cursor.len();
             let as_typed = at_end && last.is_some_and(|last| ends_alike(&line.before_cursor, last));
             // The keys of what nobody is shown are for nobody to read.
-            let text = match typed.filter(|typed| as_typed && stands(typed, line, terminal)) {
-                Some(typed) => typed.to_owned(),
-                None => many().unwrap_or_else(|| line.text.clone()),
-            };
+            let told = typed.filter(|typed| as_typed && stands(typed, line, terminal));
+            let whole = told.map(str::to_owned).or_else(many);
+            // Its beginning is above the screen.
+            let unread = whole.is_none() && !as_typed && line.top == 0 && line.bottom > 0;
+            let text = whole.unwrap_or_else(|| line.text.clone());
             // Typed ahead, before any prompt was known: what the line was put behind may be one.
             let before = before(line, last);
             let prompt = before.filter(|before| prompt::looks_like_one(before));
@@ -117,7 +116,7 @@ impl Standing<'_> {
                 place: Context::Program,
                 known: false,
                 as_typed,
-                unread: false,
+                unread,
             });
         };
         let (own, before) = line.before_cursor.split_at_checked(end).unwrap_or_default();
@@ -200,11 +199,17 @@ fn before<'l>(line: &'l Logical, last: Option<&str>) -> Option<&'l str> {
     line.before_cursor.strip_suffix(last)
 }
 
-/// The line that a search of bash's history has found.
-fn searched(row: &str) -> Option<&str> {
-    let within = row.strip_prefix('(')?;
-    SEARCHES.iter().find(|search| within.contains(**search))?;
-    within.split_once("': ").map(|(_, found)| found)
+/// The line that a search of bash's history has found, and whether that is
+/// sure: what is shown in a prompt's place is ``(reverse-i-search)`what': line``
+/// (readline, `reverse-search-history`).
+fn searched(row: &str) -> Option<(&str, bool)> {
+    let (words, rest) = row.strip_prefix('(')?.split_once(')')?;
+    let plain = |sign: char| sign.is_ascii_alphabetic() || matches!(sign, '-' | ' ');
+    if !words.ends_with("-search") || !words.chars().all(plain) {
+        return None;
+    }
+    let (_, found) = rest.trim_start().strip_prefix('`')?.split_once("': ")?;
+    Some((found, !found.contains("': ")))
 }
 
 /// The same as far as a screen shows keys for certain: signs of ASCII.

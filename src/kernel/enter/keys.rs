@@ -20,8 +20,11 @@ pub enum Key {
     Enter,
     /// It sends the line and brings another one: ^O of readline, ESC a of zsh.
     EnterAndNext,
-    /// It changes the line before it sends it: ESC # and ^X^E of readline.
+    /// It changes the line before it sends it (ESC # and ^X^E of readline), or runs something by itself: what
+    /// stands in the line (ESC ^E of readline, ^X* of zsh), kept keys (^Xe), a command by its name (ESC x, ESC z).
     Changes,
+    /// It puts the line aside, for a later one: ESC q and ^Q of zsh.
+    Stashes,
     /// It sends the line to a program that reads whole ones, and edits it elsewhere: ^D behind a text.
     Flush,
 }
@@ -71,8 +74,10 @@ impl Scanner {
             (_, 0x04) if !empty => (State::Plain, Key::Flush),
             (_, 0x1b) => (State::Escape, Key::Other),
             (_, 0x18) => (State::Extended, Key::Other),
-            (State::Extended, 0x05) | (State::Escape, b'#') => (State::Plain, Key::Changes),
-            (_, 0xa3) if !goes_on => (State::Plain, Key::Changes),
+            (State::Extended, 0x05 | b'e' | b'E' | b'*' | b'g') => (State::Plain, Key::Changes),
+            (State::Escape, b'#' | 0x05 | b'x' | b'z') => (State::Plain, Key::Changes),
+            (_, 0xa3 | 0x85 | 0xf8 | 0xfa) if !goes_on => (State::Plain, Key::Changes),
+            (State::Escape, b'q' | b'Q') | (State::Plain, 0x11) => (State::Plain, Key::Stashes),
             (State::Escape, b'[') => (State::Control(Vec::new()), Key::Other),
             (State::Escape, b'O') => (State::Single, Key::Other),
             (State::Escape, b'a' | b'A') => (State::Plain, Key::EnterAndNext),
@@ -89,6 +94,11 @@ impl Scanner {
         };
         self.state = state;
         key
+    }
+
+    /// An Enter that comes now is one of several keys: some editors begin a further row by that, and send nothing.
+    pub fn is_escaped(&self) -> bool {
+        matches!(self.state, State::Escape | State::Control(_))
     }
 
     /// A key of more bytes has begun.
@@ -157,8 +167,21 @@ mod tests {
         for keys in ["\x0f", "\x1ba", "\x1bA", "\x1b[111;5u"] {
             assert_eq!(last(keys, false), Some(Key::EnterAndNext), "{keys:?}");
         }
-        for keys in ["\x1b#", "\x1b\x1b#", "\x18\x05", "\x18\x18\x05"] {
+        for keys in [
+            "\x1b#",
+            "\x1b\x1b#",
+            "\x18\x05",
+            "\x18\x18\x05",
+            "\x1b\x05",
+            "\x18e",
+            "\x18*",
+            "\x1bx",
+            "\x1bz",
+        ] {
             assert_eq!(last(keys, true), Some(Key::Changes), "{keys:?}");
+        }
+        for keys in ["\x1bq", "\x1bQ", "\x11"] {
+            assert_eq!(last(keys, false), Some(Key::Stashes), "{keys:?}");
         }
         assert_eq!(last("\x04", false), Some(Key::Flush));
         for (keys, empty) in [

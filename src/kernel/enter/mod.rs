@@ -13,16 +13,20 @@ mod reason;
 mod tests;
 #[cfg(test)]
 mod tests_evasion;
+#[cfg(test)]
+mod tests_unasked;
 mod text;
+mod typing;
 
 use avt::Terminal;
 
 pub use self::keys::{Key, Scanner};
 pub use self::reason::{Answer, REASON_BYTES_MAX, Reason};
-use super::command::{self, Context, Finding, Keys, PasteEnd, Pressed, Reader, Shown, Typed};
+use super::command::{self, Context, Finding, Keys, Pressed, Reader, Shown};
 use super::screen_state::ScreenState;
 use flood::Flood;
 use text::{decode, is_stars_for, names_another};
+use typing::Typing;
 
 /// How long the keys of a line may take to be shown, in ms.
 pub const HOLD_MS: u64 = 300;
@@ -33,6 +37,10 @@ const LINE_BYTES_MAX: usize = command::COMMAND_BYTES_MAX;
 /// Largest grid that is emulated; a larger terminal is read as this one.
 const COLS_MAX: u32 = 500;
 const ROWS_MAX: u32 = 200;
+/// The usual VSTOP: nothing more is shown before VSTART (POSIX, General Terminal Interface).
+const STOP: u8 = 0x13;
+/// The usual key before a key that is text (VLNEXT, `quoted-insert`).
+const LITERAL: u8 = 0x16;
 /// What a terminal writes before a paste (xterm, bracketed paste).
 const PASTE_BEGINS: &[u8] = b"\x1b[200~";
 /// Output of a flood that waits to be drawn, in bytes.
@@ -78,54 +86,6 @@ pub enum Next {
     Ask(Line),
 }
 
-/// The line being typed.
-#[derive(Default)]
-struct Typing {
-    keys: Vec<u8>,
-    typed: Typed,
-    /// Where a bracketed paste began in the keys, and which program was told of it.
-    paste: usize,
-    paste_to: Option<u64>,
-    /// Pieces of output before the last Enter that went into a paste, or into what may be one.
-    entered: Option<u64>,
-    /// Signs that an echo would show.
-    signs: usize,
-    too_long: bool,
-    /// When its first key went on, in session ms, and pieces of output before.
-    began: Option<(u64, u64)>,
-    /// Pieces of output before its last key went on.
-    last: u64,
-    /// Its program may have begun it by itself.
-    brought: bool,
-}
-
-impl Typing {
-    /// The keys of another line were taken back, or should be: what they left
-    /// may stand in this one. `shown`: pieces of output so far.
-    fn behind_another(shown: u64) -> Typing {
-        let mut typing = Typing {
-            last: shown,
-            brought: true,
-            ..Typing::default()
-        };
-        typing.typed.spoil();
-        typing
-    }
-
-    /// Whether a paste may not be what it seems: a key in it or before it may have ended it.
-    fn is_doubtful(&self) -> bool {
-        // What begins one is as long as what ends it.
-        let before = self
-            .keys
-            .get(..self.paste.saturating_sub(PasteEnd::BYTES))
-            .unwrap_or_default();
-        let within = self.keys.get(self.paste..).unwrap_or_default();
-        let edits = |byte: &u8| byte.is_ascii_control() && !matches!(byte, 0x7f | 0x08);
-        let control = |byte: &u8| byte.is_ascii_control() && !matches!(byte, b'\t' | b'\r' | b'\n');
-        self.too_long || before.iter().any(edits) || within.iter().any(control)
-    }
-}
-
 /// Holds the Enters of one terminal.
 pub struct Holder {
     terminal: Terminal,
@@ -149,6 +109,12 @@ pub struct Holder {
     ran_hidden: bool,
     /// What programs had said of pastes when a line was sent last: until one says so anew, none is known to read.
     told_before: u64,
+    /// A line was put aside: an empty one may bring it back.
+    stashed: bool,
+    /// The target was told to stop its output, and has shown nothing since.
+    stopped: bool,
+    /// Output has come that is not shown here yet.
+    lags: bool,
 }
 
 /// A line that was sent and not shown; what comes behind it may show it yet.
@@ -177,6 +143,9 @@ impl Holder {
             unshown: None,
             ran_hidden: false,
             told_before: 0,
+            stashed: false,
+            stopped: false,
+            lags: false,
         })
     }
 
@@ -191,6 +160,7 @@ impl Holder {
     pub fn shown(&mut self, at_ms: u64, output: &[u8]) {
         self.shown = self.shown.saturating_add(1);
         self.shown_ms = at_ms;
+        self.stopped = false;
         self.screen.advance(output);
         let text = decode(&mut self.torn, output);
         self.waiting.push(at_ms, &text);
@@ -224,6 +194,11 @@ impl Holder {
         std::mem::take(&mut self.ran_hidden) || found
     }
 
+    /// Whether output has come that was not given to [`Holder::shown`] yet.
+    pub fn lags(&mut self, lags: bool) {
+        self.lags = lags;
+    }
+
     /// What becomes of these keys, the first that have not gone on yet.
     pub fn next(&mut self, at_ms: u64, keys: &[u8]) -> Next {
         self.draw();
@@ -231,7 +206,7 @@ impl Holder {
         let empty = self.typing.keys.is_empty();
         let mut kinds = keys.iter().enumerate();
         let enter = kinds.find_map(|(at, byte)| match scanner.take(*byte, empty && at == 0) {
-            Key::Other => None,
+            Key::Other | Key::Stashes => None,
             key @ (Key::Enter | Key::EnterAndNext | Key::Changes | Key::Flush) => Some((at, key)),
         });
         match enter {
@@ -252,7 +227,8 @@ impl Holder {
         // Sees to it that the reader knows where the line began.
         self.anchor(at_ms);
         for byte in keys {
-            self.scanner.take(*byte, self.typing.keys.is_empty());
+            self.stashed |= self.scanner.take(*byte, self.typing.keys.is_empty()) == Key::Stashes;
+            self.stopped |= *byte == STOP;
             let pasted = self.typing.typed.is_pasting();
             let pressed = self.typing.typed.press(*byte);
             self.keep(*byte);
@@ -318,15 +294,17 @@ impl Holder {
                 // Somebody may have ended the paste by a key.
                 Key::EnterAndNext | Key::Changes | Key::Flush if typing.is_doubtful() => Next::Ask(self.pasted(&line)),
                 // Text like any other.
-                Key::Other | Key::EnterAndNext | Key::Changes | Key::Flush => {
+                Key::Other | Key::Stashes | Key::EnterAndNext | Key::Changes | Key::Flush => {
                     self.press(at_ms, &[byte]);
                     self.held = None;
                     Next::Pass(1)
                 }
             };
         }
-        let rested = answered && at_ms >= rest;
-        let silent = typing.began.is_some_and(|(_, shown)| shown == self.shown);
+        // What the client does not take, or has stopped, is not known to be nothing.
+        let behind = self.lags || self.stopped;
+        let rested = answered && at_ms >= rest && !behind;
+        let silent = typing.began.is_some_and(|(_, shown)| shown == self.shown) && !behind;
         let swallowed = self.reader.in_string() || !self.screen.is_ground();
         if typing.signs > 0 && silent && !line.at_prompt && !line.unread && !swallowed {
             let began = typing.began.map_or(since, |(began, _)| began);
@@ -343,14 +321,16 @@ impl Holder {
         // Behind a key that may not have done what it is for, the row tells it only at a prompt that is known.
         let clear = typed.is_some() || line.known || line.prompt.trim().is_empty();
         let nothing = empty && clear && !line.unread && key != Key::Changes;
+        let brought = typing.next || self.stashed;
+        let doubt = typing.joined || brought && !line.known;
         let certain = match typed {
-            _ if line.unread || empty && !clear => false,
+            _ if line.unread || doubt || empty && !clear => false,
             Some(_) if typing.keys.is_empty() => rested,
             Some(_) if !typing.typed.was_pasted() => line.as_typed && !silent,
             Some(_) | None => rested,
         };
         match certain || late {
-            true if nothing && (certain || !typing.brought) => self.passed(at_ms, byte, false),
+            true if nothing && (certain || !(typing.brought || brought)) => self.passed(at_ms, byte, false),
             true => Next::Ask(self.asked(line, key, !certain)),
             false => {
                 let end = since.saturating_add(HOLD_MS);
@@ -372,15 +352,17 @@ impl Holder {
         self.typing = Typing::default();
         self.scanner = Scanner::default();
         self.held = None;
+        self.stashed = false;
     }
 
     fn line(&self, line: command::Line, undecided: bool) -> Line {
         let place = place(&line.place);
         let whole = line.text.trim_end();
         let text = whole.replace("\\\n", "");
+        let reads_its_own = place == "repl" && !line.prompt.trim_end().ends_with(['$', '#', '%']);
         Line {
             several: whole.contains('\n'),
-            undecided: undecided || self.typing.too_long || (place != "repl" && names_another(&text)),
+            undecided: undecided || self.typing.too_long || (!reads_its_own && names_another(&text)),
             text,
             place,
             at_prompt: line.at_prompt,
@@ -442,7 +424,18 @@ impl Holder {
             self.typing.entered = pasting.map(|_| self.shown);
             return;
         }
+        let joined = self.scanner.is_escaped() || self.typing.keys.last() == Some(&LITERAL);
         self.send(at_ms, enter, false);
+        self.typing.joined = joined;
+    }
+
+    /// Whether a line that was asked about is still what stands there.
+    pub fn still_stands(&mut self, line: &Line) -> bool {
+        self.draw();
+        let typed = self.typing.typed.text();
+        let now = self.reader.line(&self.terminal, typed.as_deref());
+        let now = self.line(now, false).text;
+        now == line.text || now.strip_prefix('#').is_some_and(|now| now == line.text)
     }
 
     /// One that nobody is asked about.
@@ -489,7 +482,8 @@ impl Holder {
             }
         }
         self.typing.last = self.shown;
-        self.typing.brought = !matches!(enter, b'\r' | b'\n');
+        self.typing.next = !matches!(enter, b'\r' | b'\n');
+        self.typing.brought = self.typing.next;
     }
 
     /// The Enter that was asked about is kept back, and its line taken back by

@@ -11,16 +11,20 @@ pub fn is_stars_for(text: &str, typed: &str) -> bool {
 /// Whether a shell puts another line in this one's place before it runs it:
 /// `!!`, `!$`, `^old^new` (bash, HISTORY EXPANSION; zsh's is the same).
 pub fn names_another(text: &str) -> bool {
-    if text.starts_with('^') {
+    if text.lines().any(|line| line.starts_with('^')) {
         return true;
     }
     let mut signs = text.chars().peekable();
-    let (mut quoted, mut before) = (false, ' ');
+    let (mut quote, mut before) = (Quote::None, [' ', ' ']);
     while let Some(sign) = signs.next() {
-        match sign {
-            '\\' if !quoted => drop(signs.next()),
-            '\'' => quoted = !quoted,
-            '!' if !quoted && !matches!(before, '$' | '{') => {
+        match (quote, sign) {
+            (Quote::None | Quote::Double | Quote::Escapes, '\\') => drop(signs.next()),
+            (Quote::None, '\'') if before[1] == '$' => quote = Quote::Escapes,
+            (Quote::None, '\'') => quote = Quote::Single,
+            (Quote::None, '"') => quote = Quote::Double,
+            (Quote::Single | Quote::Escapes, '\'') | (Quote::Double, '"') => quote = Quote::None,
+            // `$!` and `${!` are parameters.
+            (Quote::None | Quote::Double, '!') if before[1] != '$' && before != ['$', '{'] => {
                 let plain = |next: &char| next.is_whitespace() || matches!(next, '=' | '(' | '"' | ';' | '&' | '|');
                 if signs.peek().is_some_and(|next| !plain(next)) {
                     return true;
@@ -28,9 +32,19 @@ pub fn names_another(text: &str) -> bool {
             }
             _ => {}
         }
-        before = sign;
+        before = [before[1], sign];
     }
     false
+}
+
+/// What quotes the signs of a shell's line.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Quote {
+    None,
+    Single,
+    Double,
+    /// `$'…'`.
+    Escapes,
 }
 
 /// UTF-8 with replacement characters; a character torn between two pieces is put together again.
@@ -50,4 +64,37 @@ pub fn decode(torn: &mut Vec<u8>, bytes: &[u8]) -> String {
         }
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_that_name_another_are_known() {
+        for text in [
+            "!!",
+            "sudo !$",
+            "^x^y",
+            "echo \"'\" ; !reb",
+            "{!-2,} x",
+            "cat <<E\n^x^y",
+            "echo $'\\'' !reb",
+            "\"!reb\"",
+            "\\$!reb x",
+        ] {
+            assert!(names_another(text), "{text}");
+        }
+        for text in [
+            "echo hi!",
+            "kill $!",
+            "echo ${!name}",
+            "echo '!!'",
+            "echo \\!x",
+            "[ a != b ]",
+            "! true",
+        ] {
+            assert!(!names_another(text), "{text}");
+        }
+    }
 }

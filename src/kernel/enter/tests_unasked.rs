@@ -1,0 +1,170 @@
+//! Lines that would run without being asked about, or as another than was read.
+
+use super::tests::{Desk, PROMPT, read, unread};
+use super::*;
+
+/// Shown, and waited behind as a person does.
+fn rests<'d>(desk: &'d mut Desk, output: &str) -> &'d mut Desk {
+    desk.shows(output).waits(50)
+}
+
+#[test]
+fn keys_that_run_what_stands_there_are_asked_about() {
+    for key in ["\x1b\x05", "\x18e", "\x18*", "\x1bx", "\x1bz"] {
+        let mut desk = Desk::shell();
+        desk.keys(": $(reboot)");
+        rests(&mut desk, ": $(reboot)").waits(HOLD_MS);
+        let line = match desk.keys(key) {
+            Next::Ask(line) => line,
+            Next::Wait(_) => desk.waits(HOLD_MS).line(),
+            Next::Pass(_) => panic!("{key:?} goes on"),
+        };
+        let asked = (line.text, line.undecided);
+        assert_eq!(asked, unread(": $(reboot)"), "{key:?}");
+    }
+}
+
+#[test]
+fn a_line_that_was_put_aside_may_come_back_by_any_enter() {
+    // zsh's push-line, and readline's operate-and-get-next.
+    for aside in ["\x1bq", "\x11"] {
+        let mut desk = Desk::shell();
+        desk.keys("reboot");
+        rests(&mut desk, "reboot");
+        desk.keys(aside);
+        rests(&mut desk, &format!("\r\x1b[K{PROMPT}"));
+        desk.runs("sleep 1");
+        rests(&mut desk, "\r\n");
+        assert!(matches!(desk.keys("\r"), Next::Wait(_)));
+        desk.waits(HOLD_MS);
+        assert_eq!(desk.asked(""), unread(""), "{aside:?}");
+        desk.goes();
+        // At the prompt its row tells.
+        rests(&mut desk, PROMPT);
+        assert_eq!(desk.runs("true"), read("true"));
+    }
+    let mut desk = Desk::shell();
+    desk.keys("sleep 1");
+    rests(&mut desk, "sleep 1");
+    desk.asked("\x0f");
+    desk.goes();
+    rests(&mut desk, "\r\n");
+    assert!(matches!(desk.keys("\r"), Next::Wait(_)));
+    desk.waits(HOLD_MS);
+    assert_eq!(desk.asked(""), unread(""));
+}
+
+#[test]
+fn what_the_client_keeps_from_being_shown_is_no_secret() {
+    // It takes no output, or has the target stop it.
+    for stop in [false, true] {
+        let mut desk = Desk::shell();
+        desk.runs("sleep 1");
+        rests(&mut desk, "\r\n");
+        desk.holder.lags(!stop);
+        if stop {
+            desk.keys("\x13");
+        }
+        desk.keys("reboot");
+        desk.waits(HOLD_MS);
+        assert!(matches!(desk.keys("\r"), Next::Wait(_)));
+        desk.waits(HOLD_MS);
+        assert!(matches!(desk.next(), Next::Ask(line) if line.undecided), "stop: {stop}");
+    }
+}
+
+#[test]
+fn what_is_shown_of_late_output_is_not_all_of_it() {
+    let mut desk = Desk::shell();
+    desk.keys("\x1b[A");
+    rests(&mut desk, "true");
+    desk.holder.lags(true);
+    assert!(matches!(desk.keys("\r"), Next::Wait(_)));
+    desk.waits(HOLD_MS);
+    assert_eq!(desk.asked(""), unread("true"));
+}
+
+#[test]
+fn rows_of_one_line_are_not_read_as_the_last_of_them() {
+    // ^V ^J of readline, ESC Enter of zsh and fish.
+    for (before, enter) in [("\x16", "\n"), ("\x1b", "\r")] {
+        let mut desk = Desk::shell();
+        desk.keys("true");
+        rests(&mut desk, "true");
+        desk.keys(before);
+        desk.asked(enter);
+        desk.goes();
+        rests(&mut desk, "\r\n");
+        desk.keys("reboot");
+        rests(&mut desk, "reboot");
+        desk.keys("\x01");
+        rests(&mut desk, "\x1b[A\r\x1b[12C");
+        assert!(matches!(desk.keys("\r"), Next::Wait(_)));
+        desk.waits(HOLD_MS);
+        let Next::Ask(line) = desk.next() else {
+            panic!("not asked about")
+        };
+        assert!(line.undecided, "{line:?}");
+    }
+}
+
+#[test]
+fn a_line_that_begins_above_the_screen_is_not_read_for_certain() {
+    let mut desk = Desk::shell();
+    let long = format!("reboot; : {}", "a".repeat(2500));
+    desk.keys(&long);
+    rests(&mut desk, &long);
+    desk.keys("\x05");
+    rests(&mut desk, "\x07");
+    assert!(matches!(desk.keys("\r"), Next::Wait(_)));
+    desk.waits(HOLD_MS);
+    assert!(matches!(desk.next(), Next::Ask(line) if line.undecided));
+}
+
+#[test]
+fn what_only_looks_like_a_search_is_read_as_it_stands() {
+    let mut desk = Desk::new();
+    let prompt = "(venv) root@db1:~# ";
+    rests(&mut desk, prompt).waits(1000);
+    desk.runs("id");
+    rests(&mut desk, &format!("\r\n{prompt}")).waits(1000);
+    let line = "reboot #-search)`': ls";
+    assert_eq!(desk.runs(line), read(line));
+    let mut desk = Desk::shell();
+    desk.keys("\x12");
+    rests(&mut desk, "\r(reverse-i-search)`': ");
+    desk.keys("re");
+    rests(&mut desk, "\r(reverse-i-search)`re': reboot");
+    assert_eq!(desk.asked("\r"), read("reboot"));
+    let mut desk = Desk::shell();
+    desk.keys("\x12");
+    rests(&mut desk, "\r(reverse-i-search)`x': reboot #': ls");
+    desk.waits(HOLD_MS);
+    assert!(matches!(desk.keys("\r"), Next::Wait(_)));
+    desk.waits(HOLD_MS);
+    assert!(matches!(desk.next(), Next::Ask(line) if line.undecided));
+}
+
+#[test]
+fn bytes_that_are_no_character_may_be_keys_within_a_paste() {
+    let mut desk = Desk::shell();
+    rests(&mut desk, "\x1b[?2004h");
+    desk.queue.extend_from_slice(b"\xdb\x1b[200~;REBOOT\xe2\xec\r");
+    let Next::Ask(line) = desk.next() else {
+        panic!("not asked about")
+    };
+    assert!(line.undecided, "{line:?}");
+}
+
+#[test]
+fn a_line_that_changes_while_it_waits_is_another() {
+    let mut desk = Desk::shell();
+    desk.keys("true");
+    rests(&mut desk, "true");
+    let Next::Ask(line) = desk.keys("\r") else {
+        panic!("not asked about")
+    };
+    assert!(desk.holder.still_stands(&line));
+    rests(&mut desk, "\x1b[4Dreboot");
+    assert!(!desk.holder.still_stands(&line));
+}
