@@ -104,7 +104,7 @@ impl Standing<'_> {
             let told = typed.filter(|typed| as_typed && stands(typed, line, terminal));
             let whole = told.map(str::to_owned).or_else(many);
             // Its beginning is above the screen.
-            let unread = whole.is_none() && !as_typed && line.top == 0 && line.bottom > 0;
+            let unread = whole.is_none() && !as_typed && !look.alternate && line.top == 0 && line.bottom > 0;
             let text = whole.unwrap_or_else(|| line.text.clone());
             // Typed ahead, before any prompt was known: what the line was put behind may be one.
             let before = before(line, last);

@@ -21,7 +21,7 @@ pub enum Key {
     /// It sends the line and brings another one: ^O of readline, ESC a of zsh.
     EnterAndNext,
     /// It changes the line before it sends it (ESC # and ^X^E of readline), or runs something by itself: what
-    /// stands in the line (ESC ^E of readline, ^X* of zsh), kept keys (^Xe), a command by its name (ESC x, ESC z).
+    /// stands in the line (ESC ^E of readline, ^X* of zsh), or kept keys (^Xe).
     Changes,
     /// It puts the line aside, for a later one: ESC q and ^Q of zsh.
     Stashes,
@@ -75,8 +75,8 @@ impl Scanner {
             (_, 0x1b) => (State::Escape, Key::Other),
             (_, 0x18) => (State::Extended, Key::Other),
             (State::Extended, 0x05 | b'e' | b'E' | b'*' | b'g') => (State::Plain, Key::Changes),
-            (State::Escape, b'#' | 0x05 | b'x' | b'z') => (State::Plain, Key::Changes),
-            (_, 0xa3 | 0x85 | 0xf8 | 0xfa) if !goes_on => (State::Plain, Key::Changes),
+            (State::Escape, b'#' | 0x05) => (State::Plain, Key::Changes),
+            (_, 0xa3) if !goes_on => (State::Plain, Key::Changes),
             (State::Escape, b'q' | b'Q') | (State::Plain, 0x11) => (State::Plain, Key::Stashes),
             (State::Escape, b'[') => (State::Control(Vec::new()), Key::Other),
             (State::Escape, b'O') => (State::Single, Key::Other),
@@ -98,7 +98,7 @@ impl Scanner {
 
     /// An Enter that comes now is one of several keys: some editors begin a further row by that, and send nothing.
     pub fn is_escaped(&self) -> bool {
-        matches!(self.state, State::Escape | State::Control(_))
+        self.state == State::Escape
     }
 
     /// A key of more bytes has begun.
@@ -175,8 +175,6 @@ mod tests {
             "\x1b\x05",
             "\x18e",
             "\x18*",
-            "\x1bx",
-            "\x1bz",
         ] {
             assert_eq!(last(keys, true), Some(Key::Changes), "{keys:?}");
         }

@@ -25,7 +25,7 @@ pub use self::reason::{Answer, REASON_BYTES_MAX, Reason};
 use super::command::{self, Context, Finding, Keys, Pressed, Reader, Shown};
 use super::screen_state::ScreenState;
 use flood::Flood;
-use text::{decode, is_stars_for, names_another};
+use text::{decode, is_shells, is_stars_for, names_another};
 use typing::Typing;
 
 /// How long the keys of a line may take to be shown, in ms.
@@ -39,6 +39,8 @@ const COLS_MAX: u32 = 500;
 const ROWS_MAX: u32 = 200;
 /// The usual VSTOP: nothing more is shown before VSTART (POSIX, General Terminal Interface).
 const STOP: u8 = 0x13;
+/// The usual VSTART.
+const START: u8 = 0x11;
 /// The usual key before a key that is text (VLNEXT, `quoted-insert`).
 const LITERAL: u8 = 0x16;
 /// What a terminal writes before a paste (xterm, bracketed paste).
@@ -109,10 +111,10 @@ pub struct Holder {
     ran_hidden: bool,
     /// What programs had said of pastes when a line was sent last: until one says so anew, none is known to read.
     told_before: u64,
-    /// A line was put aside: an empty one may bring it back.
-    stashed: bool,
-    /// The target was told to stop its output, and has shown nothing since.
-    stopped: bool,
+    /// A line was put aside, and may come back: so many lines that are sent at a prompt until it has.
+    stashed: u8,
+    /// The target was told to stop its output, and has shown nothing since: until when, in session ms.
+    stopped: Option<u64>,
     /// Output has come that is not shown here yet.
     lags: bool,
 }
@@ -143,8 +145,8 @@ impl Holder {
             unshown: None,
             ran_hidden: false,
             told_before: 0,
-            stashed: false,
-            stopped: false,
+            stashed: 0,
+            stopped: None,
             lags: false,
         })
     }
@@ -160,7 +162,7 @@ impl Holder {
     pub fn shown(&mut self, at_ms: u64, output: &[u8]) {
         self.shown = self.shown.saturating_add(1);
         self.shown_ms = at_ms;
-        self.stopped = false;
+        self.stopped = None;
         self.screen.advance(output);
         let text = decode(&mut self.torn, output);
         self.waiting.push(at_ms, &text);
@@ -227,8 +229,16 @@ impl Holder {
         // Sees to it that the reader knows where the line began.
         self.anchor(at_ms);
         for byte in keys {
-            self.stashed |= self.scanner.take(*byte, self.typing.keys.is_empty()) == Key::Stashes;
-            self.stopped |= *byte == STOP;
+            let key = self.scanner.take(*byte, self.typing.keys.is_empty());
+            if key == Key::Stashes && self.reader.line(&self.terminal, None).known {
+                self.stashed = self.stashed.max(1).saturating_add(1);
+            }
+            self.stopped = match *byte {
+                STOP => Some(u64::MAX),
+                // What was shown meanwhile is on its way.
+                START => self.stopped.map(|_| at_ms.saturating_add(HOLD_MS)),
+                _ => self.stopped,
+            };
             let pasted = self.typing.typed.is_pasting();
             let pressed = self.typing.typed.press(*byte);
             self.keep(*byte);
@@ -302,7 +312,7 @@ impl Holder {
             };
         }
         // What the client does not take, or has stopped, is not known to be nothing.
-        let behind = self.lags || self.stopped;
+        let behind = self.lags || self.stopped.is_some_and(|until| at_ms < until);
         let rested = answered && at_ms >= rest && !behind;
         let silent = typing.began.is_some_and(|(_, shown)| shown == self.shown) && !behind;
         let swallowed = self.reader.in_string() || !self.screen.is_ground();
@@ -321,8 +331,10 @@ impl Holder {
         // Behind a key that may not have done what it is for, the row tells it only at a prompt that is known.
         let clear = typed.is_some() || line.known || line.prompt.trim().is_empty();
         let nothing = empty && clear && !line.unread && key != Key::Changes;
-        let brought = typing.next || self.stashed;
-        let doubt = typing.joined || brought && !line.known;
+        let brought = typing.next || self.stashed > 0;
+        // An editor that has read a line tells of pastes anew.
+        let joined = typing.joined && self.screen.times_told() == self.told_before;
+        let doubt = joined || brought && !line.known;
         let certain = match typed {
             _ if line.unread || doubt || empty && !clear => false,
             Some(_) if typing.keys.is_empty() => rested,
@@ -352,14 +364,14 @@ impl Holder {
         self.typing = Typing::default();
         self.scanner = Scanner::default();
         self.held = None;
-        self.stashed = false;
+        self.stashed = 0;
     }
 
     fn line(&self, line: command::Line, undecided: bool) -> Line {
         let place = place(&line.place);
         let whole = line.text.trim_end();
         let text = whole.replace("\\\n", "");
-        let reads_its_own = place == "repl" && !line.prompt.trim_end().ends_with(['$', '#', '%']);
+        let reads_its_own = place == "repl" && !is_shells(&line.prompt);
         Line {
             several: whole.contains('\n'),
             undecided: undecided || self.typing.too_long || (!reads_its_own && names_another(&text)),
@@ -457,8 +469,10 @@ impl Holder {
     fn send(&mut self, at_ms: u64, enter: u8, hidden: bool) {
         self.held = None;
         self.told_before = self.screen.times_told();
+        let next = self.scanner.take(enter, false) == Key::EnterAndNext;
         self.scanner = Scanner::default();
         let at_prompt = self.reader.line(&self.terminal, None).known;
+        self.stashed = self.stashed.saturating_sub(u8::from(at_prompt));
         let mut typing = std::mem::take(&mut self.typing);
         let nothing_shown = typing.signs > 0 && typing.began.is_some_and(|(_, shown)| shown == self.shown);
         self.unshown = None;
@@ -482,8 +496,8 @@ impl Holder {
             }
         }
         self.typing.last = self.shown;
-        self.typing.next = !matches!(enter, b'\r' | b'\n');
-        self.typing.brought = self.typing.next;
+        self.typing.next = next;
+        self.typing.brought = !matches!(enter, b'\r' | b'\n');
     }
 
     /// The Enter that was asked about is kept back, and its line taken back by

@@ -37,6 +37,13 @@ pub fn names_another(text: &str) -> bool {
     false
 }
 
+/// Whether a prompt ends as those of shells do; `=#` and the like are psql's.
+pub fn is_shells(prompt: &str) -> bool {
+    let prompt = prompt.trim_end();
+    let root = prompt.strip_suffix('#');
+    prompt.ends_with(['$', '%']) || root.is_some_and(|rest| !rest.ends_with(['=', '-', '(', '\'', '"', '*', '$']))
+}
+
 /// What quotes the signs of a shell's line.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Quote {
@@ -69,6 +76,16 @@ pub fn decode(torn: &mut Vec<u8>, bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn prompts_of_shells_are_told_from_those_of_psql() {
+        assert!(["bash-5.2# ", "$ ", "host% "].into_iter().all(is_shells));
+        assert!(
+            !["postgres=# ", "db-# ", "db(# ", ">>> ", "mysql> ", ""]
+                .into_iter()
+                .any(is_shells)
+        );
+    }
 
     #[test]
     fn lines_that_name_another_are_known() {
