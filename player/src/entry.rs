@@ -1,13 +1,14 @@
 //! What a search can find in a recording: commands, files, lines of screens and output, and what the recording says of
 //! itself. The server's index and the player make them of the same events.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use portcullis_recording::Head;
 use portcullis_recording::command::{Command, Source};
 use portcullis_recording::event::{Event, Timed};
 use serde::Serialize;
 
+use crate::asked::{REFUSED, Requests};
 use crate::moved;
 use crate::plain;
 use crate::query::Whose;
@@ -15,13 +16,13 @@ use crate::screens::{self, Screens};
 
 /// Bytes of one entry's text; the rest of a longer one is not found.
 pub const TEXT_BYTES_MAX: usize = 16 << 10;
-/// Commands of exec requests that wait for their end.
-const EXECS_MAX: usize = 4096;
 /// Bytes of a program's name that count.
 const PROGRAM_BYTES_MAX: usize = 64;
 /// Things that are named in a recording's own entry.
 const NAMED_MAX: usize = 256;
 
+/// The label of [`HIDDEN`].
+pub const HIDDEN_LABEL: &str = "hidden_command";
 /// What stands for a command that nobody saw.
 pub const HIDDEN: &str = "(lines were run that the terminal did not show)";
 /// Between the lines of one command.
@@ -101,18 +102,10 @@ impl<'h> Whose<'h> {
     }
 }
 
-/// An exec request.
-struct Exec {
-    at_ms: u64,
-    text: String,
-    status: Option<u32>,
-}
-
 /// Makes entries of events, in their order.
 pub struct Entries {
     screens: Option<Screens>,
-    /// Of channels of whose command no event of its own has told yet.
-    execs: BTreeMap<u32, Exec>,
+    requests: Requests,
     ran: BTreeSet<String>,
     labels: BTreeSet<String>,
     exits: BTreeSet<u32>,
@@ -124,7 +117,7 @@ impl Entries {
     pub fn new(screens: bool) -> Entries {
         Entries {
             screens: screens.then(Screens::default),
-            execs: BTreeMap::new(),
+            requests: Requests::default(),
             ran: BTreeSet::new(),
             labels: BTreeSet::new(),
             exits: BTreeSet::new(),
@@ -147,52 +140,39 @@ impl Entries {
             screens.take(timed, &mut |at_ms, channel, line| screen(at_ms, channel, line, each));
         }
         let channel = timed.channel;
+        if let Some(refused) = self.requests.take(timed) {
+            each(Entry {
+                labels: vec![REFUSED.to_owned()],
+                ..Entry::new(
+                    Kind::Command,
+                    refused.at_ms,
+                    channel,
+                    &refused.text.replace('\n', LINE_END),
+                )
+            });
+        }
         match &timed.event {
             Event::File(moved) => {
                 let text = moved::words(moved);
                 each(Entry::new(Kind::File, moved.began_ms, channel, &text));
             }
             Event::Command(command) => {
-                if command.source == Source::Protocol {
-                    self.execs.remove(&channel);
-                }
-                for label in &command.labels {
+                let ran = ran(channel, command);
+                for label in &ran.labels {
                     if self.labels.len() < NAMED_MAX {
-                        self.labels.insert(plain::line(label));
+                        self.labels.insert(label.clone());
                     }
                 }
-                each(ran(channel, command));
+                each(ran);
             }
             Event::ChannelOpen { kind, detail } if kind != "session" => self.name(&format!("{kind} {detail}")),
             Event::Request { kind, detail, .. } => match kind.as_ref() {
-                "exec" if self.execs.len() < EXECS_MAX => {
-                    self.name("exec");
-                    let text = String::from_utf8_lossy(detail).into_owned();
-                    let at_ms = timed.at_ms;
-                    self.execs.entry(channel).or_insert(Exec {
-                        at_ms,
-                        text,
-                        status: None,
-                    });
-                }
                 "exec" | "shell" => self.name(kind),
                 "subsystem" => self.name(&format!("subsystem {}", String::from_utf8_lossy(detail))),
                 _ => {}
             },
-            Event::Decision { action, allowed, .. } if !allowed => {
-                if action == "exec" {
-                    self.execs.remove(&channel);
-                }
-                self.name(&format!("{action} refused"));
-            }
-            Event::ExitStatus(status) => {
-                if self.exits.len() < NAMED_MAX {
-                    self.exits.insert(*status);
-                }
-                if let Some(exec) = self.execs.get_mut(&channel) {
-                    exec.status = Some(*status);
-                }
-            }
+            Event::Decision { action, allowed, .. } if !allowed => self.name(&format!("{action} refused")),
+            Event::ExitStatus(status) if self.exits.len() < NAMED_MAX => drop(self.exits.insert(*status)),
             Event::End { code, text } => self.end = format!("{code}: {text}"),
             _ => {}
         }
@@ -209,7 +189,7 @@ impl Entries {
         if let Some(screens) = self.screens {
             screens.finish(&mut |at_ms, channel, line| screen(at_ms, channel, line, each));
         }
-        for (channel, exec) in self.execs {
+        for (channel, exec) in self.requests.finish() {
             each(Entry {
                 status: exec.status,
                 ..Entry::new(Kind::Command, exec.at_ms, channel, &exec.text)
@@ -263,9 +243,11 @@ fn ran(channel: u32, command: &Command<'_>) -> Entry {
         text += OR;
         text += &command.other.replace('\n', LINE_END);
     }
+    let labels = command.labels.iter().map(|label| plain::line(label));
+    let hidden = (command.source == Source::Hidden).then(|| HIDDEN_LABEL.to_owned());
     Entry {
         status: command.status,
-        labels: command.labels.iter().map(|label| plain::line(label)).collect(),
+        labels: labels.chain(hidden).collect(),
         ..Entry::new(Kind::Command, command.began_ms, channel, &text)
     }
 }

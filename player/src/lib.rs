@@ -28,6 +28,7 @@
 )]
 
 pub mod asciicast;
+pub mod asked;
 pub mod channels;
 mod cli;
 pub mod commands;

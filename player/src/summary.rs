@@ -9,9 +9,10 @@ use portcullis_recording::event::{Event, Timed};
 use portcullis_recording::moved::{Act, Moved, Outcome};
 use serde::Serialize;
 
+use crate::asked::{Asked, Requests};
 use crate::channels::{Channels, Runs};
 use crate::commands;
-use crate::entry::program_of;
+use crate::entry::{LINE_END, TEXT_BYTES_MAX, program_of};
 use crate::moved;
 use crate::plain;
 use crate::report::{Report, Session};
@@ -23,8 +24,6 @@ use crate::verdict::SCHEMA;
 pub const LISTED_MAX: usize = 1_000;
 /// Labels that are counted.
 const LABELS_MAX: usize = 256;
-/// Exec requests that wait for what became of them.
-const EXECS_MAX: usize = 4_096;
 
 /// A session.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -138,6 +137,8 @@ pub struct Denial {
     pub rule: String,
     /// Its code.
     pub code: String,
+    /// The command that was not run, where it was one.
+    pub command: Option<String>,
 }
 
 /// What was typed and not shown.
@@ -160,17 +161,15 @@ pub struct Known {
     pub unusual: Vec<String>,
     /// How many earlier recordings of the identity are known.
     pub earlier: u64,
+    /// Of these, those that the server could not read as a whole, such as encrypted ones: what was done in them may
+    /// seem new.
+    pub earlier_unread: u64,
+    /// Whether the server could look through all of this session for what was new.
+    pub firsts_complete: bool,
     /// Labels that were new to it.
     pub first_labels: Vec<String>,
     /// Programs that were new to it.
     pub first_programs: Vec<String>,
-}
-
-/// An exec request that no event of its own has told of yet.
-struct Exec {
-    at_ms: u64,
-    text: String,
-    status: Option<u32>,
 }
 
 impl Summary {
@@ -183,13 +182,14 @@ impl Summary {
             ..Summary::default()
         };
         let mut channels = Channels::default();
-        let mut execs = BTreeMap::new();
+        let mut requests = Requests::default();
         while let Some(timed) = cursor.next_event()? {
             channels.note(&timed);
-            summary.take(&timed, &mut execs);
+            let refused = requests.take(&timed);
+            summary.take(&timed, refused);
         }
-        for (channel, exec) in execs {
-            summary.ran(channel, exec.row());
+        for (channel, exec) in requests.finish() {
+            summary.ran(channel, row(&exec));
         }
         summary.commands.list.sort_by_key(|run| run.row.began_ms);
         summary.channels = channels
@@ -201,37 +201,16 @@ impl Summary {
     }
 
     #[expect(clippy::wildcard_enum_match_arm, reason = "the other events are not counted")]
-    fn take(&mut self, timed: &Timed<'_>, execs: &mut BTreeMap<u32, Exec>) {
+    fn take(&mut self, timed: &Timed<'_>, refused: Option<Asked>) {
         let (at_ms, channel) = (timed.at_ms, timed.channel);
         match &timed.event {
-            Event::Command(command) => {
-                if command.source == Source::Protocol {
-                    execs.remove(&channel);
-                }
-                self.ran(channel, commands::Row::from(&**command));
-            }
-            Event::Request { kind, detail, .. } if kind == "exec" && execs.len() < EXECS_MAX => {
-                let text = plain::bytes(detail, crate::entry::TEXT_BYTES_MAX);
-                execs.entry(channel).or_insert(Exec {
-                    at_ms,
-                    text,
-                    status: None,
-                });
-            }
-            Event::ExitStatus(status) => {
-                if let Some(exec) = execs.get_mut(&channel) {
-                    exec.status = Some(*status);
-                }
-            }
+            Event::Command(command) => self.ran(channel, commands::Row::from(&**command)),
             Event::Decision {
                 action,
                 allowed: false,
                 rule,
                 code,
             } => {
-                if action == "exec" {
-                    execs.remove(&channel);
-                }
                 if self.denials.len() < LISTED_MAX {
                     self.denials.push(Denial {
                         at_ms,
@@ -239,6 +218,7 @@ impl Summary {
                         action: plain::line(action),
                         rule: plain::line(rule),
                         code: plain::line(code),
+                        command: refused.map(|asked| plain::line(&asked.text.replace('\n', LINE_END))),
                     });
                 } else {
                     self.denials_more += 1;
@@ -345,20 +325,19 @@ impl Crossed {
     }
 }
 
-impl Exec {
-    fn row(self) -> commands::Row {
-        commands::Row {
-            source: Source::Protocol.as_str(),
-            confidence: Confidence::Exact.as_str(),
-            began_ms: self.at_ms,
-            ended_ms: self.at_ms,
-            command: self.text,
-            other: None,
-            context: "exec".to_owned(),
-            directory: None,
-            status: self.status,
-            labels: Vec::new(),
-        }
+/// An exec request that no event of its own told of.
+fn row(asked: &Asked) -> commands::Row {
+    commands::Row {
+        source: Source::Protocol.as_str(),
+        confidence: Confidence::Exact.as_str(),
+        began_ms: asked.at_ms,
+        ended_ms: asked.at_ms,
+        command: plain::bytes(asked.text.as_bytes(), TEXT_BYTES_MAX),
+        other: None,
+        context: "exec".to_owned(),
+        directory: None,
+        status: asked.status,
+        labels: Vec::new(),
     }
 }
 
@@ -457,8 +436,19 @@ pub fn facts(summary: &Summary) -> Vec<(String, String)> {
             .chain(&known.first_programs)
             .cloned()
             .collect();
-        let new = or_none(&new);
-        say("first time", format!("{new} (of {} earlier sessions)", known.earlier));
+        let new = match (known.firsts_complete, new.is_empty()) {
+            (true, _) => or_none(&new),
+            (false, true) => "not known: the server could not read all of this session".to_owned(),
+            (false, false) => format!("{}, perhaps more", or_none(&new)),
+        };
+        let unread = match known.earlier_unread {
+            0 => String::new(),
+            n => format!(", {n} of them not read by the server: what was done there may seem new"),
+        };
+        say(
+            "first time",
+            format!("{new} (of {} earlier sessions{unread})", known.earlier),
+        );
     }
     say("look at", or_none(&summary.notable));
     facts
@@ -493,11 +483,9 @@ pub fn lists(summary: &Summary) -> Vec<(String, Vec<[String; 3]>)> {
     });
     let denials = summary.denials.iter().map(|denial| {
         let (at, channel) = moment(denial.at_ms, denial.channel);
-        [
-            at,
-            channel,
-            format!("{} refused by {} ({})", denial.action, denial.rule, denial.code),
-        ]
+        let command = denial.command.as_ref().map(|text| format!(": {text}"));
+        let said = format!("{} refused by {} ({})", denial.action, denial.rule, denial.code);
+        [at, channel, said + command.as_deref().unwrap_or_default()]
     });
     let more = |listed: usize, all: u64| match all.saturating_sub(listed as u64) {
         0 => String::new(),

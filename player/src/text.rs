@@ -1,5 +1,6 @@
 //! A session as plain text: what its terminals and commands printed, and what happened in between.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use portcullis_recording::event::{Direction, Event, NoticeHow, Party, Timed};
@@ -33,6 +34,9 @@ pub struct Choice {
     pub channel: Option<u32>,
     /// What was typed as well.
     pub input: bool,
+    /// Only what was said at this time or later, in ms since the session opened. What a terminal showed then is said
+    /// when it leaves the screen.
+    pub from_ms: u64,
 }
 
 /// Something said about the session.
@@ -95,6 +99,11 @@ pub fn pieces(
     choice: Choice,
     each: &mut dyn FnMut(Piece) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
+    let now_ms = Cell::new(0);
+    let mut later = |piece| match now_ms.get() < choice.from_ms {
+        true => Ok(()),
+        false => each(piece),
+    };
     let mut teller = Teller {
         choice,
         channels: Channels::default(),
@@ -102,15 +111,17 @@ pub fn pieces(
         typed: BTreeMap::new(),
         latest: 0,
         last_words: Vec::new(),
-        each,
+        each: &mut later,
     };
     while let Some(timed) = cursor.next_event()? {
+        now_ms.set(timed.at_ms);
         teller.channels.note(&timed);
         let concerns = timed.channel == 0 || choice.channel.is_none_or(|c| c == timed.channel);
         if concerns {
             teller.event(&timed)?;
         }
     }
+    now_ms.set(u64::MAX);
     teller.finish()
 }
 

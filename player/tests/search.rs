@@ -147,8 +147,11 @@ fn the_same_words_over_many_files_opened_with_a_key() {
         ("kind:command status:1", &["in/a.pcr 500 command"]),
         ("label:destructive kind:command", &["in/a.pcr 800 command"]),
         ("shadow", &["in/a.pcr 63600 command"]),
-        // Refused, it was not run.
-        ("mkfs", &[]),
+        // Refused, it was not run; somebody tried.
+        ("mkfs", &["in/a.pcr 63602 command"]),
+        ("mkfs label:refused", &["in/a.pcr 63602 command"]),
+        ("kind:command label:refused", &["in/a.pcr 63602 command"]),
+        ("kind:command label:hidden_command", &["in/a.pcr 900 command"]),
         ("/tmp/tool kind:file", &["in/a.pcr 63000 file"]),
         ("kind:session exec", &["in/a.pcr 0 session"]),
         (
@@ -163,6 +166,26 @@ fn the_same_words_over_many_files_opened_with_a_key() {
     }
     let opened = found(&here, &["kind:command nginx", "in", "--identity", "mia"]);
     assert_eq!(opened, ["in/a.pcr 500 command", "in/c.pcr 500 command"]);
+}
+
+#[test]
+fn without_a_terminal_a_hit_is_shown_from_its_moment_on() {
+    let here = Desk::new();
+    let out = |at_ms, text: &'static str| (at_ms, 2, Event::Output(text.as_bytes().into()));
+    here.sealed(
+        "a.pcr",
+        &[vec![
+            request(1, 2, "exec", b"backup"),
+            out(10, "early\n"),
+            out(3_000, "late\n"),
+        ]],
+    );
+    let play = |args: &[&str]| here.run(&[&["play", "a.pcr", "--channel", "2"], args, &TRUST].concat());
+    let all = play(&[]);
+    assert!(all.out.contains("early") && all.out.contains("late"), "{}", all.out);
+    let late = play(&["--at", "0:00:03.000"]);
+    assert!(!late.out.contains("early") && late.out.contains("late"), "{}", late.out);
+    assert_eq!(play(&["--at", "noon"]).code, Some(2));
 }
 
 #[test]
@@ -210,7 +233,7 @@ fn a_session_on_one_page() {
         "1: shell, with a terminal",
         "1 command is labelled destructive",
         "  0:01:03.600  [2]  cat /etc/shadow  (exec, exact by protocol, status 0)",
-        "exec refused by no-exec (denied)",
+        "exec refused by no-exec (denied): mkfs /dev/sda",
         "upload /tmp/tool, 5 bytes, SHA-256 0707",
     ] {
         assert!(ran.out.contains(part), "{part}: {}", ran.out);

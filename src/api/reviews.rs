@@ -74,6 +74,6 @@ pub async fn close(
 /// `GET /v1/anomalies`.
 pub async fn anomalies(State(api): State<Arc<Api>>) -> Result<Json<Anomalies>, Problem> {
     let since = api.clock.now().wall_ms.saturating_sub(ANOMALIES_MS);
-    let rows = api.store.anomalies(since, ANOMALIES_MAX).await?;
+    let rows = api.store.anomalies(since, None, ANOMALIES_MAX).await?;
     Ok(Json(Anomalies::new(rows.into_iter().map(AnomalyView::from).collect())))
 }

@@ -16,23 +16,19 @@ use super::wire::search::{
 };
 use super::wire::{GrantView, rfc3339};
 use super::{Api, rules};
-use crate::kernel::access::RequestRow;
-use crate::kernel::grant::Grant;
 use crate::kernel::id::{IdentityName, SessionId, TargetName};
 use crate::kernel::policy::facts::{Action, Facts};
 use crate::search::{Checked, Hit, Query, SearchError, confirm};
-use crate::store::{Page, RequestFilter, SessionRow};
+use crate::store::SessionRow;
 
 /// Hits of one answer when nothing is said, and at most.
 const HITS_DEFAULT: u32 = 50;
 const HITS_MAX: u32 = 200;
 /// Hits that are asked of the index at once.
 const HITS_AT_ONCE: usize = 256;
-/// Pages of requests that are looked through for that of a grant.
-const REQUEST_PAGES_MAX: usize = 10;
 /// How far before a session's start what was unusual about it may be, in ms.
 const ANOMALIES_BEFORE_MS: u64 = 60_000;
-/// Most of what was unusual that is looked through.
+/// Most of what was unusual about one session that is told.
 const ANOMALIES_MAX: u32 = 1_000;
 
 impl From<SearchError> for Problem {
@@ -148,23 +144,6 @@ impl Api {
                 return Ok((shown, before, false));
             }
         }
-    }
-
-    async fn request_of(&self, grant: &Grant) -> Result<Option<RequestRow>, Problem> {
-        let filter = RequestFilter {
-            identity: Some(grant.identity.clone()),
-            ..RequestFilter::default()
-        };
-        let mut page = Page::first();
-        for _ in 0..REQUEST_PAGES_MAX {
-            let rows = self.store.requests(&filter, &page).await?;
-            let Some(last) = rows.last() else { break };
-            page.after = Some(last.request.id.to_string());
-            if let Some(found) = rows.into_iter().find(|row| row.grant == Some(grant.id)) {
-                return Ok(Some(found));
-            }
-        }
-        Ok(None)
     }
 
     async fn index_view(&self) -> Result<IndexView, Problem> {
@@ -301,13 +280,12 @@ pub async fn background(
     Api::fresh_login(&yes, &caller)?;
     let now = api.clock.now().wall_ms;
     let grant = api.store.grant(row.grant).await?;
-    let request = match &grant {
-        Some(grant) => api.request_of(grant).await?,
+    let request = match grant.as_ref().and_then(|grant| grant.request) {
+        Some(request) => api.store.request(request).await?,
         None => None,
     };
     let since = row.started_ms.saturating_sub(ANOMALIES_BEFORE_MS);
-    let anomalies = api.store.anomalies(since, ANOMALIES_MAX).await?;
-    let anomalies = anomalies.into_iter().filter(|one| one.session == Some(id));
+    let anomalies = api.store.anomalies(since, Some(id), ANOMALIES_MAX).await?.into_iter();
     let index = api.search.index();
     let firsts = index.firsts(id, index.until()).await?;
     Ok(Json(Background::new(
@@ -317,6 +295,8 @@ pub async fn background(
         anomalies.map(AnomalyView::from).collect(),
         FirstsView {
             earlier: firsts.earlier,
+            unread: firsts.unread,
+            complete: firsts.complete,
             labels: firsts.labels,
             programs: firsts.programs,
         },

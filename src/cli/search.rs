@@ -150,8 +150,12 @@ fn say_more(session: &Session, args: &SearchArgs, found: &Found) {
         session.output.say(format!("More: the same with --after {next}"));
     }
     if let Some(hit) = found.hits.first() {
+        let channel = match hit.channel {
+            0 => String::new(),
+            channel => format!(" --channel {channel}"),
+        };
         session.output.say(format!(
-            "Next: the same with --play 1, or portcullis recordings play {} --at {}",
+            "Next: portcullis recordings play {} --at {}{channel}, or the same with --play 1 (searched again: newer hits come first)",
             hit.session.to_string().chars().take(8).collect::<String>(),
             moment(hit)
         ));

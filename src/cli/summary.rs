@@ -304,6 +304,8 @@ fn known(background: Background) -> Known {
         risk: risk.min(100),
         unusual,
         earlier: background.firsts.earlier,
+        earlier_unread: background.firsts.unread,
+        firsts_complete: background.firsts.complete,
         first_labels: background.firsts.labels,
         first_programs: background.firsts.programs,
     }

@@ -2,6 +2,7 @@
 //! found as fast as words are. Each is a letter and hexadecimal digits: no
 //! name can be taken for another, or for a piece of the query language.
 
+use portcullis_player::asked::REFUSED;
 use portcullis_player::entry::{Entry, HIDDEN, Kind, program_of};
 use portcullis_player::query::{Query, Status};
 
@@ -56,7 +57,8 @@ pub fn of(recorded: &Recorded, entry: &Entry) -> String {
             all.push(FAILED.to_owned());
         }
     }
-    if entry.kind == Kind::Command && entry.text != HIDDEN {
+    let ran = entry.text != HIDDEN && !entry.labels.iter().any(|label| label == REFUSED);
+    if entry.kind == Kind::Command && ran {
         all.extend(program_of(&entry.text).map(program));
     }
     all.join(" ")

@@ -165,6 +165,8 @@ pub struct Channel {
     pub started: AtomicBool,
     /// The target's answer to what starts it.
     pub answer: Answer,
+    /// How long the target took to answer about it, at least, in ms.
+    pub trip_ms: AtomicU64,
     /// Requests so far, and which of them was the last to start a program.
     pub asked: AtomicU32,
     pub start_asked: AtomicU32,
@@ -209,6 +211,7 @@ impl Channel {
             terminal: AtomicBool::new(false),
             started: AtomicBool::new(false),
             answer: Answer::default(),
+            trip_ms: AtomicU64::new(u64::MAX),
             asked: AtomicU32::new(0),
             start_asked: AtomicU32::new(0),
             asks: AtomicBool::new(false),

@@ -29,6 +29,9 @@ use crate::kernel::session::EndReason;
 
 /// How long a refused line may take to come to a prompt, where it can be taken back, in ms.
 const PROMPT_WAIT_MS: u64 = 5_000;
+/// The usual VSTART and VINTR (POSIX, General Terminal Interface).
+const START: u8 = 0x11;
+const INTERRUPT: u8 = 0x03;
 /// Bytes that wait here behind a held Enter; more wait in the lane.
 const HELD_BYTES_MAX: usize = 64 * 1024;
 /// Pieces of data and requests that wait here; more wait in the lane.
@@ -178,6 +181,7 @@ impl Enters {
         let next = {
             let mut holder = guard.holder();
             holder.lags(channel.down.backlog() > 0);
+            holder.round_trip(channel.trip_ms.load(Ordering::SeqCst));
             holder.next(at_ms, bytes)
         };
         match next {
@@ -364,10 +368,27 @@ impl Enters {
             let why = format!("{said}; no prompt is known there, where the line could be taken back");
             live.control.end_now(EndReason::Command(why));
         } else {
+            self.pass_signals(guard, batch, at_ms);
             self.until = Some(Until::Ms(if rests_at > at_ms { rests_at.min(until) } else { until }));
             self.phase = Phase::Refused(said, until);
         }
         true
+    }
+
+    /// Passes keys on that a prompt may wait for: the end of a stop, and what ends the program that runs.
+    fn pass_signals(&mut self, guard: &Guard, batch: &mut Vec<Entry<Up>>, at_ms: u64) {
+        while let Some(Entry::Data { stream, bytes }) = self.queue.front_mut() {
+            match bytes.first() {
+                None => drop(self.queue.pop_front()),
+                Some(&(START | INTERRUPT)) => {
+                    let (stream, bytes) = (*stream, bytes.split_to(1));
+                    guard.holder().next(at_ms, &bytes);
+                    self.bytes = self.bytes.saturating_sub(1);
+                    batch.push(Entry::Data { stream, bytes });
+                }
+                Some(_) => break,
+            }
+        }
     }
 
     /// Takes a line back at its prompt.

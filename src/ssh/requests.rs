@@ -159,7 +159,7 @@ pub async fn start(live: &Live, channel: &Channel, start: Start) -> Option<bool>
         channel.answer.in_words();
     }
     enqueue(live, channel, up);
-    let yes = channel.answer.wait(&channel.stop).await?;
+    let yes = answered(live, channel, &channel.answer).await?;
     if !yes {
         not_started(live, channel, "the target said no");
     }
@@ -338,17 +338,36 @@ pub async fn pty(live: &Live, channel: &Channel, term: &str, size: Size, modes: 
     };
     let answer = Arc::new(Answer::default());
     enqueue(live, channel, Up::Pty(terminal, answer.clone()));
-    answer.wait(&channel.stop).await.unwrap_or(true)
+    answered(live, channel, &answer).await.unwrap_or(true)
 }
 
-/// Whether a terminal of this mode takes other keys for an Enter than policy is
-/// asked at, or keeps a line that its keys give up (RFC 4254 section 8).
+/// Waits for the target's answer to what has just been queued, and notes how long that took.
+async fn answered(live: &Live, channel: &Channel, answer: &Answer) -> Option<bool> {
+    let asked_ms = live.recorder.at_ms();
+    let yes = answer.wait(&channel.stop).await?;
+    let took_ms = live.recorder.at_ms().saturating_sub(asked_ms);
+    channel.trip_ms.fetch_min(took_ms, Ordering::SeqCst);
+    Some(yes)
+}
+
+/// Whether a terminal of this mode takes other keys for an Enter, for the end
+/// of its output or for a key before text than policy is asked with, or keeps a
+/// line that its keys give up (RFC 4254 section 8).
 fn disguises(mode: Pty, value: u32) -> bool {
     let strips = value != 0 && matches!(mode, Pty::ISTRIP | Pty::IUCLC | Pty::OLCUC | Pty::XCASE);
     let keeps = value == DISABLED && matches!(mode, Pty::VINTR | Pty::VKILL);
     let sends = value != DISABLED && matches!(mode, Pty::VEOL | Pty::VEOL2);
     // What is rubbed out stays on the screen.
     let leaves = value == 0 && matches!(mode, Pty::ECHOE | Pty::ECHOK | Pty::ECHOKE);
+    // A line goes to who reads it, output stops, and a key is text, by no other keys than usual.
+    let usual = [
+        (Pty::VEOF, 0x04),
+        (Pty::VSTOP, 0x13),
+        (Pty::VSTART, 0x11),
+        (Pty::VLNEXT, 0x16),
+    ];
+    let other = |(key, usual): (Pty, u32)| key == mode && usual != value;
+    let moved = value != DISABLED && usual.into_iter().any(other);
     // Text is text, and no key.
     let text = (0x20..0x7f).contains(&value)
         && matches!(
@@ -368,7 +387,7 @@ fn disguises(mode: Pty, value: u32) -> bool {
                 | Pty::VFLUSH
                 | Pty::VDISCARD
         );
-    strips || keeps || sends || leaves || text
+    strips || keeps || sends || leaves || moved || text
 }
 
 /// Agent forwarding; whether the target takes it.
@@ -548,6 +567,8 @@ mod tests {
             (Pty::ECHOKE, 0),
             (Pty::VQUIT, 113),
             (Pty::VERASE, 64),
+            (Pty::VEOF, 11),
+            (Pty::VSTOP, 11),
         ] {
             assert!(disguises(mode, value), "{mode:?}");
         }
@@ -560,6 +581,7 @@ mod tests {
             (Pty::ECHOE, 1),
             (Pty::VERASE, 127),
             (Pty::VSTOP, 19),
+            (Pty::VSTART, 255),
         ] {
             assert!(!disguises(mode, value), "{mode:?}");
         }

@@ -429,8 +429,8 @@ pub trait Store: Send + Sync + 'static {
     fn uses<'a>(&'a self, identity: Option<&'a IdentityName>) -> Answer<'a, Vec<UseRow>>;
     /// Enters an anomaly. Again is a second one.
     fn add_anomaly<'a>(&'a self, anomaly: &'a AnomalyRow) -> Answer<'a, ()>;
-    /// Newest first, since a time, at most `limit`.
-    fn anomalies(&self, since: WallMs, limit: u32) -> Answer<'_, Vec<AnomalyRow>>;
+    /// Newest first, since a time, of one session or of all, at most `limit`.
+    fn anomalies(&self, since: WallMs, session: Option<SessionId>, limit: u32) -> Answer<'_, Vec<AnomalyRow>>;
 
     /// Enters a decision. Again is a second one.
     fn note_decision<'a>(&'a self, decision: &'a DecisionRow) -> Answer<'a, ()>;

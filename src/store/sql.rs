@@ -290,8 +290,8 @@ impl<E: Engine> Store for SqlStore<E> {
     fn add_anomaly<'a>(&'a self, anomaly: &'a AnomalyRow) -> Answer<'a, ()> {
         writing!(self, link => habits::add_anomaly(link, anomaly))
     }
-    fn anomalies(&self, since: WallMs, limit: u32) -> Answer<'_, Vec<AnomalyRow>> {
-        reading!(self, link => habits::anomalies(link, since, limit))
+    fn anomalies(&self, since: WallMs, session: Option<SessionId>, limit: u32) -> Answer<'_, Vec<AnomalyRow>> {
+        reading!(self, link => habits::anomalies(link, since, session, limit))
     }
 
     fn note_decision<'a>(&'a self, decision: &'a DecisionRow) -> Answer<'a, ()> {

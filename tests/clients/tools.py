@@ -125,7 +125,8 @@ def sshfs(c: Case):
         c.run(["fusermount3", "-u", mount])
 
 
-# It leaves without waiting for the last answer.
+# It leaves without waiting for the answer to a listing's close, which its end may overtake: a request that it waits for
+# comes last.
 @row("lftp", "put, get, mirror, move, remove", quick=True, recordings=1, tapped=("in",))
 def lftp(c: Case):
     payload, tree = c.payload(c.here), c.tree(c.there / "tree")
@@ -140,12 +141,13 @@ mv {c.there}/payload {c.there}/moved
 mkdir {c.there}/folder
 rm {c.there}/moved
 ls {c.there}
+mkdir {c.there}/last
 bye
 """
     c.run(["lftp", "--norc", "-c", script.replace("\n", "; ").replace(";; ", "; ")])
     same_file(payload, c.here / "back")
     same_tree(tree, c.here / "tree")
-    equal(sorted(os.listdir(c.there)), ["folder", "tree"], "what is there")
+    equal(sorted(os.listdir(c.there)), ["folder", "last", "tree"], "what is there")
 
 
 def playbook(c, count):

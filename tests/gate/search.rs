@@ -139,7 +139,8 @@ fn what_was_run_moved_and_shown_is_found_and_shown_from_the_recording() {
     );
     let next = format!("portcullis recordings play {} --at 0:00:00.", &session_of(hit)[..8]);
     assert!(said.err().contains(&next), "{}", said.err());
-    // No terminal here, so the player prints the session as text.
+    assert!(said.err().contains(" --channel "), "{}", said.err());
+    // No terminal here, so the player prints the session as text, from there on.
     let played = bastion
         .admin(&["recordings", "search", "needle-4711 kind:command", "--play", "1"])
         .ok();

@@ -112,6 +112,7 @@ impl Export {
                 let choice = Choice {
                     channel: self.channel,
                     input: self.input,
+                    from_ms: 0,
                 };
                 put(out, &format!("-- {}", plain::line(&opened.standing)))?;
                 return text::write(&mut opened.cursor, choice, false, out);

@@ -79,11 +79,19 @@ impl Play {
 
     pub fn run(&self, json: bool) -> Result<Exit, Failure> {
         let mut opened = self.shown.open()?;
+        let channels = survey(&mut opened.cursor)?;
+        let length_ms = opened.cursor.source().last_ms();
+        let at_ms = match &self.at {
+            Some(at) => {
+                moment::parse(at, 0, length_ms, opened.opened_wall_ms).map_err(|why| Failure::new(Exit::Usage, why))?
+            }
+            None => 0,
+        };
         let choice = Choice {
             channel: self.channel,
             input: false,
+            from_ms: at_ms,
         };
-        let channels = survey(&mut opened.cursor)?;
         let Some(number) = self.channel.or_else(|| channels.first()) else {
             say("nothing ran in this session; this is what happened:");
             return text::print(opened, choice, json);
@@ -109,10 +117,8 @@ impl Play {
         }
         let timeline = Timeline::new(self.speed, self.idle_limit);
         let mut playback = Playback::new(opened.cursor, channels, number, timeline).titled(&opened.title);
-        if let Some(at) = &self.at {
-            let to_ms = moment::parse(at, 0, playback.length_ms(), opened.opened_wall_ms)
-                .map_err(|why| Failure::new(Exit::Usage, why))?;
-            playback.seek(to_ms);
+        if at_ms > 0 {
+            playback.seek(at_ms);
         }
         let words = Words {
             badge: opened.badge,

@@ -29,6 +29,7 @@ impl Text {
         let choice = Choice {
             channel: self.channel,
             input: self.input,
+            from_ms: 0,
         };
         print(opened, choice, json)
     }

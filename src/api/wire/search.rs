@@ -79,6 +79,13 @@ pub struct HitView {
 pub struct FirstsView {
     /// How many earlier recordings of it there are.
     pub earlier: u64,
+    /// Of these, those that the index does not hold as a whole, such as encrypted ones: what was done in them may
+    /// seem new.
+    #[serde(default)]
+    pub unread: u64,
+    /// Whether all of this session was looked at.
+    #[serde(default)]
+    pub complete: bool,
     pub labels: Vec<String>,
     pub programs: Vec<String>,
 }

@@ -124,9 +124,11 @@ impl Look<'_> {
         match self.line.top.checked_sub(1) {
             // A suggestion behind it may have come or gone since.
             Some(above) => {
-                let above = grid::at_row(self.terminal, above).text;
-                let either = above.starts_with(open.line) || open.line.starts_with(&above);
-                !above.is_empty() && !open.line.is_empty() && either
+                let above = grid::at_row(self.terminal, above);
+                // Or its first rows have left the screen.
+                let cut = above.top == 0 && open.line.ends_with(&above.text);
+                let either = above.text.starts_with(open.line) || open.line.starts_with(&above.text) || cut;
+                !above.text.is_empty() && !open.line.is_empty() && either
             }
             // It has left the screen.
             None => true,

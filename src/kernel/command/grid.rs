@@ -154,6 +154,19 @@ pub fn at(terminal: &Terminal, row: usize, cursor: Place) -> Logical {
     logical
 }
 
+/// Whether something stands right below a row that may be of the same line. A status line and a border, which programs
+/// that have the whole screen draw there, are not.
+pub fn goes_below(terminal: &Terminal, row: usize) -> bool {
+    let Some(line) = terminal.screen().line(row + 1) else {
+        return false;
+    };
+    let text = chars(line, pane(terminal));
+    let drawn = |sign: char| matches!(sign, ' ' | '\u{2500}'..='\u{257f}');
+    let last = row + 2 >= terminal.size().1;
+    let frame = terminal.active_screen_kind() == ScreenKind::Alternate && (last || text.chars().all(drawn));
+    !text.trim().is_empty() && !frame
+}
+
 /// First and last row of the logical line that a row is part of.
 fn extent(terminal: &Terminal, row: usize, span: Span) -> (usize, usize) {
     let mut top = row;

@@ -7,7 +7,7 @@ use super::estimate::{Above, Look, behind, squeezed};
 use super::grid::{self, Logical};
 use super::prompt::{self, Prompt, Prompts};
 use super::reader::{Open, Reader};
-use super::{COMMAND_BYTES_MAX, Context};
+use super::{COMMAND_BYTES_MAX, Context, text};
 
 /// The line at the cursor.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -27,6 +27,24 @@ pub struct Line {
     /// It could not be read, or not whole: too much was looked at for too little output, or its beginning is
     /// above the screen.
     pub unread: bool,
+    /// Something stands right below it, which may be of it: another row of what an editor holds, or a list that it shows.
+    pub below: bool,
+}
+
+impl Line {
+    /// Too much was looked at for too little output.
+    fn unread() -> Line {
+        Line {
+            text: String::new(),
+            prompt: String::new(),
+            place: Context::Program,
+            at_prompt: false,
+            known: false,
+            as_typed: false,
+            unread: true,
+            below: false,
+        }
+    }
 }
 
 /// What a reader knows that a line is read by.
@@ -41,23 +59,18 @@ struct Standing<'r> {
 impl Reader {
     /// The line at the cursor as it stands now; `typed` is what the keys alone make of it.
     pub fn line(&mut self, terminal: &Terminal, typed: Option<&str>) -> Line {
+        if !self.live.spend(grid::cells_at_cursor(terminal)) {
+            return Line::unread();
+        }
         let row = grid::at_cursor(terminal);
         let (cols, _) = terminal.size();
-        // Its own rows, and those above it that it may have begun in.
-        let rows = match self.prompts.shortest(&row.before_cursor) {
-            Some(_) => row.bottom.saturating_add(1).saturating_sub(row.top),
-            None => row.bottom.saturating_add(1),
+        // And those above it that it may have begun in.
+        let above = match self.prompts.shortest(&row.before_cursor) {
+            Some(_) => 0,
+            None => row.top,
         };
-        if !self.live.spend(cols.saturating_mul(rows)) {
-            return Line {
-                text: String::new(),
-                prompt: String::new(),
-                place: Context::Program,
-                at_prompt: false,
-                known: false,
-                as_typed: false,
-                unread: true,
-            };
+        if above > 0 && !self.live.spend(cols.saturating_mul(above)) {
+            return Line::unread();
         }
         let standing = Standing {
             prompts: &self.prompts,
@@ -84,6 +97,7 @@ impl Standing<'_> {
             terminal,
             alternate: terminal.active_screen_kind() == ScreenKind::Alternate,
         };
+        let below = grid::goes_below(terminal, line.bottom);
         if let Some((text, sure)) = searched(&line.text) {
             return Line {
                 text: text.to_owned(),
@@ -93,30 +107,38 @@ impl Standing<'_> {
                 known: false,
                 as_typed: false,
                 unread: !sure,
+                below,
             };
         }
         let last = typed.map(|typed| typed.rsplit('\n').next().unwrap_or(typed));
         let Some((prompt, end, known)) = self.prompt(line, last) else {
-            let many = || self.first.and_then(|first| look.many_rows(first));
+            let many = || self.first.and_then(|first| Some((first, look.many_rows(first)?)));
             let at_end = line.text.trim_end().len() <= line.before_cursor.len();
             let as_typed = at_end && last.is_some_and(|last| ends_alike(&line.before_cursor, last));
             // The keys of what nobody is shown are for nobody to read.
             let told = typed.filter(|typed| as_typed && stands(typed, line, terminal));
-            let whole = told.map(str::to_owned).or_else(many);
+            let (from, whole) = match told {
+                Some(told) => (None, Some(told.to_owned())),
+                None => many().unzip(),
+            };
             // Its beginning is above the screen.
             let unread = whole.is_none() && !as_typed && !look.alternate && line.top == 0 && line.bottom > 0;
             let text = whole.unwrap_or_else(|| line.text.clone());
             // Typed ahead, before any prompt was known: what the line was put behind may be one.
             let before = before(line, last);
-            let prompt = before.filter(|before| prompt::looks_like_one(before));
+            let typed_ahead = before.filter(|before| prompt::looks_like_one(before));
+            let known = from.is_some_and(|from| self.prompts.is_established(&from.text));
+            let began_at = from.filter(|from| known || prompt::looks_like_one(&from.text));
+            let prompt = began_at.map(|from| from.text.as_str()).or(typed_ahead);
             return self.bounded(Line {
                 text,
                 at_prompt: prompt.is_some(),
                 prompt: prompt.unwrap_or_default().to_owned(),
-                place: Context::Program,
+                place: began_at.map_or(Context::Program, |from| self.place(from, known)),
                 known: false,
                 as_typed,
                 unread,
+                below,
             });
         };
         let (own, before) = line.before_cursor.split_at_checked(end).unwrap_or_default();
@@ -146,6 +168,7 @@ impl Standing<'_> {
             known,
             as_typed,
             unread: false,
+            below,
         })
     }
 
@@ -155,7 +178,9 @@ impl Standing<'_> {
     fn prompt(&self, line: &Logical, last: Option<&str>) -> Option<(Prompt, usize, bool)> {
         if let Some((len, known)) = self.prompts.shortest(&line.before_cursor) {
             let text = line.before_cursor.get(..len).unwrap_or_default().to_owned();
-            let right = known.right.clone();
+            // What this one shows at the right may be another than before.
+            let own = self.first.filter(|first| first.text == text);
+            let right = own.and_then(|own| own.right.clone()).or_else(|| known.right.clone());
             return Some((Prompt { text, right }, len, true));
         }
         let before = before(line, last);
@@ -187,7 +212,9 @@ impl Standing<'_> {
         }
     }
 
+    /// Of what is longer than can be kept, nobody knows the end.
     fn bounded(&self, mut line: Line) -> Line {
+        line.unread |= text::is_full(&line.text);
         line.text.truncate(line.text.floor_char_boundary(COMMAND_BYTES_MAX));
         line
     }

@@ -2,12 +2,20 @@
 
 use super::COMMAND_BYTES_MAX;
 
-/// Adds a line to those of a command, if there is room.
+/// Adds a line to those of a command, as far as there is room.
 pub fn join(all: &mut String, line: &str) {
-    if all.len() + line.len() < COMMAND_BYTES_MAX {
+    let room = COMMAND_BYTES_MAX.saturating_sub(all.len());
+    if room > 0 {
+        let most = line.floor_char_boundary(room - 1);
         all.push('\n');
-        all.push_str(line);
+        all.push_str(line.get(..most).unwrap_or_default());
     }
+}
+
+/// Whether a text takes all the room that there is: it may be the beginning of a longer one.
+pub fn is_full(text: &str) -> bool {
+    // A character that did not fit is left out whole.
+    text.len() + char::MAX.len_utf8() >= COMMAND_BYTES_MAX
 }
 
 /// Cuts off what is too long.

@@ -23,7 +23,7 @@ pub enum Key {
     /// It changes the line before it sends it (ESC # and ^X^E of readline), or runs something by itself: what
     /// stands in the line (ESC ^E of readline, ^X* of zsh), or kept keys (^Xe).
     Changes,
-    /// It puts the line aside, for a later one: ESC q and ^Q of zsh.
+    /// It puts the line aside, for a later one: ESC q and ^Q of zsh, and what runs something about it (ESC h, ESC ?).
     Stashes,
     /// It sends the line to a program that reads whole ones, and edits it elsewhere: ^D behind a text.
     Flush,
@@ -76,8 +76,9 @@ impl Scanner {
             (_, 0x18) => (State::Extended, Key::Other),
             (State::Extended, 0x05 | b'e' | b'E' | b'*' | b'g') => (State::Plain, Key::Changes),
             (State::Escape, b'#' | 0x05) => (State::Plain, Key::Changes),
-            (_, 0xa3) if !goes_on => (State::Plain, Key::Changes),
-            (State::Escape, b'q' | b'Q') | (State::Plain, 0x11) => (State::Plain, Key::Stashes),
+            // ESC # and ESC ^E where the eighth bit is Meta.
+            (_, 0xa3 | 0x85) if !goes_on => (State::Plain, Key::Changes),
+            (State::Escape, b'q' | b'Q' | b'h' | b'H' | b'?') | (State::Plain, 0x11) => (State::Plain, Key::Stashes),
             (State::Escape, b'[') => (State::Control(Vec::new()), Key::Other),
             (State::Escape, b'O') => (State::Single, Key::Other),
             (State::Escape, b'a' | b'A') => (State::Plain, Key::EnterAndNext),
@@ -178,7 +179,7 @@ mod tests {
         ] {
             assert_eq!(last(keys, true), Some(Key::Changes), "{keys:?}");
         }
-        for keys in ["\x1bq", "\x1bQ", "\x11"] {
+        for keys in ["\x1bq", "\x1bQ", "\x11", "\x1bh", "\x1b?"] {
             assert_eq!(last(keys, false), Some(Key::Stashes), "{keys:?}");
         }
         assert_eq!(last("\x04", false), Some(Key::Flush));
@@ -214,7 +215,10 @@ mod tests {
             assert_eq!(last(keys), Some(Key::Enter), "{keys:?}");
         }
         assert_eq!(last(b"\x8f"), Some(Key::EnterAndNext));
-        assert_eq!(last(b"\xa3"), Some(Key::Changes));
+        for keys in [&b"\xa3"[..], b"\x85", b"\xc3\x85\x85"] {
+            assert_eq!(last(keys), Some(Key::Changes), "{keys:?}");
+        }
+        assert_eq!(last("\u{c5}\u{2026}".as_bytes()), Some(Key::Other));
     }
 
     #[test]

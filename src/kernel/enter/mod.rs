@@ -22,11 +22,11 @@ use avt::Terminal;
 
 pub use self::keys::{Key, Scanner};
 pub use self::reason::{Answer, REASON_BYTES_MAX, Reason};
-use super::command::{self, Context, Finding, Keys, Pressed, Reader, Shown};
+use super::command::{self, Finding, Keys, Pressed, Reader, Shown};
 use super::screen_state::ScreenState;
 use flood::Flood;
-use text::{decode, is_shells, is_stars_for, names_another};
-use typing::Typing;
+use text::{decode, is_shells, is_stars_for, names_another, place};
+use typing::{PASTE_BEGINS, Typing};
 
 /// How long the keys of a line may take to be shown, in ms.
 pub const HOLD_MS: u64 = 300;
@@ -34,6 +34,8 @@ pub const HOLD_MS: u64 = 300;
 const REST_MS: u64 = 30;
 /// Keys of one line that are kept until it is sent, in bytes.
 const LINE_BYTES_MAX: usize = command::COMMAND_BYTES_MAX;
+/// How long the way to the target and back is taken to be at most, and where it is not known, in ms.
+const TRIP_MS_MAX: u64 = 200;
 /// Largest grid that is emulated; a larger terminal is read as this one.
 const COLS_MAX: u32 = 500;
 const ROWS_MAX: u32 = 200;
@@ -43,8 +45,6 @@ const STOP: u8 = 0x13;
 const START: u8 = 0x11;
 /// The usual key before a key that is text (VLNEXT, `quoted-insert`).
 const LITERAL: u8 = 0x16;
-/// What a terminal writes before a paste (xterm, bracketed paste).
-const PASTE_BEGINS: &[u8] = b"\x1b[200~";
 /// Output of a flood that waits to be drawn, in bytes.
 const WAITING_BYTES_MAX: usize = 1 << 20;
 
@@ -117,6 +117,8 @@ pub struct Holder {
     stopped: Option<u64>,
     /// Output has come that is not shown here yet.
     lags: bool,
+    /// A key's echo takes so long at least, in ms.
+    trip_ms: u64,
 }
 
 /// A line that was sent and not shown; what comes behind it may show it yet.
@@ -148,6 +150,7 @@ impl Holder {
             stashed: 0,
             stopped: None,
             lags: false,
+            trip_ms: TRIP_MS_MAX,
         })
     }
 
@@ -201,6 +204,11 @@ impl Holder {
         self.lags = lags;
     }
 
+    /// How long the target took to answer, in ms: no key's echo is here sooner.
+    pub fn round_trip(&mut self, ms: u64) {
+        self.trip_ms = ms.min(TRIP_MS_MAX);
+    }
+
     /// What becomes of these keys, the first that have not gone on yet.
     pub fn next(&mut self, at_ms: u64, keys: &[u8]) -> Next {
         self.draw();
@@ -228,10 +236,18 @@ impl Holder {
     fn press(&mut self, at_ms: u64, keys: &[u8]) {
         // Sees to it that the reader knows where the line began.
         self.anchor(at_ms);
+        // Looked at once: none of these keys is shown yet.
+        let mut at_prompt = None;
         for byte in keys {
             let key = self.scanner.take(*byte, self.typing.keys.is_empty());
-            if key == Key::Stashes && self.reader.line(&self.terminal, None).known {
-                self.stashed = self.stashed.max(1).saturating_add(1);
+            if key == Key::Stashes {
+                let stands = || {
+                    let line = self.reader.line(&self.terminal, None);
+                    line.at_prompt || line.unread
+                };
+                if *at_prompt.get_or_insert_with(stands) {
+                    self.stashed = self.stashed.max(1).saturating_add(self.typing.puts_aside());
+                }
             }
             self.stopped = match *byte {
                 STOP => Some(u64::MAX),
@@ -254,7 +270,7 @@ impl Holder {
             }
         }
         self.typing.began.get_or_insert((at_ms, self.shown));
-        self.typing.last = self.shown;
+        (self.typing.last, self.typing.last_ms) = (self.shown, at_ms);
     }
 
     fn keep(&mut self, byte: u8) {
@@ -275,8 +291,11 @@ impl Holder {
 
     /// ^C: the line is given up, unless that key means something else there.
     fn begin_again(&mut self, at_ms: u64) {
-        let keys = std::mem::replace(&mut self.typing, Typing::behind_another(self.shown)).keys;
-        self.reader.typed(at_ms, Keys::Clear(&keys), &self.terminal);
+        let behind = Typing::behind_another(self.shown);
+        let given_up = std::mem::replace(&mut self.typing, behind);
+        // What stood there before that line stands there still.
+        (self.typing.joined, self.typing.next) = (given_up.joined, given_up.next);
+        self.reader.typed(at_ms, Keys::Clear(&given_up.keys), &self.terminal);
     }
 
     fn enter(&mut self, at_ms: u64, key: Key, byte: u8) -> Next {
@@ -291,13 +310,17 @@ impl Holder {
         }
         let late = at_ms.saturating_sub(since) >= HOLD_MS;
         let answered = self.shown > typing.last;
-        let rest = self.shown_ms.saturating_add(REST_MS);
+        // The echo of the last key is not here before the way there and back.
+        let echoed_ms = typing.last_ms.saturating_add(self.trip_ms);
+        let rest = self.shown_ms.max(echoed_ms).saturating_add(REST_MS);
+        let end = since.saturating_add(HOLD_MS);
+        let again = if answered && rest > at_ms { end.min(rest) } else { end };
         if let Some(sure) = self.pasting() {
             return match key {
                 Key::Enter | Key::EnterAndNext | Key::Changes | Key::Flush if !sure => {
                     match late || answered && at_ms >= rest {
                         true => Next::Ask(self.perhaps_pasted(line)),
-                        false => Next::Wait(rest.min(since.saturating_add(HOLD_MS))),
+                        false => Next::Wait(again),
                     }
                 }
                 Key::Enter => Next::Ask(self.pasted(&line)),
@@ -332,22 +355,20 @@ impl Holder {
         let clear = typed.is_some() || line.known || line.prompt.trim().is_empty();
         let nothing = empty && clear && !line.unread && key != Key::Changes;
         let brought = typing.next || self.stashed > 0;
-        // An editor that has read a line tells of pastes anew.
-        let joined = typing.joined && self.screen.times_told() == self.told_before;
-        let doubt = joined || brought && !line.known;
+        // An editor that has read a line tells of pastes anew, and stands at its prompt.
+        let joined = typing.joined && !(line.known && self.screen.times_told() != self.told_before);
+        let above = typed.is_none() && line.below && typing.may_be_above();
+        let doubt = joined || above || brought && !line.known;
         let certain = match typed {
             _ if line.unread || doubt || empty && !clear => false,
             Some(_) if typing.keys.is_empty() => rested,
-            Some(_) if !typing.typed.was_pasted() => line.as_typed && !silent,
+            Some(_) if !typing.typed.was_pasted() => line.as_typed && !silent && (typing.only_adds() || rested),
             Some(_) | None => rested,
         };
         match certain || late {
             true if nothing && (certain || !(typing.brought || brought)) => self.passed(at_ms, byte, false),
             true => Next::Ask(self.asked(line, key, !certain)),
-            false => {
-                let end = since.saturating_add(HOLD_MS);
-                Next::Wait(if answered && rest > at_ms { end.min(rest) } else { end })
-            }
+            false => Next::Wait(again),
         }
     }
 
@@ -436,7 +457,8 @@ impl Holder {
             self.typing.entered = pasting.map(|_| self.shown);
             return;
         }
-        let joined = self.scanner.is_escaped() || self.typing.keys.last() == Some(&LITERAL);
+        let quoted = |key: &u8| matches!(*key, LITERAL | START);
+        let joined = self.scanner.is_escaped() || self.typing.keys.last().is_some_and(quoted);
         self.send(at_ms, enter, false);
         self.typing.joined = joined;
     }
@@ -495,7 +517,7 @@ impl Holder {
                 self.reader.typed(at_ms, Keys::Clear(&typing.keys), &self.terminal);
             }
         }
-        self.typing.last = self.shown;
+        (self.typing.last, self.typing.last_ms) = (self.shown, at_ms);
         self.typing.next = next;
         self.typing.brought = !matches!(enter, b'\r' | b'\n');
     }
@@ -586,15 +608,4 @@ impl Unshown {
 
 fn clamp(cols: u32, rows: u32) -> (usize, usize) {
     (cols.clamp(1, COLS_MAX) as usize, rows.clamp(1, ROWS_MAX) as usize)
-}
-
-fn place(context: &Context) -> &'static str {
-    match context {
-        Context::Shell => "shell",
-        Context::Nested => "nested",
-        Context::Elevated => "elevated",
-        Context::Repl(_) => "repl",
-        Context::Pane => "pane",
-        Context::Program => "program",
-    }
 }

@@ -13,8 +13,11 @@ pub(super) struct Desk {
 
 impl Desk {
     pub(super) fn new() -> Desk {
+        let mut holder = Holder::new(80, 24).unwrap();
+        // A target next door.
+        holder.round_trip(0);
         Desk {
-            holder: Holder::new(80, 24).unwrap(),
+            holder,
             at_ms: 0,
             queue: Vec::new(),
             gone: Vec::new(),

@@ -3,6 +3,22 @@
 use super::tests::{Desk, PROMPT, read, unread};
 use super::*;
 
+/// Typed, and sent once it is asked about, for certain or not.
+fn sends(desk: &mut Desk, line: &str) -> (String, bool) {
+    desk.keys(line);
+    rests(desk, line);
+    let mut next = desk.keys("\r");
+    if matches!(next, Next::Wait(_)) {
+        desk.waits(HOLD_MS);
+        next = desk.next();
+    }
+    let Next::Ask(asked) = next else {
+        panic!("{line} is not asked about")
+    };
+    desk.goes();
+    (asked.text, asked.undecided)
+}
+
 /// Shown, and waited behind as a person does.
 fn rests<'d>(desk: &'d mut Desk, output: &str) -> &'d mut Desk {
     desk.shows(output).waits(50)
@@ -52,6 +68,121 @@ fn a_line_that_was_put_aside_may_come_back_by_any_enter() {
     assert!(matches!(desk.keys("\r"), Next::Wait(_)));
     desk.waits(HOLD_MS);
     assert_eq!(desk.asked(""), unread(""));
+}
+
+#[test]
+fn a_line_put_aside_at_the_first_prompt_comes_back_too() {
+    // The second of these is put aside five times, and four of those are empty lines.
+    for (aside, between) in [("\x1bq", 0), ("\x1bh", 0), ("\x1b5\x1bq", 4)] {
+        let mut desk = Desk::new();
+        desk.shows(PROMPT).waits(1000);
+        desk.keys("reboot");
+        rests(&mut desk, "reboot");
+        desk.keys(aside);
+        rests(&mut desk, &format!("\r\x1b[K{PROMPT}"));
+        for _ in 0..between {
+            sends(&mut desk, "true");
+            rests(&mut desk, &format!("\r\n{PROMPT}"));
+        }
+        sends(&mut desk, "sleep 1");
+        rests(&mut desk, "\r\n");
+        assert!(matches!(desk.keys("\r"), Next::Wait(_)), "{aside:?}");
+        desk.waits(HOLD_MS);
+        assert_eq!(desk.asked(""), unread(""), "{aside:?}");
+    }
+}
+
+#[test]
+fn what_stood_there_on_the_way_is_not_the_line() {
+    // dash takes DEL alone for a key that rubs out.
+    let keys = format!(";reboot #{}\r", "\x08".repeat(9));
+    let shown = format!(";reboot #{}", "^H".repeat(9));
+    let mut desk = Desk::shell();
+    desk.keys("ls");
+    rests(&mut desk, "ls");
+    assert!(matches!(desk.keys(&keys), Next::Wait(_)));
+    desk.shows(&shown).waits(HOLD_MS);
+    assert_eq!(desk.asked(""), unread(&format!("ls{shown}")));
+    // An echo that was on its way says nothing of later keys.
+    let mut desk = Desk::shell();
+    desk.holder.round_trip(100);
+    desk.keys("ls");
+    desk.waits(95);
+    assert!(matches!(desk.keys(&keys), Next::Wait(_)));
+    desk.shows("ls").waits(REST_MS);
+    assert!(matches!(desk.next(), Next::Wait(_)));
+    // Nor does one that is as long as it takes make anybody wait who has corrected a line.
+    let mut desk = Desk::shell();
+    desk.holder.round_trip(100);
+    desk.keys("lss");
+    desk.waits(100).shows("lss").waits(200);
+    desk.keys("\x7f");
+    desk.waits(100).shows("\x08 \x08").waits(REST_MS);
+    assert_eq!(desk.asked("\r"), read("ls"));
+}
+
+#[test]
+fn a_row_of_a_line_is_not_the_line() {
+    let mut desk = Desk::shell();
+    rests(&mut desk, "\x1b[?2004h");
+    desk.queue.extend_from_slice(b"\x1b[200~true \\\nreboot\x1b[201~");
+    while let Next::Ask(_) = desk.next() {
+        desk.goes();
+    }
+    rests(&mut desk, "true \\\r\nreboot");
+    desk.keys("\x01");
+    rests(&mut desk, "\x1b[A\r\x1b[12C");
+    assert!(matches!(desk.keys("\r"), Next::Wait(_)));
+    desk.waits(HOLD_MS);
+    let Next::Ask(line) = desk.next() else {
+        panic!("not asked about")
+    };
+    assert!(line.undecided, "{line:?}");
+    // A list that is shown below is none of it.
+    let mut desk = Desk::shell();
+    desk.keys("cd /u\t");
+    rests(&mut desk, "cd /u\r\n\x1b[Jusr/  users/\x1b[A\r\x1b[17C");
+    desk.keys("sr");
+    rests(&mut desk, "sr");
+    assert_eq!(desk.asked("\r"), read("cd /usr"));
+}
+
+#[test]
+fn a_line_of_many_rows_can_be_taken_back() {
+    let mut desk = Desk::shell();
+    desk.keys("\x1b[A");
+    rests(&mut desk, "for i in 1 2\r\ndo reboot; done");
+    let Next::Ask(line) = desk.keys("\r") else {
+        panic!("not asked about")
+    };
+    assert_eq!(line.text, "for i in 1 2\ndo reboot; done");
+    assert_eq!((line.place, line.at_prompt, line.several), ("shell", true, true));
+    assert_eq!(line.prompt, PROMPT);
+}
+
+#[test]
+fn what_is_too_long_to_keep_is_not_read_for_certain() {
+    let mut desk = Desk::shell();
+    for row in 0..17 {
+        let (text, undecided) = sends(&mut desk, &format!("{} \\", "a".repeat(990)));
+        assert_eq!(undecided, row == 16, "row {row}");
+        assert_eq!(
+            text.len() > 990 * (row + 1),
+            row < 16,
+            "row {row}: {} bytes",
+            text.len()
+        );
+        rests(&mut desk, "\r\n> ");
+    }
+    assert!(sends(&mut desk, ";reboot").1);
+}
+
+#[test]
+fn the_text_at_the_right_may_be_another_each_time() {
+    let mut desk = Desk::shell();
+    desk.runs("false");
+    rests(&mut desk, &format!("\r\n{PROMPT}\x1b[77G? 1\x1b[13G")).waits(1000);
+    assert_eq!(desk.runs("ls"), read("ls"));
 }
 
 #[test]
@@ -146,6 +277,30 @@ fn rows_of_one_line_are_not_read_as_the_last_of_them() {
             panic!("not asked about")
         };
         assert!(line.undecided, "{line:?}");
+    }
+}
+
+#[test]
+fn rows_stay_rows_whatever_else_is_shown_or_typed() {
+    // A job behind the shell tells of pastes; what gives a line up gives no row up.
+    for (shown, typed) in [("\r\n\x1b[?2004h", ""), ("\r\n", "\x03")] {
+        let mut desk = Desk::shell();
+        desk.keys("true \\");
+        rests(&mut desk, "true \\");
+        desk.keys("\x16");
+        desk.asked("\n");
+        desk.goes();
+        rests(&mut desk, shown);
+        desk.keys(typed);
+        rests(&mut desk, "\x1b[K");
+        desk.keys("reboot");
+        rests(&mut desk, "reboot");
+        assert!(matches!(desk.keys("\r"), Next::Wait(_)), "{typed:?}");
+        desk.waits(HOLD_MS);
+        let Next::Ask(line) = desk.next() else {
+            panic!("not asked about")
+        };
+        assert!(line.undecided, "{typed:?}: {line:?}");
     }
 }
 

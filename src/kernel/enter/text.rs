@@ -1,5 +1,7 @@
 //! What a line looks like, and output as text.
 
+use crate::kernel::command::Context;
+
 /// One sign for each key, or for each of its bytes, as some programs show for a password.
 pub fn is_stars_for(text: &str, typed: &str) -> bool {
     let shown = text.trim_end();
@@ -11,9 +13,11 @@ pub fn is_stars_for(text: &str, typed: &str) -> bool {
 /// Whether a shell puts another line in this one's place before it runs it:
 /// `!!`, `!$`, `^old^new` (bash, HISTORY EXPANSION; zsh's is the same).
 pub fn names_another(text: &str) -> bool {
-    if text.lines().any(|line| line.starts_with('^')) {
-        return true;
-    }
+    // A quote that a comment seems to open does not hide the next line's.
+    text.lines().any(|line| line.starts_with('^') || brings_another(line)) || brings_another(text)
+}
+
+fn brings_another(text: &str) -> bool {
     let mut signs = text.chars().peekable();
     let (mut quote, mut before) = (Quote::None, [' ', ' ']);
     while let Some(sign) = signs.next() {
@@ -42,6 +46,18 @@ pub fn is_shells(prompt: &str) -> bool {
     let prompt = prompt.trim_end();
     let root = prompt.strip_suffix('#');
     prompt.ends_with(['$', '%']) || root.is_some_and(|rest| !rest.ends_with(['=', '-', '(', '\'', '"', '*', '$']))
+}
+
+/// Who reads a line, as policy is told.
+pub fn place(context: &Context) -> &'static str {
+    match context {
+        Context::Shell => "shell",
+        Context::Nested => "nested",
+        Context::Elevated => "elevated",
+        Context::Repl(_) => "repl",
+        Context::Pane => "pane",
+        Context::Program => "program",
+    }
 }
 
 /// What quotes the signs of a shell's line.
@@ -99,6 +115,7 @@ mod tests {
             "echo $'\\'' !reb",
             "\"!reb\"",
             "\\$!reb x",
+            "{ # it's\n!reb",
         ] {
             assert!(names_another(text), "{text}");
         }

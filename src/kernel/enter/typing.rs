@@ -2,6 +2,10 @@
 
 use crate::kernel::command::{PasteEnd, Typed};
 
+/// What a terminal writes before a paste and behind it (xterm, bracketed paste).
+pub const PASTE_BEGINS: &[u8] = b"\x1b[200~";
+const PASTE_ENDS: &[u8] = b"\x1b[201~";
+
 /// The line being typed.
 #[derive(Default)]
 pub struct Typing {
@@ -17,8 +21,9 @@ pub struct Typing {
     pub too_long: bool,
     /// When its first key went on, in session ms, and pieces of output before.
     pub began: Option<(u64, u64)>,
-    /// Pieces of output before its last key went on.
+    /// Pieces of output before its last key went on, and when that was, in session ms.
     pub last: u64,
+    pub last_ms: u64,
     /// Its program may have begun it by itself.
     pub brought: bool,
     /// That, and by what was put there before: ^O.
@@ -38,6 +43,44 @@ impl Typing {
         };
         typing.typed.spoil();
         typing
+    }
+
+    /// Whether each key adds the sign that it shows: nothing that stood there on the way looks like the whole.
+    pub fn only_adds(&self) -> bool {
+        // A key that says how to take the next one is none yet.
+        let begins_another = |byte: &u8| matches!(byte, 0x1b | 0x16);
+        let keys = match self.keys.split_last() {
+            Some((last, before)) if begins_another(last) => before,
+            Some(_) | None => self.keys.as_slice(),
+        };
+        !self.too_long && keys.iter().all(|byte| matches!(byte, b' '..=b'~' | 0x0c))
+    }
+
+    /// Whether the cursor may be in another row of the line than its last: a key other than text, and those that
+    /// rub out, complete or go to the end, may have moved it there.
+    pub fn may_be_above(&self) -> bool {
+        let mut keys = self.keys.as_slice();
+        while let Some((first, rest)) = keys.split_first() {
+            let marker = [PASTE_BEGINS, PASTE_ENDS]
+                .into_iter()
+                .find_map(|marker| keys.strip_prefix(marker));
+            keys = match (marker, first) {
+                (Some(behind), _) => behind,
+                (None, b'\t' | b'\r' | b'\n' | 0x05 | 0x08 | 0x0c | 0x15 | 0x17 | 0x7f) => rest,
+                (None, byte) if byte.is_ascii_control() => return true,
+                (None, _) => rest,
+            };
+        }
+        self.too_long || self.brought
+    }
+
+    /// A line was put aside by these keys: so many may come back. Behind an argument nobody counts them.
+    pub fn puts_aside(&self) -> u8 {
+        let argument = |keys: &[u8]| matches!(keys, [0x1b, b'0'..=b'9' | b'-']);
+        match self.keys.windows(2).any(argument) {
+            true => u8::MAX,
+            false => 1,
+        }
     }
 
     /// Whether a paste may not be what it seems: a key in it or before it may have ended it.

@@ -65,7 +65,9 @@ impl Sftp {
                 Some(Over::Limit(limit.clone()))
             }
             Waiting::Stranger { .. } => Some(Over::Stranger),
-            Waiting::Deed(deed) | Waiting::Resize { deed: Some(deed), .. } if deed.what == What::SetAttributes => {
+            Waiting::Deed(deed) | Waiting::Resize { deed: Some(deed), .. }
+                if matches!(deed.what, What::SetAttributes | What::Copy) =>
+            {
                 Some(Over::Asks(Wish {
                     what: deed.what,
                     path: deed.path.clone(),

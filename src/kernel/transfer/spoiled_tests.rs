@@ -185,7 +185,7 @@ fn a_length_at_the_open_may_stretch_the_file() {
 }
 
 #[test]
-fn attributes_by_a_handle_are_asked_about_unless_they_end_an_upload() {
+fn changes_by_a_handle_are_asked_about_unless_they_end_an_upload() {
     let mut talk = Talk::new();
     talk.server.files.insert(b"/r".to_vec(), body(10));
     let (read, write) = (talk.open(b"/r", READ).unwrap(), talk.open(b"/w", NEW).unwrap());
@@ -210,6 +210,15 @@ fn attributes_by_a_handle_are_asked_about_unless_they_end_an_upload() {
         });
         assert_eq!(talk.seen.over(number), expected, "{number}");
     }
+    let copy = Packet::of(kind::EXTENDED, 150).string(b"copy-data");
+    let copy = copy.string(&read).u64(0).u64(0).string(&write).u64(0);
+    talk.cross(Way::Up, &copy.bytes());
+    let copied = Wish {
+        what: What::Copy,
+        path: b"/r".to_vec(),
+        other: b"/w".to_vec(),
+    };
+    assert_eq!(talk.seen.over(150), Some(limit::Over::Asks(copied)));
     let strange = Packet::of(kind::FSETSTAT, 200).string(b"?").u32(4).u32(0o4777);
     talk.cross(Way::Up, &strange.bytes());
     assert_eq!(talk.seen.over(200), Some(limit::Over::Stranger));

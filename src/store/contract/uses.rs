@@ -75,11 +75,16 @@ pub(super) async fn keeps_anomalies(bench: impl Bench) {
     store.add_anomaly(&twin).await.unwrap();
     let [one, two, three] = [1, 2, 3].map(anomaly);
     assert_eq!(
-        store.anomalies(0, u32::MAX).await.unwrap(),
+        store.anomalies(0, None, u32::MAX).await.unwrap(),
         [twin.clone(), three.clone(), two.clone(), one]
     );
-    assert_eq!(store.anomalies(NOW + 2, 10).await.unwrap(), [twin.clone(), three, two]);
-    assert_eq!(store.anomalies(NOW, 1).await.unwrap(), [twin]);
+    let since = store.anomalies(NOW + 2, None, 10).await.unwrap();
+    assert_eq!(since, [twin.clone(), three, two.clone()]);
+    assert_eq!(store.anomalies(NOW, None, 1).await.unwrap(), [twin]);
+    let of = two.session;
+    assert!(of.is_some());
+    assert_eq!(store.anomalies(two.at_ms + 1, of, 10).await.unwrap(), []);
+    assert_eq!(store.anomalies(0, of, 10).await.unwrap(), [two]);
     let impossible = AnomalyRow {
         risk: 101,
         ..anomaly(1)

@@ -1,6 +1,6 @@
 //! What identities do, and what was unusual about it.
 
-use super::super::{AnomalyRow, IdentityName, StoreError, Use, UseRow, WallMs};
+use super::super::{AnomalyRow, IdentityName, SessionId, StoreError, Use, UseRow, WallMs};
 use super::link::{Link, Row, history, values};
 
 /// The greatest sum that the databases can keep.
@@ -91,11 +91,21 @@ pub(super) async fn add_anomaly(link: &mut Link, anomaly: &AnomalyRow) -> Result
     .map(drop)
 }
 
-pub(super) async fn anomalies(link: &mut Link, since: WallMs, limit: u32) -> Result<Vec<AnomalyRow>, StoreError> {
+pub(super) async fn anomalies(
+    link: &mut Link,
+    since: WallMs,
+    session: Option<SessionId>,
+    limit: u32,
+) -> Result<Vec<AnomalyRow>, StoreError> {
     let rows = link
         .rows(
-            "SELECT * FROM anomaly WHERE at_ms >= $1 ORDER BY at_ms DESC, id DESC LIMIT $2",
-            values![since, u64::from(limit).min(history())],
+            "SELECT * FROM anomaly WHERE at_ms >= $1 AND ($2 IS NULL OR session = $2)
+             ORDER BY at_ms DESC, id DESC LIMIT $3",
+            values![
+                since,
+                session.map(|session| session.to_string()),
+                u64::from(limit).min(history())
+            ],
         )
         .await?;
     let anomaly = |row: &Row| {
