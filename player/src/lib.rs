@@ -29,6 +29,7 @@
 
 pub mod asciicast;
 pub mod asked;
+pub mod background;
 pub mod channels;
 mod cli;
 pub mod commands;
@@ -74,6 +75,7 @@ pub mod vault;
 pub mod verdict;
 pub mod view;
 pub mod viewer;
+pub mod visit;
 pub mod watch;
 
 pub use cli::run;

@@ -7,7 +7,7 @@ use portcullis_recording::Fault;
 use portcullis_recording::command::{Confidence, Source};
 use portcullis_recording::event::{Event, Timed};
 use portcullis_recording::moved::{Act, Moved, Outcome};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::asked::{Asked, Requests};
 use crate::channels::{Channels, Runs};
@@ -24,6 +24,9 @@ use crate::verdict::SCHEMA;
 pub const LISTED_MAX: usize = 1_000;
 /// Labels that are counted.
 const LABELS_MAX: usize = 256;
+
+/// Why not all that was new is known.
+const UNREAD: &str = "the server could not read all of this session";
 
 /// A session.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -151,7 +154,8 @@ pub struct Hidden {
 }
 
 /// What only a server knows of a session. Every text is safe to show.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Known {
     /// Under what: reason, ticket, who approved and so on; name and value.
     pub facts: Vec<(String, String)>,
@@ -438,8 +442,8 @@ pub fn facts(summary: &Summary) -> Vec<(String, String)> {
             .collect();
         let new = match (known.firsts_complete, new.is_empty()) {
             (true, _) => or_none(&new),
-            (false, true) => "not known: the server could not read all of this session".to_owned(),
-            (false, false) => format!("{}, perhaps more", or_none(&new)),
+            (false, true) => format!("not known: {UNREAD}"),
+            (false, false) => format!("{}, perhaps more: {UNREAD}", or_none(&new)),
         };
         let unread = match known.earlier_unread {
             0 => String::new(),

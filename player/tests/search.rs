@@ -189,6 +189,47 @@ fn without_a_terminal_a_hit_is_shown_from_its_moment_on() {
 }
 
 #[test]
+fn a_line_that_was_refused_at_its_enter_is_told_with_its_words() {
+    let here = Desk::new();
+    let decided = |at_ms, allowed| {
+        let event = Event::Decision {
+            action: "command".into(),
+            allowed,
+            rule: "no-reboot".into(),
+            code: "denied".into(),
+        };
+        (at_ms, 1, event)
+    };
+    here.sealed(
+        "a.pcr",
+        &[vec![
+            size(0, 80, 24),
+            request(1, 1, "shell", b""),
+            request(500, 1, "command", b"uptime"),
+            decided(501, true),
+            request(700, 1, "command", b"reboot\nnow"),
+            decided(701, false),
+            // Of a line of a paste nothing is written down.
+            request(900, 1, "command", b""),
+            decided(901, false),
+        ]],
+    );
+    let run = |args: &[&str]| here.run(&[args, &["a.pcr"], &TRUST].concat()).out;
+    let commands = run(&["commands"]);
+    assert!(
+        commands.contains("reboot") && commands.contains("  (refused)"),
+        "{commands}"
+    );
+    assert!(!commands.contains("uptime"), "it was read, or it was not: {commands}");
+    assert_eq!(found(&here, &["label:refused", "a.pcr"]), ["a.pcr 700 command"]);
+    let summary = run(&["summary"]);
+    assert!(
+        summary.contains("command refused by no-reboot (denied): reboot") && summary.contains("denials       2"),
+        "{summary}"
+    );
+}
+
+#[test]
 fn exit_codes_and_words_that_are_safe_to_show() {
     let here = desk();
     let ran = here.run(&["search", "rm", "in/a.pcr", TRUST[0], TRUST[1]]);
@@ -250,6 +291,61 @@ fn a_session_on_one_page() {
     // Locked, or nobody's word: nothing of it.
     assert_eq!(here.run(&["summary", "in/c.pcr", TRUST[0], TRUST[1]]).code, Some(12));
     assert_eq!(here.run(&["summary", "in/a.pcr"]).code, Some(12));
+}
+
+#[test]
+fn a_visit_on_one_page_where_the_keys_are() {
+    let here = desk();
+    let report = |args: &[&str]| here.run(&[&["report", "in"], args, &TRUST].concat());
+    let whole = report(&["--identity", "mia"]);
+    assert_eq!(whole.code, Some(0), "{}", whole.err);
+    for part in [
+        "sessions      3, of 3",
+        "commands      6",
+        "labels        destructive 2, service 2",
+        "denials       2",
+    ] {
+        assert!(whole.out.contains(part), "{part}: {}", whole.out);
+    }
+    // One that is locked is named, and does not hide the others.
+    let some = report(&[]);
+    assert_eq!(some.code, Some(12), "{}", some.err);
+    assert!(
+        some.out.contains("sessions      2, of 3") && some.out.contains("not here      in/c.pcr"),
+        "{}",
+        some.out
+    );
+    let id = "00".repeat(16);
+    let said = format!("{{\"schema\":1,\"sessions\":{{\"{id}\":{{\"facts\":[[\"why\",\"a\\u001b[8mb\"]]}}}}}}");
+    for (name, text, code) in [
+        ("none.json", said.as_str(), 0),
+        ("bad.json", "{}", 1),
+        ("not.json", "x", 1),
+    ] {
+        std::fs::write(here.path(name), text).unwrap();
+        let ran = report(&["--identity", "mia", "--background", name]);
+        assert_eq!(ran.code, Some(code), "{name}: {}", ran.err);
+        assert!(!ran.out.contains('\u{1b}'), "{}", ran.out);
+    }
+    let summary: serde_json::Value =
+        serde_json::from_str(&here.run(&["--json", "summary", "in/a.pcr", TRUST[0], TRUST[1]]).out).unwrap();
+    let id = summary["session"]["id"].as_str().unwrap();
+    let said = format!("{{\"schema\":1,\"sessions\":{{\"{id}\":{{\"facts\":[[\"why\",\"INC-4711\"]],\"risk\":7}}}}}}");
+    std::fs::write(here.path("background.json"), said).unwrap();
+    let args = [
+        "summary",
+        "in/a.pcr",
+        "--background",
+        "background.json",
+        TRUST[0],
+        TRUST[1],
+    ];
+    let page = here.run(&args);
+    assert!(
+        page.out.contains("INC-4711") && page.out.contains("risk          7"),
+        "{}",
+        page.out
+    );
 }
 
 #[test]

@@ -13,7 +13,8 @@ use super::wire::access::{Decisions, ExplainRequest, Explained, PoliciesInForce,
 use crate::kernel::grant::hex32;
 use crate::kernel::inventory::{Reach, Target};
 use crate::kernel::policy::engine::Told;
-use crate::kernel::policy::facts::{Facts, Whereto, Who};
+use crate::kernel::policy::facts::{Action, Facts, TransferOf, Whereto, Who};
+use crate::kernel::transfer::{What, Wish};
 
 /// Most decisions in one answer.
 const DECISIONS_MAX: u32 = 10_000;
@@ -50,6 +51,12 @@ pub async fn explain(
         false => Vec::new(),
     };
     let policies = api.policies.now();
+    let transfer = transfer(&asked)?;
+    if asked.action == Action::Forward && asked.forward.is_none() {
+        return Err(Problem::invalid("a forwarding is asked about with where it leads")
+            .hint("--forward local:HOST:PORT, remote:HOST:PORT, agent or x11"));
+    }
+    let typed = asked.action == Action::Command;
     let mut facts = Facts {
         login: asked.destination.login.to_string(),
         for_ms: asked.for_secs.saturating_mul(1000),
@@ -62,7 +69,15 @@ pub async fn explain(
             .map(|command| policies.labels().of(command))
             .unwrap_or_default(),
         command: asked.command,
+        place: match typed {
+            true => asked.place.unwrap_or_else(|| "shell".to_owned()),
+            false => String::new(),
+        },
+        undecided: typed && asked.undecided,
+        terminal: typed || asked.terminal,
         subsystem: asked.subsystem,
+        forward: asked.forward,
+        transfer,
         risk: asked.risk,
         requested_by: Some(identity.name.to_string()),
         ..api
@@ -86,6 +101,43 @@ pub async fn explain(
         hex32::encode(&policies.digest()),
         warnings,
     )))
+}
+
+/// What would be done to a file, as policy is told it of a session.
+fn transfer(asked: &ExplainRequest) -> Result<Option<TransferOf>, Problem> {
+    let Some(transfer) = &asked.transfer else {
+        return match asked.action == Action::Transfer {
+            true => Err(
+                Problem::invalid("a transfer is asked about with what is done to which file")
+                    .hint("--what upload --path /srv/file"),
+            ),
+            false => Ok(None),
+        };
+    };
+    let known = What::ALL.into_iter().filter(|what| *what != What::List);
+    let what = known
+        .clone()
+        .find(|what| what.as_str() == transfer.what)
+        .ok_or_else(|| {
+            let words: Vec<&str> = known.map(What::as_str).collect();
+            Problem::invalid(format!(
+                "`{}` is nothing that is done to a file: {}",
+                transfer.what,
+                words.join(", ")
+            ))
+        })?;
+    let wish = Wish {
+        what,
+        path: transfer.path.clone().into_bytes(),
+        other: transfer.other.clone().into_bytes(),
+    };
+    Ok(Some(TransferOf {
+        direction: what.direction().to_owned(),
+        what: what.as_str().to_owned(),
+        path: transfer.path.clone(),
+        other: transfer.other.clone(),
+        plain: wish.is_plain(),
+    }))
 }
 
 impl Api {

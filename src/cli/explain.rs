@@ -9,11 +9,11 @@ use super::Common;
 use super::duration::duration;
 use super::exit::{CliError, Exit};
 use super::session::Session;
-use crate::api::wire::access::{ExplainRequest, Explained};
+use crate::api::wire::access::{ExplainRequest, ExplainTransfer, Explained};
 use crate::kernel::grant::Capability;
 use crate::kernel::id::{Destination, IdentityName, Login, TargetName};
-use crate::kernel::policy::facts::Action;
-use crate::kernel::policy::obligations::{Kept, Obligations, RecordMode};
+use crate::kernel::policy::facts::{Action, ForwardTo};
+use crate::kernel::policy::obligations::{Kept, Obligations, OnHidden, RecordMode};
 
 /// `explain`'s arguments.
 #[derive(Args, Debug)]
@@ -51,6 +51,27 @@ pub struct ExplainArgs {
     /// The subsystem that would be asked for
     #[arg(long, value_name = "NAME")]
     subsystem: Option<String>,
+    /// What would be done to a file (transfer): upload, download, rename, remove, mkdir, rmdir, symlink, hardlink, setstat, copy
+    #[arg(long, value_name = "WHAT", default_value = "upload", requires = "path")]
+    what: String,
+    /// The file, as a client would write it (transfer)
+    #[arg(long, value_name = "PATH")]
+    path: Option<String>,
+    /// Its new name, what the link says, or where to (transfer)
+    #[arg(long, value_name = "PATH", default_value = "", requires = "path")]
+    other: String,
+    /// Where a forwarding would lead: local:HOST:PORT, remote:HOST:PORT, agent or x11
+    #[arg(long, value_name = "WHERE", value_parser = forward)]
+    forward: Option<ForwardTo>,
+    /// Who would read the line (command): shell, nested, elevated, repl, pane, program
+    #[arg(long, value_name = "PLACE", value_parser = ["shell", "nested", "elevated", "repl", "pane", "program"])]
+    place: Option<String>,
+    /// The line could not be read off the terminal for certain (command)
+    #[arg(long)]
+    undecided: bool,
+    /// On a terminal
+    #[arg(long)]
+    terminal: bool,
     /// With this risk, 0 to 100
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=100))]
     risk: u8,
@@ -61,6 +82,26 @@ fn time(text: &str) -> Result<u64, String> {
     let bad = || format!("`{text}` is not a time such as 2027-01-31T09:00:00Z");
     let time: jiff::Timestamp = text.parse().map_err(|_| bad())?;
     u64::try_from(time.as_millisecond()).map_err(|_| bad())
+}
+
+/// `local:HOST:PORT`, `remote:HOST:PORT`, `agent`, `x11`.
+fn forward(text: &str) -> Result<ForwardTo, String> {
+    let to = |direction: &str, host: &str, port| ForwardTo {
+        direction: direction.to_owned(),
+        host: host.to_owned(),
+        port,
+    };
+    if matches!(text, "agent" | "x11") {
+        return Ok(to(text, "", 0));
+    }
+    let bad = || format!("`{text}` is not local:HOST:PORT, remote:HOST:PORT, agent or x11");
+    let (direction, place) = text.split_once(':').ok_or_else(bad)?;
+    let (host, port) = place.rsplit_once(':').ok_or_else(bad)?;
+    let port: u16 = port.parse().map_err(|_| bad())?;
+    match direction {
+        "local" | "remote" => Ok(to(direction, host, port.into())),
+        _ => Err(bad()),
+    }
 }
 
 /// `LOGIN@TARGET`, or a target with the login that nobody has asked about.
@@ -91,6 +132,15 @@ pub async fn run(common: &Common, args: ExplainArgs) -> Result<Exit, CliError> {
         ticket: args.ticket,
         command: args.command,
         subsystem: args.subsystem,
+        transfer: args.path.map(|path| ExplainTransfer {
+            what: args.what,
+            path,
+            other: args.other,
+        }),
+        forward: args.forward,
+        place: args.place,
+        undecided: args.undecided,
+        terminal: args.terminal,
         risk: args.risk,
     };
     let told: Explained = session.client.post("/v1/explain", &asked).await?;
@@ -140,7 +190,30 @@ pub fn wants(obligations: &Obligations) -> Vec<String> {
     if obligations.step_up_ms.is_some() {
         wants.push("a fresh proof".to_owned());
     }
+    wants.extend(
+        obligations
+            .reason
+            .iter()
+            .map(|asked| format!("an answer to \"{asked}\"")),
+    );
+    wants.extend(
+        obligations
+            .notice
+            .iter()
+            .map(|notice| format!("to be told \"{notice}\"")),
+    );
+    let bytes = obligations.max_file_bytes;
+    wants.extend(bytes.map(|bytes| format!("at most {bytes} bytes of a file each way")));
     for (on, word) in [
+        (obligations.hook, "a shell that says what it runs"),
+        (
+            obligations.hidden_command == Some(OnHidden::Notice),
+            "that hidden commands are told",
+        ),
+        (
+            obligations.hidden_command == Some(OnHidden::End),
+            "an end where a command is hidden",
+        ),
         (obligations.review, "a review afterwards"),
         (obligations.single_use, "one session only"),
         (obligations.notify, "an alarm"),
@@ -173,5 +246,12 @@ mod tests {
         assert!(destination("a b").is_err());
         assert!(time("2027-01-31T09:00:00Z").is_ok());
         assert!(time("tomorrow").is_err());
+        let to = forward("local:db.internal:5432").unwrap();
+        assert_eq!(
+            (to.direction.as_str(), to.host.as_str(), to.port),
+            ("local", "db.internal", 5432)
+        );
+        assert!(forward("agent").is_ok());
+        assert!(forward("local:db").is_err() && forward("up:a:1").is_err());
     }
 }

@@ -156,6 +156,11 @@ async fn without_asking(
         ticket: None,
         command: None,
         subsystem: None,
+        transfer: None,
+        forward: None,
+        place: None,
+        undecided: false,
+        terminal: false,
         risk: 0,
     };
     let said: Explained = session.client.post("/v1/explain", &asked).await?;

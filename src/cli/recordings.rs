@@ -9,7 +9,7 @@ use clap::Subcommand;
 use super::exit::{CliError, Exit};
 use super::search::{self, SearchArgs};
 use super::sessions::path_piece;
-use super::summary::{self, ReportArgs, SummaryArgs};
+use super::summary::{self, BackgroundArgs, ReportArgs, SummaryArgs};
 use super::{Common, Session, evidence, output, player};
 use crate::api::wire::{
     ExpireRequest, Expired, Noted, Purpose, ReadRequest, ReasonRequest, RecordingView, Recordings, Statements,
@@ -33,6 +33,8 @@ pub enum RecordingsCommand {
     Summary(SummaryArgs),
     /// All sessions under one grant on one page, as a vendor's visit; stays in the ledger
     Report(ReportArgs),
+    /// Write what only the server knows of sessions, for `portcullis-player summary` and `report` where the keys are; stays in the ledger
+    Background(BackgroundArgs),
     /// Replay one in this terminal; stays in the ledger
     Play {
         /// Its session's id, or enough of its start
@@ -96,6 +98,7 @@ pub async fn run(common: &Common, command: Option<&RecordingsCommand>) -> Result
         Some(RecordingsCommand::Index { rebuild }) => search::index(&session, *rebuild).await,
         Some(RecordingsCommand::Summary(args)) => summary::one(&session, args).await,
         Some(RecordingsCommand::Report(args)) => summary::report(&session, args).await,
+        Some(RecordingsCommand::Background(args)) => summary::background(&session, args).await,
         // The player takes the terminal over, see `play`.
         Some(RecordingsCommand::Play { .. }) => Ok(Exit::Ok),
         Some(RecordingsCommand::Export { id, out, reason }) => export(&session, id, out, reason).await,

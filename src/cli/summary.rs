@@ -1,4 +1,4 @@
-//! `recordings summary` and `recordings report`: sessions on one page, made
+//! `recordings summary`, `report` and `background`: sessions on one page, made
 //! of their verified recordings, with what only the server knows beside.
 
 use std::path::{Path, PathBuf};
@@ -9,15 +9,15 @@ use portcullis_player::keyring::Keyring;
 use portcullis_player::source::{Cursor, Source};
 use portcullis_player::summary::{Known, Summary, text};
 use portcullis_player::verdict::{Ask, examine};
+use portcullis_player::visit::{self, Whole};
 use portcullis_player::{Failure, sheet};
-use serde::Serialize;
 
 use super::exit::{CliError, Exit};
 use super::recordings::{find, tell};
 use super::sessions::path_piece;
 use super::{Session, evidence, output};
 use crate::api::wire::search::Background;
-use crate::api::wire::{Purpose, SCHEMA, SessionView, Sessions};
+use crate::api::wire::{Purpose, RecordingView, SessionView, Sessions};
 use crate::kernel::access::Verdict;
 
 /// Sessions of one report.
@@ -59,17 +59,22 @@ pub struct ReportArgs {
     page: PageArgs,
 }
 
-/// Several sessions, as `--json` prints them.
-#[derive(Serialize)]
-struct Report<'r> {
-    schema: u32,
-    /// What is said of all of them, name and value.
-    facts: &'r [(String, String)],
-    summaries: &'r [Summary],
+/// `recordings background …`
+#[derive(Args, Debug)]
+pub struct BackgroundArgs {
+    /// Its session's id, or enough of its start
+    #[arg(value_name = "SESSION", required_unless_present = "grant", conflicts_with = "grant")]
+    id: Option<String>,
+    /// Of all recorded sessions under a grant: its id, or enough of its start
+    #[arg(long, value_name = "ID")]
+    grant: Option<String>,
+    /// Why; stays in the ledger
+    #[arg(long, value_name = "TEXT", default_value = "background")]
+    reason: String,
 }
 
 pub async fn one(session: &Session, args: &SummaryArgs) -> Result<Exit, CliError> {
-    let (summary, _) = read(session, &args.id, &args.page).await?;
+    let summary = read(session, &args.id, &args.page).await?;
     let title = title(&summary);
     if let Some(path) = &args.page.html {
         write(path, &title, &[], &[summary])?;
@@ -79,12 +84,12 @@ pub async fn one(session: &Session, args: &SummaryArgs) -> Result<Exit, CliError
     Ok(Exit::Ok)
 }
 
-pub async fn report(session: &Session, args: &ReportArgs) -> Result<Exit, CliError> {
-    let prefix = path_piece(&args.grant)?;
+/// What the sessions under one grant are called, and they; oldest first: as the visit went.
+async fn under(session: &Session, grant: &str) -> Result<(String, Vec<SessionView>), CliError> {
+    let prefix = path_piece(grant)?;
     let all: Sessions = session.client.get("/v1/sessions").await?;
     let mut under: Vec<SessionView> = all.sessions;
     under.retain(|row| row.grant.to_string().starts_with(prefix));
-    // Oldest first: as the visit went.
     under.reverse();
     let Some(first) = under.first() else {
         return Err(CliError::new(
@@ -108,42 +113,23 @@ pub async fn report(session: &Session, args: &ReportArgs) -> Result<Exit, CliErr
         "{} at {} under grant {}",
         first.identity, first.destination, first.grant
     );
+    Ok((heading, under))
+}
+
+pub async fn report(session: &Session, args: &ReportArgs) -> Result<Exit, CliError> {
+    let (heading, under) = under(session, &args.grant).await?;
     let (mut summaries, mut missing) = (Vec::new(), Vec::new());
-    let mut facts = Vec::new();
     for row in &under {
         match read(session, &row.id.to_string(), &args.page).await {
-            Ok((summary, known)) => {
-                if facts.is_empty() {
-                    facts = known;
-                }
-                summaries.push(summary);
-            }
+            Ok(summary) => summaries.push(summary),
             // A session that runs, or whose recording was deleted, is named.
             Err(error) => missing.push(format!("{} from {}: {}", row.id, row.started, error.message)),
         }
     }
-    facts.splice(0..0, totals(&summaries));
-    let count = format!("{}, of {} under the grant", summaries.len(), under.len());
-    facts.insert(0, ("sessions".to_owned(), count));
-    facts.extend(missing.iter().map(|why| ("not here".to_owned(), why.clone())));
-    if let Some(path) = &args.page.html {
-        write(path, &heading, &facts, &summaries)?;
-    } else {
-        let whole = Report {
-            schema: SCHEMA,
-            facts: &facts,
-            summaries: &summaries,
-        };
-        session.output.data(&whole, || {
-            let mut said = format!("{heading}\n\n");
-            for (name, value) in &facts {
-                said += &format!("{name:<13} {}\n", output::clean(value, VALUE_CHARS_MAX));
-            }
-            for summary in &summaries {
-                said += &format!("\n== {}\n{}", title(summary), text(summary));
-            }
-            said
-        })?;
+    let whole = Whole::of(&summaries, under.len(), &missing);
+    match &args.page.html {
+        Some(path) => write(path, &heading, &whole.facts, &summaries)?,
+        None => session.output.data(&whole, || visit::words(&heading, &whole))?,
     }
     Ok(match missing.is_empty() {
         true => Exit::Ok,
@@ -151,44 +137,38 @@ pub async fn report(session: &Session, args: &ReportArgs) -> Result<Exit, CliErr
     })
 }
 
-/// Sums over all sessions.
-fn totals(summaries: &[Summary]) -> Vec<(String, String)> {
-    let sum = |of: &dyn Fn(&Summary) -> u64| summaries.iter().map(of).fold(0u64, u64::saturating_add);
-    let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
-    let mut labels = std::collections::BTreeMap::new();
-    for (label, n) in summaries.iter().flat_map(|summary| &summary.commands.labels) {
-        let total: &mut u64 = labels.entry(label.as_str()).or_default();
-        *total = total.saturating_add(*n);
+/// What only the server knows of sessions, for whoever reads their recordings elsewhere.
+pub async fn background(session: &Session, args: &BackgroundArgs) -> Result<Exit, CliError> {
+    let ids: Vec<String> = match (&args.id, &args.grant) {
+        (Some(id), _) => vec![id.clone()],
+        (None, Some(grant)) => {
+            let (_, under) = under(session, grant).await?;
+            under.iter().map(|row| row.id.to_string()).collect()
+        }
+        (None, None) => return Err(CliError::usage("give a session, or --grant ID".to_owned())),
+    };
+    let mut sessions = std::collections::BTreeMap::new();
+    for id in &ids {
+        let row = match find(session, id).await {
+            // One that runs has no recording yet.
+            Err(error) if args.grant.is_some() => {
+                session.output.say(format!("{id}: {}", error.message));
+                continue;
+            }
+            found => found?,
+        };
+        tell(session, &row, Purpose::Replay, &args.reason, None).await?;
+        sessions.insert(row.session.to_string(), known(ask(session, &row).await?));
     }
-    let labels: Vec<String> = labels.iter().map(|(label, n)| format!("{label} {n}")).collect();
-    let files = format!(
-        "{} up ({} bytes), {} down ({} bytes), {} changed, {} refused",
-        sum(&|one| one.files.uploads),
-        sum(&|one| one.files.upload_bytes),
-        sum(&|one| one.files.downloads),
-        sum(&|one| one.files.download_bytes),
-        sum(&|one| one.files.changes),
-        sum(&|one| one.files.refused)
-    );
-    let hidden = format!(
-        "{} lines not shown, {} times run unseen",
-        sum(&|one| one.hidden.lines),
-        sum(&|one| one.hidden.commands)
-    );
-    let named = [
-        ("commands", sum(&|one| one.commands.total).to_string()),
-        ("labels", labels.join(", ")),
-        ("files", files),
-        (
-            "denials",
-            sum(&|one| count(one.denials.len()).saturating_add(one.denials_more)).to_string(),
-        ),
-        ("hidden input", hidden),
-    ];
-    named
-        .into_iter()
-        .map(|(name, value)| (name.to_owned(), value))
-        .collect()
+    let told = portcullis_player::background::Background::new(sessions);
+    let text = serde_json::to_string(&told).map_err(|error| CliError::failed(error.to_string()))?;
+    session.output.data(&told, || text + "\n")?;
+    Ok(Exit::Ok)
+}
+
+async fn ask(session: &Session, row: &RecordingView) -> Result<Background, CliError> {
+    let path = format!("/v1/sessions/{}/background", row.session);
+    Ok(session.client.get(&path).await?)
 }
 
 fn title(summary: &Summary) -> String {
@@ -223,14 +203,13 @@ fn failed(failure: Failure) -> CliError {
     }
 }
 
-/// Reads one, when the ledger knows of it. The facts are those of its grant.
-async fn read(session: &Session, id: &str, page: &PageArgs) -> Result<(Summary, Vec<(String, String)>), CliError> {
+/// Reads one, when the ledger knows of it.
+async fn read(session: &Session, id: &str, page: &PageArgs) -> Result<Summary, CliError> {
     // The file is on the server's machine: asked before the ledger says that it was read.
     let trust = session.config()?.layout.trust();
     let row = find(session, id).await?;
     tell(session, &row, Purpose::Replay, &page.reason, None).await?;
-    let path = format!("/v1/sessions/{}/background", row.session);
-    let background: Background = session.client.get(&path).await?;
+    let background = ask(session, &row).await?;
     let keyring = Keyring::read(&page.identities, &[]).map_err(failed)?;
     let asked = Ask {
         file: row.path.into(),
@@ -241,9 +220,7 @@ async fn read(session: &Session, id: &str, page: &PageArgs) -> Result<(Summary, 
     let summary = tokio::task::spawn_blocking(move || summary(&asked))
         .await
         .map_err(|error| CliError::failed(error.to_string()))??;
-    let known = known(background);
-    let facts = known.facts.clone();
-    Ok((summary.with(known), facts))
+    Ok(summary.with(known(background)))
 }
 
 fn summary(asked: &Ask) -> Result<Summary, CliError> {

@@ -376,7 +376,9 @@ def run(house, args):
     hidden_lines = {pace: hidden_of(campaign, pace, lines) for pace in SLOWEST_KEY_S}
     told = "; ".join(f"{campaign.lines[pace]} ordinary lines {pace}, {wrongly} hidden" for pace, wrongly in hidden_lines.items())
     missed = ", goal missed" if hidden_lines[TYPED] > HIDDEN_MAX * campaign.lines[TYPED] else ""
-    bad = bool(campaign.readable) or hidden == 0
+    # Of fewer lines one alone would miss it.
+    counts = campaign.lines[TYPED] >= 1 / HIDDEN_MAX
+    bad = bool(campaign.readable) or hidden == 0 or (counts and bool(missed))
     return (f"canaries: {len(campaign.secrets)} secrets at {len(campaign.prompts)} prompts, {len(set(campaign.readable))} readable "
             f"({len(campaign.shown)} shown by the program itself); {told} (goal of the first {HIDDEN_MAX:.1%}{missed})"), int(bad)
 

@@ -73,6 +73,54 @@ fn write(path: &Path, seed: u64) -> Vec<u8> {
 }
 
 #[test]
+fn what_would_become_of_a_file_is_explained_beforehand() {
+    let world = world();
+    let bastion = &world.bastion;
+    bastion.admin(&["identity", "add", "vera"]).ok();
+    let explain = |args: &[&str]| {
+        let asked = [
+            "explain",
+            "--identity",
+            "vera",
+            "--request",
+            "transfer",
+            "--target",
+            "db1",
+        ];
+        bastion.admin(&[&asked, args].concat())
+    };
+    let no = explain(&["--what", "rename", "--path", "/srv/a", "--other", "/srv/secret"]);
+    assert!(
+        no.code() == 3 && no.out().contains("no-secrets"),
+        "{}{}",
+        no.out(),
+        no.err()
+    );
+    let no = explain(&["--what", "download", "--path", "/vault/a"]);
+    assert!(no.code() == 3 && no.out().contains("vault"), "{}{}", no.out(), no.err());
+    let yes = explain(&["--path", "/vault/a"]);
+    assert!(
+        yes.code() == 0 && yes.out().contains("files"),
+        "{}{}",
+        yes.out(),
+        yes.err()
+    );
+    // Without a file, or with what nobody does to one, there is nothing to be explained.
+    for (args, part) in [
+        (&[][..], "--path"),
+        (&["--what", "fold", "--path", "/a"], "upload, rename"),
+    ] {
+        let bad = explain(args);
+        assert!(
+            bad.code() == 2 && bad.err().contains(part),
+            "{}{}",
+            bad.out(),
+            bad.err()
+        );
+    }
+}
+
+#[test]
 fn a_refused_file_is_denied_and_its_neighbours_pass() {
     let world = world();
     let (here, there, back) = (

@@ -7,6 +7,7 @@ use portcullis_recording::limits::COMMAND_TEXT_BYTES_MAX;
 use serde::Serialize;
 
 use super::{Shown, finish, put, put_json, say, stdout};
+use crate::asked::Requests;
 use crate::channels::Channels;
 use crate::commands::{Row, more, text};
 use crate::failure::{Exit, Failure};
@@ -67,11 +68,23 @@ impl Commands {
         let mut channels = Channels::default();
         // Requests of different channels come between each other, and what ran is told when it has ended.
         let mut asked: Vec<Asked> = Vec::new();
+        let mut requests = Requests::default();
         let mut told = false;
         while let Some(timed) = opened.cursor.next_event()? {
             channels.note(&timed);
             let channel = timed.channel;
+            let refused = requests.take(&timed);
             match &timed.event {
+                Event::Decision { action, rule, .. } if action == "command" => {
+                    let line = refused.map(|line| Command {
+                        source: Source::Screen,
+                        confidence: Confidence::High,
+                        ..request(line.at_ms, action, line.text.as_bytes())
+                    });
+                    if let Some(line) = line {
+                        printer.line(channel, &line, Some(false), Some(plain::line(rule)))?;
+                    }
+                }
                 Event::Command(command) => {
                     told = true;
                     let request = (command.source == Source::Protocol)

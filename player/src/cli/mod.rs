@@ -26,6 +26,7 @@ mod moved;
 mod play;
 mod prove;
 mod redact;
+mod report;
 mod search;
 mod summary;
 mod text;
@@ -62,6 +63,8 @@ enum Verb {
     Search(search::Search),
     /// One session on one page: who, where, what was run, moved, refused and hidden
     Summary(summary::SummaryArgs),
+    /// Several sessions on one page, as a vendor's visit, with their sums
+    Report(report::ReportArgs),
     /// Write an asciicast, text, or a page that plays in a browser
     Export(export::Export),
     /// List the commands that were run, as the protocol, the shell or the screen told them
@@ -243,6 +246,7 @@ where
         Verb::Grep(verb) => verb.run(json),
         Verb::Search(verb) => verb.run(json),
         Verb::Summary(verb) => verb.run(json),
+        Verb::Report(verb) => verb.run(json),
         Verb::Export(verb) => verb.run(),
         Verb::Commands(verb) => verb.run(json),
         Verb::Hidden(verb) => verb.run(json),

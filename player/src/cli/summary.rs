@@ -2,11 +2,13 @@
 
 use std::fs::OpenOptions;
 use std::io::BufWriter;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use super::report::add;
 use super::{Shown, finish, opened, put_json, say, stdout};
+use crate::background::Background;
 use crate::failure::{Exit, Failure, write_failed};
 use crate::sheet;
 use crate::source::Source;
@@ -17,6 +19,9 @@ use crate::summary::{self, Summary};
 pub struct SummaryArgs {
     #[command(flatten)]
     shown: Shown,
+    /// What only the server knows of it (portcullis recordings background); nobody signs it
+    #[arg(long, value_name = "FILE")]
+    background: Option<PathBuf>,
     /// Write it as a page of its own; refuses to overwrite
     #[arg(long, value_name = "OUT")]
     html: Option<PathBuf>,
@@ -33,25 +38,32 @@ impl SummaryArgs {
         )?;
         say(&opened.standing);
         let summary = Summary::read(&report, &opened.standing, &mut opened.cursor)?;
-        match &self.html {
-            Some(path) => {
-                let shown = path.display().to_string();
-                let file = OpenOptions::new().write(true).create_new(true).open(path);
-                let mut out = BufWriter::new(file.map_err(|e| Failure::io(&shown, &e))?);
-                sheet::write(&opened.title, &[], &[summary], &mut out)?;
-                finish(out)?;
-            }
-            None if json => {
-                let mut out = stdout();
-                put_json(&mut out, &summary)?;
-                finish(out)?;
-            }
-            None => {
-                let mut out = stdout();
+        let background = self.background.as_deref().map(Background::read).transpose()?;
+        let summary = add(summary, background.as_ref());
+        if background.is_some() && summary.known.is_none() {
+            say("what was given as background says nothing of this session");
+        }
+        if let Some(path) = &self.html {
+            page(path, &opened.title, &[], &[summary])?;
+            return Ok(Exit::Ok);
+        }
+        let mut out = stdout();
+        match json {
+            true => put_json(&mut out, &summary)?,
+            false => {
                 std::io::Write::write_all(&mut out, summary::text(&summary).as_bytes()).map_err(write_failed)?;
-                finish(out)?;
             }
         }
+        finish(out)?;
         Ok(Exit::Ok)
     }
+}
+
+/// Writes a page; not over a file that is there.
+pub fn page(path: &Path, title: &str, head: &[(String, String)], summaries: &[Summary]) -> Result<(), Failure> {
+    let shown = path.display().to_string();
+    let file = OpenOptions::new().write(true).create_new(true).open(path);
+    let mut out = BufWriter::new(file.map_err(|e| Failure::io(&shown, &e))?);
+    sheet::write(title, head, summaries, &mut out)?;
+    finish(out)
 }

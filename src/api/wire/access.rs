@@ -9,7 +9,7 @@ use crate::kernel::access::{Missing, RequestRow, RequestState, Verdict};
 use crate::kernel::grant::{Capability, Cidr, WallMs, hex32};
 use crate::kernel::id::{Destination, GrantId, IdentityName, NodeName, RequestId, ReviewId, SessionId};
 use crate::kernel::inventory::{IdentityKind, Role};
-use crate::kernel::policy::facts::{Action, Facts};
+use crate::kernel::policy::facts::{Action, Facts, ForwardTo};
 use crate::kernel::policy::obligations::Obligations;
 use crate::store::{AnomalyRow, DecisionRow, ReviewRow};
 
@@ -213,8 +213,36 @@ pub struct ExplainRequest {
     pub command: Option<String>,
     #[serde(default)]
     pub subsystem: Option<String>,
+    /// What would be done to a file; wanted where that is asked about.
+    #[serde(default)]
+    pub transfer: Option<ExplainTransfer>,
+    /// Where a forwarding would lead; wanted where that is asked about.
+    #[serde(default)]
+    pub forward: Option<ForwardTo>,
+    /// Who would read the line (command); none: `shell`.
+    #[serde(default)]
+    pub place: Option<String>,
+    /// The line would not be read for certain (command).
+    #[serde(default)]
+    pub undecided: bool,
+    /// On a terminal.
+    #[serde(default)]
+    pub terminal: bool,
     #[serde(default)]
     pub risk: u8,
+}
+
+/// Something done to a file, as [`ExplainRequest`] asks about it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ExplainTransfer {
+    /// `upload`, `download`, `rename`, `remove`, `mkdir`, `rmdir`, `symlink`, `hardlink`, `setstat` or `copy`.
+    pub what: String,
+    /// As a client would write it.
+    pub path: String,
+    /// The new name, what a link says, where to.
+    #[serde(default)]
+    pub other: String,
 }
 
 /// One rule that took part in a decision.
