@@ -47,7 +47,9 @@ impl Requests {
                 };
                 match kind.as_ref() {
                     "exec" if self.execs.len() < CHANNELS_MAX => drop(self.execs.entry(channel).or_insert(asked)),
-                    "command" if self.lines.len() < CHANNELS_MAX => drop(self.lines.insert(channel, asked)),
+                    "command" if self.lines.len() < CHANNELS_MAX || self.lines.contains_key(&channel) => {
+                        drop(self.lines.insert(channel, asked))
+                    }
                     _ => {}
                 }
                 None

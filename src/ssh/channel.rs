@@ -231,6 +231,11 @@ impl Channel {
         }
     }
 
+    /// How long the target took to answer about it, at least, in ms; none: it has not yet.
+    pub fn trip_ms(&self) -> Option<u64> {
+        Some(self.trip_ms.load(Ordering::SeqCst)).filter(|ms| *ms < u64::MAX)
+    }
+
     pub fn is_terminal(&self) -> bool {
         self.terminal.load(Ordering::Acquire)
     }

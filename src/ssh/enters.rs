@@ -181,7 +181,7 @@ impl Enters {
         let next = {
             let mut holder = guard.holder();
             holder.lags(channel.down.backlog() > 0);
-            holder.round_trip(channel.trip_ms.load(Ordering::SeqCst));
+            holder.round_trip(channel.trip_ms());
             holder.next(at_ms, bytes)
         };
         match next {
@@ -378,15 +378,19 @@ impl Enters {
     /// Passes keys on that a prompt may wait for: the end of a stop, and what ends the program that runs.
     fn pass_signals(&mut self, guard: &Guard, batch: &mut Vec<Entry<Up>>, at_ms: u64) {
         while let Some(Entry::Data { stream, bytes }) = self.queue.front_mut() {
-            match bytes.first() {
-                None => drop(self.queue.pop_front()),
-                Some(&(START | INTERRUPT)) => {
-                    let (stream, bytes) = (*stream, bytes.split_to(1));
-                    guard.holder().next(at_ms, &bytes);
-                    self.bytes = self.bytes.saturating_sub(1);
-                    batch.push(Entry::Data { stream, bytes });
-                }
-                Some(_) => break,
+            let signals = bytes
+                .iter()
+                .take_while(|byte| matches!(**byte, START | INTERRUPT))
+                .count();
+            if bytes.is_empty() {
+                self.queue.pop_front();
+            } else if signals == 0 {
+                break;
+            } else {
+                let (stream, bytes) = (*stream, bytes.split_to(signals));
+                guard.holder().next(at_ms, &bytes);
+                self.bytes = self.bytes.saturating_sub(signals);
+                batch.push(Entry::Data { stream, bytes });
             }
         }
     }

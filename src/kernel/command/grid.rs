@@ -72,6 +72,11 @@ pub fn cells_at_cursor(terminal: &Terminal) -> usize {
     (bottom + 1).saturating_sub(top) * terminal.size().0
 }
 
+/// The last row of the logical line with the cursor.
+pub fn last_row(terminal: &Terminal) -> usize {
+    extent(terminal, terminal.cursor().row, pane(terminal)).1
+}
+
 /// The logical line with the cursor.
 pub fn at_cursor(terminal: &Terminal) -> Logical {
     let cursor = cursor(terminal);
@@ -154,17 +159,28 @@ pub fn at(terminal: &Terminal, row: usize, cursor: Place) -> Logical {
     logical
 }
 
-/// Whether something stands right below a row that may be of the same line. A status line and a border, which programs
-/// that have the whole screen draw there, are not.
-pub fn goes_below(terminal: &Terminal, row: usize) -> bool {
-    let Some(line) = terminal.screen().line(row + 1) else {
-        return false;
-    };
-    let text = chars(line, pane(terminal));
-    let drawn = |sign: char| matches!(sign, ' ' | '\u{2500}'..='\u{257f}');
-    let last = row + 2 >= terminal.size().1;
-    let frame = terminal.active_screen_kind() == ScreenKind::Alternate && (last || text.chars().all(drawn));
-    !text.trim().is_empty() && !frame
+/// What stands below a row and may be of the same line, its rows joined. On the alternate screen the last row, and a
+/// row with a background of its own, are a status line; below a border another pane begins.
+pub fn below(terminal: &Terminal, row: usize) -> String {
+    let (cols, rows) = terminal.size();
+    let alternate = terminal.active_screen_kind() == ScreenKind::Alternate;
+    let span = pane(terminal);
+    let border = |sign: char| matches!(sign, '\u{2500}'..='\u{257f}');
+    let mut all = String::new();
+    for at in row + 1..rows {
+        let Some(line) = terminal.screen().line(at) else { break };
+        let text = chars(line, span);
+        let text = text.trim();
+        if alternate && !text.is_empty() && text.chars().all(border) {
+            break;
+        }
+        let painted = |cell: &Cell| cell.pen().is_inverse() || cell.pen().background().is_some();
+        let status = alternate && (at + 1 >= rows || line.len() >= cols && line.cells().iter().all(painted));
+        if !status {
+            all.push_str(text);
+        }
+    }
+    all
 }
 
 /// First and last row of the logical line that a row is part of.

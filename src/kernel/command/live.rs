@@ -27,8 +27,6 @@ pub struct Line {
     /// It could not be read, or not whole: too much was looked at for too little output, or its beginning is
     /// above the screen.
     pub unread: bool,
-    /// Something stands right below it, which may be of it: another row of what an editor holds, or a list that it shows.
-    pub below: bool,
 }
 
 impl Line {
@@ -42,7 +40,6 @@ impl Line {
             known: false,
             as_typed: false,
             unread: true,
-            below: false,
         }
     }
 }
@@ -87,6 +84,24 @@ impl Reader {
     }
 }
 
+impl Reader {
+    /// Whether something stands below the line at the cursor that may be of it: another row of what an editor holds, or
+    /// a list that it shows. What a search of zsh shows there is not, as long as it has been found.
+    pub fn goes_below(&mut self, terminal: &Terminal, text: &str) -> bool {
+        let (cols, rows) = terminal.size();
+        let row = grid::cursor(terminal).row;
+        if !self.live.spend(cols.saturating_mul(rows.saturating_sub(row))) {
+            return true;
+        }
+        let below = grid::below(terminal, grid::last_row(terminal));
+        let search = ["bck-i-search: ", "fwd-i-search: "]
+            .into_iter()
+            .find_map(|words| below.strip_prefix(words));
+        let found = search.and_then(|what| what.strip_suffix('_'));
+        !below.is_empty() && !found.is_some_and(|what| text.contains(what.trim_end()))
+    }
+}
+
 impl Standing<'_> {
     /// Reads the line; `typed` is what the keys alone make of it.
     fn line(&self, terminal: &Terminal, line: &Logical, typed: Option<&str>) -> Line {
@@ -97,7 +112,6 @@ impl Standing<'_> {
             terminal,
             alternate: terminal.active_screen_kind() == ScreenKind::Alternate,
         };
-        let below = grid::goes_below(terminal, line.bottom);
         if let Some((text, sure)) = searched(&line.text) {
             return Line {
                 text: text.to_owned(),
@@ -107,7 +121,6 @@ impl Standing<'_> {
                 known: false,
                 as_typed: false,
                 unread: !sure,
-                below,
             };
         }
         let last = typed.map(|typed| typed.rsplit('\n').next().unwrap_or(typed));
@@ -138,7 +151,6 @@ impl Standing<'_> {
                 known: false,
                 as_typed,
                 unread,
-                below,
             });
         };
         let (own, before) = line.before_cursor.split_at_checked(end).unwrap_or_default();
@@ -168,7 +180,6 @@ impl Standing<'_> {
             known,
             as_typed,
             unread: false,
-            below,
         })
     }
 

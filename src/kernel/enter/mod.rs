@@ -34,8 +34,8 @@ pub const HOLD_MS: u64 = 300;
 const REST_MS: u64 = 30;
 /// Keys of one line that are kept until it is sent, in bytes.
 const LINE_BYTES_MAX: usize = command::COMMAND_BYTES_MAX;
-/// How long the way to the target and back is taken to be at most, and where it is not known, in ms.
-const TRIP_MS_MAX: u64 = 200;
+/// How long the way to the target and back is taken to be where it is not known, in ms.
+const TRIP_MS: u64 = 200;
 /// Largest grid that is emulated; a larger terminal is read as this one.
 const COLS_MAX: u32 = 500;
 const ROWS_MAX: u32 = 200;
@@ -150,7 +150,7 @@ impl Holder {
             stashed: 0,
             stopped: None,
             lags: false,
-            trip_ms: TRIP_MS_MAX,
+            trip_ms: TRIP_MS,
         })
     }
 
@@ -204,9 +204,10 @@ impl Holder {
         self.lags = lags;
     }
 
-    /// How long the target took to answer, in ms: no key's echo is here sooner.
-    pub fn round_trip(&mut self, ms: u64) {
-        self.trip_ms = ms.min(TRIP_MS_MAX);
+    /// How long the target took to answer, in ms: no key's echo is here sooner. Where that is longer than an Enter
+    /// waits, what was not typed in order is not known for certain.
+    pub fn round_trip(&mut self, ms: Option<u64>) {
+        self.trip_ms = ms.unwrap_or(TRIP_MS);
     }
 
     /// What becomes of these keys, the first that have not gone on yet.
@@ -236,18 +237,11 @@ impl Holder {
     fn press(&mut self, at_ms: u64, keys: &[u8]) {
         // Sees to it that the reader knows where the line began.
         self.anchor(at_ms);
-        // Looked at once: none of these keys is shown yet.
-        let mut at_prompt = None;
         for byte in keys {
             let key = self.scanner.take(*byte, self.typing.keys.is_empty());
-            if key == Key::Stashes {
-                let stands = || {
-                    let line = self.reader.line(&self.terminal, None);
-                    line.at_prompt || line.unread
-                };
-                if *at_prompt.get_or_insert_with(stands) {
-                    self.stashed = self.stashed.max(1).saturating_add(self.typing.puts_aside());
-                }
+            // Typed ahead, it is read at a prompt that nobody has seen yet. A ^Q behind a ^S is for the terminal.
+            if key == Key::Stashes && !(*byte == START && self.stopped.is_some()) {
+                self.stashed = self.typing.puts_aside(*byte, self.stashed);
             }
             self.stopped = match *byte {
                 STOP => Some(u64::MAX),
@@ -357,8 +351,12 @@ impl Holder {
         let brought = typing.next || self.stashed > 0;
         // An editor that has read a line tells of pastes anew, and stands at its prompt.
         let joined = typing.joined && !(line.known && self.screen.times_told() != self.told_before);
-        let above = typed.is_none() && line.below && typing.may_be_above();
-        let doubt = joined || above || brought && !line.known;
+        let whole = typed.is_some() && !typing.typed.was_pasted();
+        let above = !whole && typing.may_be_above() && self.reader.goes_below(&self.terminal, &line.text);
+        // Keys that edit, typed ahead, edit what stands there later.
+        let edits = |key: &u8| !matches!(*key, START | STOP);
+        let ahead = typed.is_none() && !line.at_prompt && typing.keys.iter().any(edits);
+        let doubt = joined || above || ahead || brought && !line.known;
         let certain = match typed {
             _ if line.unread || doubt || empty && !clear => false,
             Some(_) if typing.keys.is_empty() => rested,
@@ -555,6 +553,7 @@ impl Holder {
             return None;
         }
         self.draw();
+        self.anchor(at_ms);
         let typed = self.typing.typed.text();
         let line = self.reader.line(&self.terminal, typed.as_deref());
         (line.at_prompt && !self.screen.is_alternate()).then(|| self.line(line, false))

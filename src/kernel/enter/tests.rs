@@ -15,7 +15,7 @@ impl Desk {
     pub(super) fn new() -> Desk {
         let mut holder = Holder::new(80, 24).unwrap();
         // A target next door.
-        holder.round_trip(0);
+        holder.round_trip(Some(0));
         Desk {
             holder,
             at_ms: 0,

@@ -105,7 +105,7 @@ fn what_stood_there_on_the_way_is_not_the_line() {
     assert_eq!(desk.asked(""), unread(&format!("ls{shown}")));
     // An echo that was on its way says nothing of later keys.
     let mut desk = Desk::shell();
-    desk.holder.round_trip(100);
+    desk.holder.round_trip(Some(100));
     desk.keys("ls");
     desk.waits(95);
     assert!(matches!(desk.keys(&keys), Next::Wait(_)));
@@ -113,7 +113,7 @@ fn what_stood_there_on_the_way_is_not_the_line() {
     assert!(matches!(desk.next(), Next::Wait(_)));
     // Nor does one that is as long as it takes make anybody wait who has corrected a line.
     let mut desk = Desk::shell();
-    desk.holder.round_trip(100);
+    desk.holder.round_trip(Some(100));
     desk.keys("lss");
     desk.waits(100).shows("lss").waits(200);
     desk.keys("\x7f");
@@ -145,6 +145,102 @@ fn a_row_of_a_line_is_not_the_line() {
     desk.keys("sr");
     rests(&mut desk, "sr");
     assert_eq!(desk.asked("\r"), read("cd /usr"));
+}
+
+#[test]
+fn no_row_of_what_an_editor_holds_is_left_out() {
+    // A blank row between them; keys of the eighth bit, which valid UTF-8 may be as well.
+    let cases: [(&[u8], &str, &[u8], &str); 3] = [
+        (b"true\n\nreboot", "true\r\n\r\nreboot", b"\x01", "\x1b[2A\r\x1b[12C"),
+        (b"true\nreboot", "true\r\nreboot", b"\xe2\xe2", "\x1b[A\r\x1b[12C"),
+        (
+            b"true\nreboot",
+            "true\r\nreboot",
+            "\u{2022}".as_bytes(),
+            "\x1b[A\r\x1b[12C",
+        ),
+    ];
+    for (pasted, shown, keys, moves) in cases {
+        let mut desk = Desk::shell();
+        rests(&mut desk, "\x1b[?2004h");
+        desk.queue.extend([b"\x1b[200~", pasted, b"\x1b[201~"].concat());
+        while let Next::Ask(_) = desk.next() {
+            desk.goes();
+        }
+        rests(&mut desk, shown);
+        desk.queue.extend_from_slice(keys);
+        desk.next();
+        rests(&mut desk, moves);
+        assert!(matches!(desk.keys("\r"), Next::Wait(_)), "{keys:?}");
+        desk.waits(HOLD_MS);
+        assert!(matches!(desk.next(), Next::Ask(line) if line.undecided), "{keys:?}");
+    }
+    // A search of zsh says below what it looks for.
+    let mut desk = Desk::shell();
+    desk.keys("\x12ec");
+    rests(&mut desk, "echo 1\r\nbck-i-search: ec_\x1b[A\r\x1b[12C");
+    assert_eq!(desk.asked("\r"), read("echo 1"));
+}
+
+#[test]
+fn what_is_typed_ahead_edits_what_stands_there_later() {
+    // It puts a line aside at a prompt to come.
+    let mut desk = Desk::shell();
+    desk.runs("sleep 2");
+    rests(&mut desk, "\r\n");
+    desk.keys("reboot\x1bq");
+    rests(&mut desk, &format!("reboot^[q\r\n{PROMPT}"));
+    sends(&mut desk, "sleep 1");
+    rests(&mut desk, "\r\n");
+    assert!(matches!(desk.keys("\r"), Next::Wait(_)));
+    desk.waits(HOLD_MS);
+    assert_eq!(desk.asked(""), unread(""));
+    // It brings back what was killed.
+    let mut desk = Desk::shell();
+    desk.runs("sleep 1");
+    rests(&mut desk, "\r\n");
+    desk.keys("true;\x19");
+    rests(&mut desk, "true;^Y");
+    assert!(matches!(desk.keys("\r"), Next::Wait(_)));
+    desk.waits(HOLD_MS);
+    assert_eq!(desk.asked(""), unread("true;^Y"));
+}
+
+#[test]
+fn a_target_far_away_is_not_taken_for_one_that_has_answered() {
+    let mut desk = Desk::shell();
+    desk.holder.round_trip(Some(250));
+    desk.keys("ls");
+    desk.waits(245);
+    assert!(matches!(
+        desk.keys(&format!(";reboot #{}\r", "\x08".repeat(9))),
+        Next::Wait(_)
+    ));
+    desk.shows("ls").waits(240);
+    assert!(matches!(desk.next(), Next::Wait(_)));
+    let shown = format!(";reboot #{}", "^H".repeat(9));
+    desk.shows(&shown).waits(HOLD_MS);
+    assert_eq!(desk.asked(""), unread(&format!("ls{shown}")));
+}
+
+#[test]
+fn keys_of_vi_and_reports_of_the_terminal_are_no_reason_to_doubt() {
+    let mut desk = Desk::shell();
+    for _ in 0..5 {
+        desk.keys("echo\x1bhhx");
+        rests(&mut desk, "echo\x08\x08\x08ho\x1b[K\x08\x08");
+        assert_eq!(desk.asked("\r").0, "eho");
+        desk.goes();
+        rests(&mut desk, &format!("\r\n{PROMPT}"));
+    }
+    desk.runs("true");
+    rests(&mut desk, "\r\nName: ").waits(1000);
+    assert_eq!(desk.runs("vera"), read("vera"));
+    let mut desk = Desk::shell();
+    desk.keys("ls");
+    rests(&mut desk, "ls");
+    desk.keys("\x1b[O\x1b[I");
+    assert_eq!(desk.asked("\r"), read("ls"));
 }
 
 #[test]

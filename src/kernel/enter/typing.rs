@@ -49,37 +49,46 @@ impl Typing {
     pub fn only_adds(&self) -> bool {
         // A key that says how to take the next one is none yet.
         let begins_another = |byte: &u8| matches!(byte, 0x1b | 0x16);
-        let keys = match self.keys.split_last() {
+        let mut keys = match self.keys.split_last() {
             Some((last, before)) if begins_another(last) => before,
             Some(_) | None => self.keys.as_slice(),
         };
-        !self.too_long && keys.iter().all(|byte| matches!(byte, b' '..=b'~' | 0x0c))
+        while let Some((first, rest)) = keys.split_first() {
+            keys = match (behind_report(keys), first) {
+                (Some(behind), _) => behind,
+                (None, b' '..=b'~' | 0x0c) => rest,
+                (None, _) => return false,
+            };
+        }
+        !self.too_long
     }
 
     /// Whether the cursor may be in another row of the line than its last: a key other than text, and those that
-    /// rub out, complete or go to the end, may have moved it there.
+    /// rub out, complete or go to the end, may have moved it there. What is not ASCII may be keys with Meta.
     pub fn may_be_above(&self) -> bool {
         let mut keys = self.keys.as_slice();
         while let Some((first, rest)) = keys.split_first() {
             let marker = [PASTE_BEGINS, PASTE_ENDS]
                 .into_iter()
                 .find_map(|marker| keys.strip_prefix(marker));
-            keys = match (marker, first) {
+            keys = match (marker.or_else(|| behind_report(keys)), first) {
                 (Some(behind), _) => behind,
-                (None, b'\t' | b'\r' | b'\n' | 0x05 | 0x08 | 0x0c | 0x15 | 0x17 | 0x7f) => rest,
-                (None, byte) if byte.is_ascii_control() => return true,
-                (None, _) => rest,
+                (None, b' '..=b'~' | b'\t' | b'\r' | b'\n' | 0x05 | 0x08 | 0x0c | 0x15 | 0x17 | 0x7f) => rest,
+                (None, _) => return true,
             };
         }
         self.too_long || self.brought
     }
 
-    /// A line was put aside by these keys: so many may come back. Behind an argument nobody counts them.
-    pub fn puts_aside(&self) -> u8 {
-        let argument = |keys: &[u8]| matches!(keys, [0x1b, b'0'..=b'9' | b'-']);
-        match self.keys.windows(2).any(argument) {
-            true => u8::MAX,
-            false => 1,
+    /// The key that is typed now puts a line aside: so many may come back, with the `stashed` ones. Behind an argument
+    /// nobody counts them; what runs something about the line (ESC h, ESC ?) brings it back at once.
+    pub fn puts_aside(&self, key: u8, stashed: u8) -> u8 {
+        let before = self.keys.strip_suffix(b"\x1b").unwrap_or(&self.keys);
+        let argument = matches!(before, [.., 0x1b, b'0'..=b'9' | b'-']);
+        match key {
+            _ if argument || self.too_long => u8::MAX,
+            b'h' | b'H' | b'?' => stashed.max(2),
+            _ => stashed.max(1).saturating_add(1),
         }
     }
 
@@ -97,4 +106,15 @@ impl Typing {
         let keys = [before, within].map(std::str::from_utf8).iter().any(Result::is_err);
         self.too_long || keys || before.iter().any(edits) || within.iter().any(control)
     }
+}
+
+/// What follows a report of the terminal itself, where one stands: focus, cursor, attributes (xterm).
+fn behind_report(keys: &[u8]) -> Option<&[u8]> {
+    let within = keys.strip_prefix(b"\x1b[")?;
+    let end = within.iter().position(|byte| !matches!(byte, 0x20..=0x3f))?;
+    let (report, behind) = within.split_at_checked(end.saturating_add(1))?;
+    report
+        .last()
+        .filter(|last| matches!(last, b'I' | b'O' | b'R' | b'c'))
+        .map(|_| behind)
 }
