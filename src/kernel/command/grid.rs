@@ -159,8 +159,8 @@ pub fn at(terminal: &Terminal, row: usize, cursor: Place) -> Logical {
     logical
 }
 
-/// What stands below a row and may be of the same line, its rows joined. On the alternate screen the last row, and a
-/// row with a background of its own, are a status line; below a border another pane begins.
+/// What stands below a row and may be of the same line, its rows joined. On the alternate screen the last row is a status
+/// line; below a border, and below a row with a background of its own, another pane begins.
 pub fn below(terminal: &Terminal, row: usize) -> String {
     let (cols, rows) = terminal.size();
     let alternate = terminal.active_screen_kind() == ScreenKind::Alternate;
@@ -171,14 +171,13 @@ pub fn below(terminal: &Terminal, row: usize) -> String {
         let Some(line) = terminal.screen().line(at) else { break };
         let text = chars(line, span);
         let text = text.trim();
-        if alternate && !text.is_empty() && text.chars().all(border) {
+        let painted = |cell: &Cell| cell.pen().is_inverse() || cell.pen().background().is_some();
+        let frame = !text.is_empty() && text.chars().all(border);
+        let bar = line.len() >= cols && line.cells().iter().all(painted);
+        if alternate && (at + 1 >= rows || frame || bar) {
             break;
         }
-        let painted = |cell: &Cell| cell.pen().is_inverse() || cell.pen().background().is_some();
-        let status = alternate && (at + 1 >= rows || line.len() >= cols && line.cells().iter().all(painted));
-        if !status {
-            all.push_str(text);
-        }
+        all.push_str(text);
     }
     all
 }

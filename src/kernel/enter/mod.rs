@@ -26,7 +26,7 @@ use super::command::{self, Finding, Keys, Pressed, Reader, Shown};
 use super::screen_state::ScreenState;
 use flood::Flood;
 use text::{decode, is_shells, is_stars_for, names_another, place};
-use typing::{PASTE_BEGINS, Typing};
+use typing::{PASTE_BEGINS, START, STOP, Typing};
 
 /// How long the keys of a line may take to be shown, in ms.
 pub const HOLD_MS: u64 = 300;
@@ -39,10 +39,6 @@ const TRIP_MS: u64 = 200;
 /// Largest grid that is emulated; a larger terminal is read as this one.
 const COLS_MAX: u32 = 500;
 const ROWS_MAX: u32 = 200;
-/// The usual VSTOP: nothing more is shown before VSTART (POSIX, General Terminal Interface).
-const STOP: u8 = 0x13;
-/// The usual VSTART.
-const START: u8 = 0x11;
 /// The usual key before a key that is text (VLNEXT, `quoted-insert`).
 const LITERAL: u8 = 0x16;
 /// Output of a flood that waits to be drawn, in bytes.
@@ -237,10 +233,10 @@ impl Holder {
     fn press(&mut self, at_ms: u64, keys: &[u8]) {
         // Sees to it that the reader knows where the line began.
         self.anchor(at_ms);
+        let mut known = None;
         for byte in keys {
             let key = self.scanner.take(*byte, self.typing.keys.is_empty());
-            // Typed ahead, it is read at a prompt that nobody has seen yet. A ^Q behind a ^S is for the terminal.
-            if key == Key::Stashes && !(*byte == START && self.stopped.is_some()) {
+            if key == Key::Stashes && self.may_put_aside(*byte, &mut known) {
                 self.stashed = self.typing.puts_aside(*byte, self.stashed);
             }
             self.stopped = match *byte {
@@ -265,6 +261,17 @@ impl Holder {
         }
         self.typing.began.get_or_insert((at_ms, self.shown));
         (self.typing.last, self.typing.last_ms) = (self.shown, at_ms);
+    }
+
+    /// Whether a key may be one that puts a line aside. Typed ahead, it is read at a prompt that nobody has seen yet; to
+    /// programs that have the whole screen it is another. A ^Q behind a ^S is for the terminal. `known`: whether a known
+    /// prompt stands there, once that was looked at.
+    fn may_put_aside(&mut self, key: u8, known: &mut Option<bool>) -> bool {
+        if key == START && (self.stopped.is_some() || self.typing.is_stopped()) {
+            return false;
+        }
+        let mut look = || self.reader.line(&self.terminal, None).known;
+        !self.screen.is_alternate() || *known.get_or_insert_with(&mut look)
     }
 
     fn keep(&mut self, byte: u8) {
@@ -354,8 +361,7 @@ impl Holder {
         let whole = typed.is_some() && !typing.typed.was_pasted();
         let above = !whole && typing.may_be_above() && self.reader.goes_below(&self.terminal, &line.text);
         // Keys that edit, typed ahead, edit what stands there later.
-        let edits = |key: &u8| !matches!(*key, START | STOP);
-        let ahead = typed.is_none() && !line.at_prompt && typing.keys.iter().any(edits);
+        let ahead = typed.is_none() && !line.at_prompt && typing.edits();
         let doubt = joined || above || ahead || brought && !line.known;
         let certain = match typed {
             _ if line.unread || doubt || empty && !clear => false,

@@ -236,6 +236,27 @@ fn keys_of_vi_and_reports_of_the_terminal_are_no_reason_to_doubt() {
     desk.runs("true");
     rests(&mut desk, "\r\nName: ").waits(1000);
     assert_eq!(desk.runs("vera"), read("vera"));
+    // In an editor, before a question; and output that came behind a ^S.
+    let mut desk = Desk::shell();
+    desk.runs("vi x");
+    rests(&mut desk, "\r\n\x1b[?1049h\x1b[H");
+    desk.keys("itext\x1bh");
+    rests(&mut desk, "text\x08");
+    assert_eq!(desk.keys(":wq\r"), Next::Pass(0));
+    rests(&mut desk, &format!("\x1b[?1049l\r\n{PROMPT}"));
+    desk.runs("apt install x");
+    rests(&mut desk, "\r\n1\r\n");
+    desk.keys("\x13");
+    rests(&mut desk, "2\r\n");
+    desk.keys("\x11");
+    rests(&mut desk, "Go on? [Y/n] ").waits(1000);
+    assert!(!desk.runs("y").1);
+    let mut desk = Desk::shell();
+    desk.runs("python x.py");
+    rests(&mut desk, "\r\n");
+    desk.keys("\x03");
+    rests(&mut desk, "^CReally quit? (y/n) ").waits(1000);
+    assert!(!desk.runs("y").1);
     let mut desk = Desk::shell();
     desk.keys("ls");
     rests(&mut desk, "ls");

@@ -2,6 +2,10 @@
 
 use crate::kernel::command::{PasteEnd, Typed};
 
+/// The usual VSTOP: nothing more is shown before VSTART (POSIX, General Terminal Interface).
+pub const STOP: u8 = 0x13;
+/// The usual VSTART.
+pub const START: u8 = 0x11;
 /// What a terminal writes before a paste and behind it (xterm, bracketed paste).
 pub const PASTE_BEGINS: &[u8] = b"\x1b[200~";
 const PASTE_ENDS: &[u8] = b"\x1b[201~";
@@ -80,14 +84,26 @@ impl Typing {
         self.too_long || self.brought
     }
 
+    /// Whether a key of it may do something else than add its sign, to the line or to the output.
+    pub fn edits(&self) -> bool {
+        let edits = |key: &u8| !matches!(*key, b' '..=b'~' | START | STOP);
+        self.too_long || self.keys.iter().any(edits)
+    }
+
+    /// Whether the last of these keys that stops or starts output has stopped it.
+    pub fn is_stopped(&self) -> bool {
+        let last = self.keys.iter().rfind(|key| matches!(**key, START | STOP));
+        last == Some(&STOP)
+    }
+
     /// The key that is typed now puts a line aside: so many may come back, with the `stashed` ones. Behind an argument
     /// nobody counts them; what runs something about the line (ESC h, ESC ?) brings it back at once.
     pub fn puts_aside(&self, key: u8, stashed: u8) -> u8 {
         let before = self.keys.strip_suffix(b"\x1b").unwrap_or(&self.keys);
         let argument = matches!(before, [.., 0x1b, b'0'..=b'9' | b'-']);
         match key {
-            _ if argument || self.too_long => u8::MAX,
             b'h' | b'H' | b'?' => stashed.max(2),
+            _ if argument || self.too_long => u8::MAX,
             _ => stashed.max(1).saturating_add(1),
         }
     }
