@@ -5,6 +5,10 @@ use portcullis_recording::Event;
 use crate::support::bytes::find;
 use crate::support::{Record, Setup, Terminal, Variant, World, run, secs};
 
+/// Tells each size until a line is typed. At its prompt bash notices a signal that comes right before it waits for keys
+/// only at the next of them.
+const TELLS_SIZES: &str = "trap 'echo now $(stty size)' WINCH; echo trap-$((40 + 2)); until read -t 0.1; do :; done";
+
 fn sizes(record: &Record) -> Vec<(u32, u32)> {
     let sizes = record.events.iter().filter_map(|timed| match &timed.event {
         Event::Resize { cols, rows, .. } => Some((*cols, *rows)),
@@ -28,10 +32,11 @@ fn a_terminal_has_its_size_its_modes_and_its_resizes() {
     terminal.expect("-ixon", secs(20));
     terminal.line("echo TERM is $TERM");
     terminal.expect("TERM is xterm-256color", secs(20));
-    terminal.line("trap 'echo now $(stty size)' WINCH; echo trap-$((40 + 2))");
+    terminal.line(TELLS_SIZES);
     terminal.expect("trap-42", secs(20));
     terminal.resize(132, 43);
     terminal.expect("now 43 132", secs(20));
+    terminal.line("");
     terminal.line("exit 9");
     let (status, _) = terminal.finish(secs(20));
     assert_eq!(status.exit_code(), 9);
@@ -49,12 +54,13 @@ fn d21_odd_sizes_are_clamped() {
     let mut terminal = Terminal::start(&ssh, 80, 24);
     terminal.line("echo up $((40 + 2))");
     terminal.expect("up 42", secs(20));
-    terminal.line("trap 'echo now $(stty size)' WINCH; echo trap-$((40 + 2))");
+    terminal.line(TELLS_SIZES);
     terminal.expect("trap-42", secs(20));
     for (asked, given) in [((u16::MAX, u16::MAX), "4096 4096"), ((1, 1), "1 1"), ((0, 0), "24 80")] {
         terminal.resize(asked.0, asked.1);
         terminal.expect(&format!("now {given}"), secs(20));
     }
+    terminal.line("");
     terminal.line("exit 0");
     terminal.finish(secs(20));
     let record = world.bastion.only_record();
