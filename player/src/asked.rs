@@ -1,4 +1,4 @@
-//! Commands that were asked for: what became of them says another event, or none.
+//! Commands that were asked for, and what became of those that no event of their own tells of.
 
 use std::collections::BTreeMap;
 
@@ -28,9 +28,36 @@ pub struct Asked {
 #[derive(Debug, Default)]
 pub struct Requests {
     /// Of exec requests, by channel.
-    execs: BTreeMap<u32, Asked>,
+    execs: BTreeMap<u32, Execs>,
     /// Lines of terminals that policy was asked about, by channel.
     lines: BTreeMap<u32, Asked>,
+}
+
+/// What was asked for on one channel. A second one is refused while the first runs.
+#[derive(Debug, Default)]
+struct Execs {
+    /// It was permitted.
+    runs: Option<Asked>,
+    /// Nothing was decided about it yet.
+    waits: Option<Asked>,
+}
+
+impl Execs {
+    /// The one that a no is about: the one that waits for it, or a yes that was taken back.
+    fn refused(&mut self) -> Option<Asked> {
+        self.waits.take().or_else(|| self.runs.take())
+    }
+
+    fn permitted(&mut self) {
+        if let Some(asked) = self.waits.take() {
+            self.runs.get_or_insert(asked);
+        }
+    }
+
+    /// The one that its status is of.
+    fn first(&mut self) -> Option<&mut Asked> {
+        self.runs.as_mut().or(self.waits.as_mut())
+    }
 }
 
 impl Requests {
@@ -46,7 +73,9 @@ impl Requests {
                     status: None,
                 };
                 match kind.as_ref() {
-                    "exec" if self.execs.len() < CHANNELS_MAX => drop(self.execs.entry(channel).or_insert(asked)),
+                    "exec" if self.execs.len() < CHANNELS_MAX || self.execs.contains_key(&channel) => {
+                        self.execs.entry(channel).or_default().waits = Some(asked);
+                    }
                     "command" if self.lines.len() < CHANNELS_MAX || self.lines.contains_key(&channel) => {
                         drop(self.lines.insert(channel, asked))
                     }
@@ -54,12 +83,14 @@ impl Requests {
                 }
                 None
             }
-            Event::Decision {
-                action, allowed: false, ..
-            } => match action.as_ref() {
-                "exec" => self.execs.remove(&channel),
+            Event::Decision { action, allowed, .. } => match (action.as_ref(), allowed) {
+                ("exec", true) => {
+                    self.execs.entry(channel).and_modify(Execs::permitted);
+                    None
+                }
+                ("exec", false) => self.execs.get_mut(&channel)?.refused(),
                 // Of a line of a paste nothing is written down.
-                "command" => self.lines.remove(&channel).filter(|line| !line.text.is_empty()),
+                ("command", false) => self.lines.remove(&channel).filter(|line| !line.text.is_empty()),
                 _ => None,
             },
             Event::Command(command) if command.source == Source::Protocol => {
@@ -67,9 +98,7 @@ impl Requests {
                 None
             }
             Event::ExitStatus(status) => {
-                if let Some(exec) = self.execs.get_mut(&channel) {
-                    exec.status = Some(*status);
-                }
+                self.execs.get_mut(&channel)?.first()?.status = Some(*status);
                 None
             }
             Event::ChannelClose { .. } => {
@@ -82,10 +111,71 @@ impl Requests {
 
     /// Those of exec requests that nothing more was told of, with their channels.
     pub fn finish(self) -> impl Iterator<Item = (u32, Asked)> {
-        self.execs.into_iter()
+        let execs = self.execs.into_iter();
+        execs.filter_map(|(channel, execs)| Some((channel, execs.runs.or(execs.waits)?)))
     }
 }
 
 fn text(detail: &[u8]) -> String {
     String::from_utf8_lossy(detail.get(..TEXT_BYTES_MAX).unwrap_or(detail)).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(detail: &'static str) -> Event<'static> {
+        Event::Request {
+            kind: "exec".into(),
+            detail: detail.as_bytes().into(),
+            want: "".into(),
+        }
+    }
+
+    fn decided(allowed: bool) -> Event<'static> {
+        Event::Decision {
+            action: "exec".into(),
+            allowed,
+            rule: "r".into(),
+            code: "c".into(),
+        }
+    }
+
+    /// What is refused, and what is left, with its status.
+    fn told(events: Vec<Event<'static>>) -> (Vec<String>, Vec<(String, Option<u32>)>) {
+        let mut requests = Requests::default();
+        let refused = events.into_iter().zip(1..).filter_map(|(event, at_ms)| {
+            let channel = 1;
+            requests.take(&Timed { at_ms, channel, event })
+        });
+        let refused = refused.map(|asked| asked.text).collect();
+        let left = requests.finish().map(|(_, asked)| (asked.text, asked.status));
+        (refused, left.collect())
+    }
+
+    fn only(text: &str) -> Vec<String> {
+        vec![text.to_owned()]
+    }
+
+    #[test]
+    fn a_no_is_about_what_was_asked_last() {
+        let one = told(vec![asked("reboot"), decided(false)]);
+        assert_eq!(one, (only("reboot"), vec![]));
+        // The first goes on.
+        let second = vec![
+            asked("id"),
+            decided(true),
+            asked("reboot"),
+            decided(false),
+            Event::ExitStatus(3),
+        ];
+        assert_eq!(told(second), (only("reboot"), vec![("id".to_owned(), Some(3))]));
+        // It waited for somebody, who said no.
+        let taken_back = vec![asked("reboot"), decided(true), decided(false)];
+        assert_eq!(told(taken_back), (only("reboot"), vec![]));
+        let again = vec![asked("reboot"), decided(false), asked("id"), decided(true)];
+        assert_eq!(told(again), (only("reboot"), vec![("id".to_owned(), None)]));
+        // Whoever wrote it decided nothing.
+        assert_eq!(told(vec![asked("id")]), (vec![], vec![("id".to_owned(), None)]));
+    }
 }

@@ -291,6 +291,14 @@ impl Summary {
         notable
     }
 
+    /// Who was where, in a few words.
+    pub fn title(&self) -> String {
+        match &self.session {
+            Some(session) => format!("{} at {}@{}", session.identity, session.login, session.target),
+            None => "a session".to_owned(),
+        }
+    }
+
     /// Adds what a server knows, and marks what was done for the first time.
     pub fn with(mut self, known: Known) -> Summary {
         for run in &mut self.commands.list {

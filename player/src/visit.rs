@@ -88,11 +88,7 @@ pub fn words(heading: &str, whole: &Whole<'_>) -> String {
         said += &format!("{name:<13} {}\n", plain::line(value));
     }
     for summary in whole.summaries {
-        let title = match &summary.session {
-            Some(session) => format!("{} at {}@{}", session.identity, session.login, session.target),
-            None => "a session".to_owned(),
-        };
-        said += &format!("\n== {}\n{}", plain::line(&title), text(summary));
+        said += &format!("\n== {}\n{}", plain::line(&summary.title()), text(summary));
     }
     said
 }

@@ -13,7 +13,7 @@ use super::wire::access::{Decisions, ExplainRequest, Explained, PoliciesInForce,
 use crate::kernel::grant::hex32;
 use crate::kernel::inventory::{Reach, Target};
 use crate::kernel::policy::engine::Told;
-use crate::kernel::policy::facts::{Action, Facts, TransferOf, Whereto, Who};
+use crate::kernel::policy::facts::{Action, Facts, ForwardTo, TransferOf, Whereto, Who};
 use crate::kernel::transfer::{What, Wish};
 
 /// Most decisions in one answer.
@@ -52,10 +52,7 @@ pub async fn explain(
     };
     let policies = api.policies.now();
     let transfer = transfer(&asked)?;
-    if asked.action == Action::Forward && asked.forward.is_none() {
-        return Err(Problem::invalid("a forwarding is asked about with where it leads")
-            .hint("--forward local:HOST:PORT, remote:HOST:PORT, agent or x11"));
-    }
+    fits(&asked)?;
     let typed = asked.action == Action::Command;
     let mut facts = Facts {
         login: asked.destination.login.to_string(),
@@ -101,6 +98,34 @@ pub async fn explain(
         hex32::encode(&policies.digest()),
         warnings,
     )))
+}
+
+/// Whether what is said belongs to what is asked about: nothing of it is left out in silence.
+fn fits(asked: &ExplainRequest) -> Result<(), Problem> {
+    let about = |action| asked.action == action;
+    let forward = asked.forward.as_ref();
+    let known = |to: &ForwardTo| matches!(to.direction.as_str(), "local" | "remote" | "agent" | "x11");
+    if about(Action::Forward) && !forward.is_some_and(known) {
+        return Err(Problem::invalid("a forwarding is asked about with where it leads")
+            .hint("--forward local:HOST:PORT, remote:HOST:PORT, agent or x11"));
+    }
+    let others = [
+        (asked.transfer.is_some(), Action::Transfer, "a file"),
+        (forward.is_some(), Action::Forward, "where a forwarding leads"),
+        (
+            asked.place.is_some() || asked.undecided,
+            Action::Command,
+            "how a line was read",
+        ),
+    ];
+    match others.into_iter().find(|(said, action, _)| *said && !about(*action)) {
+        Some((_, action, what)) => Err(Problem::invalid(format!(
+            "{what} belongs to {}, and {} is asked about",
+            action.as_str(),
+            asked.action.as_str()
+        ))),
+        None => Ok(()),
+    }
 }
 
 /// What would be done to a file, as policy is told it of a session.

@@ -75,7 +75,7 @@ pub struct BackgroundArgs {
 
 pub async fn one(session: &Session, args: &SummaryArgs) -> Result<Exit, CliError> {
     let summary = read(session, &args.id, &args.page).await?;
-    let title = title(&summary);
+    let title = summary.title();
     if let Some(path) = &args.page.html {
         write(path, &title, &[], &[summary])?;
         return Ok(Exit::Ok);
@@ -169,13 +169,6 @@ pub async fn background(session: &Session, args: &BackgroundArgs) -> Result<Exit
 async fn ask(session: &Session, row: &RecordingView) -> Result<Background, CliError> {
     let path = format!("/v1/sessions/{}/background", row.session);
     Ok(session.client.get(&path).await?)
-}
-
-fn title(summary: &Summary) -> String {
-    match &summary.session {
-        Some(session) => format!("{} at {}@{}", session.identity, session.login, session.target),
-        None => "a session".to_owned(),
-    }
 }
 
 fn write(path: &Path, title: &str, facts: &[(String, String)], summaries: &[Summary]) -> Result<(), CliError> {

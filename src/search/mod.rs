@@ -41,7 +41,7 @@ pub use read::Places;
 mod tests;
 
 /// The form of the file; another one is thrown away and made anew.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 /// Searches at once.
 const READERS: u32 = 4;
 /// How long a search waits for a connection.
@@ -185,7 +185,7 @@ impl Index {
             (0, 0) => {
                 let mut tx = writer.begin().await?;
                 sqlx::raw_sql(include_str!("schema.sql")).execute(&mut *tx).await?;
-                sqlx::raw_sql("PRAGMA user_version = 1").execute(&mut *tx).await?;
+                sqlx::raw_sql("PRAGMA user_version = 2").execute(&mut *tx).await?;
                 tx.commit().await?;
             }
             (VERSION, _) => {}

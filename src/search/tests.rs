@@ -273,3 +273,22 @@ async fn what_was_first_is_looked_for_only_so_long() {
     let found = house.index.firsts(session, u64::MAX).await.unwrap();
     assert!(!found.programs.is_empty());
 }
+
+#[tokio::test]
+async fn an_index_of_another_form_is_made_anew_and_one_of_this_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("search.db");
+    let open = async || Index::open(&path, Clock::system()).await.unwrap();
+    let index = open().await;
+    let of = recorded(1, "alice", "db1", DAY_MS);
+    index.put(&of, vec![command(1, "uptime", None, &[])]).await.unwrap();
+    index.close().await;
+    let index = open().await;
+    assert_eq!(index.counts().await.unwrap().whole, 1);
+    sqlx::raw_sql("PRAGMA user_version = 1")
+        .execute(&index.writer)
+        .await
+        .unwrap();
+    index.close().await;
+    assert_eq!(open().await.counts().await.unwrap(), Counts::default());
+}

@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 use super::approval::{Approved, Asked};
 use super::channel::{Channel, Down, Up, count};
 use super::consent;
-use super::enters_queue::{Dropping, cancel, data_bytes, ends_input};
+use super::enters_queue::{Dropping, cancel, data_bytes, ends_input, signals};
 use super::guard::{Guard, tell};
 use super::lane::{Entry, Stream};
 use super::opening::NotOpened;
@@ -29,9 +29,6 @@ use crate::kernel::session::EndReason;
 
 /// How long a refused line may take to come to a prompt, where it can be taken back, in ms.
 const PROMPT_WAIT_MS: u64 = 5_000;
-/// The usual VSTART and VINTR (POSIX, General Terminal Interface).
-const START: u8 = 0x11;
-const INTERRUPT: u8 = 0x03;
 /// Bytes that wait here behind a held Enter; more wait in the lane.
 const HELD_BYTES_MAX: usize = 64 * 1024;
 /// Pieces of data and requests that wait here; more wait in the lane.
@@ -377,21 +374,10 @@ impl Enters {
 
     /// Passes keys on that a prompt may wait for: the end of a stop, and what ends the program that runs.
     fn pass_signals(&mut self, guard: &Guard, batch: &mut Vec<Entry<Up>>, at_ms: u64) {
-        while let Some(Entry::Data { stream, bytes }) = self.queue.front_mut() {
-            let signals = bytes
-                .iter()
-                .take_while(|byte| matches!(**byte, START | INTERRUPT))
-                .count();
-            if bytes.is_empty() {
-                self.queue.pop_front();
-            } else if signals == 0 {
-                break;
-            } else {
-                let (stream, bytes) = (*stream, bytes.split_to(signals));
-                guard.holder().next(at_ms, &bytes);
-                self.bytes = self.bytes.saturating_sub(signals);
-                batch.push(Entry::Data { stream, bytes });
-            }
+        for (stream, bytes) in signals(&mut self.queue) {
+            guard.holder().next(at_ms, &bytes);
+            self.bytes = self.bytes.saturating_sub(bytes.len());
+            batch.push(Entry::Data { stream, bytes });
         }
     }
 

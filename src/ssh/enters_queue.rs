@@ -2,12 +2,12 @@
 
 use std::collections::VecDeque;
 
-use bytes::Buf;
+use bytes::{Buf, Bytes};
 
 use super::channel::Up;
-use super::lane::Entry;
+use super::lane::{Entry, Stream};
 use crate::kernel::command::PasteEnd;
-use crate::kernel::enter::Pasted;
+use crate::kernel::enter::{INTERRUPT, Pasted, START};
 
 /// How long after the last of it the rest of what may be a paste comes, in ms.
 const REST_OF_PASTE_MS: u64 = 1000;
@@ -46,7 +46,7 @@ impl Dropping {
         self.until_ms = at_ms.saturating_add(REST_OF_PASTE_MS);
         // Whoever waits for nothing more says so; within a paste it is text.
         let interrupt = match self.perhaps || rested {
-            true => bytes.iter().position(|byte| *byte == 0x03),
+            true => bytes.iter().position(|byte| *byte == INTERRUPT),
             false => None,
         };
         let first = interrupt.map_or(bytes, |at| bytes.get(..at).unwrap_or_default());
@@ -83,7 +83,7 @@ pub fn cancel(queue: &mut VecDeque<Entry<Up>>, requests: &mut Vec<Entry<Up>>) ->
                 continue;
             }
             Entry::Data { bytes, .. } if !ended && dropped.is_none() => {
-                if let Some(at) = bytes.iter().position(|byte| *byte == 0x03) {
+                if let Some(at) = bytes.iter().position(|byte| *byte == INTERRUPT) {
                     let before: usize = kept.drain(..).map(|entry| data_bytes(&entry)).sum();
                     bytes.advance(at + 1);
                     dropped = Some(before + at + 1);
@@ -97,12 +97,27 @@ pub fn cancel(queue: &mut VecDeque<Entry<Up>>, requests: &mut Vec<Entry<Up>>) ->
     dropped
 }
 
+/// Takes ^Q and ^C off the front of a queue, up to the first other key or request.
+pub fn signals(queue: &mut VecDeque<Entry<Up>>) -> Vec<(Stream, Bytes)> {
+    let mut taken = Vec::new();
+    while let Some(Entry::Data { stream, bytes }) = queue.front_mut() {
+        let first = bytes.iter().take_while(|byte| matches!(**byte, START | INTERRUPT));
+        let first = bytes.split_to(first.count());
+        let rest = !bytes.is_empty();
+        if !first.is_empty() {
+            taken.push((*stream, first));
+        }
+        if rest {
+            break;
+        }
+        queue.pop_front();
+    }
+    taken
+}
+
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
     use super::*;
-    use crate::ssh::lane::Stream;
 
     fn typed(keys: &'static str) -> Entry<Up> {
         Entry::Data {
@@ -147,5 +162,16 @@ mod tests {
         assert_eq!(goes_on.within(900, b"a"), (1, false));
         assert_eq!(goes_on.within(1900, b"a"), (1, false));
         assert_eq!(goes_on.within(2901, b"a"), (0, true));
+    }
+
+    #[test]
+    fn signals_pass_up_to_the_first_other_key() {
+        let mut queue = VecDeque::from([typed("\x11\x03"), typed(""), typed("\x03ls\x03"), typed("\x03")]);
+        let taken: Vec<Bytes> = signals(&mut queue).into_iter().map(|(_, bytes)| bytes).collect();
+        assert_eq!(taken, [&b"\x11\x03"[..], b"\x03"]);
+        assert_eq!(queue.iter().map(data_bytes).sum::<usize>(), 4);
+        assert!(signals(&mut queue).is_empty());
+        let mut queue = VecDeque::from([Entry::Control(Up::Eof), typed("\x03")]);
+        assert!(signals(&mut queue).is_empty());
     }
 }

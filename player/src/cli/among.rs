@@ -1,4 +1,4 @@
-//! The recordings that are searched, and with which trust and keys.
+//! The recordings that a verb is about, and with which trust and keys.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,7 +20,7 @@ pub(super) struct Among {
     pub trust: Option<PathBuf>,
     #[command(flatten)]
     pub keys: Keys,
-    /// Also search what nobody trusted vouches for, as far as it is readable
+    /// Also take what nobody trusted vouches for, as far as it is readable
     #[arg(long)]
     pub unverified: bool,
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::among::Among;
+use super::summary::{add, page};
 use super::{finish, opened, put_json, say, stdout};
 use crate::background::Background;
 use crate::failure::{Exit, Failure, write_failed};
@@ -53,7 +54,9 @@ impl ReportArgs {
                 Err(failure) => {
                     say(&format!("{name}: {}", failure.message));
                     missing.push(format!("{name}: {}", failure.message));
-                    worst = failure.exit;
+                    if worst != Exit::Invalid {
+                        worst = failure.exit;
+                    }
                 }
             }
         }
@@ -62,7 +65,7 @@ impl ReportArgs {
         let whole = Whole::of(&summaries, files.len(), &missing);
         let title = "Sessions and what was done in them";
         if let Some(path) = &self.html {
-            super::summary::page(path, title, &whole.facts, &summaries)?;
+            page(path, title, &whole.facts, &summaries)?;
             return Ok(worst);
         }
         let mut out = stdout();
@@ -74,14 +77,5 @@ impl ReportArgs {
         }
         finish(out)?;
         Ok(worst)
-    }
-}
-
-/// With what the server knows of it, where it was given.
-pub fn add(summary: Summary, background: Option<&Background>) -> Summary {
-    let id = summary.session.as_ref().map(|session| session.id.as_str());
-    match id.zip(background).and_then(|(id, background)| background.of(id)) {
-        Some(known) => summary.with(known),
-        None => summary,
     }
 }

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::report::add;
 use super::{Shown, finish, opened, put_json, say, stdout};
 use crate::background::Background;
 use crate::failure::{Exit, Failure, write_failed};
@@ -56,6 +55,15 @@ impl SummaryArgs {
         }
         finish(out)?;
         Ok(Exit::Ok)
+    }
+}
+
+/// With what the server knows of it, where it was given.
+pub fn add(summary: Summary, background: Option<&Background>) -> Summary {
+    let id = summary.session.as_ref().map(|session| session.id.as_str());
+    match id.zip(background).and_then(|(id, background)| background.of(id)) {
+        Some(known) => summary.with(known),
+        None => summary,
     }
 }
 

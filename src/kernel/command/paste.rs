@@ -1,24 +1,23 @@
 //! Where a bracketed paste ends.
 
-/// What ends a paste (xterm, bracketed paste).
-const ENDS: &[u8] = b"\x1b[201~";
-
 /// How much was seen of the end of a paste. Nothing else ends one: whoever reads
 /// it takes every other byte for text, controls too.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct PasteEnd(usize);
 
 impl PasteEnd {
+    /// What ends a paste (xterm, bracketed paste).
+    pub const ENDS: &[u8] = b"\x1b[201~";
     /// Bytes of the end.
-    pub const BYTES: usize = ENDS.len();
+    pub const BYTES: usize = Self::ENDS.len();
 
     /// Takes one byte; whether the paste is over with it.
     pub fn take(&mut self, byte: u8) -> bool {
-        self.0 = match ENDS.get(self.0) == Some(&byte) {
+        self.0 = match Self::ENDS.get(self.0) == Some(&byte) {
             true => self.0.saturating_add(1),
-            false => usize::from(ENDS.first() == Some(&byte)),
+            false => usize::from(Self::ENDS.first() == Some(&byte)),
         };
-        self.0 == ENDS.len()
+        self.0 == Self::ENDS.len()
     }
 
     /// How many of these bytes belong to the paste, and whether it is over with them.

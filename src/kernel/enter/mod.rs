@@ -17,16 +17,19 @@ mod tests_evasion;
 mod tests_unasked;
 mod text;
 mod typing;
+mod unshown;
 
 use avt::Terminal;
 
 pub use self::keys::{Key, Scanner};
 pub use self::reason::{Answer, REASON_BYTES_MAX, Reason};
+pub use self::typing::{INTERRUPT, START};
 use super::command::{self, Finding, Keys, Pressed, Reader, Shown};
 use super::screen_state::ScreenState;
 use flood::Flood;
 use text::{decode, is_shells, is_stars_for, names_another, place};
-use typing::{PASTE_BEGINS, START, STOP, Typing};
+use typing::{LITERAL, PASTE_BEGINS, STOP, Typing};
+use unshown::Unshown;
 
 /// How long the keys of a line may take to be shown, in ms.
 pub const HOLD_MS: u64 = 300;
@@ -39,8 +42,6 @@ const TRIP_MS: u64 = 200;
 /// Largest grid that is emulated; a larger terminal is read as this one.
 const COLS_MAX: u32 = 500;
 const ROWS_MAX: u32 = 200;
-/// The usual key before a key that is text (VLNEXT, `quoted-insert`).
-const LITERAL: u8 = 0x16;
 /// Output of a flood that waits to be drawn, in bytes.
 const WAITING_BYTES_MAX: usize = 1 << 20;
 
@@ -115,12 +116,6 @@ pub struct Holder {
     lags: bool,
     /// A key's echo takes so long at least, in ms.
     trip_ms: u64,
-}
-
-/// A line that was sent and not shown; what comes behind it may show it yet.
-struct Unshown {
-    typed: String,
-    after: String,
 }
 
 impl Holder {
@@ -506,10 +501,7 @@ impl Holder {
             // What runs at a prompt is looked for in what comes of it.
             true if at_prompt && typing.typed.text().is_some() => {
                 let typed = typing.typed.text().unwrap_or_default();
-                self.unshown = Some(Unshown {
-                    typed,
-                    after: String::new(),
-                });
+                self.unshown = Some(Unshown::new(typed));
             }
             true => {
                 let bytes = typing.keys.len().saturating_add(1);
@@ -590,24 +582,6 @@ impl Holder {
             return Ok(());
         }
         Err(if answered && rest > at_ms { end.min(rest) } else { end })
-    }
-}
-
-impl Unshown {
-    /// Takes output; whether the first row of it shows the line, once that row is whole.
-    fn row(&mut self, output: &str) -> Option<bool> {
-        let room = LINE_BYTES_MAX.saturating_sub(self.after.len());
-        self.after
-            .push_str(output.get(..output.floor_char_boundary(room)).unwrap_or_default());
-        let row = match self.after.split_once('\n') {
-            Some((row, _)) => row,
-            None if self.after.len().saturating_add(4) >= LINE_BYTES_MAX => self.after.as_str(),
-            None => return None,
-        };
-        // Drawn with colours, or more than once, it is still all there in its order.
-        let mut shown = row.chars();
-        let signs = self.typed.chars().filter(char::is_ascii_graphic);
-        Some(signs.into_iter().all(|sign| shown.any(|other| other == sign)))
     }
 }
 

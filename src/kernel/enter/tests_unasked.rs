@@ -19,6 +19,17 @@ fn sends(desk: &mut Desk, line: &str) -> (String, bool) {
     (asked.text, asked.undecided)
 }
 
+/// An Enter that is asked about only when it has waited in vain.
+#[track_caller]
+fn doubted(desk: &mut Desk, enter: &str) -> Line {
+    assert!(matches!(desk.keys(enter), Next::Wait(_)), "it does not wait");
+    desk.waits(HOLD_MS);
+    match desk.next() {
+        Next::Ask(line) if line.undecided => line,
+        other @ (Next::Ask(_) | Next::Pass(_) | Next::Wait(_)) => panic!("no doubt: {other:?}"),
+    }
+}
+
 /// Shown, and waited behind as a person does.
 fn rests<'d>(desk: &'d mut Desk, output: &str) -> &'d mut Desk {
     desk.shows(output).waits(50)
@@ -51,9 +62,7 @@ fn a_line_that_was_put_aside_may_come_back_by_any_enter() {
         rests(&mut desk, &format!("\r\x1b[K{PROMPT}"));
         desk.runs("sleep 1");
         rests(&mut desk, "\r\n");
-        assert!(matches!(desk.keys("\r"), Next::Wait(_)));
-        desk.waits(HOLD_MS);
-        assert_eq!(desk.asked(""), unread(""), "{aside:?}");
+        assert_eq!(doubted(&mut desk, "\r").text, "");
         desk.goes();
         // At the prompt its row tells.
         rests(&mut desk, PROMPT);
@@ -65,9 +74,7 @@ fn a_line_that_was_put_aside_may_come_back_by_any_enter() {
     desk.asked("\x0f");
     desk.goes();
     rests(&mut desk, "\r\n");
-    assert!(matches!(desk.keys("\r"), Next::Wait(_)));
-    desk.waits(HOLD_MS);
-    assert_eq!(desk.asked(""), unread(""));
+    assert_eq!(doubted(&mut desk, "\r").text, "");
 }
 
 #[test]
@@ -86,9 +93,7 @@ fn a_line_put_aside_at_the_first_prompt_comes_back_too() {
         }
         sends(&mut desk, "sleep 1");
         rests(&mut desk, "\r\n");
-        assert!(matches!(desk.keys("\r"), Next::Wait(_)), "{aside:?}");
-        desk.waits(HOLD_MS);
-        assert_eq!(desk.asked(""), unread(""), "{aside:?}");
+        assert_eq!(doubted(&mut desk, "\r").text, "");
     }
 }
 
@@ -132,12 +137,7 @@ fn a_row_of_a_line_is_not_the_line() {
     rests(&mut desk, "true \\\r\nreboot");
     desk.keys("\x01");
     rests(&mut desk, "\x1b[A\r\x1b[12C");
-    assert!(matches!(desk.keys("\r"), Next::Wait(_)));
-    desk.waits(HOLD_MS);
-    let Next::Ask(line) = desk.next() else {
-        panic!("not asked about")
-    };
-    assert!(line.undecided, "{line:?}");
+    doubted(&mut desk, "\r");
     // A list that is shown below is none of it.
     let mut desk = Desk::shell();
     desk.keys("cd /u\t");
@@ -171,9 +171,7 @@ fn no_row_of_what_an_editor_holds_is_left_out() {
         desk.queue.extend_from_slice(keys);
         desk.next();
         rests(&mut desk, moves);
-        assert!(matches!(desk.keys("\r"), Next::Wait(_)), "{keys:?}");
-        desk.waits(HOLD_MS);
-        assert!(matches!(desk.next(), Next::Ask(line) if line.undecided), "{keys:?}");
+        doubted(&mut desk, "\r");
     }
     // A search of zsh says below what it looks for.
     let mut desk = Desk::shell();
@@ -192,18 +190,14 @@ fn what_is_typed_ahead_edits_what_stands_there_later() {
     rests(&mut desk, &format!("reboot^[q\r\n{PROMPT}"));
     sends(&mut desk, "sleep 1");
     rests(&mut desk, "\r\n");
-    assert!(matches!(desk.keys("\r"), Next::Wait(_)));
-    desk.waits(HOLD_MS);
-    assert_eq!(desk.asked(""), unread(""));
+    assert_eq!(doubted(&mut desk, "\r").text, "");
     // It brings back what was killed.
     let mut desk = Desk::shell();
     desk.runs("sleep 1");
     rests(&mut desk, "\r\n");
     desk.keys("true;\x19");
     rests(&mut desk, "true;^Y");
-    assert!(matches!(desk.keys("\r"), Next::Wait(_)));
-    desk.waits(HOLD_MS);
-    assert_eq!(desk.asked(""), unread("true;^Y"));
+    assert_eq!(doubted(&mut desk, "\r").text, "true;^Y");
 }
 
 #[test]
@@ -315,9 +309,7 @@ fn what_the_client_keeps_from_being_shown_is_no_secret() {
         }
         desk.keys("reboot");
         desk.waits(HOLD_MS);
-        assert!(matches!(desk.keys("\r"), Next::Wait(_)));
-        desk.waits(HOLD_MS);
-        assert!(matches!(desk.next(), Next::Ask(line) if line.undecided), "stop: {stop}");
+        doubted(&mut desk, "\r");
     }
 }
 
@@ -368,9 +360,7 @@ fn what_is_shown_of_late_output_is_not_all_of_it() {
     desk.keys("\x1b[A");
     rests(&mut desk, "true");
     desk.holder.lags(true);
-    assert!(matches!(desk.keys("\r"), Next::Wait(_)));
-    desk.waits(HOLD_MS);
-    assert_eq!(desk.asked(""), unread("true"));
+    assert_eq!(doubted(&mut desk, "\r").text, "true");
 }
 
 #[test]
@@ -388,12 +378,7 @@ fn rows_of_one_line_are_not_read_as_the_last_of_them() {
         rests(&mut desk, "reboot");
         desk.keys("\x01");
         rests(&mut desk, "\x1b[A\r\x1b[12C");
-        assert!(matches!(desk.keys("\r"), Next::Wait(_)));
-        desk.waits(HOLD_MS);
-        let Next::Ask(line) = desk.next() else {
-            panic!("not asked about")
-        };
-        assert!(line.undecided, "{line:?}");
+        doubted(&mut desk, "\r");
     }
 }
 
@@ -412,12 +397,7 @@ fn rows_stay_rows_whatever_else_is_shown_or_typed() {
         rests(&mut desk, "\x1b[K");
         desk.keys("reboot");
         rests(&mut desk, "reboot");
-        assert!(matches!(desk.keys("\r"), Next::Wait(_)), "{typed:?}");
-        desk.waits(HOLD_MS);
-        let Next::Ask(line) = desk.next() else {
-            panic!("not asked about")
-        };
-        assert!(line.undecided, "{typed:?}: {line:?}");
+        doubted(&mut desk, "\r");
     }
 }
 
@@ -429,9 +409,7 @@ fn a_line_that_begins_above_the_screen_is_not_read_for_certain() {
     rests(&mut desk, &long);
     desk.keys("\x05");
     rests(&mut desk, "\x07");
-    assert!(matches!(desk.keys("\r"), Next::Wait(_)));
-    desk.waits(HOLD_MS);
-    assert!(matches!(desk.next(), Next::Ask(line) if line.undecided));
+    doubted(&mut desk, "\r");
 }
 
 #[test]
@@ -453,9 +431,7 @@ fn what_only_looks_like_a_search_is_read_as_it_stands() {
     desk.keys("\x12");
     rests(&mut desk, "\r(reverse-i-search)`x': reboot #': ls");
     desk.waits(HOLD_MS);
-    assert!(matches!(desk.keys("\r"), Next::Wait(_)));
-    desk.waits(HOLD_MS);
-    assert!(matches!(desk.next(), Next::Ask(line) if line.undecided));
+    doubted(&mut desk, "\r");
 }
 
 #[test]

@@ -6,9 +6,12 @@ use crate::kernel::command::{PasteEnd, Typed};
 pub const STOP: u8 = 0x13;
 /// The usual VSTART.
 pub const START: u8 = 0x11;
-/// What a terminal writes before a paste and behind it (xterm, bracketed paste).
+/// The usual VINTR.
+pub const INTERRUPT: u8 = 0x03;
+/// The usual key before a key that is text (VLNEXT, `quoted-insert`).
+pub const LITERAL: u8 = 0x16;
+/// What a terminal writes before a paste (xterm, bracketed paste).
 pub const PASTE_BEGINS: &[u8] = b"\x1b[200~";
-const PASTE_ENDS: &[u8] = b"\x1b[201~";
 
 /// The line being typed.
 #[derive(Default)]
@@ -52,7 +55,7 @@ impl Typing {
     /// Whether each key adds the sign that it shows: nothing that stood there on the way looks like the whole.
     pub fn only_adds(&self) -> bool {
         // A key that says how to take the next one is none yet.
-        let begins_another = |byte: &u8| matches!(byte, 0x1b | 0x16);
+        let begins_another = |byte: &u8| matches!(*byte, 0x1b | LITERAL);
         let mut keys = match self.keys.split_last() {
             Some((last, before)) if begins_another(last) => before,
             Some(_) | None => self.keys.as_slice(),
@@ -72,7 +75,7 @@ impl Typing {
     pub fn may_be_above(&self) -> bool {
         let mut keys = self.keys.as_slice();
         while let Some((first, rest)) = keys.split_first() {
-            let marker = [PASTE_BEGINS, PASTE_ENDS]
+            let marker = [PASTE_BEGINS, PasteEnd::ENDS]
                 .into_iter()
                 .find_map(|marker| keys.strip_prefix(marker));
             keys = match (marker.or_else(|| behind_report(keys)), first) {
